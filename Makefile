@@ -1,0 +1,58 @@
+# `make` lists the commands. README.md says what each takes.
+
+# One target folder per machine, not per checkout: RISC Zero's C++ is built once (docs/decisions/0002).
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/l2-prover/target
+CARGO ?= cargo
+ZKVM = --release -p l2 -p prover-risc0 --features l2/build_zkvm
+# Arguments for the command, e.g. `make dev ARGS="--blocks 3"`.
+ARGS ?=
+
+.PHONY: help dev dev-exec test lint guests setup setup-build setup-test setup-guests
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+dev: setup-build ## Set up, build with RISC Zero and prove blocks of a dev chain (RISC0_DEV_MODE=1 mocks the proofs)
+	$(CARGO) run --release -p l2 --features build_zkvm -- dev --prover risc0 $(ARGS)
+
+dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothing is proven
+	$(CARGO) run -p l2 -- dev --prover exec $(ARGS)
+
+test: ## All tests; the zkVM's in release
+	$(CARGO) nextest run
+	$(CARGO) nextest run $(ZKVM)
+
+lint: ## Format, clippy, rustdoc, layers
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy $(ZKVM) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	$(CARGO) xtask layers
+
+guests: setup-guests ## Rebuild the guests and compare their program ids with the pinned ones
+	$(CARGO) xtask guests --check
+
+setup: setup-build setup-test setup-guests ## Install what building, testing and rebuilding guests needs
+
+# $(call install,PACKAGES): with apt as root, or say what is missing.
+define install
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1); \
+	else \
+		echo "please install, as root: apt-get install --no-install-recommends $(1)" >&2; exit 1; \
+	fi
+endef
+
+setup-build:
+	@command -v $(CARGO) >/dev/null || { echo "please install Rust 1.95 or later: https://rustup.rs" >&2; exit 1; }
+ifeq ($(shell command -v g++ 2>/dev/null),)
+	$(call install,build-essential)
+endif
+
+setup-test:
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+
+setup-guests:
+ifeq ($(and $(wildcard /usr/bin/cargo),$(wildcard /usr/lib/rustlib/src/rust/library/std)),)
+	$(call install,rustc-web cargo-web rust-web-src rust-web-llvm)
+endif

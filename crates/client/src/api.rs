@@ -1,0 +1,230 @@
+//! The server's endpoints, as functions.
+
+use crate::Config;
+use futures::StreamExt;
+use protocol::{
+    Advice, ApiError, ArtifactRef, Fail, Heartbeat, JobId, ProofData, Request, Submit, Verdict, paths,
+};
+use sha2::{Digest, Sha256};
+use std::{io, path::Path, time::Duration};
+use tokio::io::AsyncWriteExt;
+
+/// Why a call gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The server could not be reached, or went away in the middle.
+    #[error("server {server} cannot be reached: {detail}")]
+    Unreachable {
+        /// The server.
+        server: String,
+        /// What went wrong, with its causes.
+        detail: String,
+    },
+    /// The server refuses.
+    #[error("server refuses: {0}")]
+    Refused(#[source] ApiError),
+    /// The answer is not one of this protocol.
+    #[error("server {server} answers something else than a Prover Server ({detail}): check the address")]
+    Foreign {
+        /// The server.
+        server: String,
+        /// What was answered.
+        detail: String,
+    },
+    /// The bytes are not those that were named.
+    #[error("the server's bytes are not those it named: {wanted} bytes of hash {sha256}", wanted = .0.len, sha256 = .0.sha256)]
+    Corrupt(ArtifactRef),
+    /// The bytes are more than this client accepts.
+    #[error("the input has {len} bytes, more than this client accepts (max_input_bytes)")]
+    TooLarge {
+        /// Length announced.
+        len: u64,
+    },
+    /// Our own disk failed.
+    #[error("local file failed: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl CallError {
+    /// Whether the same call may work later.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Foreign { .. } | Self::Corrupt(_) | Self::Disk(_) => true,
+            Self::Refused(error) => error.retryable,
+            Self::TooLarge { .. } => false,
+        }
+    }
+}
+
+/// A connection to a server. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Api {
+    server: String,
+    http: reqwest::Client,
+    silence: Duration,
+    max_input: u64,
+}
+
+type Result<T, E = CallError> = std::result::Result<T, E>;
+
+impl Api {
+    /// A connection to the server named in `config`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with the address.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let server = config.server.trim_end_matches('/').to_owned();
+        let url = reqwest::Url::parse(&server).map_err(|error| error.to_string())?;
+        if url.scheme() != "http" {
+            return Err(format!("scheme {} is not supported: use http://", url.scheme()));
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            // A server on this network is meant, whatever proxy the environment names.
+            .no_proxy()
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self { server, http, silence: config.silence, max_input: config.max_input_bytes })
+    }
+
+    /// Asks for work.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn request(&self, request: Request) -> Result<ProofData> {
+        let patience = Duration::from_millis(request.wait_ms) + self.silence;
+        match self.call(paths::REQUEST, ProofData::Request(request), patience).await? {
+            answer @ (ProofData::Response(_) | ProofData::NoWork(_)) => Ok(answer),
+            other => Err(self.foreign(format!("{other:?}"))),
+        }
+    }
+
+    /// Keeps a lease alive.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn heartbeat(&self, job: &JobId, beat: Heartbeat) -> Result<Advice> {
+        let patience = self.silence.min(Duration::from_secs(10));
+        match self.call(&paths::heartbeat(job), ProofData::Heartbeat(beat), patience).await? {
+            ProofData::HeartbeatAck(ack) => Ok(ack.advice),
+            other => Err(self.foreign(format!("{other:?}"))),
+        }
+    }
+
+    /// Hands in a proof that has been uploaded.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn submit(&self, job: &JobId, submit: Submit) -> Result<Verdict> {
+        match self.call(&paths::submit(job), ProofData::Submit(submit), self.silence).await? {
+            ProofData::SubmitAck(ack) => Ok(ack.verdict),
+            other => Err(self.foreign(format!("{other:?}"))),
+        }
+    }
+
+    /// Gives a lease back.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn fail(&self, job: &JobId, fail: Fail) -> Result<()> {
+        match self.call(&paths::fail(job), ProofData::Fail(fail), self.silence).await? {
+            ProofData::FailAck(_) => Ok(()),
+            other => Err(self.foreign(format!("{other:?}"))),
+        }
+    }
+
+    /// Uploads the file at `path`, piece by piece.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn upload(&self, artifact: &ArtifactRef, path: &Path) -> Result<()> {
+        let file = tokio::fs::File::open(path).await?;
+        let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024));
+        let request = self
+            .http
+            .put(self.url(&paths::artifact(&artifact.sha256)))
+            .header(reqwest::header::CONTENT_LENGTH, artifact.len)
+            .body(body);
+        // As long as bytes can move: at least 64 kB a second.
+        let patience = self.silence + Duration::from_secs(artifact.len / 65_536);
+        let answer = request.timeout(patience).send().await.map_err(|error| self.unreachable(&error))?;
+        if answer.status().is_success() { Ok(()) } else { Err(self.refusal(answer).await) }
+    }
+
+    /// Downloads an artifact to `path`, piece by piece, and checks it. The file is worthless if this fails.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn download(&self, artifact: &ArtifactRef, path: &Path) -> Result<()> {
+        if artifact.len > self.max_input {
+            return Err(CallError::TooLarge { len: artifact.len });
+        }
+        let request = self.http.get(self.url(&paths::artifact(&artifact.sha256)));
+        let answer = tokio::time::timeout(self.silence, request.send()).await;
+        let answer = answer.map_err(|_| self.silent())?.map_err(|error| self.unreachable(&error))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer).await);
+        }
+        let mut file = tokio::fs::File::create(path).await?;
+        let (mut hash, mut len) = (Sha256::new(), 0);
+        let mut pieces = answer.bytes_stream();
+        while let Some(piece) = tokio::time::timeout(self.silence, pieces.next()).await.map_err(|_| self.silent())? {
+            let piece = piece.map_err(|error| self.unreachable(&error))?;
+            len += piece.len() as u64;
+            if len > artifact.len {
+                return Err(CallError::Corrupt(*artifact));
+            }
+            hash.update(&piece);
+            file.write_all(&piece).await?;
+        }
+        file.flush().await?;
+        let found: [u8; 32] = hash.finalize().into();
+        if len != artifact.len || found != *artifact.sha256.as_bytes() {
+            return Err(CallError::Corrupt(*artifact));
+        }
+        Ok(())
+    }
+
+    async fn call(&self, path: &str, message: ProofData, patience: Duration) -> Result<ProofData> {
+        let request = self.http.post(self.url(path)).json(&message).timeout(patience);
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer).await);
+        }
+        let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| self.foreign(error))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server)
+    }
+
+    async fn refusal(&self, answer: reqwest::Response) -> CallError {
+        let status = answer.status();
+        match answer.bytes().await {
+            Err(error) => self.unreachable(&error),
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(error) => CallError::Refused(error),
+                Err(_) => self.foreign(status),
+            },
+        }
+    }
+
+    fn foreign(&self, detail: impl ToString) -> CallError {
+        CallError::Foreign { server: self.server.clone(), detail: detail.to_string().chars().take(200).collect() }
+    }
+
+    fn silent(&self) -> CallError {
+        CallError::Unreachable { server: self.server.clone(), detail: "it fell silent".into() }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> CallError {
+        // The causes say what happened ("connection refused"); the outermost text only says where.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        CallError::Unreachable { server: self.server.clone(), detail: cause.to_string() }
+    }
+}

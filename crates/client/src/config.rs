@@ -1,0 +1,53 @@
+//! The client's settings.
+
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, time::Duration};
+
+/// Settings of a Prover Client. Every key may be left out; an unknown key is an error. Durations are written as `"30s"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The Prover Server, as `http://HOST:PORT`.
+    pub server: String,
+    /// Folder of the client's id and of proofs that the server has not acknowledged. Made if it is missing; one client at
+    /// a time may use it.
+    pub data_dir: PathBuf,
+    /// How long a request for work may be held open by the server.
+    #[serde(with = "humantime_serde")]
+    pub wait: Duration,
+    /// The longest pause between attempts to reach the server.
+    #[serde(with = "humantime_serde")]
+    pub max_back_off: Duration,
+    /// An attempt is given up if the server is silent for so long.
+    #[serde(with = "humantime_serde")]
+    pub silence: Duration,
+    /// The largest input to accept, in bytes.
+    pub max_input_bytes: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: "http://127.0.0.1:4000".into(),
+            data_dir: "data/client".into(),
+            wait: Duration::from_secs(20),
+            max_back_off: Duration::from_secs(30),
+            silence: Duration::from_secs(60),
+            max_input_bytes: 1 << 30,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_is_named_and_the_defaults_survive_a_round_trip() {
+        let error = serde_json::from_str::<Config>(r#"{"sever": ""}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown field `sever`"), "{error}");
+        let text = serde_json::to_string(&Config::default()).unwrap();
+        assert!(text.contains(r#""wait":"20s""#), "{text}");
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), Config::default());
+    }
+}

@@ -1,0 +1,128 @@
+//! What a proof system has to offer a client.
+
+use alloy_primitives::B256;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+pub use protocol::{FailureClass, Progress, ProofKind, ProofSystem};
+
+/// Any error, where only its text matters.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Proves with one proof system, on this machine.
+pub trait Prover: Send + Sync {
+    /// The proof system.
+    fn system(&self) -> ProofSystem;
+
+    /// The id of the program it proves (RISC Zero: the image id).
+    fn program_id(&self) -> B256;
+
+    /// A name for why its proofs prove nothing ("exec", "dev mode"), if they do not.
+    fn danger(&self) -> Option<&'static str>;
+
+    /// Proves that the program accepts `input`, and returns the proof's bytes.
+    ///
+    /// Blocks until done or until `cancel` is set; runs on a thread of its own. `progress` is told how far it is, from
+    /// any thread.
+    ///
+    /// # Errors
+    /// Says whether the input, this machine or a cancellation is the cause: see [`ProveError`].
+    fn prove(
+        &self,
+        input: &[u8],
+        kind: ProofKind,
+        cancel: &Cancel,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError>;
+
+    /// Runs the program on `input` without proving. Blocks.
+    ///
+    /// # Errors
+    /// As [`prove`](Self::prove).
+    fn execute(&self, input: &[u8]) -> Result<Execution, ProveError>;
+}
+
+/// What running a program gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// What the program committed to: the statement's ABI encoding.
+    pub public_values: Vec<u8>,
+    /// What it cost, if the proof system counts.
+    pub cycles: Option<Cycles>,
+}
+
+/// What running a program costs in a zkVM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cycles {
+    /// Cycles of the program itself.
+    pub user: u64,
+    /// All cycles, paging and padding included.
+    pub total: u64,
+    /// Segments to prove.
+    pub segments: u64,
+    /// Keccak permutations sent to an accelerator, if they are counted.
+    pub keccak_permutations: Option<u64>,
+}
+
+/// Tells a running prover to stop. Clones share one flag, which is never taken back.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// A flag that is not set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the prover to stop as soon as it can.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the prover should stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// # Errors
+    /// [`ProveError::Cancelled`] if the flag is set.
+    pub fn check(&self) -> Result<(), ProveError> {
+        if self.is_set() { Err(ProveError::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Why there is no proof.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProveError {
+    /// The input can never be proven. Retrying elsewhere will not help.
+    #[error("input is not provable: {0}")]
+    BadInput(String),
+    /// This machine could not do it now. Another attempt may succeed.
+    #[error("prover is unavailable: {0}")]
+    Unavailable(#[source] BoxError),
+    /// There was not enough memory. Smaller segments need less.
+    #[error("prover ran out of memory: {0}")]
+    OutOfMemory(String),
+    /// The prover tried and failed.
+    #[error("prover failed: {0}")]
+    Failed(#[source] BoxError),
+    /// It was told to stop.
+    #[error("proving was cancelled")]
+    Cancelled,
+}
+
+impl ProveError {
+    /// The class under which the failure is reported to the server.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::BadInput(_) => FailureClass::GuestPanic,
+            Self::Unavailable(_) => FailureClass::BackendUnavailable,
+            Self::OutOfMemory(_) => FailureClass::OutOfMemory,
+            Self::Failed(_) => FailureClass::BackendFailed,
+            Self::Cancelled => FailureClass::Cancelled,
+        }
+    }
+}

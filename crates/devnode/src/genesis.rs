@@ -1,0 +1,203 @@
+//! The first block: from a geth-style genesis file, or the dev chain's own.
+
+use crate::accounts;
+use alloy_consensus::{EMPTY_ROOT_HASH, Header};
+use alloy_eips::{eip2935, eip4788, eip7002, eip7251, eip7685::EMPTY_REQUESTS_HASH};
+use alloy_genesis::{ChainConfig, Genesis, GenesisAccount};
+use alloy_primitives::{Address, B256, Bytes, U256, address, bytes};
+use std::path::{Path, PathBuf};
+
+/// Chain id of the dev chain.
+pub const DEV_CHAIN_ID: u64 = 1337;
+/// Gas limit of the dev chain's blocks.
+pub const DEV_GAS_LIMIT: u64 = 30_000_000;
+/// Base fee of the dev chain's first block, in wei per gas.
+pub const DEV_BASE_FEE: u128 = 1_000_000_000;
+/// Timestamp of the dev chain's genesis: 2023-11-14 22:13:20 UTC.
+pub const DEV_TIMESTAMP: u64 = 1_700_000_000;
+
+/// The deterministic deployment proxy that Foundry, Hardhat and Safe expect on every chain.
+const DEPLOYER: Address = address!("4e59b44847b379578588920cA78FbF26c0B4956C");
+static DEPLOYER_CODE: Bytes = bytes!(
+    "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b8082525050506014600cf3"
+);
+
+/// Why a genesis cannot start a chain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenesisError {
+    /// The file could not be read.
+    #[error("failed to read the genesis file {}: check the path", path.display())]
+    Unreadable {
+        /// Of the file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no genesis.
+    #[error("genesis file {} is not a geth-style genesis", path.display())]
+    Malformed {
+        /// Of the file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: serde_json::Error,
+    },
+    /// It asks for rules which the program does not prove.
+    #[error("genesis asks for rules that cannot be proven: {0}")]
+    Unprovable(String),
+    /// A contract which the fork's rules call at each block is missing.
+    #[error("genesis lacks the system contract {0} ({1}): add it to `alloc` as other networks do")]
+    NoSystemContract(Address, &'static str),
+    /// The genesis is not block 0.
+    #[error("genesis has number {0}: only chains which start at block 0 can be started")]
+    NotZero(u64),
+}
+
+/// Reads a geth-style genesis file.
+pub fn read(path: &Path) -> Result<Genesis, GenesisError> {
+    let text = std::fs::read(path)
+        .map_err(|source| GenesisError::Unreadable { path: path.into(), source })?;
+    serde_json::from_slice(&text)
+        .map_err(|source| GenesisError::Malformed { path: path.into(), source })
+}
+
+/// The dev chain's genesis: every fork up to Osaka from the first block on, the system contracts,
+/// the deterministic deployment proxy, and [`accounts`] with 10,000 ETH each.
+pub fn dev() -> Genesis {
+    let contracts = system_contracts()
+        .map(|(address, code, _)| (address, code))
+        .into_iter()
+        .chain([(DEPLOYER, DEPLOYER_CODE.clone())])
+        .map(|(address, code)| {
+            let account = GenesisAccount { nonce: Some(1), code: Some(code), ..Default::default() };
+            (address, account)
+        });
+    let people = accounts::addresses()
+        .map(|address| (address, GenesisAccount { balance: accounts::BALANCE, ..Default::default() }));
+    Genesis {
+        config: dev_config(),
+        timestamp: DEV_TIMESTAMP,
+        gas_limit: DEV_GAS_LIMIT,
+        base_fee_per_gas: Some(DEV_BASE_FEE),
+        alloc: contracts.chain(people).collect(),
+        ..Default::default()
+    }
+}
+
+fn dev_config() -> ChainConfig {
+    let zero = Some(0);
+    ChainConfig {
+        chain_id: DEV_CHAIN_ID,
+        homestead_block: zero,
+        eip150_block: zero,
+        eip155_block: zero,
+        eip158_block: zero,
+        byzantium_block: zero,
+        constantinople_block: zero,
+        petersburg_block: zero,
+        istanbul_block: zero,
+        muir_glacier_block: zero,
+        berlin_block: zero,
+        london_block: zero,
+        arrow_glacier_block: zero,
+        gray_glacier_block: zero,
+        merge_netsplit_block: zero,
+        shanghai_time: zero,
+        cancun_time: zero,
+        prague_time: zero,
+        osaka_time: zero,
+        terminal_total_difficulty: Some(U256::ZERO),
+        terminal_total_difficulty_passed: true,
+        ..Default::default()
+    }
+}
+
+/// The contracts which Cancun's and Prague's rules call at each block: address, code, name.
+fn system_contracts() -> [(Address, Bytes, &'static str); 4] {
+    [
+        (eip4788::BEACON_ROOTS_ADDRESS, eip4788::BEACON_ROOTS_CODE.clone(), "EIP-4788 beacon roots"),
+        (eip2935::HISTORY_STORAGE_ADDRESS, eip2935::HISTORY_STORAGE_CODE.clone(), "EIP-2935 block hashes"),
+        (
+            eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+            eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_CODE.clone(),
+            "EIP-7002 withdrawal requests",
+        ),
+        (
+            eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
+            eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_CODE.clone(),
+            "EIP-7251 consolidation requests",
+        ),
+    ]
+}
+
+/// Refuses a genesis whose second block could not be made.
+pub(crate) fn check(genesis: &Genesis) -> Result<(), GenesisError> {
+    if let Some(number) = genesis.number.filter(|number| *number != 0) {
+        return Err(GenesisError::NotZero(number));
+    }
+    if genesis.config.prague_time.is_some() {
+        for (address, _, name) in system_contracts() {
+            if genesis.alloc.get(&address).and_then(GenesisAccount::non_empty_code).is_none() {
+                return Err(GenesisError::NoSystemContract(address, name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The header of block 0 over the state `state_root`.
+pub(crate) fn header(genesis: &Genesis, state_root: B256) -> Header {
+    let at = |time: Option<u64>| time.is_some_and(|time| time <= genesis.timestamp);
+    let (shanghai, cancun) = (at(genesis.config.shanghai_time), at(genesis.config.cancun_time));
+    Header {
+        parent_hash: genesis.parent_hash.unwrap_or_default(),
+        beneficiary: genesis.coinbase,
+        state_root,
+        difficulty: genesis.difficulty,
+        gas_limit: genesis.gas_limit,
+        timestamp: genesis.timestamp,
+        extra_data: genesis.extra_data.clone(),
+        mix_hash: genesis.mix_hash,
+        nonce: genesis.nonce.into(),
+        base_fee_per_gas: Some(genesis.base_fee_per_gas.unwrap_or(DEV_BASE_FEE).try_into().unwrap_or(u64::MAX)),
+        withdrawals_root: shanghai.then_some(EMPTY_ROOT_HASH),
+        blob_gas_used: cancun.then(|| genesis.blob_gas_used.unwrap_or_default()),
+        excess_blob_gas: cancun.then(|| genesis.excess_blob_gas.unwrap_or_default()),
+        parent_beacon_block_root: cancun.then_some(B256::ZERO),
+        requests_hash: at(genesis.config.prague_time).then_some(EMPTY_REQUESTS_HASH),
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dev_genesis_survives_its_own_file_format() {
+        let text = serde_json::to_string(&dev()).unwrap();
+        let back: Genesis = serde_json::from_str(&text).unwrap();
+        assert_eq!(header(&back, B256::ZERO), header(&dev(), B256::ZERO));
+        assert_eq!(back.alloc, dev().alloc);
+        assert_eq!(back.config.osaka_time, Some(0));
+    }
+
+    #[test]
+    fn a_genesis_without_a_system_contract_is_refused_by_name() {
+        let mut genesis = dev();
+        genesis.alloc.remove(&eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS);
+        let error = check(&genesis).unwrap_err().to_string();
+        assert!(error.contains("EIP-7002") && error.contains("alloc"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_or_broken_file_is_named() {
+        let error = read(Path::new("/nonexistent/genesis.json")).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/genesis.json"), "{error}");
+        let path = std::env::temp_dir().join(format!("genesis-{}.json", std::process::id()));
+        std::fs::write(&path, "{\"gasLimit\": \"many\"}").unwrap();
+        let error = read(&path).unwrap_err();
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(error, GenesisError::Malformed { .. }), "{error}");
+    }
+}

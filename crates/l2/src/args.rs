@@ -1,0 +1,359 @@
+//! Every flag of `l2-prover`. A setting of a long-running process also has an environment variable; a flag wins
+//! over it, and it wins over the file `.env` (see [`crate::dotenv`]).
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::chain::ChainArg;
+use crate::parse;
+
+/// Proves the blocks of an Ethereum L2 with a zkVM.
+#[derive(Debug, Parser)]
+#[command(name = "l2-prover", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What every command understands.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Print JSON instead of text: one document, or one line for each event
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to log to stderr, e.g. `info` or `server=debug,warn`
+    #[arg(long, global = true, env = "L2_PROVER_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// The commands, in the order of the help.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything in one process: dev node, traffic, Prover Server and Prover Clients
+    Dev(Dev),
+    /// Run a dev node: a small EVM chain in memory with JSON-RPC
+    Node(Node),
+    /// Run a Prover Server: turns the blocks of a node into jobs and verifies the proofs
+    Server(Server),
+    /// Run a Prover Client: takes jobs from a Prover Server and proves them
+    Client(Client),
+    /// Prove blocks from a file or a node, without a server
+    Prove(Prove),
+    /// Run the program on blocks without proving, and say what it costs
+    Execute(Execute),
+    /// Verify a proof and print its statement
+    Verify(Verify),
+    /// Make the program's input from a block file or a node
+    Witness(Witness),
+}
+
+/// Which prover runs the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProverArg {
+    /// The program runs natively; proves nothing
+    Exec,
+    /// The zkVM of RISC Zero
+    Risc0,
+}
+
+/// What kind of proof is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KindArg {
+    /// One proof for each segment: fastest to make, largest
+    Composite,
+    /// One proof of constant size
+    Succinct,
+}
+
+/// Settings of the dev node.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Dev node")]
+pub struct NodeArgs {
+    /// Address the dev node's JSON-RPC listens on
+    #[arg(long, env = "DEV_NODE_LISTEN_IP", default_value = "127.0.0.1", value_name = "IP")]
+    pub node_ip: IpAddr,
+    /// Port the dev node's JSON-RPC listens on; 0 picks one
+    #[arg(long, env = "DEV_NODE_LISTEN_PORT", default_value_t = 8545, value_name = "PORT")]
+    pub node_port: u16,
+    /// Time between blocks; 0s makes a block for every transaction you send, and no traffic [default: 2s, with real
+    /// proofs in `dev` 12s]
+    #[arg(long, value_parser = parse::duration, value_name = "TIME")]
+    pub block_time: Option<Duration>,
+    /// Make no transactions: blocks hold only what you send, and there are none without
+    #[arg(long)]
+    pub no_traffic: bool,
+    /// Transactions made for each block [default: 3, with real proofs in `dev` 1]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "N", conflicts_with = "no_traffic")]
+    pub traffic_per_block: Option<u16>,
+    /// Kinds of transactions to make, separated by commas: transfer, fresh, deploy, token, storage, precompile,
+    /// delegate [default: all, with real proofs in `dev` transfer]
+    #[arg(long, value_delimiter = ',', value_name = "KINDS", conflicts_with = "no_traffic")]
+    pub traffic: Option<Vec<devnode::Kind>>,
+    /// Genesis of the dev chain, in geth's format [default: prefunded accounts, all forks active]
+    #[arg(long, value_name = "FILE")]
+    pub genesis: Option<PathBuf>,
+}
+
+/// How RISC Zero proves.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ZkvmArgs {
+    /// Size of a segment as a power of two of cycles: 18 needs about 2.5 GB of memory, 20 about 9 GB
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_SEGMENT_PO2",
+        default_value_t = 18,
+        value_parser = clap::value_parser!(u32).range(13..=24),
+        value_name = "PO2"
+    )]
+    pub segment_po2: u32,
+}
+
+/// `l2-prover dev`
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// Which prover the clients use [default: risc0 if this build has it, else exec]
+    #[arg(long, value_enum)]
+    pub prover: Option<ProverArg>,
+    /// Number of Prover Clients
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
+    pub clients: u32,
+    /// Stop after this many proven blocks
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub blocks: Option<u64>,
+    /// Blocks in one proof
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024), value_name = "N")]
+    pub batch_blocks: u64,
+    /// Kind of proof
+    #[arg(long, value_enum, default_value_t = KindArg::Composite)]
+    pub kind: KindArg,
+    /// Port of the Prover Server; 0 picks one
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub server_port: u16,
+    /// Where jobs and proofs are kept [default: a temporary folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+    /// The dev node
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `l2-prover node`
+#[derive(Debug, Args)]
+pub struct Node {
+    /// The dev node
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `l2-prover server`
+#[derive(Debug, Args)]
+pub struct Server {
+    /// Address Prover Clients connect to
+    #[arg(long, env = "PROVER_SERVER_LISTEN_IP", default_value = "127.0.0.1", value_name = "IP")]
+    pub listen_ip: IpAddr,
+    /// Port Prover Clients connect to; 0 picks one
+    #[arg(long, env = "PROVER_SERVER_LISTEN_PORT", default_value_t = 3900, value_name = "PORT")]
+    pub listen_port: u16,
+    /// JSON-RPC of the L2 node whose blocks are proven
+    #[arg(
+        long,
+        env = "PROVER_SERVER_RPC_URL",
+        value_name = "URL",
+        required_unless_present = "dev_node"
+    )]
+    pub rpc_url: Option<String>,
+    /// Run a dev node in this process and prove its blocks
+    #[arg(long, conflicts_with = "rpc_url")]
+    pub dev_node: bool,
+    /// The node's chain: mainnet, holesky, hoodi, sepolia, dev or a genesis file
+    #[arg(long, env = "PROVER_SERVER_CHAIN", default_value = "dev", value_name = "CHAIN")]
+    pub chain: ChainArg,
+    /// First block to prove
+    #[arg(
+        long,
+        env = "PROVER_SERVER_FIRST_BLOCK",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "NUMBER"
+    )]
+    pub first_block: u64,
+    /// Where jobs and proofs are kept [default: .l2-prover/server; with --dev-node a temporary folder]
+    #[arg(long, env = "PROVER_SERVER_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// Which proofs are asked for
+    #[arg(long, env = "PROVER_SERVER_PROVER", value_enum, default_value_t = ProverArg::Risc0)]
+    pub prover: ProverArg,
+    /// Kind of proof
+    #[arg(long, env = "PROVER_SERVER_PROOF_KIND", value_enum, default_value_t = KindArg::Composite)]
+    pub kind: KindArg,
+    /// Blocks in one proof
+    #[arg(
+        long,
+        env = "PROVER_SERVER_BATCH_BLOCKS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=1024),
+        value_name = "N"
+    )]
+    pub batch_blocks: u64,
+    /// How long a silent client keeps its job
+    #[arg(
+        long,
+        env = "PROVER_SERVER_LEASE",
+        default_value = "60s",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub lease: Duration,
+    /// DANGER: accept proofs of the exec prover, which prove nothing
+    #[arg(long, env = "PROVER_SERVER_DANGER_ACCEPT_EXEC", value_parser = BoolishValueParser::new())]
+    pub danger_accept_exec: bool,
+    /// DANGER: accept receipts of RISC Zero's dev mode, which prove nothing
+    #[arg(long, env = "PROVER_SERVER_DANGER_ACCEPT_DEV_MODE", value_parser = BoolishValueParser::new())]
+    pub danger_accept_dev_mode: bool,
+    /// DANGER: listen on an address other machines may reach, though there is no authentication yet
+    #[arg(
+        long,
+        env = "PROVER_SERVER_DANGER_LISTEN_WITHOUT_AUTH",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub danger_listen_without_auth: bool,
+    /// The dev node, if it runs in this process
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `l2-prover client`
+#[derive(Debug, Args)]
+pub struct Client {
+    /// The Prover Server
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_PROVER_SERVER_ENDPOINT",
+        default_value = "http://127.0.0.1:3900",
+        value_name = "URL"
+    )]
+    pub server: String,
+    /// Which prover to use [default: risc0 if this build has it, else exec]
+    #[arg(long, env = "PROVER_CLIENT_PROVER", value_enum)]
+    pub prover: Option<ProverArg>,
+    /// Where proofs are kept until the server has acknowledged them; one folder for each client
+    #[arg(long, env = "PROVER_CLIENT_DATA_DIR", default_value = ".l2-prover/client", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
+
+/// Blocks to work on: a file, or a range of a node.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// JSON-RPC of a node with debug_executionWitness
+    #[arg(long, value_name = "URL", requires = "block")]
+    pub rpc_url: Option<String>,
+    /// Blocks to take from the node: `A` or `A..B`, both included
+    #[arg(long, value_name = "A..B", value_parser = parse::block_range, requires = "rpc_url")]
+    pub block: Option<parse::BlockRange>,
+    /// The chain: mainnet, holesky, hoodi, sepolia, dev or a genesis file [default: by the chain id]
+    #[arg(long, value_name = "CHAIN")]
+    pub chain: Option<ChainArg>,
+}
+
+/// `l2-prover prove`
+#[derive(Debug, Args)]
+pub struct Prove {
+    /// Block file (.json or .json.zst), or input made by `l2-prover witness`
+    #[arg(required_unless_present = "rpc_url", conflicts_with = "rpc_url", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Where the blocks come from
+    #[command(flatten)]
+    pub source: Source,
+    /// Where the proof is written
+    #[arg(long, default_value = "proof.bin", value_name = "FILE")]
+    pub out: PathBuf,
+    /// Which prover to use
+    #[arg(long, value_enum, default_value_t = ProverArg::Risc0)]
+    pub prover: ProverArg,
+    /// Kind of proof
+    #[arg(long, value_enum, default_value_t = KindArg::Succinct)]
+    pub kind: KindArg,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
+
+/// `l2-prover execute`
+#[derive(Debug, Args)]
+pub struct Execute {
+    /// Block files (.json or .json.zst), or inputs made by `l2-prover witness`
+    #[arg(required_unless_present = "rpc_url", conflicts_with = "rpc_url", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the blocks come from
+    #[command(flatten)]
+    pub source: Source,
+    /// What runs the program: exec natively, risc0 in the zkVM's executor
+    #[arg(long, value_enum, default_value_t = ProverArg::Exec)]
+    pub prover: ProverArg,
+    /// Take block files without a parent header: skips exactly the rules of the header against its parent
+    #[arg(long, conflicts_with = "rpc_url")]
+    pub assume_parent: bool,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
+
+/// `l2-prover verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The proof
+    #[arg(value_name = "PROOF")]
+    pub proof: PathBuf,
+    /// Proof system of the proof
+    #[arg(long, value_enum, default_value_t = ProverArg::Risc0)]
+    pub prover: ProverArg,
+    /// Id of the program it must be a proof of, 32 bytes in hex [default: the pinned one]
+    #[arg(long, value_name = "ID")]
+    pub program_id: Option<alloy_primitives::B256>,
+    /// DANGER: accept a proof of the exec prover, which proves nothing
+    #[arg(long)]
+    pub danger_accept_exec: bool,
+    /// DANGER: accept a receipt of RISC Zero's dev mode, which proves nothing
+    #[arg(long)]
+    pub danger_accept_dev_mode: bool,
+}
+
+/// `l2-prover witness`
+#[derive(Debug, Args)]
+pub struct Witness {
+    /// Block file (.json or .json.zst)
+    #[arg(required_unless_present = "rpc_url", conflicts_with = "rpc_url", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Where the blocks come from
+    #[command(flatten)]
+    pub source: Source,
+    /// Where the program's input is written
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+}

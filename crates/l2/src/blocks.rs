@@ -1,0 +1,119 @@
+//! From what a person names (a file, or blocks of a node) to the program's input.
+
+use std::fmt;
+use std::path::Path;
+
+use alloy_primitives::B256;
+use anyhow::Context as _;
+use program::{BlockSummary, Statement};
+
+use crate::args::Source;
+use crate::chain::{self, ChainArg};
+
+/// A run of blocks, ready for a prover.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The file's name, or the node and its blocks.
+    pub name: String,
+    /// The program's input.
+    pub input: Vec<u8>,
+    /// What it states, as the program found natively.
+    pub statement: Statement,
+    /// The blocks in it.
+    pub blocks: Vec<BlockSummary>,
+    /// The state root that the parent header would have given, if the file has none and it was assumed.
+    pub assumed_pre_state_root: Option<B256>,
+}
+
+impl Prepared {
+    /// Gas used by all blocks.
+    pub fn gas_used(&self) -> u64 {
+        self.blocks.iter().map(|block| block.gas_used).sum()
+    }
+
+    /// Number of transactions in all blocks.
+    pub fn transactions(&self) -> usize {
+        self.blocks.iter().map(|block| block.transactions).sum()
+    }
+}
+
+/// Whether a block file without a parent header is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// It is refused as incomplete.
+    Required,
+    /// Exactly the rules of the header against its parent are skipped. Such an execution is never proven.
+    MayBeAssumed,
+}
+
+/// Reads a block file (`.json`, `.json.zst`) or an input made by `l2-prover witness`.
+pub fn from_file(path: &Path, chain: Option<&ChainArg>, parent: Parent) -> anyhow::Result<Prepared> {
+    let name = path.display().to_string();
+    let is_block_file = path.extension().is_some_and(|extension| extension == "json" || extension == "zst");
+    if !is_block_file {
+        let input = std::fs::read(path).with_context(|| format!("failed to read {name}"))?;
+        let outcome = program::run_detailed(&input).with_context(|| format!("{name} is refused"))?;
+        let (statement, blocks) = (outcome.statement, outcome.blocks);
+        return Ok(Prepared { name, input, statement, blocks, assumed_pre_state_root: None });
+    }
+    let file = witness::file::read(path)?;
+    let config = match chain {
+        Some(chain) => chain.config()?,
+        None => chain::by_id(file.chain_id()).with_context(|| name.clone())?,
+    };
+    let assume = parent == Parent::MayBeAssumed && !file.has_parent_header();
+    let prepared = if assume { file.prepare_assuming_parent(config) } else { file.prepare(config) };
+    let prepared = prepared.with_context(|| format!("{name} is refused"))?;
+    let assumed_pre_state_root = assume.then_some(prepared.statement.pre_state_root);
+    Ok(Prepared {
+        name,
+        input: prepared.input,
+        statement: prepared.statement,
+        blocks: prepared.blocks,
+        assumed_pre_state_root,
+    })
+}
+
+/// Fetches blocks and witness from the node that the flags name.
+pub async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
+    let (url, range) = source.rpc_url.as_deref().zip(source.block).context("--rpc-url needs --block")?;
+    let config = source.chain.as_ref().unwrap_or(&ChainArg::Dev).config()?;
+    let node = witness::Node::connect(url, config).await.with_context(|| format!("failed to use the node at {url}"))?;
+    let (first, last) = (range.first(), range.last());
+    let prepared = node
+        .prepare(first, last)
+        .await
+        .with_context(|| format!("failed to prepare blocks {first} to {last} of the node at {url}"))?;
+    Ok(Prepared {
+        name: format!("blocks {first}..{last} of {url}"),
+        input: prepared.input,
+        statement: prepared.statement,
+        blocks: prepared.blocks,
+        assumed_pre_state_root: None,
+    })
+}
+
+/// A file if there is one, else blocks of a node.
+pub async fn from_file_or_node(file: Option<&Path>, source: &Source) -> anyhow::Result<Prepared> {
+    match file {
+        Some(path) => from_file(path, source.chain.as_ref(), Parent::Required),
+        None => from_node(source).await,
+    }
+}
+
+/// A statement as indented lines for people.
+#[derive(Debug)]
+pub struct StatementText<'a>(pub &'a Statement);
+
+impl fmt::Display for StatementText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let statement = self.0;
+        writeln!(f, "  blocks               {} to {}", statement.first_number, statement.last_number)?;
+        writeln!(f, "  parent hash          {}", statement.parent_hash)?;
+        writeln!(f, "  last hash            {}", statement.last_hash)?;
+        writeln!(f, "  pre-state root       {}", statement.pre_state_root)?;
+        writeln!(f, "  post-state root      {}", statement.post_state_root)?;
+        writeln!(f, "  chain config digest  {}", statement.chain_config_digest)?;
+        write!(f, "  statement digest     {}", statement.digest())
+    }
+}

@@ -1,0 +1,10 @@
+//! One file for each command.
+
+pub mod client;
+pub mod dev;
+pub mod execute;
+pub mod node;
+pub mod prove;
+pub mod server;
+pub mod verify;
+pub mod witness;

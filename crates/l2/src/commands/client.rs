@@ -1,0 +1,48 @@
+//! `l2-prover client`: a Prover Client.
+
+use std::fmt;
+
+use alloy_primitives::B256;
+use anyhow::Context as _;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Client, ProverArg};
+use crate::output::Output;
+use crate::provers;
+
+/// Runs the command.
+pub async fn run(args: Client, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let prover = args.prover.unwrap_or_else(ProverArg::best).build(args.zkvm.segment_po2)?;
+    provers::warn_if_mocked(&*prover, output);
+    output.report(&Started {
+        event: "started",
+        server: args.server.clone(),
+        prover: prover.system(),
+        program_id: prover.program_id(),
+        danger: prover.danger(),
+    })?;
+    let config = client::Config { server: args.server.clone(), data_dir: args.data_dir, ..Default::default() };
+    let running = client::Client::start(config, prover)
+        .await
+        .with_context(|| format!("failed to start a Prover Client of {}", args.server))?;
+    shutdown.cancelled().await;
+    output.note("stopping; ctrl-c again to stop at once");
+    running.stop().await;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Started {
+    event: &'static str,
+    server: String,
+    prover: protocol::ProofSystem,
+    program_id: B256,
+    danger: Option<&'static str>,
+}
+
+impl fmt::Display for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prover Client of {}: {}, program {}", self.server, self.prover, self.program_id)
+    }
+}

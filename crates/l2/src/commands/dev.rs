@@ -1,0 +1,156 @@
+//! `l2-prover dev`: dev node, traffic, Prover Server and Prover Clients in one process, over HTTP as if they were apart.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use alloy_primitives::B256;
+use anyhow::{Context as _, bail, ensure};
+use protocol::Status;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Dev, ProverArg};
+use crate::commands::node::{self, Defaults};
+use crate::commands::server::Data;
+use crate::output::Output;
+use crate::provers;
+use crate::view::View;
+
+/// How often the server is looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How often clients report progress: people watch.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The dev chain's first provable block.
+const FIRST_BLOCK: u64 = 1;
+
+/// Runs the command.
+pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let arg = args.prover.unwrap_or_else(ProverArg::best);
+    let prover = arg.build(args.zkvm.segment_po2)?;
+    let mocked = provers::warn_if_mocked(&*prover, output);
+    let program_id = B256::new(arg.pinned_program_id());
+    ensure!(
+        prover.program_id() == program_id,
+        "the prover has program {} but {program_id} is pinned: run `cargo xtask guests`",
+        prover.program_id()
+    );
+    let data = Data::for_a_new_chain(args.data_dir)?;
+
+    let node = node::start(&args.node, if mocked { &Defaults::MOCKED } else { &Defaults::PROVEN }).await?;
+    let source = witness::Node::connect(&node.url(), node.chain_config().clone())
+        .await
+        .context("failed to use the dev node")?;
+    let config = server::Config {
+        listen_port: args.server_port,
+        data_dir: data.path().join("server"),
+        system: arg.system(),
+        kind: args.kind.into(),
+        start_block: FIRST_BLOCK,
+        batch_blocks: args.batch_blocks,
+        heartbeat: HEARTBEAT,
+        // Nothing but this process is told to believe them.
+        danger_accept_exec_proofs: mocked && arg == ProverArg::Exec,
+        danger_accept_dev_mode_proofs: mocked && arg == ProverArg::Risc0,
+        ..server::Config::default()
+    };
+    let server = server::Server::start(config, Some(source)).await.context("failed to start the Prover Server")?;
+    let endpoint = format!("http://{}", server.addr());
+    output.report(&Started {
+        event: "started",
+        node: node.url(),
+        server: endpoint.clone(),
+        chain_id: node.chain_config().chain_id,
+        clients: args.clients,
+        prover: arg.system(),
+        program_id,
+        proves_nothing: mocked,
+    })?;
+    let mut clients = Vec::new();
+    for index in 1..=args.clients {
+        let data_dir = data.path().join(format!("client-{index}"));
+        let config = client::Config { server: endpoint.clone(), data_dir, ..Default::default() };
+        let running = client::Client::start(config, prover.clone()).await;
+        clients.push(running.with_context(|| format!("failed to start Prover Client {index}"))?);
+    }
+
+    let mut view = View::new(output, args.blocks);
+    let mut ticks = tokio::time::interval(TICK);
+    let outcome = loop {
+        let stop = tokio::select! {
+            _ = ticks.tick() => false,
+            () = shutdown.cancelled() => true,
+        };
+        let status = server.status().await.context("failed to read the server's status")?;
+        let blocks = proven(&status);
+        view.update(&status, blocks)?;
+        if stop || args.blocks.is_some_and(|goal| blocks >= goal) {
+            break Ok(blocks);
+        }
+        if let Some(dead) = dead(&status) {
+            break Err(dead);
+        }
+    };
+    view.finish();
+
+    let seconds = started.elapsed().as_secs_f64();
+    // ORDER: clients hand in what they have while the server lives, the server asks the node while that lives.
+    for client in clients {
+        client.stop().await;
+    }
+    server.stop().await;
+    node.stop().await;
+    match outcome {
+        Ok(blocks) => output.report(&Finished { event: "finished", blocks, seconds, proves_nothing: mocked }),
+        Err(dead) => bail!("{dead}"),
+    }
+}
+
+/// Blocks proven from the first one on, without a gap.
+fn proven(status: &Status) -> u64 {
+    status.proved_through.map_or(0, |last| last + 1 - FIRST_BLOCK)
+}
+
+/// Says of a job that was given up: the run can't go on without it.
+fn dead(status: &Status) -> Option<String> {
+    let job = status.jobs.iter().find(|job| job.state == protocol::JobState::Dead)?;
+    let error = job.last_error.as_deref().unwrap_or("no reason is known");
+    Some(format!("block {} was given up: {error}", job.block_numbers))
+}
+
+#[derive(Serialize)]
+struct Started {
+    event: &'static str,
+    node: String,
+    server: String,
+    chain_id: u64,
+    clients: u32,
+    prover: protocol::ProofSystem,
+    program_id: B256,
+    proves_nothing: bool,
+}
+
+impl fmt::Display for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "dev node        {} (chain {}; try `cast block-number`)", self.node, self.chain_id)?;
+        writeln!(f, "Prover Server   {}", self.server)?;
+        write!(f, "Prover Clients  {} with {}, program {}", self.clients, self.prover, self.program_id)
+    }
+}
+
+#[derive(Serialize)]
+struct Finished {
+    event: &'static str,
+    blocks: u64,
+    seconds: f64,
+    proves_nothing: bool,
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.proves_nothing { "executed, but NOT proven (mocked)" } else { "proven" };
+        write!(f, "{} blocks {what} in {:.1} s", self.blocks, self.seconds)
+    }
+}

@@ -1,0 +1,171 @@
+//! `l2-prover execute`: runs the program without proving, and says what it costs.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail, ensure};
+use client::{Cycles, Prover};
+use program::{BlockSummary, Statement};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Execute, ProverArg};
+use crate::blocks::{self, Parent, Prepared, StatementText};
+use crate::memory;
+use crate::output::{Output, thousands};
+
+/// Runs the command. Goes on after a refused file, and fails in the end if there was one.
+pub async fn run(args: Execute, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let prover = args.prover.build(args.zkvm.segment_po2)?;
+    if args.source.rpc_url.is_some() {
+        let prepared = blocks::from_node(&args.source).await?;
+        return output.report(&execute(prepared, args.prover, prover).await?);
+    }
+    let parent = if args.assume_parent { Parent::MayBeAssumed } else { Parent::Required };
+    let mut refused = 0;
+    for path in &args.files {
+        if shutdown.is_cancelled() {
+            bail!("interrupted");
+        }
+        match one(path, &args, parent, prover.clone()).await {
+            Ok(executed) => output.report(&executed)?,
+            Err(error) => {
+                refused += 1;
+                output.report(&Refused { file: path.display().to_string(), error: format!("{error:#}") })?;
+            }
+        }
+    }
+    ensure!(refused == 0, "{refused} of {} files refused", args.files.len());
+    Ok(())
+}
+
+async fn one(path: &Path, args: &Execute, parent: Parent, prover: Arc<dyn Prover>) -> anyhow::Result<Executed> {
+    let (path, chain) = (path.to_owned(), args.source.chain.clone());
+    let prepare = move || blocks::from_file(&path, chain.as_ref(), parent);
+    let prepared = tokio::task::spawn_blocking(prepare).await.context("preparing panicked")??;
+    execute(prepared, args.prover, prover).await
+}
+
+/// Runs the prepared input once more, measured.
+async fn execute(prepared: Prepared, arg: ProverArg, prover: Arc<dyn Prover>) -> anyhow::Result<Executed> {
+    tokio::task::spawn_blocking(move || {
+        memory::reset_peak();
+        let started = Instant::now();
+        let (public_values, cycles) = match prepared.assumed_pre_state_root {
+            // A guest knows no assumptions: such an input runs natively only.
+            Some(root) => {
+                ensure!(arg == ProverArg::Exec, "{} has no parent header: a zkVM can't run it", prepared.name);
+                let outcome = program::run_assuming_parent(&prepared.input, root)?;
+                (outcome.statement.abi_encode(), None)
+            }
+            None => {
+                let execution = prover.execute(&prepared.input)?;
+                (execution.public_values, execution.cycles)
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let peak_memory_bytes = memory::peak();
+        ensure!(
+            public_values == prepared.statement.abi_encode(),
+            "{} states something else in {} than natively: this is a bug, please report it",
+            prepared.name,
+            prover.system(),
+        );
+        let gas_used = prepared.gas_used();
+        Ok(Executed {
+            name: prepared.name.clone(),
+            prover: prover.system(),
+            transactions: prepared.transactions(),
+            gas_used,
+            input_bytes: prepared.input.len(),
+            milliseconds: seconds * 1e3,
+            mgas_per_second: gas_used as f64 / 1e6 / seconds,
+            cycles: cycles.map(CyclesReport::from),
+            peak_memory_bytes,
+            assumed_parent: prepared.assumed_pre_state_root.is_some(),
+            statement: prepared.statement,
+            blocks: prepared.blocks,
+        })
+    })
+    .await
+    .context("executing panicked")?
+}
+
+#[derive(Serialize)]
+struct Executed {
+    #[serde(rename = "file")]
+    name: String,
+    prover: protocol::ProofSystem,
+    transactions: usize,
+    gas_used: u64,
+    input_bytes: usize,
+    milliseconds: f64,
+    mgas_per_second: f64,
+    #[serde(flatten)]
+    cycles: Option<CyclesReport>,
+    peak_memory_bytes: Option<u64>,
+    assumed_parent: bool,
+    statement: Statement,
+    blocks: Vec<BlockSummary>,
+}
+
+/// What a run costs in a zkVM.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CyclesReport {
+    user_cycles: u64,
+    total_cycles: u64,
+    segments: u64,
+    keccak_permutations: Option<u64>,
+}
+
+impl From<Cycles> for CyclesReport {
+    fn from(cycles: Cycles) -> Self {
+        let Cycles { user, total, segments, keccak_permutations, .. } = cycles;
+        Self { user_cycles: user, total_cycles: total, segments, keccak_permutations }
+    }
+}
+
+impl fmt::Display for CyclesReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { user_cycles, total_cycles, segments, keccak_permutations } = *self;
+        let (user, total) = (thousands(user_cycles), thousands(total_cycles));
+        write!(f, "{user} user, {total} total, {segments} segments")?;
+        match keccak_permutations {
+            Some(count) => write!(f, ", {} keccak permutations", thousands(count)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Executed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.name)?;
+        if self.assumed_parent {
+            writeln!(f, "  ASSUMED              the parent: no rule of the header against its parent was checked")?;
+        }
+        writeln!(f, "  gas                  {} in {} transactions", thousands(self.gas_used), self.transactions)?;
+        let (milliseconds, speed) = (self.milliseconds, self.mgas_per_second);
+        writeln!(f, "  time                 {milliseconds:.1} ms in {}, {speed:.1} Mgas/s", self.prover)?;
+        if let Some(cycles) = self.cycles {
+            writeln!(f, "  cycles               {cycles}")?;
+        }
+        if let Some(peak) = self.peak_memory_bytes {
+            writeln!(f, "  peak memory          {} MB", thousands(peak / 1_000_000))?;
+        }
+        write!(f, "{}", StatementText(&self.statement))
+    }
+}
+
+#[derive(Serialize)]
+struct Refused {
+    file: String,
+    error: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  REFUSED              {}", self.file, self.error)
+    }
+}

@@ -1,0 +1,86 @@
+//! `l2-prover node`: the dev node alone.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use devnode::{DevNode, Mining, Running, TrafficConfig};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Node, NodeArgs};
+use crate::output::Output;
+
+/// Runs the command.
+pub async fn run(args: Node, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let node = start(&args.node, &Defaults::MOCKED).await?;
+    output.report(&Started::of(&node))?;
+    shutdown.cancelled().await;
+    node.stop().await;
+    Ok(())
+}
+
+/// What the node does unless flags say otherwise.
+#[derive(Debug)]
+pub struct Defaults {
+    block_time: Duration,
+    traffic_per_block: usize,
+    kinds: &'static [devnode::Kind],
+}
+
+impl Defaults {
+    /// For provers that take no time.
+    pub const MOCKED: Self =
+        Self { block_time: Duration::from_secs(2), traffic_per_block: 3, kinds: &devnode::Kind::ALL };
+    /// For provers that take minutes for the smallest block.
+    pub const PROVEN: Self = Self {
+        block_time: Duration::from_secs(12),
+        traffic_per_block: 1,
+        kinds: &[devnode::Kind::Transfer],
+    };
+}
+
+/// Starts the dev node as the flags say.
+pub async fn start(args: &NodeArgs, defaults: &Defaults) -> anyhow::Result<Running> {
+    let genesis = match &args.genesis {
+        Some(path) => devnode::genesis::read(path)?,
+        None => devnode::genesis::dev(),
+    };
+    let mining = match args.block_time.unwrap_or(defaults.block_time) {
+        Duration::ZERO => Mining::OnDemand,
+        period => Mining::Interval { period, empty_blocks: false },
+    };
+    let traffic = TrafficConfig {
+        per_block: args.traffic_per_block.map_or(defaults.traffic_per_block, usize::from),
+        kinds: args.traffic.clone().unwrap_or_else(|| defaults.kinds.to_vec()),
+        ..TrafficConfig::default()
+    };
+    let config = devnode::Config {
+        listen: SocketAddr::new(args.node_ip, args.node_port),
+        genesis,
+        mining,
+        traffic: (!args.no_traffic).then_some(traffic),
+    };
+    DevNode::start(config).await.context("failed to start the dev node (see --node-ip, --node-port, --genesis)")
+}
+
+#[derive(Serialize)]
+struct Started {
+    event: &'static str,
+    node: String,
+    chain_id: u64,
+}
+
+impl Started {
+    fn of(node: &Running) -> Self {
+        Self { event: "started", node: node.url(), chain_id: node.chain_config().chain_id }
+    }
+}
+
+impl fmt::Display for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "dev node of chain {} at {}", self.chain_id, self.node)?;
+        write!(f, "its accounts are those of the mnemonic \"{}\"", devnode::accounts::MNEMONIC)
+    }
+}

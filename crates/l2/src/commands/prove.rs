@@ -1,0 +1,179 @@
+//! `l2-prover prove`: a proof without a server.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use alloy_primitives::B256;
+use anyhow::{Context as _, ensure};
+use client::{Cancel, Progress, Prover};
+use indicatif::{ProgressBar, ProgressStyle};
+use program::Statement;
+use protocol::ProofKind;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use verifier::Policy;
+
+use crate::args::{Prove, ProverArg};
+use crate::blocks::{self, Prepared, StatementText};
+use crate::memory;
+use crate::output::{Output, thousands};
+use crate::provers;
+
+/// Runs the command.
+pub async fn run(args: Prove, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let prover = args.prover.build(args.zkvm.segment_po2)?;
+    let mocked = provers::warn_if_mocked(&*prover, output);
+    let prepared = blocks::from_file_or_node(args.file.as_deref(), &args.source).await?;
+
+    let cancel = Cancel::new();
+    let kind = ProofKind::from(args.kind);
+    let (bar, stop) = (Bar::new(output, &prepared.name), cancel.clone());
+    let work = {
+        let prover = prover.clone();
+        move || prove(&prepared, args.prover, &prover, kind, mocked, &stop, &bar)
+    };
+    let mut proving = tokio::task::spawn_blocking(work);
+    let (proof, mut proved) = tokio::select! {
+        done = &mut proving => done,
+        () = shutdown.cancelled() => {
+            output.note("stopping; ctrl-c again to stop at once");
+            cancel.set();
+            proving.await
+        }
+    }
+    .context("the prover panicked")??;
+
+    proved.out = args.out.display().to_string();
+    let failed = || format!("failed to write {}", proved.out);
+    // Under its name there is only ever a whole proof.
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
+    let temporary = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
+    std::fs::write(temporary.path(), &proof).with_context(failed)?;
+    temporary.persist(&args.out).with_context(failed)?;
+    output.report(&proved)
+}
+
+fn prove(
+    prepared: &Prepared,
+    arg: ProverArg,
+    prover: &Arc<dyn Prover>,
+    kind: ProofKind,
+    mocked: bool,
+    cancel: &Cancel,
+    bar: &Bar,
+) -> anyhow::Result<(Vec<u8>, Proved)> {
+    memory::reset_peak();
+    let started = Instant::now();
+    let proof = prover
+        .prove(&prepared.input, kind, cancel, &|progress| bar.update(progress))
+        .with_context(|| format!("failed to prove {}", prepared.name))?;
+    let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), memory::peak());
+    bar.bar.finish_and_clear();
+
+    // Checked as a stranger would: a proof that nobody accepts is not worth its file.
+    let program_id = prover.program_id();
+    let policy = Policy { danger_accept_exec: mocked, danger_accept_dev_mode: mocked };
+    let verified = verifier::verify(arg.verified_as(), program_id.0, &proof, &policy)
+        .context("the proof made here does not verify: this is a bug, please report it")?;
+    ensure!(
+        verified.public_values == prepared.statement.abi_encode(),
+        "the proof states something else than the native run: this is a bug, please report it"
+    );
+    let proved = Proved {
+        file: prepared.name.clone(),
+        out: String::new(),
+        program_id,
+        kind: verified.kind.to_string(),
+        proves_nothing: mocked,
+        bytes: proof.len() as u64,
+        gas_used: prepared.gas_used(),
+        seconds,
+        progress: *bar.executed.lock().unwrap_or_else(PoisonError::into_inner),
+        peak_memory_bytes,
+        statement: prepared.statement.clone(),
+    };
+    Ok((proof, proved))
+}
+
+/// The progress bar: one step for each segment.
+struct Bar {
+    bar: ProgressBar,
+    output: Output,
+    executed: Mutex<Option<Progress>>,
+}
+
+impl Bar {
+    fn new(output: &Output, name: &str) -> Self {
+        let bar = match output.live() {
+            true => output.bars().add(ProgressBar::new_spinner()),
+            false => ProgressBar::hidden(),
+        };
+        let style = ProgressStyle::with_template("{spinner} {prefix} {wide_bar} {pos}/{len} {msg} {elapsed} (ETA {eta})")
+            .expect("the template is well-formed");
+        bar.set_style(style);
+        bar.set_prefix(name.to_owned());
+        bar.set_message("executing");
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        Self { bar, output: output.clone(), executed: Mutex::new(None) }
+    }
+
+    fn update(&self, progress: Progress) {
+        match progress {
+            Progress::Executed { segments, .. } => {
+                *self.executed.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+                self.bar.set_length(segments);
+                self.bar.set_message("segments");
+            }
+            Progress::Segment { done, total } => {
+                self.bar.set_length(total);
+                self.bar.set_position(done);
+            }
+            Progress::Joining { done, total } => {
+                self.bar.set_length(total);
+                self.bar.set_position(done);
+                self.bar.set_message("joins");
+            }
+            _ => self.bar.set_message("compressing"),
+        }
+        if !self.output.live() {
+            self.output.note(&progress.to_string());
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Proved {
+    file: String,
+    out: String,
+    program_id: B256,
+    kind: String,
+    proves_nothing: bool,
+    bytes: u64,
+    gas_used: u64,
+    seconds: f64,
+    #[serde(rename = "executed")]
+    progress: Option<Progress>,
+    peak_memory_bytes: Option<u64>,
+    statement: Statement,
+}
+
+impl fmt::Display for Proved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, gas) = (thousands(self.bytes), thousands(self.gas_used));
+        writeln!(f, "{} proven in {:.1} s: {} ({}, {bytes} bytes)", self.file, self.seconds, self.out, self.kind)?;
+        if self.proves_nothing {
+            writeln!(f, "  MOCKED               it proves nothing")?;
+        }
+        writeln!(f, "  program              {}", self.program_id)?;
+        writeln!(f, "  gas                  {gas}")?;
+        if let Some(Progress::Executed { segments, user_cycles, total_cycles }) = self.progress {
+            let (user, total) = (thousands(user_cycles), thousands(total_cycles));
+            writeln!(f, "  cycles               {user} user, {total} total, {segments} segments")?;
+        }
+        if let Some(peak) = self.peak_memory_bytes {
+            writeln!(f, "  peak memory          {} MB", thousands(peak / 1_000_000))?;
+        }
+        write!(f, "{}", StatementText(&self.statement))
+    }
+}

@@ -1,0 +1,158 @@
+//! `l2-prover server`: a Prover Server, with a node somewhere or the dev node in this process.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{ProverArg, Server};
+use crate::commands::node::{self, Defaults};
+use crate::output::Output;
+
+/// Where jobs and proofs are kept if nothing else is asked for.
+const DATA_DIR: &str = ".l2-prover/server";
+
+/// Runs the command.
+pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if args.danger_accept_exec {
+        output.warn("this server accepts exec proofs, which prove NOTHING.");
+    }
+    if args.danger_accept_dev_mode {
+        output.warn("this server accepts dev-mode proofs, which prove NOTHING.");
+    }
+    let mocked = args.danger_accept_exec || args.danger_accept_dev_mode;
+    let (dev_node, data) = if args.dev_node {
+        let defaults = if mocked { Defaults::MOCKED } else { Defaults::PROVEN };
+        (Some(node::start(&args.node, &defaults).await?), Data::for_a_new_chain(args.data_dir)?)
+    } else {
+        (None, Data::Kept(args.data_dir.unwrap_or_else(|| DATA_DIR.into())))
+    };
+    let (url, chain) = match (&dev_node, args.rpc_url) {
+        (Some(node), _) => (node.url(), node.chain_config().clone()),
+        (None, url) => (url.context("--rpc-url or --dev-node is needed")?, args.chain.config()?),
+    };
+    let chain_id = chain.chain_id;
+    let source =
+        witness::Node::connect(&url, chain).await.with_context(|| format!("failed to use the node at {url}"))?;
+    let config = server::Config {
+        listen_ip: args.listen_ip,
+        listen_port: args.listen_port,
+        data_dir: data.path().to_owned(),
+        system: args.prover.system(),
+        kind: args.kind.into(),
+        start_block: args.first_block,
+        batch_blocks: args.batch_blocks,
+        lease: args.lease,
+        heartbeat: heartbeat_for(args.lease),
+        danger_accept_exec_proofs: args.danger_accept_exec,
+        danger_accept_dev_mode_proofs: args.danger_accept_dev_mode,
+        danger_listen_without_auth: args.danger_listen_without_auth,
+        ..server::Config::default()
+    };
+    let started = Started {
+        event: "started",
+        server: String::new(),
+        node: url,
+        chain_id,
+        data_dir: data.path().to_owned(),
+        prover: args.prover.system(),
+        program_id: B256::new(args.prover.pinned_program_id()),
+    };
+    let running = server::Server::start(config, Some(source)).await.context("failed to start the Prover Server")?;
+    output.report(&Started { server: format!("http://{}", running.addr()), ..started })?;
+    shutdown.cancelled().await;
+    running.stop().await;
+    if let Some(node) = dev_node {
+        node.stop().await;
+    }
+    Ok(())
+}
+
+/// Four heartbeats fit into a lease, so that a lost one or two cost nothing.
+pub fn heartbeat_for(lease: Duration) -> Duration {
+    (lease / 4).clamp(Duration::from_millis(1), Duration::from_secs(15))
+}
+
+/// The folder of jobs and artifacts.
+#[derive(Debug)]
+pub enum Data {
+    /// Stays when the process ends.
+    Kept(PathBuf),
+    /// Removed when this value is dropped.
+    Temporary(tempfile::TempDir),
+}
+
+impl Data {
+    /// A folder for a chain that begins now: temporary, or the empty folder asked for.
+    ///
+    /// # Errors
+    /// If the folder holds something: jobs of an earlier dev chain can't be continued.
+    pub fn for_a_new_chain(asked: Option<PathBuf>) -> anyhow::Result<Self> {
+        let Some(path) = asked else {
+            let folder = tempfile::Builder::new().prefix("l2-prover-").tempdir();
+            return Ok(Self::Temporary(folder.context("failed to create a temporary folder; name one with --data-dir")?));
+        };
+        let text = path.display();
+        std::fs::create_dir_all(&path).with_context(|| format!("failed to create {text}"))?;
+        let mut entries = std::fs::read_dir(&path).with_context(|| format!("failed to list {text}"))?;
+        ensure!(
+            entries.next().is_none(),
+            "{text} holds the jobs of an earlier chain, and a dev chain begins anew with each start: name an empty folder"
+        );
+        Ok(Self::Kept(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Started {
+    event: &'static str,
+    server: String,
+    node: String,
+    chain_id: u64,
+    data_dir: PathBuf,
+    prover: protocol::ProofSystem,
+    program_id: B256,
+}
+
+impl fmt::Display for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "Prover Server at {}", self.server)?;
+        writeln!(f, "  node       {} (chain {})", self.node, self.chain_id)?;
+        writeln!(f, "  data       {}", self.data_dir.display())?;
+        write!(f, "  asks for   {} proofs of program {}", self.prover, self.program_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_of_an_earlier_dev_chain_are_not_continued() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("new");
+        assert_eq!(Data::for_a_new_chain(Some(path.clone())).expect("empty").path(), path);
+        std::fs::write(path.join("jobs.sqlite"), "").expect("written");
+        let error = Data::for_a_new_chain(Some(path)).expect_err("not empty").to_string();
+        assert!(error.contains("name an empty folder"), "{error}");
+    }
+
+    #[test]
+    fn a_heartbeat_or_two_may_be_lost() {
+        for lease in [Duration::from_millis(4), Duration::from_secs(1), Duration::from_secs(60)] {
+            assert!(heartbeat_for(lease) * 4 <= lease, "{lease:?}");
+        }
+    }
+}

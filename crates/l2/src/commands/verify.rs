@@ -1,0 +1,60 @@
+//! `l2-prover verify`: does this file prove anything, and what?
+
+use std::fmt;
+
+use alloy_primitives::B256;
+use anyhow::Context as _;
+use program::Statement;
+use serde::Serialize;
+use verifier::Policy;
+
+use crate::args::Verify;
+use crate::blocks::StatementText;
+use crate::output::{Output, thousands};
+
+/// Runs the command.
+pub fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
+    let file = args.proof.display();
+    let proof = std::fs::read(&args.proof).with_context(|| format!("failed to read {file}"))?;
+    let program_id = args.program_id.unwrap_or(B256::new(args.prover.pinned_program_id()));
+    let policy = Policy {
+        danger_accept_exec: args.danger_accept_exec,
+        danger_accept_dev_mode: args.danger_accept_dev_mode,
+    };
+    let started = std::time::Instant::now();
+    let verified = verifier::verify(args.prover.verified_as(), program_id.0, &proof, &policy)
+        .with_context(|| format!("{file} is no proof of program {program_id}"))?;
+    let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+    let statement = Statement::abi_decode(&verified.public_values)
+        .with_context(|| format!("{file} proves something else than a statement of ours"))?;
+    if matches!(verified.kind, verifier::Kind::Exec | verifier::Kind::DevMode) {
+        output.warn(&format!("{file} was accepted as asked, but it is of the kind `{}`: it proves NOTHING.", verified.kind));
+    }
+    output.report(&Verified {
+        file: file.to_string(),
+        program_id,
+        kind: verified.kind.to_string(),
+        bytes: proof.len() as u64,
+        milliseconds,
+        statement,
+    })
+}
+
+#[derive(Serialize)]
+struct Verified {
+    file: String,
+    program_id: B256,
+    kind: String,
+    bytes: u64,
+    milliseconds: f64,
+    statement: Statement,
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, program_id, kind, bytes, milliseconds, statement } = self;
+        writeln!(f, "{file} is valid ({kind}, {} bytes, verified in {milliseconds:.0} ms)", thousands(*bytes))?;
+        writeln!(f, "  program              {program_id}")?;
+        write!(f, "{}", StatementText(statement))
+    }
+}

@@ -1,0 +1,62 @@
+//! The command `l2-prover`: flags, wiring, and everything a person or a script reads.
+//!
+//! * What is decided here is only which parts run with which settings; the parts live in their crates.
+//! * Exit codes: 0 done, 1 failed, 2 called in a wrong way.
+
+mod args;
+mod blocks;
+mod chain;
+mod commands;
+mod dotenv;
+mod memory;
+mod output;
+mod parse;
+mod provers;
+#[cfg_attr(not(feature = "build_zkvm"), path = "no_risc0.rs")]
+mod risc0;
+mod signals;
+mod view;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use crate::args::{Cli, Command};
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    // ORDER: the file fills variables, flags read variables, and both need a process without other threads.
+    let dotenv = dotenv::load();
+    let cli = Cli::parse();
+    let output = Output::new(cli.global.json);
+    match dotenv.and_then(|()| run(cli, &output)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
+    let serves = matches!(cli.command, Command::Node(_) | Command::Server(_) | Command::Client(_));
+    output.init_logs(cli.global.log.as_deref().unwrap_or(if serves { "info" } else { "error" }))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the async runtime")?;
+    runtime.block_on(async {
+        let shutdown = signals::shutdown().context("failed to listen for signals")?;
+        match cli.command {
+            Command::Dev(args) => Box::pin(commands::dev::run(args, output, shutdown)).await,
+            Command::Node(args) => commands::node::run(args, output, shutdown).await,
+            Command::Server(args) => Box::pin(commands::server::run(args, output, shutdown)).await,
+            Command::Client(args) => Box::pin(commands::client::run(args, output, shutdown)).await,
+            Command::Prove(args) => Box::pin(commands::prove::run(args, output, shutdown)).await,
+            Command::Execute(args) => Box::pin(commands::execute::run(args, output, shutdown)).await,
+            Command::Verify(args) => commands::verify::run(&args, output),
+            Command::Witness(args) => Box::pin(commands::witness::run(args, output)).await,
+        }
+    })
+}

@@ -1,0 +1,17 @@
+//! In place of `risc0.rs` in a build without the feature `build_zkvm`.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use client::Prover;
+
+/// Whether this build can prove with RISC Zero.
+pub const BUILT: bool = false;
+
+/// Refuses, and says what to do.
+pub fn prover(_segment_po2: u32) -> anyhow::Result<Arc<dyn Prover>> {
+    bail!(
+        "this l2-prover was built without RISC Zero: build it with `cargo build --release -p l2 --features build_zkvm`, \
+         or use --prover exec, which proves nothing"
+    )
+}

@@ -1,0 +1,33 @@
+//! ctrl-c and SIGTERM.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Exit code of a process that was interrupted twice.
+const INTERRUPTED: i32 = 130;
+
+/// A token that the first ctrl-c or SIGTERM cancels. A second one ends the process at once.
+///
+/// # Errors
+/// If the signals cannot be handled.
+pub fn shutdown() -> io::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let cancel = token.clone();
+    // Lives as long as the process.
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if cancel.is_cancelled() {
+                std::process::exit(INTERRUPTED);
+            }
+            cancel.cancel();
+        }
+    });
+    Ok(token)
+}

@@ -1,0 +1,107 @@
+//! Runs the built command, in processes of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The command, with nothing of the caller's settings.
+pub fn l2_prover(arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("l2-prover"));
+    let ours = ["PROVER_", "DEV_NODE_", "L2_PROVER_LOG", "RISC0_"];
+    for (name, _) in std::env::vars_os() {
+        if ours.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null()).env("COLUMNS", "100");
+    command
+}
+
+/// Runs the command to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    l2_prover(arguments).output().expect("the command can be started")
+}
+
+/// Runs the command, which must fail with `code`; returns its stderr.
+pub fn fails(code: i32, arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    stderr
+}
+
+/// The lines of JSON in `stdout`.
+pub fn json_lines(stdout: &[u8]) -> Vec<Value> {
+    String::from_utf8_lossy(stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect()
+}
+
+/// A block file of the recorded blocks, if they are on this machine.
+pub fn recorded(name: &str) -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("L2_PROVER_DATA")?).join("blocks").join(name);
+    assert!(path.is_file(), "{} is missing, but L2_PROVER_DATA is set", path.display());
+    Some(path)
+}
+
+/// A process that serves, and is killed with the test.
+pub struct Service {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Service {
+    /// Starts the command with `--json` and waits for its first line.
+    pub fn start(arguments: &[&str]) -> (Self, Value) {
+        let mut child = l2_prover(arguments)
+            .arg("--json")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the command can be started");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut service = Self { child, stdout };
+        let started = service.line().unwrap_or_else(|| panic!("{arguments:?} ended without a word"));
+        assert_eq!(started["event"], "started", "{started}");
+        (service, started)
+    }
+
+    /// The next line on stdout.
+    pub fn line(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("stdout is UTF-8");
+        (!line.is_empty()).then(|| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}")))
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it is gone");
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("there is a kill").success());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the process goes on 30 s after SIGTERM");
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

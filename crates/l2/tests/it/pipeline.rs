@@ -1,0 +1,165 @@
+//! The whole pipeline with the exec prover, as a user runs it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use protocol::{JobState, Status};
+use serde_json::{Value, json};
+
+use crate::common::{Service, json_lines, run};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[test]
+fn dev_proves_blocks_and_ends() {
+    let output = run(&[
+        "dev", "--prover", "exec", "--blocks", "3", "--block-time", "1s", "--clients", "2", "--node-port", "0", "--json",
+    ]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("prove NOTHING"), "a mock must be said loudly: {stderr}");
+    let lines = json_lines(&output.stdout);
+    let (first, last) = (&lines[0], &lines[lines.len() - 1]);
+    assert_eq!((&first["event"], &first["clients"]), (&json!("started"), &json!(2)));
+    assert_eq!((&last["event"], &last["proves_nothing"]), (&json!("finished"), &json!(true)));
+    assert!(last["blocks"].as_u64() >= Some(3), "{last}");
+    let proved: BTreeSet<_> = lines
+        .iter()
+        .filter(|line| line["state"] == "proved")
+        .filter_map(|line| line["block_numbers"]["first"].as_u64())
+        .collect();
+    assert!(proved.is_superset(&BTreeSet::from([1, 2, 3])), "{proved:?}");
+}
+
+#[test]
+fn sigterm_ends_every_service_in_order() {
+    let (mut node, started) = Service::start(&["node", "--node-port", "0"]);
+    let url = text(&started, "node");
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (server_data, client_data) = (folder.path().join("server"), folder.path().join("client"));
+    let (mut server, started) = Service::start(&[
+        "server",
+        "--prover",
+        "exec",
+        "--danger-accept-exec",
+        "--rpc-url",
+        &url,
+        "--listen-port",
+        "0",
+        "--data-dir",
+        &server_data.display().to_string(),
+    ]);
+    let (mut client, _) = Service::start(&[
+        "client",
+        "--prover",
+        "exec",
+        "--server",
+        &text(&started, "server"),
+        "--data-dir",
+        &client_data.display().to_string(),
+    ]);
+    assert_eq!((client.terminate(), server.terminate(), node.terminate()), (Some(0), Some(0), Some(0)));
+}
+
+#[tokio::test]
+async fn a_killed_server_skips_no_block_and_lets_none_be_proven_twice() {
+    const BLOCKS: u64 = 40;
+    let (_node, started) = Service::start(&["node", "--node-port", "0", "--block-time", "1h"]);
+    let node = text(&started, "node");
+    for _ in 0..BLOCKS {
+        rpc(&node, "evm_mine").await;
+    }
+
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let port = free_port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let (port, server_data) = (port.to_string(), path("server"));
+    let start_server = || {
+        let arguments = [
+            "server",
+            "--prover",
+            "exec",
+            "--danger-accept-exec",
+            "--lease",
+            "4s",
+            "--rpc-url",
+            &node,
+            "--listen-port",
+            &port,
+            "--data-dir",
+            &server_data,
+        ];
+        Service::start(&arguments).0
+    };
+
+    let mut server = start_server();
+    let clients = [path("client-1"), path("client-2")];
+    let _clients = clients.map(|data| {
+        Service::start(&["client", "--prover", "exec", "--server", &endpoint, "--data-dir", &data]).0
+    });
+
+    // Killed again and again, each time with jobs under way, until everything is proven.
+    let mut acknowledged = BTreeMap::new();
+    for goal in [3, 10, 20, BLOCKS] {
+        let status = status_when(&endpoint, |status| status.counts.proved >= goal).await;
+        keep_acknowledged(&mut acknowledged, &status);
+        if goal < BLOCKS {
+            server.kill();
+            server = start_server();
+        }
+    }
+    let status = status_when(&endpoint, |status| status.proved_through == Some(BLOCKS)).await;
+    keep_acknowledged(&mut acknowledged, &status);
+    let blocks: Vec<_> = acknowledged.keys().copied().collect();
+    assert_eq!(blocks, (1..=BLOCKS).collect::<Vec<_>>(), "a block was skipped");
+    assert_eq!(status.jobs.len() as u64, BLOCKS, "a block has two jobs");
+    let proofs: u64 = status.clients.iter().map(|client| client.proved).sum();
+    assert_eq!(proofs, BLOCKS, "a block was proven twice: {:?}", status.clients);
+    assert_eq!(server.terminate(), Some(0));
+}
+
+/// Remembers the proved jobs, and that none of those remembered has changed.
+fn keep_acknowledged(acknowledged: &mut BTreeMap<u64, Value>, status: &Status) {
+    for job in status.jobs.iter().filter(|job| job.state == JobState::Proved) {
+        let facts = json!([job.job, job.client, job.proof, job.leased_at, job.finished_at]);
+        let block = job.block_numbers.first();
+        let before = acknowledged.entry(block).or_insert_with(|| facts.clone());
+        assert_eq!(*before, facts, "block {block} was proven again after its proof was acknowledged");
+    }
+}
+
+/// The server's status as soon as it is as wanted.
+async fn status_when(endpoint: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = None;
+    while Instant::now() < deadline {
+        if let Ok(answer) = reqwest::get(format!("{endpoint}{}", protocol::paths::STATUS)).await {
+            let status: Status = answer.json().await.expect("the status is JSON");
+            if wanted(&status) {
+                return status;
+            }
+            last = Some(status);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the server did not get there: {last:#?}");
+}
+
+async fn rpc(url: &str, method: &str) -> Value {
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": [] });
+    let answer = reqwest::Client::new().post(url).json(&request).send().await.expect("the node answers");
+    let answer: Value = answer.json().await.expect("the answer is JSON");
+    assert!(answer.get("error").is_none(), "{method}: {answer}");
+    answer["result"].clone()
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_else(|| panic!("{value} has no text {key}")).to_owned()
+}
+
+/// A port that was free a moment ago: the server must come back on the same one.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}

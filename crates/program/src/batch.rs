@@ -1,0 +1,171 @@
+//! A batch: consecutive blocks on one live state, from an encoded input to the statement.
+
+use crate::{
+    ChainConfig, Error, Statement,
+    consensus::{self, DecodedBlock},
+    execute,
+    input::InputRef,
+    state::{NoSource, State},
+    statement,
+};
+use alloc::vec::Vec;
+use alloy_consensus::Header;
+use alloy_primitives::{Address, B256, Sealed};
+
+/// What [`run_detailed`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// What a proof commits to.
+    pub statement: Statement,
+    /// The blocks, in order.
+    pub blocks: Vec<BlockSummary>,
+}
+
+/// One block of a batch, for people and for estimates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub struct BlockSummary {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Gas used.
+    pub gas_used: u64,
+    /// Number of transactions.
+    pub transactions: usize,
+}
+
+/// Executes an encoded [`crate::Input`] and returns what has been shown by it.
+///
+/// # Errors
+/// [`Error`]: the input is malformed, its witness incomplete, or a block invalid. No statement can
+/// be had from such an input.
+pub fn run(input: &[u8]) -> Result<Statement, Error> {
+    run_detailed(input).map(|outcome| outcome.statement)
+}
+
+/// [`run`], which also tells about the single blocks.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_detailed(input: &[u8]) -> Result<Outcome, Error> {
+    let input = InputRef::decode(input)?;
+    let ancestors = ancestors(&input.headers)?;
+    let blocks = decode_blocks(&input.blocks)?;
+    let first = &blocks[0];
+    let Some(parent) = ancestors.last() else {
+        return Err(Error::MissingParent { number: first.header.number });
+    };
+    let mut state = state(&input, parent.state_root)?;
+    for ancestor in &ancestors {
+        state.remember_block(ancestor.number, ancestor.hash());
+    }
+    let invalid = |violation| Error::Block { number: first.header.number, violation };
+    consensus::check_against_parent(&input.config, &first.header, parent).map_err(invalid)?;
+    run_blocks(&input.config, &blocks, &mut state, parent.state_root)
+}
+
+/// [`run_detailed`] for an input without a parent header: takes the parent's state root on trust
+/// and skips the rules of [`consensus::check_against_parent`] for the first block, and no others.
+///
+/// The result is an execution of the blocks and never a proof: no guest calls this.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_assuming_parent(input: &[u8], pre_state_root: B256) -> Result<Outcome, Error> {
+    let input = InputRef::decode(input)?;
+    let blocks = decode_blocks(&input.blocks)?;
+    let first = &blocks[0].header;
+    let mut state = state(&input, pre_state_root)?;
+    state.remember_block(first.number.saturating_sub(1), first.parent_hash);
+    run_blocks(&input.config, &blocks, &mut state, pre_state_root)
+}
+
+fn state<'a>(
+    input: &InputRef<'a>,
+    pre_state_root: B256,
+) -> Result<State<'a, NoSource>, Error> {
+    let mut state = State::from_streams(pre_state_root, input.accounts, input.storages)?;
+    for code in &input.codes {
+        state.insert_code(code);
+    }
+    Ok(state)
+}
+
+fn decode_blocks(blocks: &[&[u8]]) -> Result<Vec<DecodedBlock>, Error> {
+    if blocks.is_empty() {
+        return Err(Error::Input { what: "expected at least one block", offset: 0 });
+    }
+    let mut decoded = Vec::<DecodedBlock>::with_capacity(blocks.len());
+    for block in blocks {
+        let number = decoded.last().map_or(0, |block| block.header.number.saturating_add(1));
+        decoded.push(
+            DecodedBlock::decode(block)
+                .map_err(|violation| Error::Block { number, violation })?,
+        );
+    }
+    Ok(decoded)
+}
+
+/// Hashes the ancestors' headers and checks that they are one chain.
+fn ancestors(headers: &[&[u8]]) -> Result<Vec<Sealed<Header>>, Error> {
+    let mut chain = Vec::<Sealed<Header>>::with_capacity(headers.len());
+    for (index, rlp) in headers.iter().enumerate() {
+        let rest = &mut &**rlp;
+        let header = Header::decode_sealed(rest)
+            .ok()
+            .filter(|_| rest.is_empty())
+            .ok_or(Error::Input { what: "expected the RLP of a header among the ancestors", offset: 0 })?;
+        // SOUNDNESS: BLOCKHASH reads from this chain, so every link is a hash.
+        if let Some(last) = chain.last()
+            && (header.parent_hash != last.hash() || header.number != last.number.wrapping_add(1))
+        {
+            return Err(Error::BrokenHeaderChain { index: index - 1 });
+        }
+        chain.push(header);
+    }
+    Ok(chain)
+}
+
+fn run_blocks(
+    config: &ChainConfig,
+    blocks: &[DecodedBlock],
+    state: &mut State<'_, NoSource>,
+    pre_state_root: B256,
+) -> Result<Outcome, Error> {
+    let mut summaries = Vec::with_capacity(blocks.len());
+    for (index, block) in blocks.iter().enumerate() {
+        let number = block.header.number;
+        let invalid = |violation| Error::Block { number, violation };
+        consensus::check_header(config, block).map_err(invalid)?;
+        if let Some(parent) = index.checked_sub(1).map(|parent| &blocks[parent].header) {
+            consensus::check_against_parent(config, &block.header, parent).map_err(invalid)?;
+        }
+        let executed = execute::execute(config, block, state)?;
+        summaries.push(BlockSummary {
+            number,
+            hash: block.header.hash(),
+            gas_used: executed.fields.gas_used,
+            transactions: executed.receipts.len(),
+        });
+    }
+    let (first, last) = (&blocks[0].header, &blocks[blocks.len() - 1].header);
+    let statement = Statement {
+        version: statement::VERSION,
+        chain_config_digest: config.digest(),
+        parent_hash: first.parent_hash,
+        last_hash: last.hash(),
+        first_number: first.number,
+        last_number: last.number,
+        pre_state_root,
+        post_state_root: last.state_root,
+        deposits_digest: B256::ZERO,
+        deposits_count: 0,
+        messages_root: B256::ZERO,
+        messages_count: 0,
+        data_commitment: B256::ZERO,
+        beneficiary: Address::ZERO,
+    };
+    Ok(Outcome { statement, blocks: summaries })
+}

@@ -1,0 +1,80 @@
+//! Why an input is refused.
+
+use crate::{consensus::Violation, trie::TrieError};
+use alloc::string::String;
+use alloy_primitives::B256;
+
+/// Why an input cannot be proven, grouped by who can do something about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytes are not an encoded input: whoever made it must make it again.
+    #[error("malformed input: {what} at byte {offset}")]
+    Input {
+        /// What was expected there.
+        what: &'static str,
+        /// Where, in bytes from the start.
+        offset: usize,
+    },
+    /// The chain config contradicts itself: the operator must correct it.
+    #[error("invalid chain config: {0}")]
+    ChainConfig(&'static str),
+    /// The bytes are not a statement.
+    #[error("malformed statement: {0}")]
+    Statement(&'static str),
+    /// The witness has no header of the first block's parent: ask the node for a complete one.
+    #[error("the witness is incomplete: it has no header of the parent of block {number}")]
+    MissingParent {
+        /// The first block's number.
+        number: u64,
+    },
+    /// The witness lacks a header that `BLOCKHASH` asks for.
+    #[error("the witness is incomplete: it has no header of block {number}")]
+    MissingHeader {
+        /// The block asked for.
+        number: u64,
+    },
+    /// The ancestors' headers are not one chain that ends in the first block's parent.
+    #[error("ancestor header {index} does not link to its successor")]
+    BrokenHeaderChain {
+        /// Position among the ancestors, oldest first.
+        index: usize,
+    },
+    /// The witness lacks a contract's code.
+    #[error("the witness is incomplete: it has no code with hash {hash}")]
+    MissingCode {
+        /// Keccak-256 of the code.
+        hash: B256,
+    },
+    /// The state trie, or one storage trie, is incomplete or malformed.
+    #[error("state trie: {0}")]
+    Trie(#[from] TrieError),
+    /// An account in the state trie is not an RLP-encoded account.
+    #[error("the account at {hashed_address} is not a valid RLP account")]
+    Account {
+        /// Keccak-256 of the address.
+        hashed_address: B256,
+    },
+    /// A storage slot in a storage trie is not an RLP-encoded integer.
+    #[error("the storage slot at {hashed_slot} is not a valid RLP integer")]
+    Slot {
+        /// Keccak-256 of the slot.
+        hashed_slot: B256,
+    },
+    /// The block is invalid under the chain's rules.
+    #[error("block {number} is invalid: {violation}")]
+    Block {
+        /// The block's number.
+        number: u64,
+        /// The rule it breaks.
+        violation: Violation,
+    },
+    /// The executor failed for a reason that is not the block's.
+    #[error("executing block {number} failed: {reason}")]
+    Execution {
+        /// The block's number.
+        number: u64,
+        /// The executor's words.
+        reason: String,
+    },
+}

@@ -1,0 +1,154 @@
+//! The program's input: blocks and their witness, as one flat byte string.
+//!
+//! All numbers are little-endian `u32`. An item is its length, its bytes, and zeros up to the next
+//! multiple of four, so that every item starts on a word boundary and can be used where it lies.
+//!
+//! ```text
+//! magic "L2P1"
+//! item                 chain config, as ChainConfig::encode
+//! count, items         ancestors' headers (RLP), oldest first; the last is the first block's parent
+//! count, items         blocks (RLP), in order
+//! count, items         contract codes
+//! item                 account trie, as trie::encode
+//! item                 storage tries, likewise
+//! ```
+//!
+//! There is nothing after the last item, and padding is zero: one input has one encoding.
+
+use crate::{ChainConfig, Error, trie};
+use alloc::vec::Vec;
+use alloy_primitives::{B256, Bytes, keccak256, map::B256Map};
+
+/// "L2P1" as a little-endian word.
+const MAGIC: u32 = u32::from_le_bytes(*b"L2P1");
+
+/// What a proof needs, on the host's side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The rules.
+    pub config: ChainConfig,
+    /// RLP headers of ancestors, oldest first; the last one is the first block's parent.
+    pub headers: Vec<Bytes>,
+    /// RLP blocks in order, as `debug_getRawBlock` gives them.
+    pub blocks: Vec<Bytes>,
+    /// Codes of the contracts that run.
+    pub codes: Vec<Bytes>,
+    /// Nodes of the state trie and of storage tries, in any order.
+    pub nodes: Vec<Bytes>,
+}
+
+impl Input {
+    /// Encodes the input for [`crate::run`]. Nodes that cannot be reached from `pre_state_root`
+    /// are left out.
+    ///
+    /// # Errors
+    /// [`Error::Trie`] if a node that is reached is not a trie node.
+    pub fn encode(&self, pre_state_root: B256) -> Result<Vec<u8>, Error> {
+        let nodes: B256Map<&[u8]> =
+            self.nodes.iter().map(|node| (keccak256(node), node.as_ref())).collect();
+        let streams = trie::encode(pre_state_root, &|hash| nodes.get(hash).copied())?;
+        let mut out = Vec::new();
+        put_word(&mut out, MAGIC);
+        put_item(&mut out, &self.config.encode());
+        for items in [&self.headers, &self.blocks, &self.codes] {
+            put_word(&mut out, length(items.len()));
+            for item in items {
+                put_item(&mut out, item);
+            }
+        }
+        put_item(&mut out, &streams.accounts);
+        put_item(&mut out, &streams.storage);
+        Ok(out)
+    }
+}
+
+fn length(len: usize) -> u32 {
+    u32::try_from(len).expect("an input item is shorter than 4 GiB")
+}
+
+fn put_word(out: &mut Vec<u8>, word: u32) {
+    out.extend_from_slice(&word.to_le_bytes());
+}
+
+fn put_item(out: &mut Vec<u8>, item: &[u8]) {
+    put_word(out, length(item.len()));
+    out.extend_from_slice(item);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// An encoded input, read in place.
+#[derive(Debug)]
+pub(crate) struct InputRef<'a> {
+    pub(crate) config: ChainConfig,
+    pub(crate) headers: Vec<&'a [u8]>,
+    pub(crate) blocks: Vec<&'a [u8]>,
+    pub(crate) codes: Vec<&'a [u8]>,
+    pub(crate) accounts: &'a [u8],
+    pub(crate) storages: &'a [u8],
+}
+
+impl<'a> InputRef<'a> {
+    /// Splits the bytes into items; hashes nothing.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader { bytes, offset: 0 };
+        if reader.word()? != MAGIC {
+            return Err(Error::Input { what: "expected the magic bytes L2P1", offset: 0 });
+        }
+        let input = Self {
+            config: ChainConfig::decode(reader.item()?)?,
+            headers: reader.items()?,
+            blocks: reader.items()?,
+            codes: reader.items()?,
+            accounts: reader.item()?,
+            storages: reader.item()?,
+        };
+        match reader.offset == bytes.len() {
+            true => Ok(input),
+            false => Err(Error::Input { what: "trailing bytes", offset: reader.offset }),
+        }
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn error(&self, what: &'static str) -> Error {
+        Error::Input { what, offset: self.offset }
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
+        let rest = &self.bytes[self.offset..];
+        let taken = rest.get(..len).ok_or(self.error("truncated"))?;
+        self.offset += len;
+        Ok(taken)
+    }
+
+    fn word(&mut self) -> Result<u32, Error> {
+        let mut word = [0; 4];
+        word.copy_from_slice(self.take(4)?);
+        Ok(u32::from_le_bytes(word))
+    }
+
+    fn item(&mut self) -> Result<&'a [u8], Error> {
+        let len = self.word()? as usize;
+        let item = self.take(len)?;
+        let padding = self.take((4 - len % 4) % 4)?;
+        match padding.iter().all(|byte| *byte == 0) {
+            true => Ok(item),
+            false => Err(self.error("padding is not zero")),
+        }
+    }
+
+    fn items(&mut self) -> Result<Vec<&'a [u8]>, Error> {
+        // An item takes at least one word, so a hostile count cannot make us allocate more
+        // than the input's own size.
+        let count = self.word()? as usize;
+        if count > (self.bytes.len() - self.offset) / 4 {
+            return Err(self.error("more items than bytes"));
+        }
+        (0..count).map(|_| self.item()).collect()
+    }
+}

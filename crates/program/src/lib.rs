@@ -1,0 +1,43 @@
+//! What is proven: consecutive Ethereum blocks, executed from their witness alone.
+//!
+//! [`run`] reads an encoded [`Input`], re-executes its blocks under the input's [`ChainConfig`]
+//! and returns the [`Statement`] that a proof commits to. A zkVM guest does nothing else.
+//!
+//! * Nothing in the input is believed: every header, node and code is hashed and tied, link by
+//!   link, to a hash that the statement binds.
+//! * What the witness lacks is an error, never an absence.
+//! * The crate is `no_std`, deterministic (no clocks, no floats, no iteration over unordered
+//!   maps that could reach a result) and names no zkVM.
+//!
+//! The feature `std` adds what a host needs: fast native cryptography and [`build`], with which
+//! a node produces blocks on the very executor that checks them.
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
+mod batch;
+pub mod chain;
+pub mod consensus;
+mod error;
+pub mod execute;
+pub mod input;
+pub mod state;
+pub mod statement;
+pub mod trie;
+
+#[cfg(feature = "std")]
+pub mod build;
+
+pub use batch::{BlockSummary, Outcome, run, run_assuming_parent, run_detailed};
+pub use chain::{BlobFork, ChainConfig};
+pub use error::Error;
+pub use input::Input;
+pub use statement::Statement;
+
+/// A transaction as it stands in a block: blob transactions come without their sidecar.
+pub type Transaction =
+    alloy_consensus::EthereumTxEnvelope<alloy_consensus::transaction::TxEip4844>;
+/// A receipt whose bloom has not been computed.
+pub type Receipt = alloy_consensus::EthereumReceipt<alloy_consensus::TxType>;
+/// A block in Ethereum's own types.
+pub type Block = alloy_consensus::Block<Transaction>;

@@ -1,0 +1,362 @@
+//! The state that blocks run on: the account trie, the storage tries and the codes.
+//!
+//! * Reads go through the tries, down to a root that the statement binds.
+//! * A storage trie is opened when it is first read; its root comes from the account's leaf.
+//! * After each block, [`State::apply`] writes its changes into the same tries, so that the next
+//!   block of a batch reads them, and nodes and codes are revealed once per batch.
+
+use crate::{
+    Error,
+    execute::Bundle,
+    trie::{NodeSource, StorageSpan, Trie},
+};
+use alloc::{collections::BTreeMap, vec::Vec};
+use alloy_consensus::constants::{EMPTY_ROOT_HASH, KECCAK_EMPTY};
+use alloy_primitives::{
+    Address, B256, Bytes, U256, keccak256,
+    map::{AddressMap, B256Map, hash_map::Entry},
+};
+use alloy_rlp::{Decodable, Encodable};
+use alloy_trie::TrieAccount;
+use revm::{
+    bytecode::Bytecode,
+    context_interface::DBErrorMarker,
+    state::AccountInfo,
+};
+
+/// Where nodes and codes come from that the encoded witness does not hold.
+///
+/// A node's own database is one; wrapped in something that writes down what was asked for, it
+/// records an execution witness. What a source gives is hashed before it is used.
+pub trait StateSource<'a>: NodeSource<'a> + core::fmt::Debug {
+    /// The code with this hash, if the source has it.
+    fn code(&mut self, hash: &B256) -> Option<&'a [u8]>;
+}
+
+/// The source of a guest: there is nothing beyond the witness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSource;
+
+impl NodeSource<'_> for NoSource {
+    fn node(&mut self, _: &B256) -> Option<&'static [u8]> {
+        None
+    }
+}
+
+impl StateSource<'_> for NoSource {
+    fn code(&mut self, _: &B256) -> Option<&'static [u8]> {
+        None
+    }
+}
+
+/// The state of a chain at one block, of which only a part need be known.
+#[derive(Debug)]
+pub struct State<'a, S> {
+    accounts: Trie<'a>,
+    /// The storage section of the encoded witness.
+    storage_stream: &'a [u8],
+    /// Storage tries that have been opened, by hashed address.
+    storages: B256Map<Trie<'a>>,
+    codes: B256Map<Bytecode>,
+    new_codes: Vec<(B256, Bytes)>,
+    block_hashes: BTreeMap<u64, B256>,
+    oldest_block_asked: Option<u64>,
+    hashed_addresses: AddressMap<B256>,
+    source: S,
+    failure: Option<Error>,
+}
+
+impl<'a> State<'a, NoSource> {
+    /// The state in the two streams of an encoded witness, and nothing beyond.
+    ///
+    /// # Errors
+    /// [`Error::Trie`] if the account stream is not the trie with this root.
+    pub fn from_streams(
+        root: B256,
+        accounts: &'a [u8],
+        storages: &'a [u8],
+    ) -> Result<Self, Error> {
+        let accounts = Trie::decode_accounts(accounts, storages, root)?;
+        Ok(Self::new(accounts, storages, NoSource))
+    }
+}
+
+impl<'a, S: StateSource<'a>> State<'a, S> {
+    /// The state with this root, of which everything is asked from `source`.
+    pub fn from_source(root: B256, source: S) -> Self {
+        Self::new(Trie::from_root(root), &[], source)
+    }
+}
+
+impl<'a, S> State<'a, S> {
+    fn new(accounts: Trie<'a>, storage_stream: &'a [u8], source: S) -> Self {
+        Self {
+            accounts,
+            storage_stream,
+            storages: B256Map::default(),
+            codes: B256Map::default(),
+            new_codes: Vec::new(),
+            block_hashes: BTreeMap::new(),
+            oldest_block_asked: None,
+            hashed_addresses: AddressMap::default(),
+            source,
+            failure: None,
+        }
+    }
+
+    /// Adds a contract's code, under its own hash.
+    pub fn insert_code(&mut self, code: &[u8]) {
+        // SOUNDNESS: a code is found by the hash of its bytes only.
+        self.codes.insert(keccak256(code), bytecode(code));
+    }
+
+    /// Makes `BLOCKHASH` of this block answerable. The caller vouches for the hash.
+    pub fn remember_block(&mut self, number: u64, hash: B256) {
+        self.block_hashes.insert(number, hash);
+    }
+
+    /// The oldest block whose hash was asked for: how far back a witness's headers must reach.
+    pub fn oldest_block_asked(&self) -> Option<u64> {
+        self.oldest_block_asked
+    }
+
+    /// The source, for instance to see what it recorded.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Ends the use of the state and gives the source back.
+    pub fn into_source(self) -> S {
+        self.source
+    }
+
+    /// Takes the error that a read ran into, if any did.
+    pub fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Codes that blocks have deployed since the last call, with their hashes.
+    pub fn take_new_codes(&mut self) -> Vec<(B256, Bytes)> {
+        core::mem::take(&mut self.new_codes)
+    }
+
+    /// Hands out the trie nodes made since the last call: what a node's database must add.
+    pub fn new_nodes(&mut self, mut sink: impl FnMut(B256, &[u8])) {
+        for trie in self.storages.values_mut() {
+            trie.new_nodes(&mut sink);
+        }
+        self.accounts.new_nodes(sink);
+    }
+
+    fn hashed(&mut self, address: Address) -> B256 {
+        *self.hashed_addresses.entry(address).or_insert_with(|| keccak256(address))
+    }
+}
+
+impl<'a, S: StateSource<'a>> State<'a, S> {
+    /// The state root.
+    ///
+    /// # Errors
+    /// None today; a lazily hashed trie may have some.
+    pub fn root(&mut self) -> Result<B256, Error> {
+        Ok(self.accounts.root())
+    }
+
+    /// The account at `address`; `None` if it is shown to be absent.
+    ///
+    /// # Errors
+    /// [`Error::Trie`] if the witness does not show which; [`Error::Account`] if the leaf is not
+    /// an account.
+    pub fn account(&mut self, address: Address) -> Result<Option<TrieAccount>, Error> {
+        let hashed = self.hashed(address);
+        Ok(self.leaf(hashed)?.map(|(account, _)| account))
+    }
+
+    fn leaf(&mut self, hashed: B256) -> Result<Option<(TrieAccount, StorageSpan)>, Error> {
+        let Some((mut rlp, span)) = self.accounts.get_account(&hashed, &mut self.source)? else {
+            return Ok(None);
+        };
+        let account = TrieAccount::decode(&mut rlp)
+            .ok()
+            .filter(|_| rlp.is_empty())
+            .ok_or(Error::Account { hashed_address: hashed })?;
+        Ok(Some((account, span)))
+    }
+
+    /// The storage trie of an account, opened if need be.
+    fn storage_trie(&mut self, hashed: B256) -> Result<&mut Trie<'a>, Error> {
+        // Not `entry`: opening needs the other fields.
+        if !self.storages.contains_key(&hashed) {
+            // SOUNDNESS: the storage root comes from the account's leaf.
+            let trie = match self.leaf(hashed)? {
+                Some((account, span)) => {
+                    Trie::decode_storage(self.storage_stream, span, account.storage_root)?
+                }
+                None => Trie::empty(),
+            };
+            self.storages.insert(hashed, trie);
+        }
+        Ok(self.storages.get_mut(&hashed).expect("inserted above"))
+    }
+
+    /// The value of a storage slot; zero if it is shown to be absent.
+    ///
+    /// # Errors
+    /// [`Error::Trie`] if the witness does not show it; [`Error::Slot`] if it is not an integer.
+    pub fn slot(&mut self, address: Address, slot: U256) -> Result<U256, Error> {
+        let hashed_address = self.hashed(address);
+        let hashed_slot = keccak256(B256::from(slot));
+        self.storage_trie(hashed_address)?;
+        let trie = self.storages.get_mut(&hashed_address).expect("opened above");
+        let Some(mut rlp) = trie.get(&hashed_slot, &mut self.source)? else {
+            return Ok(U256::ZERO);
+        };
+        let value = U256::decode(&mut rlp).map_err(|_| Error::Slot { hashed_slot })?;
+        match rlp.is_empty() {
+            true => Ok(value),
+            false => Err(Error::Slot { hashed_slot }),
+        }
+    }
+
+    /// The code with this hash.
+    ///
+    /// # Errors
+    /// [`Error::MissingCode`] if neither the witness nor the source has it.
+    pub fn code(&mut self, hash: B256) -> Result<Bytecode, Error> {
+        if hash == KECCAK_EMPTY {
+            return Ok(Bytecode::default());
+        }
+        match self.codes.entry(hash) {
+            Entry::Occupied(code) => Ok(code.get().clone()),
+            Entry::Vacant(vacant) => {
+                let code = self.source.code(&hash).ok_or(Error::MissingCode { hash })?;
+                // SOUNDNESS: a source is not believed.
+                if keccak256(code) != hash {
+                    return Err(Error::MissingCode { hash });
+                }
+                Ok(vacant.insert(bytecode(code)).clone())
+            }
+        }
+    }
+
+    /// Writes the changes of one block into the tries.
+    ///
+    /// # Errors
+    /// [`Error::Trie`] if the witness lacks a node that the changes need, a collapsing branch's
+    /// last child included.
+    pub fn apply(&mut self, bundle: Bundle) -> Result<(), Error> {
+        for (hash, code) in bundle.contracts {
+            if hash != KECCAK_EMPTY && !self.codes.contains_key(&hash) {
+                self.new_codes.push((hash, code.original_bytes()));
+                self.codes.insert(hash, code);
+            }
+        }
+        // Sorted, so that what is asked of a source does not depend on a hash map's order.
+        let changes: BTreeMap<B256, _> = bundle
+            .state
+            .into_iter()
+            .map(|(address, account)| (self.hashed(address), account))
+            .collect();
+        // ORDER: inserts before removals, in every trie: a branch that keeps two children
+        // at the end never needs the siblings of one that collapses on the way.
+        let mut removed = Vec::new();
+        for (hashed, account) in changes {
+            let Some(info) = account.info.as_ref().filter(|info| !info.is_empty()) else {
+                removed.push(hashed);
+                continue;
+            };
+            if account.was_destroyed() {
+                self.storages.insert(hashed, Trie::empty());
+            }
+            let mut slots: Vec<(B256, U256)> = account
+                .storage
+                .iter()
+                .filter(|(_, slot)| slot.is_changed())
+                .map(|(slot, value)| (keccak256(B256::from(*slot)), value.present_value))
+                .collect();
+            let storage_root = if slots.is_empty() && !account.was_destroyed() {
+                // SOUNDNESS: untouched storage keeps the root in the account's leaf.
+                self.leaf(hashed)?.map_or(EMPTY_ROOT_HASH, |(account, _)| account.storage_root)
+            } else {
+                slots.sort_unstable_by_key(|(slot, value)| (value.is_zero(), *slot));
+                self.storage_trie(hashed)?;
+                let trie = self.storages.get_mut(&hashed).expect("opened above");
+                for (slot, value) in slots {
+                    match value.is_zero() {
+                        true => drop(trie.remove(&slot, &mut self.source)?),
+                        false => trie.insert(&slot, alloy_rlp::encode(value), &mut self.source)?,
+                    }
+                }
+                trie.root()
+            };
+            let leaf = TrieAccount {
+                nonce: info.nonce,
+                balance: info.balance,
+                storage_root,
+                code_hash: info.code_hash,
+                ..Default::default()
+            };
+            let mut rlp = Vec::with_capacity(leaf.length());
+            leaf.encode(&mut rlp);
+            self.accounts.insert(&hashed, rlp, &mut self.source)?;
+        }
+        for hashed in removed {
+            self.accounts.remove(&hashed, &mut self.source)?;
+            self.storages.remove(&hashed);
+        }
+        Ok(())
+    }
+
+    /// Keeps the first failure for [`Self::take_failure`]: the executor only passes on words.
+    fn noting<T>(&mut self, result: Result<T, Error>) -> Result<T, ReadError> {
+        result.map_err(|error| {
+            self.failure.get_or_insert_with(|| error.clone());
+            ReadError(error)
+        })
+    }
+}
+
+/// Decodes EIP-7702 delegations; everything else is legacy code.
+fn bytecode(code: &[u8]) -> Bytecode {
+    let bytes = Bytes::copy_from_slice(code);
+    Bytecode::new_raw_checked(bytes.clone()).unwrap_or_else(|_| Bytecode::new_legacy(bytes))
+}
+
+/// A read that the state could not answer.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ReadError(Error);
+
+impl DBErrorMarker for ReadError {}
+
+impl<'a, S: StateSource<'a>> revm::Database for State<'a, S> {
+    type Error = ReadError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
+        let account = self.account(address);
+        Ok(self.noting(account)?.map(|account| AccountInfo {
+            nonce: account.nonce,
+            balance: account.balance,
+            code_hash: account.code_hash,
+            code: None,
+            ..Default::default()
+        }))
+    }
+
+    fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, ReadError> {
+        let code = self.code(code_hash);
+        self.noting(code)
+    }
+
+    fn storage(&mut self, address: Address, index: U256) -> Result<U256, ReadError> {
+        let value = self.slot(address, index);
+        self.noting(value)
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, ReadError> {
+        self.oldest_block_asked =
+            Some(self.oldest_block_asked.map_or(number, |oldest| oldest.min(number)));
+        let hash = self.block_hashes.get(&number).copied().ok_or(Error::MissingHeader { number });
+        self.noting(hash)
+    }
+}

@@ -1,0 +1,385 @@
+//! The messages. Each is one JSON object whose `type` names it.
+
+use crate::{ArtifactRef, BlockRange, ClientId, JobId, LeaseId};
+use alloy_primitives::B256;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Every message between a Prover Client and the Prover Server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum ProofData {
+    /// Client: is there work for me?
+    Request(Request),
+    /// Server: here is a job and your lease on it.
+    Response(Response),
+    /// Server: there is none now.
+    NoWork(NoWork),
+    /// Client: this is my proof.
+    Submit(Submit),
+    /// Server: what became of the proof.
+    SubmitAck(SubmitAck),
+    /// Client: I am still at it.
+    Heartbeat(Heartbeat),
+    /// Server: go on, or stop.
+    HeartbeatAck(HeartbeatAck),
+    /// Client: I could not do it.
+    Fail(Fail),
+    /// Server: noted.
+    FailAck(FailAck),
+}
+
+/// Asks for a job. Asking again while holding a lease answers the same lease, so a client that lost the answer just asks
+/// twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Who asks.
+    pub client: ClientId,
+    /// What the client can prove.
+    pub capabilities: Vec<Capability>,
+    /// How long the server may hold the question open until there is work, in milliseconds.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// One program that a client can prove with one proof system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// The proof system.
+    pub system: ProofSystem,
+    /// The program's id in that proof system (RISC Zero: the image id).
+    pub program_id: B256,
+    /// The proofs are mocked (a zkVM's dev mode). The server checks every proof anyway; this saves the work.
+    #[serde(default)]
+    pub mocked: bool,
+}
+
+/// A job and a lease on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// The job.
+    pub job: JobId,
+    /// The lease: name it in every heartbeat.
+    pub lease: LeaseId,
+    /// The lease ends if no heartbeat arrives for so many milliseconds.
+    pub ttl_ms: u64,
+    /// Send a heartbeat every so many milliseconds.
+    pub heartbeat_ms: u64,
+    /// The L2 chain.
+    pub chain_id: u64,
+    /// The blocks to prove.
+    pub block_numbers: BlockRange,
+    /// The proof system asked for.
+    pub system: ProofSystem,
+    /// The program asked for.
+    pub program_id: B256,
+    /// The kind of proof asked for.
+    pub kind: ProofKind,
+    /// The program's input, to be fetched as an artifact.
+    pub prover_inputs: ArtifactRef,
+}
+
+/// There is no job for this client now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoWork {
+    /// Why.
+    pub reason: NoWorkReason,
+    /// Ask again after so many milliseconds.
+    pub retry_after_ms: u64,
+}
+
+/// Why a client gets no job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NoWorkReason {
+    /// All jobs are proven or being proven.
+    NothingReady,
+    /// Jobs are waiting, but for another proof system or program than the client has.
+    NotCapable,
+    /// The client's proofs are mocked, or of a system that proves nothing, and this server refuses those.
+    MockedProofsRefused,
+    /// The client failed lately and rests a while.
+    Resting,
+    /// The server is about to stop.
+    Draining,
+    /// A reason this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// Hands in a proof whose bytes have been uploaded as an artifact.
+///
+/// The job is named by the path. A valid proof needs no lease: a late one is verified and used all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submit {
+    /// Who proved.
+    pub client: ClientId,
+    /// The lease under which the client proved, living or not.
+    pub lease: LeaseId,
+    /// The proof system used.
+    pub system: ProofSystem,
+    /// The program proven.
+    pub program_id: B256,
+    /// The kind of the proof.
+    pub kind: ProofKind,
+    /// The proof.
+    pub proof: ArtifactRef,
+}
+
+/// What became of a proof. Sent only when the proof is durable on the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmitAck {
+    /// The verdict.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// The server's judgement on a proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// Verified; the job is proved by it. The client may forget the proof.
+    Accepted,
+    /// The job is proved already, by another proof. The client may forget the proof.
+    Duplicate,
+    /// The proof is refused for good.
+    Rejected {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Still being verified: submit the same again later. The client keeps the proof.
+    Pending {
+        /// Ask again after so many milliseconds.
+        retry_after_ms: u64,
+    },
+}
+
+/// Keeps a lease alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Who proves.
+    pub client: ClientId,
+    /// The lease to keep.
+    pub lease: LeaseId,
+    /// How far the client is, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// How far a prover is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Progress {
+    /// The program has been executed; proving begins.
+    Executed {
+        /// Segments to prove.
+        segments: u64,
+        /// Cycles of the program itself.
+        user_cycles: u64,
+        /// All cycles, paging and padding included.
+        total_cycles: u64,
+    },
+    /// Segments are being proven.
+    Segment {
+        /// Segments proven.
+        done: u64,
+        /// Segments to prove.
+        total: u64,
+    },
+    /// Proofs of segments are being joined to one.
+    Joining {
+        /// Joins done.
+        done: u64,
+        /// Joins to do.
+        total: u64,
+    },
+    /// The proof is being made smaller.
+    Compressing,
+    /// A phase this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Executed { segments, .. } => write!(f, "executed, {segments} segments to prove"),
+            Self::Segment { done, total } => write!(f, "segment {done}/{total}"),
+            Self::Joining { done, total } => write!(f, "joining {done}/{total}"),
+            Self::Compressing => f.write_str("compressing"),
+            Self::Other => f.write_str("working"),
+        }
+    }
+}
+
+/// The answer to a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatAck {
+    /// What the client should do.
+    pub advice: Advice,
+}
+
+/// What a client should do with the job it works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Advice {
+    /// Go on: the lease runs anew.
+    Continue,
+    /// Stop: the proof is not needed any more.
+    Cancel,
+    /// Finish this job, then ask for no other.
+    Drain,
+    /// The lease is not yours any more. Stop; a proof that is finished is still welcome.
+    Lost,
+}
+
+/// Gives a lease back without a proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fail {
+    /// Who failed.
+    pub client: ClientId,
+    /// The lease given back.
+    pub lease: LeaseId,
+    /// What kind of failure.
+    pub class: FailureClass,
+    /// What happened, for people. The server keeps the first 2,000 bytes or so.
+    pub message: String,
+}
+
+/// The answer to [`Fail`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailAck {}
+
+/// Kinds of failures. They decide who is to blame and whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureClass {
+    /// The program refused its input.
+    GuestPanic,
+    /// The program ran longer than this client allows.
+    CycleLimit,
+    /// The server did not have the input.
+    InputMissing,
+    /// The input's bytes are not those the server named.
+    InputCorrupt,
+    /// The client does not have the program.
+    UnsupportedProgram,
+    /// Memory ran out.
+    OutOfMemory,
+    /// The prover cannot work now (no device, busy, not set up).
+    BackendUnavailable,
+    /// The prover tried and failed.
+    BackendFailed,
+    /// It took too long.
+    Timeout,
+    /// The client was told to stop. Nobody is to blame.
+    Cancelled,
+    /// The client itself is broken: its disk, for example. Also every class this version does not know.
+    #[serde(other)]
+    ClientInternal,
+}
+
+impl FailureClass {
+    /// Whether another attempt, here or elsewhere, may succeed.
+    pub const fn retryable(self) -> bool {
+        !matches!(self, Self::GuestPanic | Self::UnsupportedProgram)
+    }
+
+    /// The name used in messages, logs and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::GuestPanic => "guest_panic",
+            Self::CycleLimit => "cycle_limit",
+            Self::InputMissing => "input_missing",
+            Self::InputCorrupt => "input_corrupt",
+            Self::UnsupportedProgram => "unsupported_program",
+            Self::OutOfMemory => "out_of_memory",
+            Self::BackendUnavailable => "backend_unavailable",
+            Self::BackendFailed => "backend_failed",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::ClientInternal => "client_internal",
+        }
+    }
+}
+
+impl fmt::Display for FailureClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is none of those allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} must be one of {allowed}, not {text:?}")]
+pub struct UnknownName {
+    what: &'static str,
+    allowed: &'static str,
+    text: String,
+}
+
+/// What makes and checks the proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ProofSystem {
+    /// The program is run natively and its statement is taken as the proof. It proves nothing.
+    Exec,
+    /// RISC Zero.
+    Risc0,
+}
+
+impl fmt::Display for ProofSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exec => "exec",
+            Self::Risc0 => "risc0",
+        })
+    }
+}
+
+impl FromStr for ProofSystem {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        match text {
+            "exec" => Ok(Self::Exec),
+            "risc0" => Ok(Self::Risc0),
+            _ => Err(UnknownName { what: "a proof system", allowed: "exec, risc0", text: text.into() }),
+        }
+    }
+}
+
+/// How far a proof is compressed. Later kinds are better: smaller, and cheaper to verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProofKind {
+    /// One proof for each segment: grows with the work proven.
+    Composite,
+    /// One proof of constant size.
+    Succinct,
+}
+
+impl fmt::Display for ProofKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Composite => "composite",
+            Self::Succinct => "succinct",
+        })
+    }
+}
+
+impl FromStr for ProofKind {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        match text {
+            "composite" => Ok(Self::Composite),
+            "succinct" => Ok(Self::Succinct),
+            _ => Err(UnknownName { what: "a proof kind", allowed: "composite, succinct", text: text.into() }),
+        }
+    }
+}

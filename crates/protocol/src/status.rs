@@ -1,0 +1,135 @@
+//! What an operator sees: a snapshot of the server. Times are milliseconds since the Unix epoch.
+
+use crate::{ArtifactRef, BlockRange, ClientId, JobId, Progress, ProofKind, ProofSystem};
+use alloy_primitives::B256;
+use serde::{Deserialize, Serialize};
+
+/// A snapshot of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The server's time.
+    pub now: u64,
+    /// What the intake of new blocks does.
+    pub intake: IntakeStatus,
+    /// The newest block of the L2 node the server has heard of.
+    pub head: Option<u64>,
+    /// The last block that has a job.
+    pub last_enqueued: Option<u64>,
+    /// Every block up to this one is proved, without a gap.
+    pub proved_through: Option<u64>,
+    /// How many jobs are in each state.
+    pub counts: Counts,
+    /// The newest jobs, oldest of them first.
+    pub jobs: Vec<JobSummary>,
+    /// The clients that asked for work lately, the latest first.
+    pub clients: Vec<ClientSummary>,
+}
+
+/// What the intake of new blocks does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum IntakeStatus {
+    /// There is no L2 node: no new jobs.
+    Off,
+    /// It follows the node's head.
+    Following,
+    /// Enough jobs are ready; it goes on when clients take some.
+    Full,
+    /// The node could not be asked, or gave something unprovable. It is asked again; no block is skipped.
+    Retrying {
+        /// What went wrong.
+        error: String,
+    },
+    /// The node's blocks do not continue those already enqueued. Nothing more is enqueued while this lasts.
+    Halted {
+        /// What does not fit.
+        error: String,
+    },
+}
+
+/// How many jobs are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Waiting for a client.
+    pub ready: u64,
+    /// Being proved.
+    pub leased: u64,
+    /// A proof is being verified.
+    pub verifying: u64,
+    /// Done.
+    pub proved: u64,
+    /// Given up, until an operator requeues them.
+    pub dead: u64,
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waiting for a client.
+    Ready,
+    /// Being proved.
+    Leased,
+    /// A proof is being verified.
+    Verifying,
+    /// Done.
+    Proved,
+    /// Given up.
+    Dead,
+}
+
+/// One job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSummary {
+    /// The job.
+    pub job: JobId,
+    /// Its blocks.
+    pub block_numbers: BlockRange,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// The proof system asked for.
+    pub system: ProofSystem,
+    /// The program asked for.
+    pub program_id: B256,
+    /// The kind of proof asked for.
+    pub kind: ProofKind,
+    /// Gas used by its blocks.
+    pub gas_used: u64,
+    /// Transactions in its blocks.
+    pub transactions: u64,
+    /// The program's input.
+    pub prover_inputs: ArtifactRef,
+    /// Who proves it, or proved it.
+    pub client: Option<ClientId>,
+    /// How far that client is.
+    pub progress: Option<Progress>,
+    /// When it was enqueued.
+    pub created_at: u64,
+    /// When the current lease was granted, or the last one.
+    pub leased_at: Option<u64>,
+    /// When it was proved or given up.
+    pub finished_at: Option<u64>,
+    /// Failures reported by clients.
+    pub failures: u32,
+    /// Clients that fell silent.
+    pub lost: u32,
+    /// The accepted proof.
+    pub proof: Option<ArtifactRef>,
+    /// The last thing that went wrong with it.
+    pub last_error: Option<String>,
+}
+
+/// One client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientSummary {
+    /// The client.
+    pub client: ClientId,
+    /// When it was heard last.
+    pub last_seen: u64,
+    /// Proofs of it that were accepted.
+    pub proved: u64,
+    /// Proofs of it that were rejected.
+    pub rejected: u64,
+    /// It gets no job before this time, because it failed lately.
+    pub rests_until: Option<u64>,
+}

@@ -1,0 +1,131 @@
+//! Golden files: what version 1 of each message looks like. A released file is never changed.
+
+use alloy_primitives::B256;
+use protocol::{
+    Advice, ApiError, ArtifactRef, BlockRange, Capability, ErrorCode, Fail, FailAck, FailureClass, Heartbeat, HeartbeatAck,
+    NoWork, NoWorkReason, Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{fmt::Debug, fs, path::PathBuf};
+
+/// Checks that `message` is written as the file says and that the file is read as `message`.
+fn check<M: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &M) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(format!("{name}.json"));
+    let written = serde_json::to_string_pretty(message).unwrap() + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+        fs::write(&path, &written).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    assert_eq!(written, golden, "{name}");
+    assert_eq!(&serde_json::from_str::<M>(&golden).unwrap(), message, "{name}");
+    // A later version may add a field.
+    let mut more: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    more["a_field_of_version_9"] = true.into();
+    assert_eq!(&serde_json::from_value::<M>(more).unwrap(), message, "{name}");
+}
+
+#[test]
+fn version_1_is_spoken_as_it_always_was() {
+    let client = "000102030405060708090a0b0c0d0e0f".parse().unwrap();
+    let lease = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff".parse().unwrap();
+    let program_id = B256::repeat_byte(0xab);
+    check(
+        "request",
+        &ProofData::Request(Request {
+            client,
+            capabilities: vec![Capability { system: ProofSystem::Risc0, program_id, mocked: false }],
+            wait_ms: 30_000,
+        }),
+    );
+    check(
+        "response",
+        &ProofData::Response(Response {
+            job: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf".parse().unwrap(),
+            lease,
+            ttl_ms: 60_000,
+            heartbeat_ms: 15_000,
+            chain_id: 1337,
+            block_numbers: BlockRange::new(7, 9).unwrap(),
+            system: ProofSystem::Risc0,
+            program_id,
+            kind: ProofKind::Composite,
+            prover_inputs: ArtifactRef::of(b"input"),
+        }),
+    );
+    let reason = NoWorkReason::NothingReady;
+    check("no_work", &ProofData::NoWork(NoWork { reason, retry_after_ms: 1_000 }));
+    check(
+        "submit",
+        &ProofData::Submit(Submit {
+            client,
+            lease,
+            system: ProofSystem::Risc0,
+            program_id,
+            kind: ProofKind::Succinct,
+            proof: ArtifactRef::of(b"proof"),
+        }),
+    );
+    for (name, verdict) in [
+        ("submit_ack_accepted", Verdict::Accepted),
+        ("submit_ack_duplicate", Verdict::Duplicate),
+        ("submit_ack_rejected", Verdict::Rejected { reason: "proves another statement".into() }),
+        ("submit_ack_pending", Verdict::Pending { retry_after_ms: 500 }),
+    ] {
+        check(name, &ProofData::SubmitAck(SubmitAck { verdict }));
+    }
+    let progress = Some(Progress::Segment { done: 3, total: 12 });
+    check("heartbeat", &ProofData::Heartbeat(Heartbeat { client, lease, progress }));
+    for (name, advice) in [
+        ("heartbeat_ack_continue", Advice::Continue),
+        ("heartbeat_ack_cancel", Advice::Cancel),
+        ("heartbeat_ack_drain", Advice::Drain),
+        ("heartbeat_ack_lost", Advice::Lost),
+    ] {
+        check(name, &ProofData::HeartbeatAck(HeartbeatAck { advice }));
+    }
+    let class = FailureClass::OutOfMemory;
+    check("fail", &ProofData::Fail(Fail { client, lease, class, message: "9 GB wanted".into() }));
+    check("fail_ack", &ProofData::FailAck(FailAck {}));
+    check(
+        "error",
+        &ApiError {
+            code: ErrorCode::NoSuchJob,
+            message: "there is no job 00".into(),
+            retryable: false,
+            retry_after_ms: None,
+        },
+    );
+}
+
+#[test]
+fn what_is_not_a_message_is_refused() {
+    for (text, error) in [
+        (r#"{"type":"Payment"}"#, "unknown variant `Payment`"),
+        (r#"{"client":"00"}"#, "missing field `type`"),
+        (r#"{"type":"Request","client":"../../x","capabilities":[]}"#, "a client id must be 32 lower-case hexadecimal"),
+        ("[]", "missing field `type`"),
+    ] {
+        let found = serde_json::from_str::<ProofData>(text).unwrap_err().to_string();
+        assert!(found.contains(error), "{text}: {found}");
+    }
+}
+
+#[test]
+fn names_added_by_a_later_version_are_understood_as_other() {
+    assert_eq!(serde_json::from_str::<FailureClass>(r#""moon_phase""#).unwrap(), FailureClass::ClientInternal);
+    assert_eq!(serde_json::from_str::<NoWorkReason>(r#""moon_phase""#).unwrap(), NoWorkReason::Other);
+    assert_eq!(serde_json::from_str::<ErrorCode>(r#""moon_phase""#).unwrap(), ErrorCode::Other);
+    let progress: Progress = serde_json::from_str(r#"{"phase":"aligning","left":3}"#).unwrap();
+    assert_eq!(progress, Progress::Other);
+}
+
+#[test]
+fn every_failure_class_is_named_as_it_is_written() {
+    use FailureClass::*;
+    for class in [
+        GuestPanic, CycleLimit, InputMissing, InputCorrupt, UnsupportedProgram, OutOfMemory, BackendUnavailable,
+        BackendFailed, Timeout, Cancelled, ClientInternal,
+    ] {
+        assert_eq!(serde_json::to_value(class).unwrap(), class.name());
+    }
+}

@@ -1,0 +1,127 @@
+//! Runs the guest in RISC Zero's executor.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use client::{Cancel, ProveError};
+use risc0_zkvm::{
+    CoprocessorCallback, ExecutorEnv, ExecutorImpl, ExitCode, ProveKeccakRequest, Segment,
+    SegmentRef, Session,
+};
+
+/// What RISC Zero's executor says before a guest's panic message.
+const PANIC: &str = "Guest panicked: ";
+
+/// A run of the guest that halted well.
+pub struct Run {
+    /// Cycles, segments and assumptions.
+    pub session: Session,
+    /// What the guest committed.
+    pub journal: Vec<u8>,
+    /// Batches of keccak permutations that the guest left to the accelerator, in order.
+    pub keccak: Vec<ProveKeccakRequest>,
+}
+
+impl Run {
+    /// Keccak permutations left to the accelerator.
+    pub fn permutations(&self) -> u64 {
+        self.keccak.iter().map(|batch| batch.input.len() as u64).sum()
+    }
+}
+
+/// Runs `program` on `input`; `keep` gets every segment as soon as it is complete.
+pub fn run(
+    program: &[u8],
+    input: &[u8],
+    segment_po2: u32,
+    cancel: &Cancel,
+    mut keep: impl FnMut(Segment) -> anyhow::Result<Box<dyn SegmentRef>> + Send,
+) -> Result<Run, ProveError> {
+    let length = u32::try_from(input.len()).map_err(|_| {
+        ProveError::BadInput(format!("{} bytes do not fit into the zkVM", input.len()))
+    })?;
+    let length = length.to_le_bytes();
+    let padding = [0; 3];
+    let padding = &padding[..input.len().next_multiple_of(4) - input.len()];
+    let keccak = Rc::new(RefCell::new(Batches::default()));
+    let environment = ExecutorEnv::builder()
+        .stdin(length.chain(input).chain(padding))
+        .stdout(io::sink())
+        .stderr(io::sink())
+        .segment_limit_po2(segment_po2)
+        .coprocessor_callback_ref(keccak.clone())
+        .build()
+        .map_err(failed)?;
+    let mut executor = ExecutorImpl::from_elf(environment, program).map_err(failed)?;
+    let session = executor.run_with_callback(|segment| {
+        anyhow::ensure!(!cancel.is_set(), "cancelled");
+        keep(segment)
+    });
+    cancel.check()?;
+    let mut session = session.map_err(|error| {
+        let text = format!("{error:#}");
+        match text.split_once(PANIC) {
+            Some((_, message)) => ProveError::BadInput(message.to_owned()),
+            None => ProveError::Failed(text.into()),
+        }
+    })?;
+    if session.exit_code != ExitCode::Halted(0) {
+        let text = format!("the guest stopped with {:?}", session.exit_code);
+        return Err(ProveError::BadInput(text));
+    }
+    let journal = session
+        .journal
+        .take()
+        .ok_or_else(|| ProveError::BadInput("the guest committed nothing".to_owned()))?;
+    let keccak = keccak.take().0;
+    Ok(Run {
+        session,
+        journal: journal.bytes,
+        keccak,
+    })
+}
+
+fn failed(error: anyhow::Error) -> ProveError {
+    ProveError::Failed(error.into())
+}
+
+/// Collects what the guest sends to the keccak accelerator.
+#[derive(Default)]
+struct Batches(Vec<ProveKeccakRequest>);
+
+impl CoprocessorCallback for Batches {
+    fn prove_keccak(&mut self, request: ProveKeccakRequest) -> anyhow::Result<()> {
+        self.0.push(request);
+        Ok(())
+    }
+}
+
+/// A folder for the segments of one run, gone when dropped.
+pub struct Spill(tempfile::TempDir);
+
+impl Spill {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(tempfile::Builder::new().prefix("l2-segments-").tempdir()?))
+    }
+
+    pub fn keep(&self, segment: &Segment) -> anyhow::Result<Box<dyn SegmentRef>> {
+        let path = self.0.path().join(segment.index.to_string());
+        let mut file = io::BufWriter::new(fs::File::create(&path)?);
+        bincode::serialize_into(&mut file, segment)?;
+        io::Write::flush(&mut file)?;
+        Ok(Box::new(Spilled(path)))
+    }
+}
+
+/// A segment on disk.
+struct Spilled(PathBuf);
+
+impl SegmentRef for Spilled {
+    fn resolve(&self) -> anyhow::Result<Segment> {
+        let file = io::BufReader::new(fs::File::open(&self.0)?);
+        Ok(bincode::deserialize_from(file)?)
+    }
+}

@@ -1,0 +1,211 @@
+//! Proves the program with RISC Zero, on this machine.
+//!
+//! * The program is the pinned one, `guests/risc0/pinned`: its image id is checked when a [`Risc0Prover`] is made.
+//! * Proving goes step by step, so that it can be watched and cancelled between any two steps.
+//! * Segments wait on disk: memory is needed for one segment at a time, whatever the length of the run.
+//! * A proof is verified by `verifier` before it is handed out.
+//! * Dev mode is [`Config::dev_mode`] and nothing else; the environment variable `RISC0_DEV_MODE` is not read here.
+
+mod guest;
+mod steps;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use alloy_primitives::B256;
+use client::prover::{BoxError, ProofKind, ProofSystem};
+use client::{Cancel, Cycles, Execution, Progress, ProveError, Prover};
+use risc0_zkvm::{
+    Digest, FakeReceipt, InnerReceipt, MaybePruned, NullSegmentRef, Receipt, ReceiptClaim,
+    compute_image_id,
+};
+use verifier::{Policy, RISC0_PROGRAM_ID};
+
+use crate::guest::Run;
+
+/// The program binary that is proven: the guest and the kernel it runs on.
+const PROGRAM: &[u8] = include_bytes!("../../../guests/risc0/pinned/l2-program.bin");
+
+/// Smallest and largest [`Config::segment_po2`].
+pub const SEGMENT_PO2: std::ops::RangeInclusive<u32> = 15..=22;
+
+/// How to prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// A segment has at most two to this many cycles. 18 needs about 2.5 GB of memory, 20 about 9 GB.
+    pub segment_po2: u32,
+    /// Runs the program in the zkVM and makes a receipt that proves nothing.
+    pub dev_mode: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            segment_po2: 18,
+            dev_mode: false,
+        }
+    }
+}
+
+/// Why there is no prover.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The operator asked for a segment size that RISC Zero does not prove.
+    #[error(
+        "segment size 2^{0} is out of range: use {min} to {max}",
+        min = SEGMENT_PO2.start(),
+        max = SEGMENT_PO2.end()
+    )]
+    SegmentPo2(u32),
+    /// This build carries a program that is not the pinned one: run `cargo xtask guests`.
+    #[error(
+        "the program in this build has image id {found}, not the pinned {}: run `cargo xtask guests` and build again",
+        hex::encode(RISC0_PROGRAM_ID)
+    )]
+    WrongProgram {
+        /// The image id, or what is wrong with the binary.
+        found: String,
+    },
+}
+
+/// RISC Zero on this machine.
+#[derive(Clone, Debug)]
+pub struct Risc0Prover {
+    config: Config,
+}
+
+impl Risc0Prover {
+    /// # Errors
+    /// If the config asks for the impossible, or the build is inconsistent.
+    pub fn new(config: Config) -> Result<Self, SetupError> {
+        if !SEGMENT_PO2.contains(&config.segment_po2) {
+            return Err(SetupError::SegmentPo2(config.segment_po2));
+        }
+        let found = compute_image_id(PROGRAM).map_err(|error| SetupError::WrongProgram {
+            found: error.to_string(),
+        })?;
+        if found != Digest::from(RISC0_PROGRAM_ID) {
+            return Err(SetupError::WrongProgram {
+                found: hex::encode(found.as_bytes()),
+            });
+        }
+        Ok(Self { config })
+    }
+
+    fn run_only(&self, input: &[u8], cancel: &Cancel) -> Result<Run, ProveError> {
+        guest::run(PROGRAM, input, self.config.segment_po2, cancel, |_| {
+            Ok(Box::new(NullSegmentRef))
+        })
+    }
+
+    fn prove_dev_mode(
+        &self,
+        input: &[u8],
+        cancel: &Cancel,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Vec<u8>, ProveError> {
+        let run = self.run_only(input, cancel)?;
+        progress(executed(&run));
+        let claim = ReceiptClaim::ok(
+            Digest::from(RISC0_PROGRAM_ID),
+            MaybePruned::Value(run.journal.clone()),
+        );
+        let receipt = Receipt::new(InnerReceipt::Fake(FakeReceipt::new(claim)), run.journal);
+        encode(&receipt)
+    }
+
+    fn prove_really(
+        &self,
+        input: &[u8],
+        kind: ProofKind,
+        cancel: &Cancel,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Vec<u8>, ProveError> {
+        let spill = guest::Spill::new().map_err(|error| ProveError::Unavailable(error.into()))?;
+        let run = guest::run(
+            PROGRAM,
+            input,
+            self.config.segment_po2,
+            cancel,
+            |segment| spill.keep(&segment),
+        )?;
+        progress(executed(&run));
+        let inner = steps::prove(&run, kind, cancel, progress)?;
+        let proof = encode(&Receipt::new(inner, run.journal))?;
+        // A proof that our own verifier refuses is a bug; better to fail here than at the server.
+        verifier::verify(
+            verifier::System::Risc0,
+            RISC0_PROGRAM_ID,
+            &proof,
+            &Policy::default(),
+        )
+        .map_err(|error| ProveError::Failed(error.into()))?;
+        Ok(proof)
+    }
+}
+
+impl Prover for Risc0Prover {
+    fn system(&self) -> ProofSystem {
+        ProofSystem::Risc0
+    }
+
+    fn program_id(&self) -> B256 {
+        B256::from(RISC0_PROGRAM_ID)
+    }
+
+    fn danger(&self) -> Option<&'static str> {
+        self.config.dev_mode.then_some("dev mode")
+    }
+
+    fn prove(
+        &self,
+        input: &[u8],
+        kind: ProofKind,
+        cancel: &Cancel,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError> {
+        caught(|| match self.config.dev_mode {
+            true => self.prove_dev_mode(input, cancel, progress),
+            false => self.prove_really(input, kind, cancel, progress),
+        })
+    }
+
+    fn execute(&self, input: &[u8]) -> Result<Execution, ProveError> {
+        let run = caught(|| self.run_only(input, &Cancel::new()))?;
+        let cycles = Cycles {
+            user: run.session.user_cycles,
+            total: run.session.total_cycles,
+            segments: run.session.segments.len() as u64,
+            keccak_permutations: Some(run.permutations()),
+        };
+        Ok(Execution {
+            public_values: run.journal,
+            cycles: Some(cycles),
+        })
+    }
+}
+
+fn executed(run: &Run) -> Progress {
+    Progress::Executed {
+        segments: run.session.segments.len() as u64,
+        user_cycles: run.session.user_cycles,
+        total_cycles: run.session.total_cycles,
+    }
+}
+
+fn encode(receipt: &Receipt) -> Result<Vec<u8>, ProveError> {
+    verifier::risc0::encode(RISC0_PROGRAM_ID, receipt)
+        .map_err(|error| ProveError::Failed(error.into()))
+}
+
+/// RISC Zero panics where it meets what it does not expect; a client must outlive that.
+fn caught<T>(prove: impl FnOnce() -> Result<T, ProveError>) -> Result<T, ProveError> {
+    catch_unwind(AssertUnwindSafe(prove)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let text = format!("RISC Zero panicked: {}", text.unwrap_or("without a message"));
+        Err(ProveError::Failed(BoxError::from(text)))
+    })
+}

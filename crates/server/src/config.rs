@@ -1,0 +1,183 @@
+//! The server's settings.
+
+use alloy_primitives::B256;
+use protocol::{ProofKind, ProofSystem};
+use serde::{Deserialize, Serialize};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// Settings of a Prover Server. Every key may be left out; an unknown key is an error. Durations are written as `"30s"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen_ip: IpAddr,
+    /// Port to listen on. 0 takes any free one.
+    pub listen_port: u16,
+    /// Folder of the database and the artifacts. Made if it is missing; one server at a time may use it.
+    pub data_dir: PathBuf,
+
+    /// The proof system that jobs ask for.
+    pub system: ProofSystem,
+    /// The program that jobs ask for. Left out: the one pinned in the verifier for that proof system.
+    pub program_id: Option<B256>,
+    /// The kind of proof that jobs ask for.
+    pub kind: ProofKind,
+
+    /// The first block to prove, when the database is still empty.
+    pub start_block: u64,
+    /// Blocks in a batch.
+    pub batch_blocks: u64,
+    /// Inputs are prepared ahead until so many jobs wait for a client.
+    pub ready_jobs: u64,
+    /// How often the L2 node is asked for its head.
+    #[serde(with = "humantime_serde")]
+    pub poll_interval: Duration,
+
+    /// A lease ends if its client is silent for so long.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    /// How often clients are told to send a heartbeat.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// The longest time a request for work is held open.
+    #[serde(with = "humantime_serde")]
+    pub max_wait: Duration,
+    /// A job is given up after so many failures reported by clients.
+    pub max_failures: u32,
+    /// A job is given up after so many clients fell silent on it.
+    pub max_lost: u32,
+
+    /// The largest artifact, in bytes. Also bounds the memory for verifying one proof.
+    pub max_artifact_bytes: u64,
+    /// Proofs verified at the same time.
+    pub verify_threads: usize,
+
+    /// Accept "proofs" of the exec prover, which prove nothing.
+    pub danger_accept_exec_proofs: bool,
+    /// Accept proofs mocked by a zkVM's dev mode, which prove nothing.
+    pub danger_accept_dev_mode_proofs: bool,
+    /// Listen on an address that other machines may reach. There is no authentication yet: anyone there can read the
+    /// inputs, take jobs and fill the disk. (They cannot make the server believe a false proof.)
+    pub danger_listen_without_auth: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen_ip: Ipv4Addr::LOCALHOST.into(),
+            listen_port: 4000,
+            data_dir: "data/server".into(),
+            system: ProofSystem::Risc0,
+            program_id: None,
+            kind: ProofKind::Composite,
+            start_block: 1,
+            batch_blocks: 1,
+            ready_jobs: 8,
+            poll_interval: Duration::from_millis(500),
+            lease: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(15),
+            max_wait: Duration::from_secs(30),
+            max_failures: 3,
+            max_lost: 5,
+            max_artifact_bytes: 1 << 30,
+            verify_threads: 1,
+            danger_accept_exec_proofs: false,
+            danger_accept_dev_mode_proofs: false,
+            danger_listen_without_auth: false,
+        }
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("setting {key} {problem}")]
+pub struct InvalidConfig {
+    /// The setting's name.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub problem: String,
+}
+
+impl Config {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] names the first setting that cannot work.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        let problem = |key, problem: &str| Err(InvalidConfig { key, problem: problem.into() });
+        let zeroes = [
+            ("batch_blocks", self.batch_blocks == 0),
+            ("ready_jobs", self.ready_jobs == 0),
+            ("max_failures", self.max_failures == 0),
+            ("max_lost", self.max_lost == 0),
+            ("max_artifact_bytes", self.max_artifact_bytes == 0),
+            ("verify_threads", self.verify_threads == 0),
+            ("poll_interval", self.poll_interval.is_zero()),
+            ("heartbeat", self.heartbeat.is_zero()),
+        ];
+        if let Some((key, _)) = zeroes.into_iter().find(|(_, zero)| *zero) {
+            return problem(key, "must not be zero");
+        }
+        if self.start_block == 0 {
+            return problem("start_block", "must not be zero: the genesis block has no parent and is not proven");
+        }
+        if self.heartbeat * 2 > self.lease {
+            return problem("heartbeat", "must be at most half of lease, or one late heartbeat costs the client its job");
+        }
+        if self.system == ProofSystem::Exec && !self.danger_accept_exec_proofs {
+            return problem("system", "is exec, whose proofs prove nothing: set danger_accept_exec_proofs to allow them");
+        }
+        if !self.listen_ip.is_loopback() && !self.danger_listen_without_auth {
+            return Err(InvalidConfig {
+                key: "listen_ip",
+                problem: format!(
+                    "is {}, which other machines may reach: use 127.0.0.1, or set danger_listen_without_auth",
+                    self.listen_ip
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// The program that jobs ask for.
+    pub fn wanted_program_id(&self) -> B256 {
+        self.program_id.unwrap_or(match self.system {
+            ProofSystem::Risc0 => B256::new(verifier::RISC0_PROGRAM_ID),
+            _ => B256::ZERO,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_work_and_survive_a_round_trip() {
+        let config = Config::default();
+        config.check().unwrap();
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains(r#""lease":"1m""#), "{text}");
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        let error = serde_json::from_str::<Config>(r#"{"listen_prot": 1}"#).unwrap_err().to_string();
+        assert!(error.contains("unknown field `listen_prot`"), "{error}");
+        let wrong = [
+            (Config { listen_ip: Ipv4Addr::UNSPECIFIED.into(), ..Config::default() }, "listen_ip"),
+            (Config { system: ProofSystem::Exec, ..Config::default() }, "system"),
+            (Config { heartbeat: Duration::from_secs(40), ..Config::default() }, "heartbeat"),
+            (Config { batch_blocks: 0, ..Config::default() }, "batch_blocks"),
+            (Config { start_block: 0, ..Config::default() }, "start_block"),
+        ];
+        for (config, key) in wrong {
+            assert_eq!(config.check().unwrap_err().key, key);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! A job's life, as one pure function.
+//!
+//! * A job has at most one live lease.
+//! * A lease that is not renewed in time is ignored; nobody has to clean it up. Until another client gets the job, its
+//!   client may still renew it.
+//! * The lease id is the authority over heartbeat and failure. A valid proof needs none: it is taken from anyone, even
+//!   for a job that was given up.
+//! * Only [`Event::Verified`] proves a job, and a proved job never changes again.
+//!
+//! ```text
+//! ready --lease--> leased --submit--> verifying --verified--> proved
+//!   ^                |  expire / fail     | rejected
+//!   +----------------+--------------------+
+//! leased --budget spent--> dead --requeue--> ready
+//! ```
+
+use crate::clock::Timestamp;
+use protocol::{ClientId, FailureClass, JobState, LeaseId};
+use std::time::Duration;
+
+/// What decides about a job's next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Where it is in its life.
+    pub state: State,
+    /// Nobody gets it before this time.
+    pub not_before: Timestamp,
+    /// Failures reported by clients.
+    pub failures: u32,
+    /// Clients that fell silent.
+    pub lost: u32,
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Waiting for a client.
+    Ready,
+    /// A client has it, or had it until its lease ran out.
+    Leased(Lease),
+    /// The client that has it handed in a proof, which is being verified. The lease does not run out meanwhile.
+    Verifying(Lease),
+    /// Done.
+    Proved,
+    /// Given up.
+    Dead,
+}
+
+/// A client's claim on a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The lease's name.
+    pub id: LeaseId,
+    /// Who has it.
+    pub client: ClientId,
+    /// When it was granted.
+    pub since: Timestamp,
+    /// When it runs out, if it is not renewed.
+    pub expires_at: Timestamp,
+}
+
+/// What can happen to a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A client asks for work. `lease` names the new lease, if there is one.
+    Lease {
+        /// Who asks.
+        client: ClientId,
+        /// The name for a new lease.
+        lease: LeaseId,
+    },
+    /// A client is still at it.
+    Heartbeat {
+        /// Its lease.
+        lease: LeaseId,
+    },
+    /// A durable proof arrived.
+    Submit {
+        /// The lease under which it was made, living or not.
+        lease: LeaseId,
+    },
+    /// A proof of the job's statement was verified.
+    Verified,
+    /// The proof made under `lease` is not valid.
+    Rejected {
+        /// The lease under which it was made.
+        lease: LeaseId,
+    },
+    /// A client gives up.
+    Fail {
+        /// Its lease.
+        lease: LeaseId,
+        /// Why.
+        class: FailureClass,
+    },
+    /// Someone noticed that the lease ran out.
+    Expire,
+    /// The server starts again: it could not hear heartbeats meanwhile.
+    ServerRestarted,
+    /// An operator gives the job fresh budgets.
+    Requeue,
+}
+
+/// The numbers by which the rules go.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How long a lease runs without a heartbeat.
+    pub lease: Duration,
+    /// Failures until a job is given up.
+    pub max_failures: u32,
+    /// Silent clients until a job is given up.
+    pub max_lost: u32,
+}
+
+/// Why an event does not apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Another client has it, or it is not ready.
+    #[error("the job is not to be had now")]
+    NotReady,
+    /// The lease is not the job's.
+    #[error("the lease is not the job's live one")]
+    NotTheLease,
+    /// The lease has not run out.
+    #[error("the lease has not run out")]
+    NotExpired,
+    /// The job is proved.
+    #[error("the job is proved already")]
+    Proved,
+    /// Only a dead job can be requeued.
+    #[error("only a job that was given up can be requeued")]
+    NotDead,
+}
+
+/// What becomes of `job` when `event` happens at `now`.
+///
+/// # Errors
+/// [`Refused`] if the event does not apply; the job stays as it is.
+pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<Job, Refused> {
+    use State::{Dead, Leased, Proved, Ready, Verifying};
+    let to = |state| Ok(Job { state, ..job.clone() });
+    match (&job.state, event) {
+        (Ready, Event::Lease { client, lease }) if job.not_before <= now => {
+            to(Leased(Lease { id: *lease, client: *client, since: now, expires_at: now + rules.lease }))
+        }
+        // A client that lost the answer asks twice and gets the same lease.
+        (Leased(held), Event::Lease { client, .. }) if held.client == *client => to(Leased(renewed(held, now, rules))),
+        (_, Event::Lease { .. }) => Err(Refused::NotReady),
+
+        (Leased(held), Event::Heartbeat { lease }) if held.id == *lease => to(Leased(renewed(held, now, rules))),
+        (Verifying(held), Event::Heartbeat { lease }) if held.id == *lease => Ok(job.clone()),
+        (Proved, Event::Heartbeat { .. }) => Err(Refused::Proved),
+        (_, Event::Heartbeat { .. }) => Err(Refused::NotTheLease),
+
+        (Leased(held), Event::Submit { lease }) if held.id == *lease => to(Verifying(held.clone())),
+        (Proved, Event::Submit { .. }) => Err(Refused::Proved),
+        // A late proof changes nothing until it is verified: anyone can claim to have one.
+        (_, Event::Submit { .. }) => Ok(job.clone()),
+
+        (Proved, Event::Verified) => Err(Refused::Proved),
+        (_, Event::Verified) => to(Proved),
+
+        (Verifying(held), Event::Rejected { lease }) if held.id == *lease => to(Ready),
+        (Proved, Event::Rejected { .. }) => Err(Refused::Proved),
+        (_, Event::Rejected { .. }) => Err(Refused::NotTheLease),
+
+        (Leased(held), Event::Fail { lease, class }) if held.id == *lease => Ok(failed(job, *class, now, rules)),
+        (Proved, Event::Fail { .. }) => Err(Refused::Proved),
+        (_, Event::Fail { .. }) => Err(Refused::NotTheLease),
+
+        (Leased(held), Event::Expire) if held.expires_at < now => {
+            let lost = job.lost.saturating_add(1);
+            let state = if lost < rules.max_lost { Ready } else { Dead };
+            Ok(Job { state, lost, ..job.clone() })
+        }
+        (_, Event::Expire) => Err(Refused::NotExpired),
+
+        (Leased(held), Event::ServerRestarted) => to(Leased(renewed(held, now, rules))),
+        (_, Event::ServerRestarted) => Ok(job.clone()),
+
+        (Dead, Event::Requeue) => Ok(Job { state: Ready, not_before: now, failures: 0, lost: 0 }),
+        (_, Event::Requeue) => Err(Refused::NotDead),
+    }
+}
+
+/// How long a job or a client rests after its `n`-th failure in a row: doubling from 5 s up to 10 minutes.
+pub fn back_off(n: u32) -> Duration {
+    Duration::from_secs(5 << n.saturating_sub(1).min(7)).min(Duration::from_secs(600))
+}
+
+impl State {
+    /// The state's public name.
+    pub fn name(&self) -> JobState {
+        match self {
+            Self::Ready => JobState::Ready,
+            Self::Leased(_) => JobState::Leased,
+            Self::Verifying(_) => JobState::Verifying,
+            Self::Proved => JobState::Proved,
+            Self::Dead => JobState::Dead,
+        }
+    }
+
+    /// The lease, if there is one.
+    pub fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Leased(lease) | Self::Verifying(lease) => Some(lease),
+            _ => None,
+        }
+    }
+}
+
+/// The same lease, running anew. A lease never gets shorter.
+fn renewed(lease: &Lease, now: Timestamp, rules: &Rules) -> Lease {
+    Lease { expires_at: lease.expires_at.max(now + rules.lease), ..lease.clone() }
+}
+
+fn failed(job: &Job, class: FailureClass, now: Timestamp, rules: &Rules) -> Job {
+    // Whoever was told to stop is not to blame, and neither is the job.
+    if class == FailureClass::Cancelled {
+        return Job { state: State::Ready, ..job.clone() };
+    }
+    // Even a failure that no retry could cure takes the whole budget to kill a job: the server has executed the input
+    // itself, so one client that calls it unprovable is more likely broken than right.
+    let failures = job.failures.saturating_add(1);
+    let state = if failures < rules.max_failures { State::Ready } else { State::Dead };
+    Job { state, failures, not_before: now + back_off(failures), ..job.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RULES: Rules = Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5 };
+    const FRESH: Job = Job { state: State::Ready, not_before: Timestamp(0), failures: 0, lost: 0 };
+
+    fn lease_id(n: u8) -> LeaseId {
+        LeaseId::from_bytes([n; 16])
+    }
+
+    fn client(n: u8) -> ClientId {
+        ClientId::from_bytes([n; 16])
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let class = prop_oneof![
+            Just(FailureClass::Cancelled),
+            Just(FailureClass::GuestPanic),
+            Just(FailureClass::OutOfMemory),
+        ];
+        prop_oneof![
+            // A lease id is random, so each client here has ids of its own.
+            4 => (0..3u8, 0..4u8).prop_map(|(c, n)| Event::Lease { client: client(c), lease: lease_id(c * 16 + n) }),
+            3 => (0..48u8).prop_map(|n| Event::Heartbeat { lease: lease_id(n) }),
+            2 => (0..48u8).prop_map(|n| Event::Submit { lease: lease_id(n) }),
+            1 => Just(Event::Verified),
+            2 => (0..48u8).prop_map(|n| Event::Rejected { lease: lease_id(n) }),
+            2 => (0..48u8, class).prop_map(|(n, class)| Event::Fail { lease: lease_id(n), class }),
+            3 => Just(Event::Expire),
+            1 => Just(Event::ServerRestarted),
+            1 => Just(Event::Requeue),
+        ]
+    }
+
+    /// An event aimed at the lease the job has, so that the interesting arrows are taken often.
+    fn aimed(event: Event, job: &Job, aim: bool) -> Event {
+        let (Some(held), true) = (job.state.lease(), aim) else { return event };
+        let held = held.id;
+        match event {
+            Event::Heartbeat { .. } => Event::Heartbeat { lease: held },
+            Event::Submit { .. } => Event::Submit { lease: held },
+            Event::Rejected { .. } => Event::Rejected { lease: held },
+            Event::Fail { class, .. } => Event::Fail { lease: held, class },
+            other => other,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_walk_keeps_the_promises(steps in prop::collection::vec((event(), 0..90_000u64, any::<bool>()), 1..60)) {
+            let (mut job, mut now) = (FRESH, Timestamp(0));
+            for (event, pause, aim) in steps {
+                now = now + Duration::from_millis(pause);
+                let event = aimed(event, &job, aim);
+                let Ok(after) = next(&job, &event, now, &RULES) else { continue };
+
+                // A proved job never changes again, and nothing but a verified proof proves one.
+                prop_assert!(job.state != State::Proved || after == job);
+                prop_assert!(after.state != State::Proved || job.state == State::Proved || event == Event::Verified);
+
+                // A live lease is taken from its client by the client itself, a verdict or a proof; never by another.
+                if let State::Leased(held) = &job.state
+                    && held.expires_at >= now
+                {
+                    let kept = after.state.lease().is_some_and(|l| l.id == held.id && l.client == held.client);
+                    let own = matches!(&event, Event::Fail { lease, .. } if *lease == held.id);
+                    prop_assert!(kept || own || event == Event::Verified, "{event:?}");
+                }
+                // A proof being verified keeps its client's place whatever the time.
+                if let State::Verifying(held) = &job.state {
+                    let kept = after.state == job.state;
+                    prop_assert!(kept || event == Event::Verified || event == Event::Rejected { lease: held.id });
+                }
+                // No lease shrinks, none is granted for less than the full time.
+                if let (Some(new), true) = (after.state.lease(), matches!(after.state, State::Leased(_))) {
+                    let old = job.state.lease().filter(|old| old.id == new.id).map_or(Timestamp(0), |old| old.expires_at);
+                    prop_assert!(new.expires_at >= old);
+                    if matches!(event, Event::Lease { .. } | Event::Heartbeat { .. } | Event::ServerRestarted) {
+                        prop_assert!(new.expires_at >= now + RULES.lease);
+                    }
+                }
+                // A stranger's lease id changes nothing.
+                if let Event::Heartbeat { lease } | Event::Fail { lease, .. } | Event::Submit { lease } | Event::Rejected { lease } = &event
+                    && job.state.lease().is_none_or(|held| held.id != *lease)
+                {
+                    prop_assert_eq!(&after, &job);
+                }
+                // Budgets are kept, and only spending one kills a job.
+                prop_assert!(after.state == State::Dead || after.state == State::Proved
+                    || (after.failures < RULES.max_failures && after.lost < RULES.max_lost));
+                prop_assert!(after.state != State::Dead || job.state == State::Dead
+                    || after.failures == RULES.max_failures || after.lost == RULES.max_lost);
+                job = after;
+            }
+        }
+
+        #[test]
+        fn a_valid_proof_is_never_thrown_away(steps in prop::collection::vec((event(), 0..90_000u64, any::<bool>()), 0..40)) {
+            let (mut job, mut now) = (FRESH, Timestamp(0));
+            for (event, pause, aim) in steps {
+                now = now + Duration::from_millis(pause);
+                job = next(&job, &aimed(event, &job, aim), now, &RULES).unwrap_or(job);
+            }
+            let proved = next(&job, &Event::Verified, now, &RULES);
+            prop_assert!(proved.is_ok_and(|job| job.state == State::Proved) || job.state == State::Proved);
+        }
+    }
+
+    #[test]
+    fn a_job_ends_in_a_bounded_number_of_attempts() {
+        for (spend, budget) in [
+            (None, RULES.max_lost),
+            (Some(FailureClass::OutOfMemory), RULES.max_failures),
+            (Some(FailureClass::GuestPanic), RULES.max_failures),
+        ] {
+            let (mut job, mut now) = (FRESH, Timestamp(0));
+            let mut attempts = 0;
+            while job.state != State::Dead {
+                now = now.max(job.not_before);
+                attempts += 1;
+                let lease = lease_id(u8::try_from(attempts).unwrap());
+                job = next(&job, &Event::Lease { client: client(0), lease }, now, &RULES).unwrap();
+                now = now + Duration::from_millis(60_001);
+                let end = spend.map_or(Event::Expire, |class| Event::Fail { lease, class });
+                job = next(&job, &end, now, &RULES).unwrap();
+            }
+            assert_eq!(attempts, budget);
+            let requeued = next(&job, &Event::Requeue, now, &RULES).unwrap();
+            assert_eq!(requeued, Job { not_before: now, ..FRESH });
+        }
+    }
+
+    #[test]
+    fn a_client_told_to_stop_costs_the_job_nothing() {
+        let lease = lease_id(1);
+        let job = next(&FRESH, &Event::Lease { client: client(0), lease }, Timestamp(0), &RULES).unwrap();
+        let class = FailureClass::Cancelled;
+        assert_eq!(next(&job, &Event::Fail { lease, class }, Timestamp(9), &RULES), Ok(FRESH));
+    }
+
+    #[test]
+    fn rest_doubles_up_to_ten_minutes() {
+        let seconds: Vec<u64> = [0, 1, 2, 3, 7, 8, 1000].map(|n| back_off(n).as_secs()).to_vec();
+        assert_eq!(seconds, [5, 5, 10, 20, 320, 600, 600]);
+    }
+}

@@ -1,0 +1,1065 @@
+//! Jobs on disk: one SQLite database.
+//!
+//! * Each method is one transaction, and has happened for good when it returns (`synchronous=FULL`).
+//! * What a job becomes is decided by [`state::next`](super::state::next); the store only remembers.
+//! * Batches are enqueued without a gap, each continuing its predecessor's last block.
+
+use super::state::{Event, Job, Lease, Refused, Rules, State, back_off, next};
+use crate::clock::Timestamp;
+use alloy_primitives::B256;
+use protocol::{
+    ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, ClientSummary, Counts, Fail, FailureClass, JobId, JobState,
+    JobSummary, LeaseId, ProofKind, ProofSystem, Submit, Verdict,
+};
+use sha2::{Digest, Sha256};
+use sqlx::{
+    Row, SqlitePool, Transaction,
+    sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Marks a database as ours, in SQLite's header: "l2pr".
+const APPLICATION_ID: i64 = 0x6c32_7072;
+
+/// Jobs and clients shown in a status.
+const SHOWN: i64 = 100;
+
+/// A batch to be proven, as the server itself computed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBatch {
+    /// The L2 chain.
+    pub chain_id: u64,
+    /// Its blocks.
+    pub blocks: BlockRange,
+    /// Hash of the block before the first.
+    pub parent_hash: B256,
+    /// Hash of the last block.
+    pub last_hash: B256,
+    /// The statement's ABI bytes.
+    pub statement: Vec<u8>,
+    /// Keccak-256 of those.
+    pub statement_digest: B256,
+    /// The program's input, durable among the artifacts.
+    pub input: ArtifactRef,
+    /// Gas used by the blocks.
+    pub gas_used: u64,
+    /// Transactions in the blocks.
+    pub transactions: u64,
+}
+
+/// What kind of proof is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The proof system.
+    pub system: ProofSystem,
+    /// The program.
+    pub program_id: B256,
+    /// The least kind of proof.
+    pub kind: ProofKind,
+}
+
+impl Target {
+    /// Whether a client with `capability` can make such a proof.
+    fn suits(&self, capability: &Capability) -> bool {
+        self.system == capability.system && self.program_id == capability.program_id
+    }
+}
+
+/// The end of what has been enqueued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// The L2 chain.
+    pub chain_id: u64,
+    /// The last block.
+    pub last: u64,
+    /// Its hash.
+    pub last_hash: B256,
+}
+
+/// What a client gets with a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// The job.
+    pub job: JobId,
+    /// The lease.
+    pub lease: Lease,
+    /// The L2 chain.
+    pub chain_id: u64,
+    /// The blocks to prove.
+    pub blocks: BlockRange,
+    /// The proof wanted.
+    pub target: Target,
+    /// The program's input.
+    pub input: ArtifactRef,
+}
+
+/// The answer to a request for work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// A job.
+    Job(Box<Leased>),
+    /// The client rests, because it failed lately.
+    Resting {
+        /// Until then.
+        until: Timestamp,
+    },
+    /// No job for it.
+    Nothing {
+        /// Whether jobs wait for clients with other capabilities.
+        for_others: bool,
+        /// When a job may become ready by itself.
+        next: Option<Timestamp>,
+    },
+}
+
+/// What a proof is checked against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The proof wanted.
+    pub target: Target,
+    /// The statement's ABI bytes, computed by this server.
+    pub statement: Vec<u8>,
+}
+
+/// What is to be done with a proof that was handed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// It has been judged already.
+    Judged(Verdict),
+    /// Check it, then tell [`JobStore::judge`].
+    Verify(Wanted),
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such job.
+    #[error("there is no job {0}")]
+    NoSuchJob(JobId),
+    /// The event does not apply to the job.
+    #[error("job {job}: {refused}")]
+    Refused {
+        /// The job.
+        job: JobId,
+        /// Why.
+        refused: Refused,
+    },
+    /// The batch does not continue the last one.
+    #[error(transparent)]
+    Unlinked(#[from] Unlinked),
+    /// The file belongs to another program.
+    #[error("{} is not a Prover Server's database: name another data_dir, or move the file away", .0.display())]
+    Foreign(PathBuf),
+    /// The file is damaged.
+    #[error(
+        "database {} is damaged ({detail}): restore it from a backup, or move it away to start anew; \
+         clients keep proofs that were not acknowledged",
+        path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The database was written by another version of this program.
+    #[error("database {} does not fit this version ({detail}): use the version that wrote it", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The database cannot be used now: the disk, for example.
+    #[error("database {} failed", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+/// A batch does not continue what has been enqueued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unlinked {
+    /// It starts elsewhere.
+    #[error("block {expected} comes next, but the batch starts at {found}")]
+    Gap {
+        /// The next block.
+        expected: u64,
+        /// The first block of the batch.
+        found: u64,
+    },
+    /// It continues another block.
+    #[error(
+        "block {first} continues {found}, but block {} was enqueued as {expected}: the node has another chain (a reorg, or \
+         a node that started anew); give it back its chain, or use another data_dir", first - 1
+    )]
+    Parent {
+        /// The first block of the batch.
+        first: u64,
+        /// Hash of the last block enqueued.
+        expected: B256,
+        /// The batch's parent.
+        found: B256,
+    },
+    /// It is of another chain.
+    #[error("the database is about chain {expected}, the batch about chain {found}: use another data_dir")]
+    Chain {
+        /// The database's chain.
+        expected: u64,
+        /// The batch's chain.
+        found: u64,
+    },
+}
+
+/// Whether `batch` comes right after `tip`.
+///
+/// # Errors
+/// Says what does not fit.
+pub fn follows(tip: &Tip, batch: &NewBatch) -> Result<(), Unlinked> {
+    let first = batch.blocks.first();
+    if batch.chain_id != tip.chain_id {
+        return Err(Unlinked::Chain { expected: tip.chain_id, found: batch.chain_id });
+    }
+    if tip.last.checked_add(1) != Some(first) {
+        return Err(Unlinked::Gap { expected: tip.last.saturating_add(1), found: first });
+    }
+    // SOUNDNESS: links batches by block hash, so that accepted proofs make one chain.
+    if batch.parent_hash != tip.last_hash {
+        return Err(Unlinked::Parent { first, expected: tip.last_hash, found: batch.parent_hash });
+    }
+    Ok(())
+}
+
+/// The id of the job that asks for `target` on `batch`.
+pub fn job_id(batch: &NewBatch, target: &Target) -> JobId {
+    let mut hash = Sha256::new();
+    hash.update(b"l2-prover job 1\0");
+    for number in [batch.chain_id, batch.blocks.first(), batch.blocks.last()] {
+        hash.update(number.to_be_bytes());
+    }
+    hash.update(batch.statement_digest);
+    hash.update(target.program_id);
+    hash.update(format!("{}/{}", target.system, target.kind));
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash.finalize()[..16]);
+    JobId::from_bytes(id)
+}
+
+/// Jobs, leases, submissions and clients in one SQLite file.
+#[derive(Clone, Debug)]
+pub struct JobStore {
+    path: PathBuf,
+    rules: Rules,
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+type Tx = Transaction<'static, Sqlite>;
+type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+impl JobStore {
+    /// Opens the database at `path`, which is made if it is missing, and brings it to this version's schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Version`] or [`StoreError::Database`].
+    pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let fail = |error| wrap(path, error);
+        claim(path, &options).await?;
+        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        // One writer, so that transactions queue here and not on SQLite's lock.
+        let writer =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(fail)?;
+        sqlx::migrate!().run(&writer).await.map_err(|error| {
+            use sqlx::migrate::MigrateError::{Execute, ExecuteMigration};
+            match error {
+                Execute(error) | ExecuteMigration(error, _) => fail(error),
+                other => StoreError::Version { path: path.into(), detail: other.to_string() },
+            }
+        })?;
+        let readers = SqlitePoolOptions::new().max_connections(2).connect_with(options).await.map_err(fail)?;
+        Ok(Self { path: path.into(), rules, writer, readers })
+    }
+
+    /// Closes the database. Methods fail afterwards.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// Gives every lease its full time again: the server could not hear heartbeats while it was away.
+    ///
+    /// Returns the proofs that were being verified when it went, with their jobs.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn restart(&self, now: Timestamp) -> Result<Vec<(JobId, Submit)>> {
+        let mut tx = self.begin().await?;
+        let rows = sqlx::query("SELECT * FROM jobs WHERE state = 'leased'").fetch_all(&mut *tx);
+        for row in self.ok(rows.await)? {
+            let row = self.job_row(&row)?;
+            self.apply(&mut tx, row, &Event::ServerRestarted, now).await?;
+        }
+        let rows = sqlx::query("SELECT * FROM submissions WHERE verdict IS NULL ORDER BY received_at");
+        let rows = self.ok(rows.fetch_all(&mut *tx).await)?;
+        self.ok(tx.commit().await)?;
+        rows.iter()
+            .map(|row| {
+                let job = JobId::from_bytes(self.bytes(row, "job")?);
+                let submit = Submit {
+                    client: ClientId::from_bytes(self.bytes(row, "client")?),
+                    lease: LeaseId::from_bytes(self.bytes(row, "lease")?),
+                    system: self.parsed(row, "system")?,
+                    program_id: self.bytes(row, "program_id")?.into(),
+                    kind: self.parsed(row, "kind")?,
+                    proof: self.artifact(row, "proof", "proof_len")?,
+                };
+                Ok((job, submit))
+            })
+            .collect()
+    }
+
+    /// The end of what has been enqueued, if anything has.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn tip(&self) -> Result<Option<Tip>> {
+        let mut connection = self.ok(self.readers.acquire().await)?;
+        self.tip_in(&mut connection).await
+    }
+
+    /// How many jobs wait for a client.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn ready(&self) -> Result<u64> {
+        let count = sqlx::query("SELECT count(*) AS n FROM jobs WHERE state = 'ready'").fetch_one(&self.readers);
+        let row = self.ok(count.await)?;
+        self.uint(&row, "n")
+    }
+
+    /// Takes in a batch and the one job on it. The batch that was enqueued last may be enqueued again: the same job is
+    /// returned.
+    ///
+    /// # Errors
+    /// [`StoreError::Unlinked`] if the batch does not continue the last one.
+    pub async fn enqueue(&self, batch: &NewBatch, target: &Target, now: Timestamp) -> Result<JobId> {
+        let id = job_id(batch, target);
+        let mut tx = self.begin().await?;
+        let known = sqlx::query("SELECT 1 FROM jobs WHERE id = ?").bind(blob(id.as_bytes()));
+        if self.ok(known.fetch_optional(&mut *tx).await)?.is_some() {
+            return Ok(id);
+        }
+        if let Some(tip) = self.tip_in(&mut tx).await? {
+            follows(&tip, batch)?;
+        }
+        let row = sqlx::query(
+            "INSERT INTO batches (chain_id, first, last, parent_hash, last_hash, statement, statement_digest, input,
+             input_len, gas_used, transactions, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(int(batch.chain_id))
+        .bind(int(batch.blocks.first()))
+        .bind(int(batch.blocks.last()))
+        .bind(blob(batch.parent_hash.as_slice()))
+        .bind(blob(batch.last_hash.as_slice()))
+        .bind(blob(&batch.statement))
+        .bind(blob(batch.statement_digest.as_slice()))
+        .bind(blob(batch.input.sha256.as_bytes()))
+        .bind(int(batch.input.len))
+        .bind(int(batch.gas_used))
+        .bind(int(batch.transactions))
+        .bind(int(now.0))
+        .execute(&mut *tx);
+        let batch_row = self.ok(row.await)?.last_insert_rowid();
+        let job = sqlx::query(
+            "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at)
+             VALUES (?, ?, ?, ?, ?, 'ready', ?, 0, 0, ?)",
+        )
+        .bind(blob(id.as_bytes()))
+        .bind(batch_row)
+        .bind(target.system.to_string())
+        .bind(blob(target.program_id.as_slice()))
+        .bind(target.kind.to_string())
+        .bind(int(now.0))
+        .bind(int(now.0))
+        .execute(&mut *tx);
+        self.ok(job.await)?;
+        self.ok(tx.commit().await)?;
+        Ok(id)
+    }
+
+    /// Hands `client` the oldest job it can prove. A client that has a lease gets the same lease again. `lease` names a
+    /// new one and must be fresh and random.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn lease(
+        &self,
+        client: ClientId,
+        capabilities: &[Capability],
+        lease: LeaseId,
+        now: Timestamp,
+    ) -> Result<Offer> {
+        let mut tx = self.begin().await?;
+        let rests_until = self.greet(&mut tx, client, now).await?;
+        let held = sqlx::query("SELECT * FROM jobs WHERE state = 'leased' AND lease_client = ? ORDER BY seq");
+        let held = self.ok(held.bind(blob(client.as_bytes())).fetch_all(&mut *tx).await)?;
+        let held: Vec<JobRow> = held.iter().map(|row| self.job_row(row)).collect::<Result<_>>()?;
+        // A client that comes back with another prover cannot go on with what it had; that lease runs out.
+        let mut chosen = held.into_iter().find(|row| capabilities.iter().any(|c| row.target.suits(c)));
+        if chosen.is_none() {
+            self.expire(&mut tx, now).await?;
+            if rests_until > now {
+                self.ok(tx.commit().await)?;
+                return Ok(Offer::Resting { until: rests_until });
+            }
+            for capability in capabilities {
+                let row = sqlx::query(
+                    "SELECT * FROM jobs WHERE state = 'ready' AND not_before <= ? AND system = ? AND program_id = ?
+                     ORDER BY seq LIMIT 1",
+                )
+                .bind(int(now.0))
+                .bind(capability.system.to_string())
+                .bind(blob(capability.program_id.as_slice()))
+                .fetch_optional(&mut *tx);
+                if let Some(row) = self.ok(row.await)? {
+                    let row = self.job_row(&row)?;
+                    if chosen.as_ref().is_none_or(|best| row.seq < best.seq) {
+                        chosen = Some(row);
+                    }
+                }
+            }
+        }
+        let offer = match chosen {
+            Some(row) => {
+                let (job, target) = (row.id, row.target);
+                let after = self.apply(&mut tx, row, &Event::Lease { client, lease }, now).await?;
+                let State::Leased(lease) = after.map_err(|refused| StoreError::Refused { job, refused })?.state else {
+                    return Err(self.damaged("a lease was granted, but is not there"));
+                };
+                let batch = sqlx::query("SELECT b.* FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = ?");
+                let batch = self.ok(batch.bind(blob(job.as_bytes())).fetch_one(&mut *tx).await)?;
+                Offer::Job(Box::new(Leased {
+                    job,
+                    lease,
+                    chain_id: self.uint(&batch, "chain_id")?,
+                    blocks: self.range(&batch)?,
+                    target,
+                    input: self.artifact(&batch, "input", "input_len")?,
+                }))
+            }
+            None => {
+                let row = sqlx::query(
+                    "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'ready' AND not_before <= ?1) AS others,
+                     (SELECT min(t) FROM (
+                         SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND not_before > ?1
+                         UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased')) AS next",
+                );
+                let row = self.ok(row.bind(int(now.0)).fetch_one(&mut *tx).await)?;
+                let next = self.optional_uint(&row, "next")?.map(Timestamp);
+                Offer::Nothing { for_others: self.uint(&row, "others")? != 0, next }
+            }
+        };
+        self.ok(tx.commit().await)?;
+        Ok(offer)
+    }
+
+    /// Keeps a lease alive.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the lease is not the job's, or the job is proved.
+    pub async fn heartbeat(&self, job: JobId, lease: LeaseId, now: Timestamp) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let client = row.job.state.lease().map(|lease| lease.client);
+        let after = self.apply(&mut tx, row, &Event::Heartbeat { lease }, now).await?;
+        after.map_err(|refused| StoreError::Refused { job, refused })?;
+        if let Some(client) = client {
+            self.greet(&mut tx, client, now).await?;
+        }
+        self.ok(tx.commit().await)
+    }
+
+    /// Remembers a proof whose bytes are durable. The same proof under the same lease gets the same verdict for ever.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchJob`].
+    pub async fn submit(&self, job: JobId, submit: &Submit, now: Timestamp) -> Result<Submitted> {
+        let mut tx = self.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        self.greet(&mut tx, submit.client, now).await?;
+        match self.verdict(&mut tx, job, submit).await? {
+            Some(Some(verdict)) => {
+                self.ok(tx.commit().await)?;
+                return Ok(Submitted::Judged(verdict));
+            }
+            Some(None) => {}
+            None => self.open_submission(&mut tx, job, submit, now).await?,
+        }
+        let (target, seq) = (row.target, row.seq);
+        let after = self.apply(&mut tx, row, &Event::Submit { lease: submit.lease }, now).await?;
+        let submitted = match after {
+            Ok(_) => {
+                let statement = sqlx::query("SELECT b.statement FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.seq = ?");
+                let statement = self.ok(statement.bind(seq).fetch_one(&mut *tx).await)?;
+                Submitted::Verify(Wanted { target, statement: self.get(&statement, "statement")? })
+            }
+            Err(_proved) => {
+                self.record(&mut tx, job, submit, "duplicate", None).await?;
+                Submitted::Judged(Verdict::Duplicate)
+            }
+        };
+        self.ok(tx.commit().await)?;
+        Ok(submitted)
+    }
+
+    /// Records what the check of a submitted proof gave, and what follows from it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails: then nothing has been recorded.
+    pub async fn judge(
+        &self,
+        job: JobId,
+        submit: &Submit,
+        checked: std::result::Result<(), String>,
+        now: Timestamp,
+    ) -> Result<Verdict> {
+        let mut tx = self.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        if let Some(Some(verdict)) = self.verdict(&mut tx, job, submit).await? {
+            return Ok(verdict);
+        }
+        let (seq, held) = (row.seq, row.job.state.lease().cloned());
+        let verdict = match checked {
+            Ok(()) => {
+                let proof = (submit.proof, submit.client);
+                if self.apply_with(&mut tx, row, &Event::Verified, now, Some(proof)).await?.is_ok() {
+                    if let Some(held) = held {
+                        let outcome = if held.id == submit.lease { "proved" } else { "proved_by_other" };
+                        self.end_lease(&mut tx, held.id, outcome, now).await?;
+                    }
+                    let credit = sqlx::query(
+                        "UPDATE clients SET proved = proved + 1, strikes = 0, rests_until = 0 WHERE id = ?",
+                    );
+                    self.ok(credit.bind(blob(submit.client.as_bytes())).execute(&mut *tx).await)?;
+                    self.record(&mut tx, job, submit, "accepted", None).await?;
+                    Verdict::Accepted
+                } else {
+                    self.record(&mut tx, job, submit, "duplicate", None).await?;
+                    Verdict::Duplicate
+                }
+            }
+            Err(reason) => {
+                let rejected = Event::Rejected { lease: submit.lease };
+                if self.apply(&mut tx, row, &rejected, now).await?.is_ok() {
+                    self.end_lease(&mut tx, submit.lease, "rejected", now).await?;
+                }
+                self.blame(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
+                self.strike(&mut tx, submit.client, true, now).await?;
+                self.record(&mut tx, job, submit, "rejected", Some(&reason)).await?;
+                Verdict::Rejected { reason }
+            }
+        };
+        self.ok(tx.commit().await)?;
+        Ok(verdict)
+    }
+
+    /// Takes a lease back from a client that could not do it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the lease is not the job's.
+    pub async fn fail(&self, job: JobId, fail: &Fail, now: Timestamp) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let (seq, held) = (row.seq, row.job.state.lease().cloned());
+        let event = Event::Fail { lease: fail.lease, class: fail.class };
+        let after = self.apply(&mut tx, row, &event, now).await?;
+        after.map_err(|refused| StoreError::Refused { job, refused })?;
+        self.end_lease(&mut tx, fail.lease, "failed", now).await?;
+        let message: String = fail.message.chars().take(2_000).collect();
+        self.blame(&mut tx, seq, &format!("{}: {message}", fail.class)).await?;
+        if let Some(held) = held
+            && fail.class != FailureClass::Cancelled
+        {
+            self.strike(&mut tx, held.client, false, now).await?;
+        }
+        self.ok(tx.commit().await)
+    }
+
+    /// Gives a dead job fresh budgets.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it is not dead.
+    pub async fn requeue(&self, job: JobId, now: Timestamp) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let after = self.apply(&mut tx, row, &Event::Requeue, now).await?;
+        after.map_err(|refused| StoreError::Refused { job, refused })?;
+        self.ok(tx.commit().await)
+    }
+
+    /// The newest jobs, oldest of them first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn jobs(&self) -> Result<Vec<JobSummary>> {
+        let rows = sqlx::query(
+            "SELECT j.*, b.first, b.last, b.gas_used, b.transactions, b.input, b.input_len,
+             (SELECT max(granted_at) FROM leases l WHERE l.job = j.id) AS leased_at
+             FROM (SELECT * FROM jobs ORDER BY seq DESC LIMIT ?) j JOIN batches b ON b.id = j.batch ORDER BY j.seq",
+        );
+        let rows = self.ok(rows.bind(SHOWN).fetch_all(&self.readers).await)?;
+        rows.iter().map(|row| self.summary(row)).collect()
+    }
+
+    /// The jobs that clients have, with their leases.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn held(&self) -> Result<Vec<(JobId, LeaseId)>> {
+        let rows = sqlx::query("SELECT id, lease FROM jobs WHERE state IN ('leased', 'verifying')");
+        let rows = self.ok(rows.fetch_all(&self.readers).await)?;
+        rows.iter()
+            .map(|row| Ok((JobId::from_bytes(self.bytes(row, "id")?), LeaseId::from_bytes(self.bytes(row, "lease")?))))
+            .collect()
+    }
+
+    /// How many jobs are in each state.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn counts(&self) -> Result<Counts> {
+        let rows = sqlx::query("SELECT state, count(*) AS n FROM jobs GROUP BY state");
+        let mut counts = Counts::default();
+        for row in self.ok(rows.fetch_all(&self.readers).await)? {
+            let n = self.uint(&row, "n")?;
+            match self.state_name(&row)? {
+                JobState::Ready => counts.ready = n,
+                JobState::Leased => counts.leased = n,
+                JobState::Verifying => counts.verifying = n,
+                JobState::Proved => counts.proved = n,
+                JobState::Dead => counts.dead = n,
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The block up to which everything is proved.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn proved_through(&self) -> Result<Option<u64>> {
+        let row = sqlx::query(
+            "SELECT max(b.last) AS last FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.state = 'proved' AND b.first <
+             ifnull((SELECT min(b.first) FROM jobs j JOIN batches b ON j.batch = b.id WHERE j.state <> 'proved'), b.first + 1)",
+        );
+        let row = self.ok(row.fetch_one(&self.readers).await)?;
+        self.optional_uint(&row, "last")
+    }
+
+    /// The clients that were heard latest.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn clients(&self, now: Timestamp) -> Result<Vec<ClientSummary>> {
+        let rows = sqlx::query("SELECT * FROM clients ORDER BY last_seen DESC LIMIT ?");
+        let rows = self.ok(rows.bind(SHOWN).fetch_all(&self.readers).await)?;
+        rows.iter()
+            .map(|row| {
+                Ok(ClientSummary {
+                    client: ClientId::from_bytes(self.bytes(row, "id")?),
+                    last_seen: self.uint(row, "last_seen")?,
+                    proved: self.uint(row, "proved")?,
+                    rejected: self.uint(row, "rejected")?,
+                    rests_until: Some(self.uint(row, "rests_until")?).filter(|until| *until > now.0),
+                })
+            })
+            .collect()
+    }
+}
+
+/// A job as it stands in its row.
+struct JobRow {
+    seq: i64,
+    id: JobId,
+    target: Target,
+    job: Job,
+}
+
+// Steps of transactions.
+impl JobStore {
+    async fn begin(&self) -> Result<Tx> {
+        self.ok(self.writer.begin_with("BEGIN IMMEDIATE").await)
+    }
+
+    async fn find(&self, tx: &mut Tx, job: JobId) -> Result<JobRow> {
+        let row = sqlx::query("SELECT * FROM jobs WHERE id = ?").bind(blob(job.as_bytes())).fetch_optional(&mut **tx);
+        let row = self.ok(row.await)?.ok_or(StoreError::NoSuchJob(job))?;
+        self.job_row(&row)
+    }
+
+    async fn tip_in(&self, connection: &mut sqlx::SqliteConnection) -> Result<Option<Tip>> {
+        let row = sqlx::query("SELECT chain_id, last, last_hash FROM batches ORDER BY id DESC LIMIT 1");
+        let Some(row) = self.ok(row.fetch_optional(connection).await)? else { return Ok(None) };
+        Ok(Some(Tip {
+            chain_id: self.uint(&row, "chain_id")?,
+            last: self.uint(&row, "last")?,
+            last_hash: self.bytes(&row, "last_hash")?.into(),
+        }))
+    }
+
+    /// Remembers that a client was heard, and returns until when it rests.
+    async fn greet(&self, tx: &mut Tx, client: ClientId, now: Timestamp) -> Result<Timestamp> {
+        let row = sqlx::query(
+            "INSERT INTO clients (id, first_seen, last_seen) VALUES (?1, ?2, ?2)
+             ON CONFLICT (id) DO UPDATE SET last_seen = ?2 RETURNING rests_until",
+        );
+        let row = row.bind(blob(client.as_bytes())).bind(int(now.0)).fetch_one(&mut **tx);
+        let row = self.ok(row.await)?;
+        Ok(Timestamp(self.uint(&row, "rests_until")?))
+    }
+
+    /// Takes back the leases that ran out.
+    async fn expire(&self, tx: &mut Tx, now: Timestamp) -> Result<()> {
+        let rows = sqlx::query("SELECT * FROM jobs WHERE state = 'leased' AND lease_expires_at < ?");
+        let rows = rows.bind(int(now.0)).fetch_all(&mut **tx);
+        for row in self.ok(rows.await)? {
+            let row = self.job_row(&row)?;
+            let (seq, job, held) = (row.seq, row.id, row.job.state.lease().cloned());
+            let Some(held) = held else { return Err(self.damaged("a leased job has no lease")) };
+            if self.apply(tx, row, &Event::Expire, now).await?.is_ok() {
+                self.end_lease(tx, held.id, "expired", now).await?;
+                self.blame(tx, seq, &format!("client {} fell silent", held.client)).await?;
+                tracing::warn!(%job, client = %held.client, "lease expired");
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        row: JobRow,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<std::result::Result<Job, Refused>> {
+        self.apply_with(tx, row, event, now, None).await
+    }
+
+    /// Moves a job along and writes what changed. `proof` goes with [`Event::Verified`].
+    async fn apply_with(
+        &self,
+        tx: &mut Tx,
+        row: JobRow,
+        event: &Event,
+        now: Timestamp,
+        proof: Option<(ArtifactRef, ClientId)>,
+    ) -> Result<std::result::Result<Job, Refused>> {
+        let after = match next(&row.job, event, now, &self.rules) {
+            Ok(after) => after,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if after == row.job {
+            return Ok(Ok(after));
+        }
+        let lease = after.state.lease();
+        if let Some(lease) = lease {
+            let granted = sqlx::query(
+                "INSERT INTO leases (id, job, client, granted_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(blob(lease.id.as_bytes()))
+            .bind(blob(row.id.as_bytes()))
+            .bind(blob(lease.client.as_bytes()))
+            .bind(int(lease.since.0))
+            .execute(&mut **tx);
+            self.ok(granted.await)?;
+        }
+        let finished = matches!(after.state, State::Proved | State::Dead).then_some(int(now.0));
+        let update = sqlx::query(
+            "UPDATE jobs SET state = ?, not_before = ?, failures = ?, lost = ?, lease = ?, lease_client = ?,
+             lease_since = ?, lease_expires_at = ?, finished_at = ?, proof = ?, proof_len = ?, proved_by = ? WHERE seq = ?",
+        )
+        .bind(state_text(after.state.name()))
+        .bind(int(after.not_before.0))
+        .bind(i64::from(after.failures))
+        .bind(i64::from(after.lost))
+        .bind(lease.map(|lease| blob(lease.id.as_bytes())))
+        .bind(lease.map(|lease| blob(lease.client.as_bytes())))
+        .bind(lease.map(|lease| int(lease.since.0)))
+        .bind(lease.map(|lease| int(lease.expires_at.0)))
+        .bind(finished)
+        .bind(proof.map(|(proof, _)| blob(proof.sha256.as_bytes())))
+        .bind(proof.map(|(proof, _)| int(proof.len)))
+        .bind(proof.map(|(_, client)| blob(client.as_bytes())))
+        .bind(row.seq)
+        .execute(&mut **tx);
+        self.ok(update.await)?;
+        Ok(Ok(after))
+    }
+
+    async fn end_lease(&self, tx: &mut Tx, lease: LeaseId, outcome: &'static str, now: Timestamp) -> Result<()> {
+        let end = sqlx::query("UPDATE leases SET ended_at = ?, outcome = ? WHERE id = ? AND ended_at IS NULL")
+            .bind(int(now.0))
+            .bind(outcome)
+            .bind(blob(lease.as_bytes()))
+            .execute(&mut **tx);
+        self.ok(end.await).map(drop)
+    }
+
+    async fn blame(&self, tx: &mut Tx, seq: i64, error: &str) -> Result<()> {
+        let update = sqlx::query("UPDATE jobs SET last_error = ? WHERE seq = ?").bind(error.to_owned()).bind(seq);
+        self.ok(update.execute(&mut **tx).await).map(drop)
+    }
+
+    /// Lets a client rest, longer each time.
+    async fn strike(&self, tx: &mut Tx, client: ClientId, rejected: bool, now: Timestamp) -> Result<()> {
+        let row = sqlx::query(
+            "UPDATE clients SET strikes = strikes + 1, rejected = rejected + ? WHERE id = ? RETURNING strikes",
+        );
+        let row = row.bind(rejected).bind(blob(client.as_bytes())).fetch_optional(&mut **tx);
+        let Some(row) = self.ok(row.await)? else { return Ok(()) };
+        let strikes = u32::try_from(self.uint(&row, "strikes")?).unwrap_or(u32::MAX);
+        let rest = sqlx::query("UPDATE clients SET rests_until = ? WHERE id = ?")
+            .bind(int((now + back_off(strikes)).0))
+            .bind(blob(client.as_bytes()))
+            .execute(&mut **tx);
+        self.ok(rest.await).map(drop)
+    }
+
+    /// The verdict on a submission, if it is known, if there is one.
+    async fn verdict(&self, tx: &mut Tx, job: JobId, submit: &Submit) -> Result<Option<Option<Verdict>>> {
+        let row = sqlx::query("SELECT verdict, reason FROM submissions WHERE job = ? AND lease = ? AND proof = ?")
+            .bind(blob(job.as_bytes()))
+            .bind(blob(submit.lease.as_bytes()))
+            .bind(blob(submit.proof.sha256.as_bytes()))
+            .fetch_optional(&mut **tx);
+        let Some(row) = self.ok(row.await)? else { return Ok(None) };
+        let reason = self.optional_text(&row, "reason")?.unwrap_or_default();
+        let verdict = self.optional_text(&row, "verdict")?;
+        Ok(Some(verdict.map(|verdict| match verdict.as_str() {
+            "accepted" => Verdict::Accepted,
+            "duplicate" => Verdict::Duplicate,
+            _ => Verdict::Rejected { reason },
+        })))
+    }
+
+    async fn open_submission(&self, tx: &mut Tx, job: JobId, submit: &Submit, now: Timestamp) -> Result<()> {
+        let insert = sqlx::query(
+            "INSERT INTO submissions (job, lease, proof, proof_len, client, system, program_id, kind, received_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(blob(job.as_bytes()))
+        .bind(blob(submit.lease.as_bytes()))
+        .bind(blob(submit.proof.sha256.as_bytes()))
+        .bind(int(submit.proof.len))
+        .bind(blob(submit.client.as_bytes()))
+        .bind(submit.system.to_string())
+        .bind(blob(submit.program_id.as_slice()))
+        .bind(submit.kind.to_string())
+        .bind(int(now.0))
+        .execute(&mut **tx);
+        self.ok(insert.await).map(drop)
+    }
+
+    async fn record(
+        &self,
+        tx: &mut Tx,
+        job: JobId,
+        submit: &Submit,
+        verdict: &'static str,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let update =
+            sqlx::query("UPDATE submissions SET verdict = ?, reason = ? WHERE job = ? AND lease = ? AND proof = ?")
+                .bind(verdict)
+                .bind(reason.map(str::to_owned))
+                .bind(blob(job.as_bytes()))
+                .bind(blob(submit.lease.as_bytes()))
+                .bind(blob(submit.proof.sha256.as_bytes()))
+                .execute(&mut **tx);
+        self.ok(update.await).map(drop)
+    }
+}
+
+// Reading rows. What cannot be read was not written by us: the database is damaged.
+impl JobStore {
+    fn job_row(&self, row: &SqliteRow) -> Result<JobRow> {
+        let lease = || -> Result<Lease> {
+            Ok(Lease {
+                id: LeaseId::from_bytes(self.bytes(row, "lease")?),
+                client: ClientId::from_bytes(self.bytes(row, "lease_client")?),
+                since: Timestamp(self.uint(row, "lease_since")?),
+                expires_at: Timestamp(self.uint(row, "lease_expires_at")?),
+            })
+        };
+        let state = match self.state_name(row)? {
+            JobState::Ready => State::Ready,
+            JobState::Leased => State::Leased(lease()?),
+            JobState::Verifying => State::Verifying(lease()?),
+            JobState::Proved => State::Proved,
+            JobState::Dead => State::Dead,
+        };
+        Ok(JobRow {
+            seq: self.get(row, "seq")?,
+            id: JobId::from_bytes(self.bytes(row, "id")?),
+            target: Target {
+                system: self.parsed(row, "system")?,
+                program_id: self.bytes(row, "program_id")?.into(),
+                kind: self.parsed(row, "kind")?,
+            },
+            job: Job {
+                state,
+                not_before: Timestamp(self.uint(row, "not_before")?),
+                failures: self.small(row, "failures")?,
+                lost: self.small(row, "lost")?,
+            },
+        })
+    }
+
+    fn summary(&self, row: &SqliteRow) -> Result<JobSummary> {
+        let JobRow { id, target, job, .. } = self.job_row(row)?;
+        let proved = job.state == State::Proved;
+        let client = match job.state.lease() {
+            Some(lease) => Some(lease.client),
+            None if proved => Some(ClientId::from_bytes(self.bytes(row, "proved_by")?)),
+            None => None,
+        };
+        Ok(JobSummary {
+            job: id,
+            block_numbers: self.range(row)?,
+            state: job.state.name(),
+            system: target.system,
+            program_id: target.program_id,
+            kind: target.kind,
+            gas_used: self.uint(row, "gas_used")?,
+            transactions: self.uint(row, "transactions")?,
+            prover_inputs: self.artifact(row, "input", "input_len")?,
+            client,
+            progress: None,
+            created_at: self.uint(row, "created_at")?,
+            leased_at: self.optional_uint(row, "leased_at")?,
+            finished_at: self.optional_uint(row, "finished_at")?,
+            failures: job.failures,
+            lost: job.lost,
+            proof: if proved { Some(self.artifact(row, "proof", "proof_len")?) } else { None },
+            last_error: self.optional_text(row, "last_error")?,
+        })
+    }
+
+    fn state_name(&self, row: &SqliteRow) -> Result<JobState> {
+        let text: String = self.get(row, "state")?;
+        let states = [JobState::Ready, JobState::Leased, JobState::Verifying, JobState::Proved, JobState::Dead];
+        let found = states.into_iter().find(|state| state_text(*state) == text);
+        found.ok_or_else(|| self.damaged("a job is in no known state"))
+    }
+
+    fn get<'r, T>(&self, row: &'r SqliteRow, column: &str) -> Result<T>
+    where
+        T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
+    {
+        row.try_get(column).map_err(|error| self.damaged(error))
+    }
+
+    fn uint(&self, row: &SqliteRow, column: &str) -> Result<u64> {
+        Ok(self.get::<i64>(row, column)?.cast_unsigned())
+    }
+
+    fn optional_uint(&self, row: &SqliteRow, column: &str) -> Result<Option<u64>> {
+        Ok(self.get::<Option<i64>>(row, column)?.map(i64::cast_unsigned))
+    }
+
+    fn small(&self, row: &SqliteRow, column: &str) -> Result<u32> {
+        u32::try_from(self.uint(row, column)?).map_err(|error| self.damaged(error))
+    }
+
+    fn optional_text(&self, row: &SqliteRow, column: &str) -> Result<Option<String>> {
+        self.get(row, column)
+    }
+
+    fn bytes<const N: usize>(&self, row: &SqliteRow, column: &str) -> Result<[u8; N]> {
+        let bytes: Vec<u8> = self.get(row, column)?;
+        bytes.try_into().map_err(|_| self.damaged(format!("column {column} does not have {N} bytes")))
+    }
+
+    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&self, row: &SqliteRow, column: &str) -> Result<T> {
+        self.get::<String>(row, column)?.parse().map_err(|error| self.damaged(error))
+    }
+
+    fn artifact(&self, row: &SqliteRow, hash: &str, len: &str) -> Result<ArtifactRef> {
+        Ok(ArtifactRef { sha256: ArtifactId::from_bytes(self.bytes(row, hash)?), len: self.uint(row, len)? })
+    }
+
+    fn range(&self, row: &SqliteRow) -> Result<BlockRange> {
+        BlockRange::new(self.uint(row, "first")?, self.uint(row, "last")?).map_err(|error| self.damaged(error))
+    }
+
+    fn ok<T>(&self, result: sqlx::Result<T>) -> Result<T> {
+        result.map_err(|error| wrap(&self.path, error))
+    }
+
+    fn damaged(&self, detail: impl ToString) -> StoreError {
+        StoreError::Corrupt { path: self.path.clone(), detail: detail.to_string() }
+    }
+}
+
+/// Makes sure that the file is ours, or new, before anything is written to it.
+async fn claim(path: &Path, options: &SqliteConnectOptions) -> Result<()> {
+    use sqlx::{ConnectOptions, Connection};
+    let fail = |error| wrap(path, error);
+    let mut connection = options.connect().await.map_err(fail)?;
+    let id: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await.map_err(fail)?;
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_master").fetch_one(&mut connection).await.map_err(fail)?;
+    if id != APPLICATION_ID {
+        if tables != 0 || id != 0 {
+            return Err(StoreError::Foreign(path.into()));
+        }
+        sqlx::query("PRAGMA application_id = 1815244914").execute(&mut connection).await.map_err(fail)?;
+    }
+    let check: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(fail)?;
+    if check != "ok" {
+        return Err(StoreError::Corrupt { path: path.into(), detail: check });
+    }
+    connection.close().await.map_err(fail)
+}
+
+fn wrap(path: &Path, source: sqlx::Error) -> StoreError {
+    // SQLITE_CORRUPT and SQLITE_NOTADB; extended codes carry them in the low byte.
+    let code = source.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
+    match code.map(|code| code & 0xff) {
+        Some(11 | 26) => StoreError::Corrupt { path: path.into(), detail: source.to_string() },
+        _ => StoreError::Database { path: path.into(), source },
+    }
+}
+
+fn state_text(state: JobState) -> &'static str {
+    match state {
+        JobState::Ready => "ready",
+        JobState::Leased => "leased",
+        JobState::Verifying => "verifying",
+        JobState::Proved => "proved",
+        JobState::Dead => "dead",
+    }
+}
+
+/// SQLite's integers are signed; ours go in and come out bit by bit. (Order holds for every number a chain can reach.)
+fn int(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+fn blob(bytes: &[u8]) -> Vec<u8> {
+    bytes.to_vec()
+}

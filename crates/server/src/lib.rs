@@ -1,0 +1,218 @@
+//! The Prover Server: turns L2 blocks into jobs, lends them to Prover Clients, and believes a proof when it has verified
+//! it.
+//!
+//! What must stay true:
+//! * It believes nothing a client says: a result counts when `verifier` accepts it for the program id and the statement
+//!   that the server computed itself.
+//! * Killing it at any instant loses no enqueued batch and no acknowledged proof: whatever it answered is on disk.
+//! * No block is skipped.
+
+pub mod api;
+pub mod artifacts;
+pub mod clock;
+pub mod config;
+pub mod intake;
+pub mod jobs;
+pub mod service;
+pub mod verifying;
+
+pub use config::{Config, InvalidConfig};
+pub use intake::{BatchSource, PreparedBatch};
+
+use artifacts::{ArtifactError, Artifacts};
+use clock::Clock;
+use intake::{Intake, Progress};
+use jobs::{JobStore, Jobs, JobsConfig, StoreError, Target, state::Rules};
+use protocol::IntakeStatus;
+use service::Service;
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// How long open connections may take to end when the server stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a server does not start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting cannot work.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// Another program listens there.
+    #[error("address {0} is in use: stop the other program, or set another listen_port")]
+    AddressInUse(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Another server uses the folder.
+    #[error("folder {} is used by another server: stop it, or set another data_dir", .0.display())]
+    FolderInUse(PathBuf),
+    /// The folder cannot be used.
+    #[error("folder {} cannot be used: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The job store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The artifact store failed.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
+}
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Starts a server: opens its folder, resumes its jobs, listens, and follows `source` if there is one.
+    ///
+    /// # Errors
+    /// Everything that can be known at the start: a setting, the folder, the database, the address.
+    pub async fn start<S: BatchSource>(config: Config, source: Option<S>) -> Result<Running, Error> {
+        config.check()?;
+        let lock = lock(&config.data_dir)?;
+        let addr = SocketAddr::new(config.listen_ip, config.listen_port);
+        // Before the database is touched: the commonest mistake is a server that runs already.
+        let listener = TcpListener::bind(addr).await.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => Error::AddressInUse(addr),
+            _ => Error::Listen { addr, source },
+        })?;
+        let addr = listener.local_addr().map_err(|source| Error::Listen { addr, source })?;
+
+        let artifacts = Artifacts::open(&config.data_dir.join("artifacts"), config.max_artifact_bytes)?;
+        let rules =
+            Rules { lease: config.lease, max_failures: config.max_failures, max_lost: config.max_lost };
+        let store = JobStore::open(&config.data_dir.join("jobs.sqlite"), rules).await?;
+        let stopping = CancellationToken::new();
+        let jobs_config = JobsConfig {
+            lease: config.lease,
+            heartbeat: config.heartbeat,
+            max_wait: config.max_wait,
+            verify_threads: config.verify_threads,
+            policy: verifier::Policy {
+                danger_accept_exec: config.danger_accept_exec_proofs,
+                danger_accept_dev_mode: config.danger_accept_dev_mode_proofs,
+            },
+        };
+        for (name, on) in [
+            ("danger_accept_exec_proofs", config.danger_accept_exec_proofs),
+            ("danger_accept_dev_mode_proofs", config.danger_accept_dev_mode_proofs),
+            ("danger_listen_without_auth", config.danger_listen_without_auth),
+        ] {
+            if on {
+                tracing::warn!(setting = name, "a dangerous setting is on");
+            }
+        }
+        let jobs = Jobs::new(store, artifacts.clone(), Clock::start(), jobs_config, stopping.clone());
+        jobs.resume().await?;
+
+        let (progress, watching) = watch::channel(Progress { status: IntakeStatus::Off, head: None });
+        let intake = source.map(|source| {
+            progress.send_modify(|progress| progress.status = IntakeStatus::Following);
+            let intake = Intake {
+                source,
+                jobs: jobs.clone(),
+                artifacts: artifacts.clone(),
+                target: Target {
+                    system: config.system,
+                    program_id: config.wanted_program_id(),
+                    kind: config.kind,
+                },
+                start_block: config.start_block,
+                batch_blocks: config.batch_blocks,
+                ready_jobs: config.ready_jobs,
+                poll_interval: config.poll_interval,
+                progress,
+            };
+            tokio::spawn(intake.run(stopping.clone()))
+        });
+        let service = Service::new(jobs, artifacts, watching);
+        let router = api::router(service.clone());
+        let shutdown = stopping.clone().cancelled_owned();
+        let http =
+            tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(shutdown).await });
+        tracing::info!(%addr, "server started");
+        Ok(Running { addr, service, stopping, intake, http, _lock: lock })
+    }
+}
+
+/// A running server. Dropping it without [`stop`](Self::stop) leaves its tasks to the runtime.
+#[derive(Debug)]
+pub struct Running {
+    addr: SocketAddr,
+    service: Service,
+    stopping: CancellationToken,
+    intake: Option<JoinHandle<()>>,
+    http: JoinHandle<io::Result<()>>,
+    _lock: File,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where clients find it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// A snapshot of what it does.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn status(&self) -> Result<protocol::Status, StoreError> {
+        self.service.status().await
+    }
+
+    /// Stops: no new requests, the ones under way end or are cut, proofs being verified are judged.
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        if let Some(intake) = self.intake.take() {
+            report("intake", intake.await);
+        }
+        match tokio::time::timeout(STOP_PATIENCE, &mut self.http).await {
+            Ok(ended) => report("http", ended),
+            Err(_elapsed) => self.http.abort(),
+        }
+        self.service.jobs().close().await;
+        tracing::info!(addr = %self.addr, "server stopped");
+    }
+}
+
+fn report<T>(part: &'static str, ended: Result<T, tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(part, %error, "a part of the server crashed");
+    }
+}
+
+/// Makes the folder and takes it for this process. The lock goes with the process, however that ends.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let fail = |source| Error::Folder { path: folder.into(), source };
+    fs::create_dir_all(folder).map_err(fail)?;
+    let file = File::options().create(true).append(true).open(folder.join("lock")).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::FolderInUse(folder.into())),
+        Err(TryLockError::Error(source)) => Err(fail(source)),
+    }
+}

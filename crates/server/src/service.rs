@@ -1,0 +1,54 @@
+//! What the endpoints call.
+
+use crate::{
+    artifacts::Artifacts,
+    intake::Progress,
+    jobs::{Jobs, StoreError},
+};
+use protocol::Status;
+use tokio::sync::watch;
+
+/// The running parts of a server. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Service {
+    jobs: Jobs,
+    artifacts: Artifacts,
+    intake: watch::Receiver<Progress>,
+}
+
+impl Service {
+    /// Puts the parts together.
+    pub fn new(jobs: Jobs, artifacts: Artifacts, intake: watch::Receiver<Progress>) -> Self {
+        Self { jobs, artifacts, intake }
+    }
+
+    /// The jobs.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// The artifacts.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    /// A snapshot for people.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn status(&self) -> Result<Status, StoreError> {
+        let now = self.jobs.now();
+        let store = self.jobs.store();
+        let Progress { status: intake, head } = self.intake.borrow().clone();
+        Ok(Status {
+            now: now.0,
+            intake,
+            head,
+            last_enqueued: store.tip().await?.map(|tip| tip.last),
+            proved_through: store.proved_through().await?,
+            counts: store.counts().await?,
+            jobs: self.jobs.summaries().await?,
+            clients: store.clients(now).await?,
+        })
+    }
+}

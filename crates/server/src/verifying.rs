@@ -1,0 +1,137 @@
+//! Whether a proof is what a job asked for. Nothing that a client says is believed.
+
+use crate::jobs::{Target, Wanted};
+use protocol::{ProofKind, ProofSystem, Submit};
+use verifier::{Kind, Policy, VerifyError};
+
+/// Why a proof is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// It is of another proof system.
+    #[error("the job asks for a proof of {wanted}, not of {found}")]
+    WrongSystem {
+        /// What the job asks for.
+        wanted: ProofSystem,
+        /// What the client says it is.
+        found: ProofSystem,
+    },
+    /// It is of another program.
+    #[error("the job asks for program {wanted}, not for {found}: use a client of the server's version")]
+    WrongProgram {
+        /// What the job asks for.
+        wanted: alloy_primitives::B256,
+        /// What the client says it is.
+        found: alloy_primitives::B256,
+    },
+    /// The server cannot verify this proof system.
+    #[error("this server cannot verify proofs of {0}")]
+    Unsupported(ProofSystem),
+    /// The verifier refuses it.
+    #[error(transparent)]
+    Invalid(#[from] VerifyError),
+    /// It proves something else.
+    #[error("the proof is of another statement than the server computed for these blocks")]
+    WrongStatement,
+    /// It is compressed less than the job asks for.
+    #[error("the job asks for a {wanted} proof, not for a {found} one")]
+    WrongKind {
+        /// What the job asks for.
+        wanted: ProofKind,
+        /// What it is.
+        found: Kind,
+    },
+    /// The verifier crashed on it.
+    #[error("the verifier crashed on the proof")]
+    Crashed,
+}
+
+/// Checks a proof against what the job asks for. Blocks, for as long as verifying takes.
+///
+/// # Errors
+/// [`Rejection`] says which check failed.
+pub fn check(wanted: &Wanted, submit: &Submit, proof: &[u8], policy: &Policy) -> Result<(), Rejection> {
+    let Target { system, program_id, kind } = wanted.target;
+    if submit.system != system {
+        return Err(Rejection::WrongSystem { wanted: system, found: submit.system });
+    }
+    if submit.program_id != program_id {
+        return Err(Rejection::WrongProgram { wanted: program_id, found: submit.program_id });
+    }
+    let verify_as = match system {
+        ProofSystem::Exec => verifier::System::Exec,
+        ProofSystem::Risc0 => verifier::System::Risc0,
+        other => return Err(Rejection::Unsupported(other)),
+    };
+    // SOUNDNESS: system and program are the job's, not the client's words for them.
+    let verified = verifier::verify(verify_as, program_id.0, proof, policy)?;
+    // SOUNDNESS: the proof is of exactly the statement that this server computed from blocks it executed.
+    if verified.public_values != wanted.statement {
+        return Err(Rejection::WrongStatement);
+    }
+    let good_enough = match verified.kind {
+        Kind::Succinct => true,
+        Kind::Composite => kind == ProofKind::Composite,
+        // They prove nothing; the policy has let them pass by name, and they have no size to speak of.
+        Kind::Exec | Kind::DevMode => true,
+        _ => false,
+    };
+    if good_enough { Ok(()) } else { Err(Rejection::WrongKind { wanted: kind, found: verified.kind }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::B256;
+    use protocol::{ArtifactRef, ClientId, LeaseId};
+
+    const STATEMENT: [u8; 448] = [7; 448];
+
+    fn submit(system: ProofSystem, program_id: B256) -> Submit {
+        Submit {
+            client: ClientId::from_bytes([1; 16]),
+            lease: LeaseId::from_bytes([2; 16]),
+            system,
+            program_id,
+            kind: ProofKind::Composite,
+            proof: ArtifactRef::of(&STATEMENT),
+        }
+    }
+
+    fn wanted(system: ProofSystem, program_id: B256) -> Wanted {
+        Wanted { target: Target { system, program_id, kind: ProofKind::Composite }, statement: STATEMENT.to_vec() }
+    }
+
+    #[test]
+    fn an_exec_proof_passes_only_by_name_and_only_for_its_own_statement() {
+        let (wanted, submit) = (wanted(ProofSystem::Exec, B256::ZERO), submit(ProofSystem::Exec, B256::ZERO));
+        let strict = Policy::default();
+        let open = Policy { danger_accept_exec: true, ..strict };
+        assert_eq!(check(&wanted, &submit, &STATEMENT, &open), Ok(()));
+        let refused = check(&wanted, &submit, &STATEMENT, &strict);
+        assert_eq!(refused, Err(Rejection::Invalid(VerifyError::ExecRefused)));
+        for at in [0, 32, 447] {
+            let mut other = STATEMENT;
+            other[at] ^= 1;
+            assert_eq!(check(&wanted, &submit, &other, &open), Err(Rejection::WrongStatement));
+        }
+        assert!(check(&wanted, &submit, &STATEMENT[..447], &open).is_err());
+    }
+
+    #[test]
+    fn another_system_or_program_is_refused_even_where_exec_is_accepted() {
+        let open = Policy { danger_accept_exec: true, danger_accept_dev_mode: true };
+        let (ours, other) = (B256::repeat_byte(1), B256::repeat_byte(2));
+        let risc0 = wanted(ProofSystem::Risc0, ours);
+
+        // The statement itself, passed off as a proof of the real system.
+        let found = ProofSystem::Exec;
+        let exec = check(&risc0, &submit(found, B256::ZERO), &STATEMENT, &open);
+        assert_eq!(exec, Err(Rejection::WrongSystem { wanted: ProofSystem::Risc0, found }));
+        let posing = check(&risc0, &submit(ProofSystem::Risc0, ours), &STATEMENT, &open);
+        assert!(matches!(posing, Err(Rejection::Invalid(_))), "{posing:?}");
+
+        let program = check(&risc0, &submit(ProofSystem::Risc0, other), &STATEMENT, &open);
+        assert_eq!(program, Err(Rejection::WrongProgram { wanted: ours, found: other }));
+    }
+}

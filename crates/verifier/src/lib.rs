@@ -1,0 +1,218 @@
+//! Verifies proofs: [`verify`] takes a proof and a program id, and returns what the proof commits to.
+//!
+//! * Nothing is believed but the program id and the [`Policy`], which the caller chooses.
+//! * A proof system that proves nothing is refused unless the policy accepts it by name. No
+//!   environment variable has a say.
+//! * Every byte of a proof is bound or refused: no two proofs differ in a byte that nobody checked.
+//! * No proving code is linked, and no input makes [`verify`] panic.
+//!
+//! The public values are opaque here: callers compare them with the statement they expect.
+
+mod pinned;
+pub mod risc0;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use pinned::RISC0_PROGRAM_ID;
+
+/// Program id of the `exec` system, which has no program image.
+pub const EXEC_PROGRAM_ID: [u8; 32] = [0; 32];
+
+/// Most bytes of public values that a proof may carry.
+pub const MAX_PUBLIC_VALUES: usize = 64 * 1024;
+
+/// Most bytes of a proof. A composite receipt has about 250 kB for each segment.
+pub const MAX_PROOF: usize = 1024 * 1024 * 1024;
+
+/// Verifies `proof`, made by `system` for the program `program_id`.
+///
+/// Blocks: a succinct receipt takes tens of milliseconds, a composite one that much for each segment.
+///
+/// # Errors
+/// Says why the proof is not one. A refused proof has proven nothing, whatever it carries.
+pub fn verify(
+    system: System,
+    program_id: [u8; 32],
+    proof: &[u8],
+    policy: &Policy,
+) -> Result<Verified, VerifyError> {
+    if proof.len() > MAX_PROOF {
+        return Err(VerifyError::TooLarge {
+            what: "proof",
+            size: proof.len(),
+            limit: MAX_PROOF,
+        });
+    }
+    match system {
+        System::Exec => verify_exec(program_id, proof, policy),
+        System::Risc0 => risc0::verify(program_id, proof, policy),
+    }
+}
+
+/// What a proof proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The bytes that the program committed: the statement's ABI encoding.
+    pub public_values: Vec<u8>,
+    /// How they were proven.
+    pub kind: Kind,
+}
+
+/// The shape of a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Nothing is proven: the program ran natively.
+    Exec,
+    /// Nothing is proven: the program ran in the zkVM's executor.
+    DevMode,
+    /// One proof for each segment of the run.
+    Composite,
+    /// One proof of constant size.
+    Succinct,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exec => "exec",
+            Self::DevMode => "dev mode",
+            Self::Composite => "composite",
+            Self::Succinct => "succinct",
+        })
+    }
+}
+
+/// What made a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum System {
+    /// The program ran natively; its "proof" is the public values themselves and proves nothing.
+    Exec,
+    /// RISC Zero's zkVM.
+    Risc0,
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exec => "exec",
+            Self::Risc0 => "risc0",
+        })
+    }
+}
+
+impl FromStr for System {
+    type Err = UnknownSystem;
+
+    fn from_str(name: &str) -> Result<Self, UnknownSystem> {
+        match name {
+            "exec" => Ok(Self::Exec),
+            "risc0" => Ok(Self::Risc0),
+            _ => Err(UnknownSystem(name.to_owned())),
+        }
+    }
+}
+
+/// The name of no proof system we know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown proof system {0:?}: use exec or risc0")]
+pub struct UnknownSystem(String);
+
+/// Which proofs that prove nothing are accepted all the same. By default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Accepts native runs. Whoever can send a proof can then state anything.
+    pub danger_accept_exec: bool,
+    /// Accepts RISC Zero's dev-mode receipts. Whoever can send a proof can then state anything.
+    pub danger_accept_dev_mode: bool,
+}
+
+/// Why a proof is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// An exec proof proves nothing, and the policy does not accept it.
+    #[error("an exec proof proves nothing and is refused: set danger_accept_exec to accept it")]
+    ExecRefused,
+    /// A dev-mode proof proves nothing, and the policy does not accept it.
+    #[error(
+        "a dev-mode proof proves nothing and is refused: set danger_accept_dev_mode to accept it"
+    )]
+    DevModeRefused,
+    /// The proof was made for another program.
+    #[error("the proof is of program {}, not of program {}", Id(.found), Id(.expected))]
+    WrongProgram {
+        /// The program id that the caller asked for.
+        expected: [u8; 32],
+        /// The program id that the proof names.
+        found: [u8; 32],
+    },
+    /// The proof, or a part of it, is larger than any honest one.
+    #[error("the {what} is too large: {size} bytes, at most {limit} are accepted")]
+    TooLarge {
+        /// Which part.
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The most bytes accepted.
+        limit: usize,
+    },
+    /// The bytes are not a proof in our format: truncated, extended or of another version.
+    #[error("the proof is malformed: {what} at byte {offset}")]
+    Malformed {
+        /// What was expected there.
+        what: &'static str,
+        /// Bytes from the proof's start.
+        offset: usize,
+    },
+    /// The proof is well-formed and proves nothing, or something else.
+    #[error("the proof is invalid: {0}")]
+    Invalid(String),
+}
+
+/// An exec proof is the public values; its program id is [`EXEC_PROGRAM_ID`].
+fn verify_exec(
+    program_id: [u8; 32],
+    proof: &[u8],
+    policy: &Policy,
+) -> Result<Verified, VerifyError> {
+    // SOUNDNESS: nothing is proven by these bytes, so that only an explicit policy accepts them.
+    if !policy.danger_accept_exec {
+        return Err(VerifyError::ExecRefused);
+    }
+    if program_id != EXEC_PROGRAM_ID {
+        return Err(VerifyError::WrongProgram {
+            expected: program_id,
+            found: EXEC_PROGRAM_ID,
+        });
+    }
+    check_public_values(proof)?;
+    Ok(Verified {
+        public_values: proof.to_vec(),
+        kind: Kind::Exec,
+    })
+}
+
+fn check_public_values(bytes: &[u8]) -> Result<(), VerifyError> {
+    if bytes.len() > MAX_PUBLIC_VALUES {
+        return Err(VerifyError::TooLarge {
+            what: "public values",
+            size: bytes.len(),
+            limit: MAX_PUBLIC_VALUES,
+        });
+    }
+    Ok(())
+}
+
+/// A program id as hexadecimal text.
+struct Id<'a>(&'a [u8; 32]);
+
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("0x")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

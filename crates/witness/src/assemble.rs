@@ -1,0 +1,136 @@
+//! Blocks and their witnesses, from wherever, to an executed input.
+
+use crate::{Culprit, Error, Prepared};
+use alloy_consensus::Header;
+use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
+use alloy_rlp::Decodable;
+use program::{ChainConfig, Input};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+
+/// `BLOCKHASH` reaches this far back.
+const MAX_ANCESTORS: usize = 256;
+
+/// What `debug_executionWitness` gives, of which we use.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Witness {
+    state: Vec<Bytes>,
+    codes: Vec<Bytes>,
+    #[serde(default)]
+    pub(crate) headers: Vec<WitnessHeader>,
+}
+
+/// A header is RLP for most nodes, and an object for geth.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum WitnessHeader {
+    Rlp(Bytes),
+    Object(Box<Header>),
+}
+
+impl WitnessHeader {
+    fn rlp(&self) -> Bytes {
+        match self {
+            Self::Rlp(rlp) => rlp.clone(),
+            Self::Object(header) => alloy_rlp::encode(header).into(),
+        }
+    }
+}
+
+/// One block as somebody described it.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) header: Sealed<Header>,
+    pub(crate) rlp: Bytes,
+    pub(crate) witness: Witness,
+}
+
+/// Which rule ties the first block to the state it runs on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Parent {
+    /// The parent's header, which must be in the witness.
+    Header,
+    /// Somebody's word, for executions that are never proven.
+    Assumed { state_root: B256 },
+}
+
+/// The header of a block given as RLP; the rest is the program's to check.
+pub(crate) fn header_of(block: &[u8]) -> Result<Sealed<Header>, alloy_rlp::Error> {
+    let mut rest = block;
+    let mut body = alloy_rlp::Header::decode_bytes(&mut rest, true)?;
+    Ok(Sealed::new(Header::decode(&mut body)?))
+}
+
+/// Makes one batch of consecutive blocks and executes it. `claims` must not be empty.
+pub(crate) fn prepare(
+    config: &ChainConfig,
+    claims: &[Claim],
+    parent: Parent,
+    culprit: &Culprit,
+) -> Result<Prepared, Error> {
+    let first = &claims[0].header;
+    let refused = |reason| refusal(culprit, first.number, reason);
+    let (headers, parent_root) = ancestors(claims);
+    let pre_state_root = match (parent, parent_root) {
+        (Parent::Assumed { state_root }, _) => state_root,
+        (Parent::Header, Some(root)) => root,
+        (Parent::Header, None) => {
+            return Err(refused(program::Error::MissingParent { number: first.number }));
+        }
+    };
+    // A set, so that blocks share what they share and the order a node lists things in does not matter.
+    let codes: BTreeSet<&Bytes> = claims.iter().flat_map(|claim| &claim.witness.codes).collect();
+    let input = Input {
+        config: config.clone(),
+        headers,
+        blocks: claims.iter().map(|claim| claim.rlp.clone()).collect(),
+        codes: codes.into_iter().filter(|code| !code.is_empty()).cloned().collect(),
+        nodes: claims.iter().flat_map(|claim| &claim.witness.state).cloned().collect(),
+    };
+    let input = input.encode(pre_state_root).map_err(refused)?;
+    // SOUNDNESS of what we enqueue: what is said about the blocks holds because it was executed here.
+    let outcome = match parent {
+        Parent::Header => program::run_detailed(&input),
+        Parent::Assumed { state_root } => program::run_assuming_parent(&input, state_root),
+    };
+    let outcome = outcome.map_err(refused)?;
+    Ok(Prepared { input, statement: outcome.statement, blocks: outcome.blocks })
+}
+
+/// The chain of headers that ends in the first block's parent, oldest first, and that parent's state root.
+/// Headers that do not link are left out.
+fn ancestors(claims: &[Claim]) -> (Vec<Bytes>, Option<B256>) {
+    let given: B256Map<(Header, Bytes)> = claims
+        .iter()
+        .flat_map(|claim| &claim.witness.headers)
+        .filter_map(|header| {
+            let rlp = header.rlp();
+            let decoded = Header::decode(&mut rlp.as_ref()).ok()?;
+            Some((alloy_primitives::keccak256(&rlp), (decoded, rlp)))
+        })
+        .collect();
+    let mut chain = Vec::new();
+    let mut next = claims[0].header.parent_hash;
+    while let Some((header, rlp)) = given.get(&next)
+        && chain.len() < MAX_ANCESTORS
+    {
+        chain.push(rlp.clone());
+        next = header.parent_hash;
+    }
+    chain.reverse();
+    (chain, given.get(&claims[0].header.parent_hash).map(|(parent, _)| parent.state_root))
+}
+
+fn refusal(culprit: &Culprit, block: u64, reason: program::Error) -> Error {
+    use program::{Error as Reason, trie::TrieError};
+    let culprit = culprit.clone();
+    match reason {
+        Reason::MissingParent { .. }
+        | Reason::MissingHeader { .. }
+        | Reason::MissingCode { .. }
+        | Reason::Trie(TrieError::MissingNode { .. }) => {
+            Error::Incomplete { culprit, block, missing: reason }
+        }
+        reason => Error::Refused { culprit, block, reason },
+    }
+}

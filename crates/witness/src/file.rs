@@ -1,0 +1,159 @@
+//! Block files: a block with its execution witness as JSON, plain or compressed with zstd.
+//!
+//! The fields `chain_id`, `number`, `block_hash`, `block_rlp` (as `debug_getRawBlock` gives it), `witness` (as
+//! `debug_executionWitness` gives it) and, for [`BlockFile::prepare_assuming_parent`], `prev_state_root` are
+//! read; others are ignored.
+
+use crate::{
+    Culprit, Error, Prepared,
+    assemble::{self, Claim, Parent, Witness},
+};
+use alloy_primitives::{B256, Bytes};
+use program::ChainConfig;
+use serde::Deserialize;
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+/// The first bytes of a zstd frame.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// A file may not unpack to more bytes than this.
+const MAX_UNPACKED: u64 = 1 << 30;
+
+/// A block file that was read: well-formed, and nothing more.
+#[derive(Clone, Debug)]
+pub struct BlockFile {
+    culprit: Culprit,
+    chain_id: u64,
+    prev_state_root: Option<B256>,
+    claim: Claim,
+}
+
+#[derive(Deserialize)]
+struct Schema {
+    chain_id: u64,
+    number: u64,
+    block_hash: B256,
+    block_rlp: Bytes,
+    prev_state_root: Option<B256>,
+    witness: Witness,
+}
+
+/// Reads a block file. Whether it is compressed is seen from its first bytes.
+///
+/// # Errors
+/// [`Error::Read`] and [`Error::Malformed`].
+pub fn read(path: impl AsRef<Path>) -> Result<BlockFile, Error> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    BlockFile::parse(path.to_owned(), &bytes)
+}
+
+/// Makes one batch of the consecutive blocks in `files`.
+///
+/// # Errors
+/// As [`BlockFile::prepare`]; the first file is named.
+///
+/// # Panics
+/// If `files` is empty.
+pub fn prepare_batch(files: &[BlockFile], config: &ChainConfig) -> Result<Prepared, Error> {
+    for file in files {
+        file.check_chain(config)?;
+    }
+    let claims: Vec<Claim> = files.iter().map(|file| file.claim.clone()).collect();
+    assemble::prepare(config, &claims, Parent::Header, &files[0].culprit)
+}
+
+impl BlockFile {
+    fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self, Error> {
+        let culprit = Culprit::File(path);
+        let malformed = |reason: String| Error::Malformed { culprit: culprit.clone(), reason };
+        let unpacked;
+        let json = if bytes.starts_with(&ZSTD_MAGIC) {
+            unpacked = unpack(bytes).map_err(&malformed)?;
+            &unpacked
+        } else {
+            bytes
+        };
+        let schema: Schema =
+            serde_json::from_slice(json).map_err(|error| malformed(error.to_string()))?;
+        let header = assemble::header_of(&schema.block_rlp)
+            .map_err(|error| malformed(format!("block_rlp is not a block: {error}")))?;
+        if header.hash() != schema.block_hash || header.number != schema.number {
+            let (number, hash) = (header.number, header.hash());
+            return Err(malformed(format!(
+                "number or block_hash is not that of block_rlp: block {number}, {hash}"
+            )));
+        }
+        let claim = Claim { header, rlp: schema.block_rlp, witness: schema.witness };
+        Ok(Self {
+            culprit,
+            chain_id: schema.chain_id,
+            prev_state_root: schema.prev_state_root,
+            claim,
+        })
+    }
+
+    /// The chain that the file says its block is of.
+    pub fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+
+    /// The block's number.
+    pub fn number(&self) -> u64 {
+        self.claim.header.number
+    }
+
+    /// The hash of the block's header.
+    pub fn block_hash(&self) -> B256 {
+        self.claim.header.hash()
+    }
+
+    /// Makes the block's input and executes it under `config`.
+    ///
+    /// # Errors
+    /// [`Error::WrongChain`]; [`Error::Incomplete`], also if the parent's header is not in the file;
+    /// [`Error::Refused`].
+    pub fn prepare(&self, config: &ChainConfig) -> Result<Prepared, Error> {
+        self.check_chain(config)?;
+        assemble::prepare(config, core::slice::from_ref(&self.claim), Parent::Header, &self.culprit)
+    }
+
+    /// Like [`BlockFile::prepare`], but without a parent header: takes the file's `prev_state_root` on trust
+    /// and skips exactly the rules that compare the block's header with its parent's.
+    ///
+    /// The input cannot be proven: the program refuses it.
+    ///
+    /// # Errors
+    /// As [`BlockFile::prepare`], and [`Error::Malformed`] if the file has no `prev_state_root`.
+    pub fn prepare_assuming_parent(&self, config: &ChainConfig) -> Result<Prepared, Error> {
+        self.check_chain(config)?;
+        let state_root = self.prev_state_root.ok_or_else(|| Error::Malformed {
+            culprit: self.culprit.clone(),
+            reason: "missing field `prev_state_root`".into(),
+        })?;
+        let parent = Parent::Assumed { state_root };
+        assemble::prepare(config, core::slice::from_ref(&self.claim), parent, &self.culprit)
+    }
+
+    fn check_chain(&self, config: &ChainConfig) -> Result<(), Error> {
+        let (expected, found) = (config.chain_id, self.chain_id);
+        match found == expected {
+            true => Ok(()),
+            false => Err(Error::WrongChain { culprit: self.culprit.clone(), expected, found }),
+        }
+    }
+}
+
+fn unpack(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut unpacked = Vec::new();
+    zstd::Decoder::new(bytes)
+        .and_then(|decoder| decoder.take(MAX_UNPACKED + 1).read_to_end(&mut unpacked))
+        .map_err(|error| format!("zstd: {error}"))?;
+    match unpacked.len() as u64 > MAX_UNPACKED {
+        true => Err(format!("it unpacks to more than {MAX_UNPACKED} bytes")),
+        false => Ok(unpacked),
+    }
+}

@@ -1,0 +1,28 @@
+//! From what an L2 node or a block file says about blocks to the program's input.
+//!
+//! * Nothing that a node or a file says is believed: the input is executed natively before it is returned.
+//! * What is missing is an error that names it ([`Error::Incomplete`]), never a guess.
+//! * The same blocks and witnesses give the same input, byte for byte, in whatever order a node lists them.
+
+mod assemble;
+mod error;
+pub mod file;
+mod node;
+
+pub use error::{Culprit, Error};
+pub use file::BlockFile;
+pub use node::Node;
+pub use program::BlockSummary;
+
+use program::Statement;
+
+/// An input that the program has accepted here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// The encoded [`program::Input`].
+    pub input: Vec<u8>,
+    /// What a proof of it will state.
+    pub statement: Statement,
+    /// The blocks, oldest first.
+    pub blocks: Vec<BlockSummary>,
+}

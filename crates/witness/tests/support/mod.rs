@@ -1,0 +1,188 @@
+//! A two-block chain made on the spot, and what a node says about it.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use alloy_consensus::{
+    EMPTY_ROOT_HASH, Header, Sealed, SignableTransaction, TxEip1559, constants::KECCAK_EMPTY,
+    transaction::Recovered,
+};
+use alloy_eips::{eip4895::Withdrawal, eip7685::EMPTY_REQUESTS_HASH};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_signer::SignerSync;
+use alloy_signer_local::PrivateKeySigner;
+use program::{
+    ChainConfig, Transaction,
+    build::{Attributes, BlockBuilder},
+    state::{State, StateSource},
+    trie::{NoNodes, NodeSource, Trie},
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// One block as a node knows it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub header: Sealed<Header>,
+    pub rlp: Bytes,
+    pub parent: Sealed<Header>,
+    /// The nodes that the block needs, as hexadecimal.
+    pub state: Vec<Bytes>,
+    pub transactions: Vec<Value>,
+    pub withdrawals: Value,
+}
+
+type Nodes = BTreeMap<B256, Vec<u8>>;
+
+#[derive(Debug)]
+struct Recorder<'a> {
+    nodes: &'a Nodes,
+    asked: Vec<Bytes>,
+}
+
+impl<'a> NodeSource<'a> for Recorder<'a> {
+    fn node(&mut self, hash: &B256) -> Option<&'a [u8]> {
+        let node = self.nodes.get(hash)?;
+        self.asked.push(node.clone().into());
+        Some(node)
+    }
+}
+
+impl<'a> StateSource<'a> for Recorder<'a> {
+    fn code(&mut self, _: &B256) -> Option<&'a [u8]> {
+        None
+    }
+}
+
+/// Blocks 1 and 2 of the dev chain, with a transfer each.
+pub fn chain() -> Vec<Known> {
+    let config = ChainConfig::dev();
+    let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).unwrap();
+    let mut nodes = Nodes::new();
+    let mut genesis = Trie::empty();
+    let others = (0..40u8).map(Address::repeat_byte);
+    for address in others.chain([signer.address()]) {
+        let account = alloy_rlp::encode(program_account(U256::from(10).pow(U256::from(18))));
+        genesis.insert(&keccak256(address), account, &mut NoNodes).unwrap();
+    }
+    let state_root = genesis.root();
+    genesis.new_nodes(|hash, rlp| drop(nodes.insert(hash, rlp.to_vec())));
+    let mut parent = Sealed::new(Header {
+        state_root,
+        timestamp: 1_700_000_000,
+        gas_limit: 30_000_000,
+        base_fee_per_gas: Some(1_000_000_000),
+        withdrawals_root: Some(EMPTY_ROOT_HASH),
+        blob_gas_used: Some(0),
+        excess_blob_gas: Some(0),
+        parent_beacon_block_root: Some(B256::ZERO),
+        requests_hash: Some(EMPTY_REQUESTS_HASH),
+        ..Default::default()
+    });
+    let mut blocks = Vec::new();
+    for nonce in 0..2 {
+        let attributes = Attributes {
+            timestamp: parent.timestamp + 2,
+            gas_limit: 30_000_000,
+            beneficiary: Address::repeat_byte(0xbe),
+            withdrawals: vec![Withdrawal {
+                amount: 5,
+                address: Address::repeat_byte(9),
+                ..Default::default()
+            }]
+            .into(),
+            ..Default::default()
+        };
+        let transaction = TxEip1559 {
+            chain_id: config.chain_id,
+            nonce,
+            gas_limit: 21_000,
+            max_fee_per_gas: 20_000_000_000,
+            max_priority_fee_per_gas: 1,
+            to: Address::repeat_byte(3).into(),
+            value: U256::from(5),
+            ..Default::default()
+        };
+        let signature = signer.sign_hash_sync(&transaction.signature_hash()).unwrap();
+        let transaction = Transaction::Eip1559(transaction.into_signed(signature));
+        let mut new = Nodes::new();
+        let mut state =
+            State::from_source(parent.state_root, Recorder { nodes: &nodes, asked: Vec::new() });
+        let mut builder = BlockBuilder::new(&config, &parent, &attributes, &mut state).unwrap();
+        builder.push(Recovered::new_unchecked(&transaction, signer.address())).unwrap();
+        let built = builder.finish().unwrap();
+        state.new_nodes(|hash, rlp| drop(new.insert(hash, rlp.to_vec())));
+        let asked = state.into_source().asked;
+        nodes.extend(new);
+        let mut said = serde_json::to_value(&transaction).unwrap();
+        said["from"] = json!(signer.address());
+        said["blockHash"] = json!(built.hash);
+        let header = Sealed::new(built.block.header.clone());
+        blocks.push(Known {
+            header: header.clone(),
+            rlp: alloy_rlp::encode(&built.block).into(),
+            parent: core::mem::replace(&mut parent, header),
+            state: asked,
+            transactions: vec![said],
+            withdrawals: json!(attributes.withdrawals),
+        });
+    }
+    blocks
+}
+
+fn program_account(balance: U256) -> impl alloy_rlp::Encodable {
+    #[derive(alloy_rlp::RlpEncodable)]
+    struct Account {
+        nonce: u64,
+        balance: U256,
+        storage_root: B256,
+        code_hash: B256,
+    }
+    Account { nonce: 0, balance, storage_root: EMPTY_ROOT_HASH, code_hash: KECCAK_EMPTY }
+}
+
+impl Known {
+    /// The execution witness, with the parent's header as RLP.
+    pub fn witness(&self) -> Value {
+        let parent = Bytes::from(alloy_rlp::encode(self.parent.inner()));
+        json!({ "state": self.state, "codes": [], "keys": [], "headers": [parent] })
+    }
+
+    /// The block as `eth_getBlockByNumber` gives it.
+    pub fn object(&self) -> Value {
+        let mut block = header_object(&self.header);
+        block["transactions"] = json!(self.transactions);
+        block["withdrawals"] = self.withdrawals.clone();
+        block
+    }
+
+    /// The block as a block file.
+    pub fn file(&self) -> Value {
+        json!({
+            "chain_id": 1337,
+            "number": self.header.number,
+            "block_hash": self.header.hash(),
+            "block_rlp": self.rlp,
+            "prev_state_root": self.parent.state_root,
+            "witness": self.witness(),
+            "source": "made for a test",
+        })
+    }
+}
+
+pub fn header_object(header: &Sealed<Header>) -> Value {
+    let mut object = serde_json::to_value(header.inner()).unwrap();
+    object["hash"] = json!(header.hash());
+    object["transactions"] = json!([]);
+    object["uncles"] = json!([]);
+    object
+}
+
+/// An error with its causes, as the command prints it.
+pub fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

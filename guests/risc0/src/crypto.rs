@@ -1,0 +1,127 @@
+//! RISC Zero's accelerators behind the hooks that the program's dependencies offer.
+//!
+//! * `alloy_primitives::keccak256` calls [`native_keccak256`].
+//! * revm's precompiles call [`Accelerated`]; what it does not override runs in revm's own software.
+//! * Senders and EIP-7702 authorities are recovered by [`Accelerated`] as alloy's crypto provider.
+
+use std::sync::Arc;
+
+use alloy_consensus::crypto::{
+    RecoveryError,
+    backend::{CryptoProvider, install_default_provider},
+};
+use alloy_primitives::{Address, keccak256};
+use revm::precompile::{Crypto, DefaultCrypto, PrecompileHalt, install_crypto};
+use risc0_crypto_evm as risc0;
+use risc0_zkvm::guest::env;
+
+/// Installs every hook. Panics if one is already taken.
+pub fn install() {
+    assert!(install_crypto(Accelerated), "precompile crypto is already installed");
+    install_default_provider(Arc::new(Accelerated)).expect("nothing installed a provider before main");
+}
+
+/// Curves, modular exponentiation and SHA-256 by RISC Zero's circuits.
+#[derive(Debug)]
+struct Accelerated;
+
+impl Crypto for Accelerated {
+    fn sha256(&self, input: &[u8]) -> [u8; 32] {
+        risc0::sha256(input)
+    }
+
+    fn bn254_g1_add(&self, p1: &[u8], p2: &[u8]) -> Result<[u8; 64], PrecompileHalt> {
+        risc0::bn254_g1_add(p1, p2).ok_or(PrecompileHalt::Bn254AffineGFailedToCreate)
+    }
+
+    fn bn254_g1_mul(&self, point: &[u8], scalar: &[u8]) -> Result<[u8; 64], PrecompileHalt> {
+        risc0::bn254_g1_mul(point, scalar).ok_or(PrecompileHalt::Bn254AffineGFailedToCreate)
+    }
+
+    fn secp256k1_ecrecover(
+        &self,
+        signature: &[u8; 64],
+        recovery_id: u8,
+        message: &[u8; 32],
+    ) -> Result<[u8; 32], PrecompileHalt> {
+        let signer = risc0::secp256k1_ecrecover(signature, recovery_id, message)
+            .ok_or(PrecompileHalt::Secp256k1RecoverFailed)?;
+        Ok(signer.into_word().0)
+    }
+
+    fn modexp(&self, base: &[u8], exponent: &[u8], modulus: &[u8]) -> Result<Vec<u8>, PrecompileHalt> {
+        // The accelerator knows operands up to its modulus' width class; anything else is software.
+        match risc0::modexp(base, exponent, modulus) {
+            Some(power) => Ok(power),
+            None => DefaultCrypto.modexp(base, exponent, modulus),
+        }
+    }
+
+    fn secp256r1_verify_signature(&self, message: &[u8; 32], signature: &[u8; 64], key: &[u8; 64]) -> bool {
+        risc0::secp256r1_verify(message, signature, key)
+    }
+}
+
+impl CryptoProvider for Accelerated {
+    fn recover_signer_unchecked(&self, signature: &[u8; 65], message: &[u8; 32]) -> Result<Address, RecoveryError> {
+        let (&parity, signature) = signature.split_last().expect("65 bytes");
+        let signature = signature.try_into().expect("64 bytes");
+        risc0::secp256k1_ecrecover(signature, parity, message).ok_or_else(RecoveryError::new)
+    }
+
+    fn verify_and_compute_signer_unchecked(
+        &self,
+        key: &[u8; 65],
+        signature: &[u8; 64],
+        message: &[u8; 32],
+    ) -> Result<Address, RecoveryError> {
+        // SOUNDNESS: a signature is valid for a key exactly if some parity recovers that key from it.
+        let signer = Address::from_slice(&keccak256(&key[1..])[12..]);
+        (0..=3)
+            .any(|parity| risc0::secp256k1_ecrecover(signature, parity, message) == Some(signer))
+            .then_some(signer)
+            .ok_or_else(RecoveryError::new)
+    }
+}
+
+/// Bytes that one permutation absorbs.
+const RATE: usize = 136;
+
+/// Keccak-256 of `len` bytes at `bytes`, written to 32 bytes at `output`: alloy-primitives' hook.
+///
+/// # Safety
+///
+/// `bytes` must be readable for `len` bytes and `output` writable for 32.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn native_keccak256(bytes: *const u8, len: usize, output: *mut u8) {
+    // SAFETY: alloy-primitives passes a slice's parts.
+    let input = unsafe { core::slice::from_raw_parts(bytes, len) };
+    let mut state = [0_u64; 25];
+    let mut blocks = input.chunks_exact(RATE);
+    for block in &mut blocks {
+        absorb(&mut state, block);
+        env::risc0_keccak_update(&mut state);
+    }
+    let rest = blocks.remainder();
+    absorb(&mut state, rest);
+    let lanes: &mut [u8] = bytemuck::cast_slice_mut(&mut state);
+    lanes[rest.len()] ^= 0x01;
+    lanes[RATE - 1] ^= 0x80;
+    env::risc0_keccak_update(&mut state);
+    // SAFETY: the caller gives 32 writable bytes, which cannot overlap a local array.
+    unsafe { core::ptr::copy_nonoverlapping(state.as_ptr().cast::<u8>(), output, 32) };
+}
+
+/// Xors `block`, at most [`RATE`] bytes, into the state. Word by word: the VM pays for every load.
+#[inline]
+fn absorb(state: &mut [u64; 25], block: &[u8]) {
+    let (chunks, tail) = block.as_chunks::<4>();
+    let words: &mut [u32] = bytemuck::cast_slice_mut(state);
+    match bytemuck::try_cast_slice::<[u8; 4], u32>(chunks) {
+        Ok(aligned) => words.iter_mut().zip(aligned).for_each(|(word, new)| *word ^= new),
+        Err(_) => words.iter_mut().zip(chunks).for_each(|(word, new)| *word ^= u32::from_le_bytes(*new)),
+    }
+    let start = chunks.len() * 4;
+    let lanes: &mut [u8] = bytemuck::cast_slice_mut(state);
+    lanes[start..].iter_mut().zip(tail).for_each(|(lane, new)| *lane ^= new);
+}

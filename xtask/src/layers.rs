@@ -1,0 +1,219 @@
+//! Which of our crates may depend on which: ARCHITECTURE.md draws the arrows, `cargo metadata` has the real ones.
+//!
+//! * The table in ARCHITECTURE.md is the only place where an arrow is allowed.
+//! * Arrows point only down: a row may name only rows above it.
+//! * Guests count as crates of ours, though they live in a workspace of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Compares the arrows between the crates of the checkout at `root` with the table of its ARCHITECTURE.md.
+///
+/// Returns how many arrows were checked.
+///
+/// # Errors
+/// Names every arrow the table does not draw, every crate without a row and every row without a crate.
+pub fn check(root: &Path) -> anyhow::Result<usize> {
+    let path = root.join("ARCHITECTURE.md");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+    let table = Table::parse(&text).with_context(|| format!("failed to read the table of {}", path.display()))?;
+    let arrows = arrows(root)?;
+    let faults = table.faults(&arrows);
+    if !faults.is_empty() {
+        bail!("the crates and the table in ARCHITECTURE.md disagree:\n  {}", faults.join("\n  "));
+    }
+    Ok(arrows.values().map(BTreeSet::len).sum())
+}
+
+/// An arrow to the crate named, and whether only tests and examples have it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Arrow {
+    to: String,
+    tests_only: bool,
+}
+
+/// Each crate of ours and its arrows to other crates of ours.
+type Arrows = BTreeMap<String, BTreeSet<Arrow>>;
+
+/// The arrows as cargo sees them, in the workspace at `root` and in the guests'.
+fn arrows(root: &Path) -> anyhow::Result<Arrows> {
+    let mut found = Arrows::new();
+    for manifest in manifests(root)? {
+        let metadata = MetadataCommand::new()
+            .manifest_path(&manifest)
+            .no_deps()
+            .exec()
+            .with_context(|| format!("failed to read the metadata of {}", manifest.display()))?;
+        for package in metadata.packages {
+            // A dependency with a path lives in this repository.
+            let arrows = package.dependencies.iter().filter(|dependency| dependency.path.is_some()).map(|dependency| {
+                Arrow { to: dependency.name.clone(), tests_only: dependency.kind == DependencyKind::Development }
+            });
+            found.entry(package.name.to_string()).or_default().extend(arrows);
+        }
+    }
+    Ok(found)
+}
+
+fn manifests(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut manifests = vec![root.join("Cargo.toml")];
+    let guests = root.join("guests");
+    if guests.is_dir() {
+        manifests.push(guests.join("Cargo.toml"));
+        for entry in std::fs::read_dir(&guests).with_context(|| format!("failed to list {}", guests.display()))? {
+            manifests.push(entry?.path().join("Cargo.toml"));
+        }
+    }
+    manifests.retain(|manifest| manifest.is_file());
+    Ok(manifests)
+}
+
+/// The rows of ARCHITECTURE.md's table, in their order.
+#[derive(Debug, PartialEq, Eq)]
+struct Table(Vec<Row>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    name: String,
+    may_use: BTreeSet<String>,
+    tests_may_use: BTreeSet<String>,
+}
+
+impl Table {
+    /// Reads the first table whose first column is headed `crate`.
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let mut lines = text.lines().skip_while(|line| cells(line).is_none_or(|cells| cells[0] != "crate"));
+        let header = lines.next().and_then(cells).context("there is no table whose first column is `crate`")?;
+        let column = |name: &str| {
+            header.iter().position(|cell| *cell == name).with_context(|| format!("the table has no column `{name}`"))
+        };
+        let (may_use, tests) = (column("may use of ours")?, column("its tests also")?);
+
+        let mut rows: Vec<Row> = Vec::new();
+        // The line below the header only separates.
+        for line in lines.skip(1) {
+            let Some(cells) = cells(line) else { break };
+            if cells.len() != header.len() {
+                bail!("the row `{line}` has {} cells, the header has {}", cells.len(), header.len());
+            }
+            let name = cells[0].trim_matches('`').to_owned();
+            if rows.iter().any(|row| row.name == name) {
+                bail!("`{name}` has two rows");
+            }
+            let row = Row { name, may_use: names(cells[may_use])?, tests_may_use: names(cells[tests])? };
+            for used in row.may_use.iter().chain(&row.tests_may_use) {
+                if !rows.iter().any(|above| above.name == *used) {
+                    bail!("`{}` may use `{used}`, which has no row above it: arrows point only down", row.name);
+                }
+            }
+            rows.push(row);
+        }
+        Ok(Self(rows))
+    }
+
+    /// Everything on which the table and the real `arrows` disagree.
+    fn faults(&self, arrows: &Arrows) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (name, uses) in arrows {
+            let Some(row) = self.0.iter().find(|row| row.name == *name) else {
+                faults.push(format!("`{name}` has no row"));
+                continue;
+            };
+            for arrow in uses {
+                let drawn = row.may_use.contains(&arrow.to) || arrow.tests_only && row.tests_may_use.contains(&arrow.to);
+                if !drawn {
+                    let who = if arrow.tests_only { "the tests of " } else { "" };
+                    faults.push(format!("{who}`{name}` uses `{}`, which its row does not allow", arrow.to));
+                }
+            }
+        }
+        for row in self.0.iter().filter(|row| !arrows.contains_key(&row.name)) {
+            faults.push(format!("`{}` has a row but is no crate", row.name));
+        }
+        faults
+    }
+}
+
+/// The cells of a table's line, or `None` for any other line.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+    Some(inner.split('|').map(str::trim).collect())
+}
+
+/// The crate names in a cell such as `` `program`, `protocol` ``; a dash means none.
+fn names(cell: &str) -> anyhow::Result<BTreeSet<String>> {
+    if cell == "–" {
+        return Ok(BTreeSet::new());
+    }
+    cell.split(',')
+        .map(|name| {
+            let quoted = name.trim().strip_prefix('`').and_then(|name| name.strip_suffix('`'));
+            quoted.map(str::to_owned).with_context(|| format!("`{cell}` is neither a list of `names` nor a dash"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "# Crates\n\n| crate | lives there | may use of ours | its tests also |\n|---|---|---|---|\n";
+
+    fn table(rows: &str) -> anyhow::Result<Table> {
+        Table::parse(&format!("{HEAD}{rows}\nText below.\n| `x` | not | of the | table |\n"))
+    }
+
+    /// What the table with `rows` says of crates given as `a > b, c; d ~ a` (`>` uses, `~` uses in tests).
+    fn faults(rows: &str, crates: &str) -> Vec<String> {
+        let mut arrows = Arrows::new();
+        for item in crates.split(';').map(str::trim) {
+            let (name, sign, uses) = match (item.split_once('>'), item.split_once('~')) {
+                (Some((name, uses)), _) => (name, '>', uses),
+                (_, Some((name, uses))) => (name, '~', uses),
+                _ => (item, '>', ""),
+            };
+            let uses = uses.split(',').map(str::trim).filter(|name| !name.is_empty());
+            let uses = uses.map(|to| Arrow { to: to.to_owned(), tests_only: sign == '~' });
+            arrows.entry(name.trim().to_owned()).or_default().extend(uses);
+        }
+        table(rows).expect("the table is well-formed").faults(&arrows)
+    }
+
+    const ROWS: &str = "| `a` | base | – | – |\n| `b` | top | `a` | – |\n| `c` | cli | `b` | `a` |";
+
+    #[test]
+    fn drawn_arrows_pass() {
+        assert_eq!(faults(ROWS, "a; b > a; c > b; c ~ a"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_arrow_that_is_not_drawn_is_a_fault() {
+        assert_eq!(faults(ROWS, "a; b > a; c > a"), ["`c` uses `a`, which its row does not allow"]);
+        assert_eq!(faults(ROWS, "a ~ b; b; c"), ["the tests of `a` uses `b`, which its row does not allow"]);
+    }
+
+    #[test]
+    fn a_crate_without_a_row_and_a_row_without_a_crate_are_faults() {
+        assert_eq!(faults(ROWS, "a; b; d"), ["`d` has no row", "`c` has a row but is no crate"]);
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_meant_is_refused() {
+        let refused = |rows: &str| format!("{:#}", table(rows).expect_err("refused"));
+        assert!(refused("| `a` | base | `b` | – |\n| `b` | top | – | – |").contains("arrows point only down"));
+        assert!(refused("| `a` | base | – | – |\n| `a` | base | – | – |").contains("two rows"));
+        assert!(refused("| `a` | base | all | – |").contains("neither a list"));
+        assert!(refused("| `a` | base | – |").contains("3 cells"));
+        assert!(Table::parse("no table").is_err());
+    }
+
+    #[test]
+    fn this_repository_keeps_its_layers() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root");
+        let arrows = check(root).unwrap_or_else(|error| panic!("{error:#}"));
+        assert!(arrows > 10, "only {arrows} arrows were found: the metadata was not read");
+    }
+}

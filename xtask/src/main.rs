@@ -1,0 +1,60 @@
+//! Chores of this repository: `cargo xtask <chore>`.
+
+mod guests;
+mod layers;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Builds the guests and pins their program ids; installs the compiler for them where it can.
+    Guests {
+        /// Changes nothing; fails if a guest's id is not the pinned one.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Builds `program` for a bare RISC-V machine, as a guest without an operating system would.
+    Bare,
+    /// Fails on a dependency between our crates that ARCHITECTURE.md does not draw.
+    Layers,
+}
+
+fn main() -> ExitCode {
+    // Inside a guest's build, cargo calls us in the place of rustc.
+    if std::env::var_os(guests::AS_RUSTC).is_some() {
+        return guests::as_rustc();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout's root");
+    let done = match Cli::parse().chore {
+        Chore::Guests { check: false } => guests::pin(root),
+        Chore::Guests { check: true } => guests::check(root),
+        Chore::Bare => guests::bare(root),
+        Chore::Layers => layers::check(root).map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
+    };
+    match done {
+        Ok(told) => {
+            say(&told);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a chore's only output is for the person who runs it")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
