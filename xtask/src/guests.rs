@@ -22,7 +22,8 @@ use sha2::{Digest as _, Sha256};
 const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
 
 const RISC0_TARGET: &str = "riscv32im-risc0-zkvm-elf";
-const BARE_TARGET: &str = "riscv32im-unknown-none-elf";
+/// With atomics, which `Arc` needs; a zkVM's target has them by lowering them to plain loads and stores.
+const BARE_TARGET: &str = "riscv32imac-unknown-none-elf";
 
 /// Flags that shape the RISC Zero guest, in the order rustc gets them.
 const RISC0_FLAGS: [&str; 6] = [
@@ -94,13 +95,13 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
     Ok(format!("the RISC Zero guest's image id is the pinned one: {}", pinned.image_id))
 }
 
-/// Builds `program` without its default features for a machine with neither operating system nor atomics.
+/// Builds `program` without its default features for a machine without an operating system.
 ///
 /// # Errors
 /// Names the missing compiler or the failed build.
 pub fn bare(root: &Path) -> anyhow::Result<String> {
     let compiler = Compiler::find()?;
-    let mut cargo = compiler.cargo(root, &["-Cpasses=lower-atomic".to_owned()]);
+    let mut cargo = compiler.cargo(root, &[]);
     cargo.current_dir(root).args(["build", "--locked", "--package", "program", "--no-default-features"]);
     cargo.args(["--target", BARE_TARGET, "-Zbuild-std=core,alloc", "-Zbuild-std-features=compiler-builtins-mem"]);
     cargo.arg("--target-dir").arg(target_folder(root)?.join("bare"));

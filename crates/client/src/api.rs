@@ -3,7 +3,8 @@
 use crate::Config;
 use futures::StreamExt;
 use protocol::{
-    Advice, ApiError, ArtifactRef, Fail, Heartbeat, JobId, ProofData, Request, Submit, Verdict, paths,
+    Advice, ApiError, ArtifactRef, Fail, Heartbeat, JobId, ProofData, Request, Submit, Verdict,
+    paths,
 };
 use sha2::{Digest, Sha256};
 use std::{io, path::Path, time::Duration};
@@ -25,7 +26,9 @@ pub enum CallError {
     #[error("server refuses: {0}")]
     Refused(#[source] ApiError),
     /// The answer is not one of this protocol.
-    #[error("server {server} answers something else than a Prover Server ({detail}): check the address")]
+    #[error(
+        "server {server} answers something else than a Prover Server ({detail}): check the address"
+    )]
     Foreign {
         /// The server.
         server: String,
@@ -50,9 +53,9 @@ impl CallError {
     /// Whether the same call may work later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Foreign { .. } | Self::Corrupt(_) | Self::Disk(_) => true,
+            Self::Unreachable { .. } | Self::Foreign { .. } => true,
             Self::Refused(error) => error.retryable,
-            Self::TooLarge { .. } => false,
+            Self::Corrupt(_) | Self::TooLarge { .. } | Self::Disk(_) => false,
         }
     }
 }
@@ -140,7 +143,10 @@ impl Api {
     /// [`CallError`].
     pub async fn upload(&self, artifact: &ArtifactRef, path: &Path) -> Result<()> {
         let file = tokio::fs::File::open(path).await?;
-        let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024));
+        let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(
+            file,
+            256 * 1024,
+        ));
         let request = self
             .http
             .put(self.url(&paths::artifact(&artifact.sha256)))
@@ -148,7 +154,8 @@ impl Api {
             .body(body);
         // As long as bytes can move: at least 64 kB a second.
         let patience = self.silence + Duration::from_secs(artifact.len / 65_536);
-        let answer = request.timeout(patience).send().await.map_err(|error| self.unreachable(&error))?;
+        let answer =
+            request.timeout(patience).send().await.map_err(|error| self.unreachable(&error))?;
         if answer.status().is_success() { Ok(()) } else { Err(self.refusal(answer).await) }
     }
 
@@ -162,14 +169,17 @@ impl Api {
         }
         let request = self.http.get(self.url(&paths::artifact(&artifact.sha256)));
         let answer = tokio::time::timeout(self.silence, request.send()).await;
-        let answer = answer.map_err(|_| self.silent())?.map_err(|error| self.unreachable(&error))?;
+        let answer =
+            answer.map_err(|_| self.silent())?.map_err(|error| self.unreachable(&error))?;
         if !answer.status().is_success() {
             return Err(self.refusal(answer).await);
         }
         let mut file = tokio::fs::File::create(path).await?;
         let (mut hash, mut len) = (Sha256::new(), 0);
         let mut pieces = answer.bytes_stream();
-        while let Some(piece) = tokio::time::timeout(self.silence, pieces.next()).await.map_err(|_| self.silent())? {
+        while let Some(piece) =
+            tokio::time::timeout(self.silence, pieces.next()).await.map_err(|_| self.silent())?
+        {
             let piece = piece.map_err(|error| self.unreachable(&error))?;
             len += piece.len() as u64;
             if len > artifact.len {
@@ -212,7 +222,10 @@ impl Api {
     }
 
     fn foreign(&self, detail: impl ToString) -> CallError {
-        CallError::Foreign { server: self.server.clone(), detail: detail.to_string().chars().take(200).collect() }
+        CallError::Foreign {
+            server: self.server.clone(),
+            detail: detail.to_string().chars().take(200).collect(),
+        }
     }
 
     fn silent(&self) -> CallError {

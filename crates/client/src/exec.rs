@@ -1,6 +1,8 @@
 //! The prover that does not prove: it runs the program natively.
 
-use crate::prover::{BoxError, Cancel, Execution, Progress, ProofKind, ProofSystem, ProveError, Prover};
+use crate::prover::{
+    BoxError, Cancel, Execution, Progress, ProofKind, ProofSystem, ProveError, Prover,
+};
 use alloy_primitives::B256;
 
 /// Runs the program natively and hands out its statement as the "proof". It proves nothing: servers refuse it unless a
@@ -45,6 +47,9 @@ impl Prover for ExecProver {
 
 /// The message of a panic.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panic: {}", text.unwrap_or("without a message"))
 }

@@ -75,7 +75,8 @@ impl Journal {
             fs::create_dir_all(&path).map_err(io_error(&path))?;
         }
         let path = root.join("lock");
-        let lock = File::options().create(true).append(true).open(&path).map_err(io_error(&path))?;
+        let lock =
+            File::options().create(true).append(true).open(&path).map_err(io_error(&path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(JournalError::InUse(root.into())),
@@ -83,9 +84,9 @@ impl Journal {
         }
         let path = root.join("client-id");
         let client = match fs::read_to_string(&path) {
-            Ok(text) => {
-                text.trim().parse().map_err(|error: protocol::InvalidId| JournalError::Id { path, detail: error.to_string() })?
-            }
+            Ok(text) => text.trim().parse().map_err(|error: protocol::InvalidId| {
+                JournalError::Id { path, detail: error.to_string() }
+            })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 write(&path, fresh_id.to_string().as_bytes())?;
                 fresh_id
@@ -134,12 +135,19 @@ impl Journal {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let changed = file.metadata().and_then(|metadata| metadata.modified()).map_err(io_error(&path))?;
+            let changed = file
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .map_err(io_error(&path))?;
             let text = fs::read(&path).map_err(io_error(&path))?;
             match serde_json::from_slice::<Entry>(&text) {
                 Ok(entry) if self.is_whole(&entry) => found.push((changed, entry)),
-                Ok(_) => tracing::error!(file = %path.display(), "kept proof is damaged; it is left where it is"),
-                Err(error) => tracing::error!(file = %path.display(), %error, "journal entry is damaged; it is left where it is"),
+                Ok(_) => {
+                    tracing::error!(file = %path.display(), "kept proof is damaged; it is left where it is")
+                }
+                Err(error) => {
+                    tracing::error!(file = %path.display(), %error, "journal entry is damaged; it is left where it is")
+                }
             }
         }
         found.sort_by_key(|(changed, _)| *changed);
@@ -159,7 +167,9 @@ impl Journal {
         // ORDER: the message first: a proof without it is never handed in again.
         for path in [self.entry_path(entry), self.proof_path(entry)] {
             match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&path)(error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error(&path)(error));
+                }
                 _ => {}
             }
         }
@@ -186,7 +196,8 @@ impl Journal {
 
     /// Whether the proof's bytes are those the message names.
     fn is_whole(&self, entry: &Entry) -> bool {
-        fs::read(self.proof_path(entry)).is_ok_and(|bytes| ArtifactRef::of(&bytes) == entry.submit.proof)
+        fs::read(self.proof_path(entry))
+            .is_ok_and(|bytes| ArtifactRef::of(&bytes) == entry.submit.proof)
     }
 }
 
@@ -258,7 +269,11 @@ mod tests {
         journal.forget(&a).unwrap();
         let kept = journal.put_aside(&b, "of another statement").unwrap();
         assert_eq!(fs::read(&kept).unwrap(), b"b");
-        assert!(fs::read_to_string(kept.with_extension("json")).unwrap().contains("of another statement"));
+        assert!(
+            fs::read_to_string(kept.with_extension("json"))
+                .unwrap()
+                .contains("of another statement")
+        );
         assert_eq!(journal.open_entries().unwrap(), []);
         assert_eq!(fs::read_dir(dir.path().join("proofs")).unwrap().count(), 0);
     }

@@ -1,5 +1,117 @@
-//! The Prover Client.
+//! The Prover Client: takes a job from the Prover Server, proves it, hands the proof in, and begins anew.
+//!
+//! What must stay true:
+//! * A finished proof is on disk before the server hears of it, and stays there until the server has judged it, across
+//!   restarts of either side.
+//! * Heartbeats come from a thread that proving cannot starve.
+//! * It names no proof system: that is a [`Prover`].
 
+pub mod api;
+pub mod config;
+mod exec;
+pub mod journal;
 pub mod prover;
+pub mod status;
+mod work;
 
-pub use prover::{Cancel, Cycles, Execution, Progress, ProveError, Prover};
+pub use config::Config;
+pub use exec::ExecProver;
+pub use prover::{
+    BoxError, Cancel, Cycles, Execution, FailureClass, Progress, ProofKind, ProofSystem,
+    ProveError, Prover,
+};
+pub use status::{JobInfo, Phase, Status};
+
+use api::Api;
+use journal::{Journal, JournalError};
+use protocol::ClientId;
+use std::{io, sync::Arc};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use work::{Beats, Worker};
+
+/// Why a client does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server's address is not one.
+    #[error("setting server is {server:?}, which is no address of a Prover Server: {detail}")]
+    Server {
+        /// The setting's value.
+        server: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The system gives no thread.
+    #[error("cannot start the heartbeat thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Starts clients.
+#[derive(Debug)]
+pub struct Client;
+
+impl Client {
+    /// Starts a client, which proves with `prover` until it is stopped. The server need not be reachable yet.
+    ///
+    /// # Errors
+    /// A wrong address, or a folder that cannot be used.
+    pub async fn start(config: Config, prover: Arc<dyn Prover>) -> Result<Running, Error> {
+        let api = || {
+            Api::new(&config)
+                .map_err(|detail| Error::Server { server: config.server.clone(), detail })
+        };
+        let (api, beats) = (api()?, Beats::start(api()?).map_err(Error::Thread)?);
+        let journal = Journal::open(&config.data_dir, ClientId::from_bytes(rand::random()))?;
+        if let Some(danger) = prover.danger() {
+            tracing::warn!(danger, "this client's proofs prove nothing");
+        }
+        let client = journal.client();
+        let (status, watching) = watch::channel(Status {
+            client,
+            system: prover.system(),
+            phase: Phase::Idle(None),
+            accepted: 0,
+            duplicate: 0,
+            rejected: 0,
+            failed: 0,
+            last_error: None,
+        });
+        let stopping = CancellationToken::new();
+        let worker =
+            Worker::new(config, api, beats, Arc::new(journal), prover, status, stopping.clone());
+        tracing::info!(%client, "client started");
+        Ok(Running { stopping, worker: tokio::spawn(worker.run()), watching })
+    }
+}
+
+/// A running client. Dropping it without [`stop`](Self::stop) leaves its tasks to the runtime.
+#[derive(Debug)]
+pub struct Running {
+    stopping: CancellationToken,
+    worker: JoinHandle<()>,
+    watching: watch::Receiver<Status>,
+}
+
+impl Running {
+    /// What the client does now.
+    pub fn status(&self) -> Status {
+        self.watching.borrow().clone()
+    }
+
+    /// Follows what the client does.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.watching.clone()
+    }
+
+    /// Stops: proving is cancelled and the job given back; a finished proof is handed in at the next start.
+    pub async fn stop(self) {
+        self.stopping.cancel();
+        if let Err(error) = self.worker.await {
+            tracing::error!(%error, "client crashed");
+        }
+    }
+}

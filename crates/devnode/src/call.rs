@@ -11,7 +11,10 @@ use alloy_primitives::Bytes;
 use alloy_rpc_types_eth::{TransactionRequest, state::StateOverride};
 use program::state::State;
 use revm::{
-    context::{TxEnv, result::{EVMError, ExecutionResult, HaltReason}},
+    context::{
+        TxEnv,
+        result::{EVMError, ExecutionResult, HaltReason},
+    },
     database::State as Overlay,
     primitives::{TxKind, hardfork::SpecId},
 };
@@ -116,7 +119,8 @@ impl Chain {
         env.cfg_env.tx_gas_limit_cap = Some(u64::MAX);
         let from = request.from.unwrap_or_default();
         if request.nonce.is_none() {
-            let account = self.account(at, &from).map_err(|error| CallError::State(error.to_string()))?;
+            let account =
+                self.account(at, &from).map_err(|error| CallError::State(error.to_string()))?;
             request.nonce = Some(account.nonce);
         }
         let to = request.to.unwrap_or(TxKind::Create);

@@ -6,8 +6,7 @@
 //! * Given the same genesis, transactions and timestamps, two chains are equal, byte for byte.
 
 use crate::{
-    GenesisError, PoolError, Transaction,
-    genesis,
+    GenesisError, PoolError, Transaction, genesis,
     pool::{Pool, Rules, Sender},
     store::{Recorder, Store},
 };
@@ -95,7 +94,12 @@ impl Mined {
     pub(crate) fn rewards(&self, percentiles: &[f64]) -> Vec<u128> {
         let base_fee = self.block.header.base_fee_per_gas.unwrap_or_default();
         let mut before = 0;
-        let mut tips: Vec<(u128, u64)> = self.block.body.transactions.iter().zip(&self.receipts)
+        let mut tips: Vec<(u128, u64)> = self
+            .block
+            .body
+            .transactions
+            .iter()
+            .zip(&self.receipts)
             .map(|(transaction, receipt)| {
                 let gas = receipt.cumulative_gas_used - before;
                 before = receipt.cumulative_gas_used;
@@ -104,7 +108,10 @@ impl Mined {
             .collect();
         tips.sort_unstable();
         let at = |percentile: &f64| {
-            #[expect(clippy::cast_precision_loss, reason = "a gas price oracle is no exact science")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a gas price oracle is no exact science"
+            )]
             let wanted = self.block.header.gas_used as f64 * percentile / 100.0;
             let mut seen = 0;
             let tip = tips.iter().find(|(_, gas)| {
@@ -238,9 +245,10 @@ impl Chain {
     /// # Errors
     /// As [`Chain::submit`], and [`PoolError::Malformed`].
     pub fn submit_raw(&mut self, raw: &[u8]) -> Result<B256, PoolError> {
-        type Pooled = alloy_consensus::EthereumTxEnvelope<TxEip4844Variant<BlobTransactionSidecarVariant>>;
-        let transaction =
-            Pooled::decode_2718_exact(raw).map_err(|error| PoolError::Malformed(error.to_string()))?;
+        type Pooled =
+            alloy_consensus::EthereumTxEnvelope<TxEip4844Variant<BlobTransactionSidecarVariant>>;
+        let transaction = Pooled::decode_2718_exact(raw)
+            .map_err(|error| PoolError::Malformed(error.to_string()))?;
         self.submit(transaction.into())
     }
 
@@ -310,7 +318,9 @@ impl Chain {
             gas_limit: parent.gas_limit,
             extra_data: Bytes::from_static(b"l2-devnode"),
             withdrawals: Default::default(),
-            parent_beacon_block_root: keccak256([b"beacon".as_slice(), head.hash.as_slice()].concat()),
+            parent_beacon_block_root: keccak256(
+                [b"beacon".as_slice(), head.hash.as_slice()].concat(),
+            ),
         };
         let mut state = self.state(head, &self.store);
         let sealed = Sealed::new_unchecked(parent.clone(), head.hash);
@@ -340,12 +350,17 @@ impl Chain {
         let mut nodes = Vec::new();
         state.new_nodes(|hash, node| nodes.push((hash, node.to_vec())));
         let codes = state.take_new_codes();
-        let mined = Mined { block: built.block, hash: built.hash, senders, receipts: built.receipts };
+        let mined =
+            Mined { block: built.block, hash: built.hash, senders, receipts: built.receipts };
         Ok(Draft { mined, nodes, codes, invalid })
     }
 
     /// The state after the block `at`, read from `source`; `BLOCKHASH` knows `at` and the 255 blocks before it.
-    pub(crate) fn state<'a, S: program::state::StateSource<'a>>(&self, at: &Mined, source: S) -> State<'a, S> {
+    pub(crate) fn state<'a, S: program::state::StateSource<'a>>(
+        &self,
+        at: &Mined,
+        source: S,
+    ) -> State<'a, S> {
         let mut state = State::from_source(at.block.header.state_root, source);
         let number = at.block.header.number;
         for number in (number + 1).saturating_sub(BLOCK_HASHES)..=number {
@@ -372,7 +387,10 @@ impl Chain {
     pub fn execution_witness(&self, number: u64) -> Result<ExecutionWitness, ChainError> {
         let mined =
             self.block(number).ok_or(ChainError::NoBlock { number, head: self.head().number })?;
-        let parent = number.checked_sub(1).and_then(|parent| self.block(parent)).ok_or(ChainError::GenesisWitness)?;
+        let parent = number
+            .checked_sub(1)
+            .and_then(|parent| self.block(parent))
+            .ok_or(ChainError::GenesisWitness)?;
         let invalid = |violation| program::Error::Block { number, violation };
         let block = DecodedBlock::decode(&alloy_rlp::encode(&mined.block)).map_err(invalid)?;
         let mut state = self.state(parent, Recorder::new(&self.store));
@@ -389,7 +407,9 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Program`] never, as long as the store is whole.
     pub fn account(&self, at: &Mined, address: &Address) -> Result<TrieAccount, ChainError> {
-        Ok(State::from_source(at.block.header.state_root, &self.store).account(*address)?.unwrap_or_default())
+        Ok(State::from_source(at.block.header.state_root, &self.store)
+            .account(*address)?
+            .unwrap_or_default())
     }
 
     /// The code at `address` after the block `at`.
@@ -469,7 +489,8 @@ impl Chain {
     }
 
     fn fees_after(&self, header: &Header) -> NextFees {
-        NextFees::of(&self.config, header, header.timestamp + 1).expect("the chain's own headers are valid")
+        NextFees::of(&self.config, header, header.timestamp + 1)
+            .expect("the chain's own headers are valid")
     }
 
     /// Blob fee of the next block, in wei per blob gas.
@@ -486,7 +507,9 @@ impl Chain {
     /// Blob fee in the block with this header, in wei per blob gas.
     pub(crate) fn blob_fee(&self, header: &Header) -> u128 {
         let params = self.blob_params(header.timestamp);
-        params.zip(header.excess_blob_gas).map_or(0, |(params, excess)| params.calc_blob_fee(excess))
+        params
+            .zip(header.excess_blob_gas)
+            .map_or(0, |(params, excess)| params.calc_blob_fee(excess))
     }
 
     pub(crate) fn blob_params(&self, timestamp: u64) -> Option<BlobParams> {
@@ -540,7 +563,10 @@ mod tests {
         let slots = (0u64..40).map(|i| (B256::from(U256::from(i)), B256::from(U256::from(i * i))));
         genesis.alloc.values_mut().next().unwrap().storage = Some(slots.collect());
         let expected = alloy_trie::root::state_root_unhashed(
-            genesis.alloc.iter().map(|(address, account)| (*address, TrieAccount::from(account.clone()))),
+            genesis
+                .alloc
+                .iter()
+                .map(|(address, account)| (*address, TrieAccount::from(account.clone()))),
         );
         assert_eq!(Chain::new(&genesis).unwrap().head().state_root, expected);
     }

@@ -72,8 +72,9 @@ pub fn dev() -> Genesis {
             let account = GenesisAccount { nonce: Some(1), code: Some(code), ..Default::default() };
             (address, account)
         });
-    let people = accounts::addresses()
-        .map(|address| (address, GenesisAccount { balance: accounts::BALANCE, ..Default::default() }));
+    let people = accounts::addresses().map(|address| {
+        (address, GenesisAccount { balance: accounts::BALANCE, ..Default::default() })
+    });
     Genesis {
         config: dev_config(),
         timestamp: DEV_TIMESTAMP,
@@ -115,8 +116,16 @@ fn dev_config() -> ChainConfig {
 /// The contracts which Cancun's and Prague's rules call at each block: address, code, name.
 fn system_contracts() -> [(Address, Bytes, &'static str); 4] {
     [
-        (eip4788::BEACON_ROOTS_ADDRESS, eip4788::BEACON_ROOTS_CODE.clone(), "EIP-4788 beacon roots"),
-        (eip2935::HISTORY_STORAGE_ADDRESS, eip2935::HISTORY_STORAGE_CODE.clone(), "EIP-2935 block hashes"),
+        (
+            eip4788::BEACON_ROOTS_ADDRESS,
+            eip4788::BEACON_ROOTS_CODE.clone(),
+            "EIP-4788 beacon roots",
+        ),
+        (
+            eip2935::HISTORY_STORAGE_ADDRESS,
+            eip2935::HISTORY_STORAGE_CODE.clone(),
+            "EIP-2935 block hashes",
+        ),
         (
             eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
             eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_CODE.clone(),
@@ -159,7 +168,9 @@ pub(crate) fn header(genesis: &Genesis, state_root: B256) -> Header {
         extra_data: genesis.extra_data.clone(),
         mix_hash: genesis.mix_hash,
         nonce: genesis.nonce.into(),
-        base_fee_per_gas: Some(genesis.base_fee_per_gas.unwrap_or(DEV_BASE_FEE).try_into().unwrap_or(u64::MAX)),
+        base_fee_per_gas: Some(
+            genesis.base_fee_per_gas.unwrap_or(DEV_BASE_FEE).try_into().unwrap_or(u64::MAX),
+        ),
         withdrawals_root: shanghai.then_some(EMPTY_ROOT_HASH),
         blob_gas_used: cancun.then(|| genesis.blob_gas_used.unwrap_or_default()),
         excess_blob_gas: cancun.then(|| genesis.excess_blob_gas.unwrap_or_default()),

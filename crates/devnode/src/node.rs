@@ -106,7 +106,8 @@ impl DevNode {
             .max_request_body_size(MAX_BODY)
             .max_response_body_size(MAX_BODY)
             .build();
-        let server = Server::builder().set_config(limits).build(config.listen).await.map_err(listen)?;
+        let server =
+            Server::builder().set_config(limits).build(config.listen).await.map_err(listen)?;
         let addr = server.local_addr().map_err(listen)?;
         let server = server.start(rpc::module(shared.clone()));
         let shutdown = CancellationToken::new();
@@ -246,7 +247,12 @@ impl Shared {
     }
 }
 
-async fn clock(shared: Arc<Shared>, period: Duration, empty_blocks: bool, shutdown: CancellationToken) {
+async fn clock(
+    shared: Arc<Shared>,
+    period: Duration,
+    empty_blocks: bool,
+    shutdown: CancellationToken,
+) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

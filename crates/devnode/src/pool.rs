@@ -136,7 +136,9 @@ impl Pool {
         check(&transaction, sender, rules)?;
         let (from, nonce) = (transaction.signer(), transaction.nonce());
         if let Some(old) = self.senders.get(&from).and_then(|queue| queue.get(&nonce)) {
-            let bumped = |fee: u128| fee.saturating_add(fee / 100 * PRICE_BUMP + fee % 100 * PRICE_BUMP / 100);
+            let bumped = |fee: u128| {
+                fee.saturating_add(fee / 100 * PRICE_BUMP + fee % 100 * PRICE_BUMP / 100)
+            };
             if transaction.max_fee_per_gas() < bumped(old.transaction.max_fee_per_gas())
                 || tip(&transaction) < bumped(tip(&old.transaction))
                 || old.transaction.max_fee_per_gas() == transaction.max_fee_per_gas()
@@ -258,9 +260,15 @@ fn tip(transaction: &Transaction) -> u128 {
     transaction.max_priority_fee_per_gas().unwrap_or_else(|| transaction.max_fee_per_gas())
 }
 
-fn check(transaction: &Recovered<Transaction>, sender: Sender, rules: Rules) -> Result<(), PoolError> {
+fn check(
+    transaction: &Recovered<Transaction>,
+    sender: Sender,
+    rules: Rules,
+) -> Result<(), PoolError> {
     let Rules { chain_id, spec, block_gas_limit } = rules;
-    if transaction.chain_id() != Some(chain_id) && !(transaction.is_legacy() && transaction.chain_id().is_none()) {
+    if transaction.chain_id() != Some(chain_id)
+        && !(transaction.is_legacy() && transaction.chain_id().is_none())
+    {
         return Err(PoolError::WrongChain { have: transaction.chain_id(), want: chain_id });
     }
     let nonce = transaction.nonce();
@@ -286,7 +294,9 @@ fn check(transaction: &Recovered<Transaction>, sender: Sender, rules: Rules) -> 
     }
     let blob_fee = U256::from(transaction.max_fee_per_blob_gas().unwrap_or_default())
         * U256::from(transaction.blob_gas_used().unwrap_or_default());
-    let cost = (U256::from(gas_limit) * U256::from(max_fee)).saturating_add(blob_fee).saturating_add(transaction.value());
+    let cost = (U256::from(gas_limit) * U256::from(max_fee))
+        .saturating_add(blob_fee)
+        .saturating_add(transaction.value());
     if cost > sender.balance {
         return Err(PoolError::InsufficientFunds { balance: sender.balance, cost });
     }

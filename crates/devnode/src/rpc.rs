@@ -91,7 +91,9 @@ pub(crate) fn module(shared: Arc<Shared>) -> RpcModule<Shared> {
     });
     add("eth_getTransactionReceipt", |s, p| {
         let (hash, chain): (B256, _) = (next(p)?, s.read());
-        ok(chain.find(&hash).map(|(mined, index)| convert::receipts(mined, &chain).swap_remove(index)))
+        ok(chain
+            .find(&hash)
+            .map(|(mined, index)| convert::receipts(mined, &chain).swap_remove(index)))
     });
     add("eth_getRawTransactionByHash", raw_transaction);
 
@@ -229,8 +231,11 @@ fn fee_history(shared: &Shared, params: &mut ParamsSequence<'_>) -> Answer {
         history.base_fee_per_gas.push(header.base_fee_per_gas.unwrap_or_default().into());
         history.gas_used_ratio.push(ratio(header.gas_used, header.gas_limit));
         history.base_fee_per_blob_gas.push(chain.blob_fee(header));
-        let blob_limit = chain.blob_params(header.timestamp).map_or(0, |params| params.max_blob_gas_per_block());
-        history.blob_gas_used_ratio.push(ratio(header.blob_gas_used.unwrap_or_default(), blob_limit));
+        let blob_limit =
+            chain.blob_params(header.timestamp).map_or(0, |params| params.max_blob_gas_per_block());
+        history
+            .blob_gas_used_ratio
+            .push(ratio(header.blob_gas_used.unwrap_or_default(), blob_limit));
         rewards.push(mined.rewards(&percentiles));
     }
     let newest = &chain.block(newest).expect("it was just resolved").block.header;
@@ -276,9 +281,9 @@ fn logs(chain: &Chain, filter: &Filter) -> Result<Vec<Log>, ErrorObjectOwned> {
 
 /// The block `id` names, or geth's error for one that is not there.
 fn at(chain: &Chain, id: BlockId) -> Result<&Mined, ErrorObjectOwned> {
-    chain
-        .resolve(id)
-        .ok_or_else(|| ErrorObjectOwned::owned(-32001, format!("block not found: {id:?}"), None::<()>))
+    chain.resolve(id).ok_or_else(|| {
+        ErrorObjectOwned::owned(-32001, format!("block not found: {id:?}"), None::<()>)
+    })
 }
 
 fn next<T: DeserializeOwned>(params: &mut ParamsSequence<'_>) -> Result<T, ErrorObjectOwned> {
@@ -286,7 +291,9 @@ fn next<T: DeserializeOwned>(params: &mut ParamsSequence<'_>) -> Result<T, Error
     serde_json::from_value(value).map_err(invalid)
 }
 
-fn optional<T: DeserializeOwned>(params: &mut ParamsSequence<'_>) -> Result<Option<T>, ErrorObjectOwned> {
+fn optional<T: DeserializeOwned>(
+    params: &mut ParamsSequence<'_>,
+) -> Result<Option<T>, ErrorObjectOwned> {
     let Some(value) = params.optional_next::<Value>()? else { return Ok(None) };
     serde_json::from_value(value).map_err(invalid)
 }

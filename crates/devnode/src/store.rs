@@ -1,6 +1,9 @@
 //! Every trie node and code the chain ever had, in memory, by hash: the state of any block can be opened.
 
-use alloy_primitives::{B256, Bytes, map::B256Map};
+use alloy_primitives::{
+    B256, Bytes,
+    map::{B256Map, B256Set},
+};
 use program::{state::StateSource, trie::NodeSource};
 
 /// Trie nodes and codes by their Keccak-256.
@@ -42,21 +45,28 @@ impl<'a> StateSource<'a> for &'a Store {
 #[derive(Debug)]
 pub(crate) struct Recorder<'a> {
     store: &'a Store,
-    seen: B256Map<()>,
+    seen_nodes: B256Set,
+    seen_codes: B256Set,
     pub(crate) nodes: Vec<Bytes>,
     pub(crate) codes: Vec<Bytes>,
 }
 
 impl<'a> Recorder<'a> {
     pub(crate) fn new(store: &'a Store) -> Self {
-        Self { store, seen: B256Map::default(), nodes: Vec::new(), codes: Vec::new() }
+        Self {
+            store,
+            seen_nodes: B256Set::default(),
+            seen_codes: B256Set::default(),
+            nodes: Vec::new(),
+            codes: Vec::new(),
+        }
     }
 }
 
 impl<'a> NodeSource<'a> for Recorder<'a> {
     fn node(&mut self, hash: &B256) -> Option<&'a [u8]> {
         let node = self.store.nodes.get(hash)?;
-        if self.seen.insert(*hash, ()).is_none() {
+        if self.seen_nodes.insert(*hash) {
             self.nodes.push(Bytes::copy_from_slice(node));
         }
         Some(node)
@@ -66,9 +76,7 @@ impl<'a> NodeSource<'a> for Recorder<'a> {
 impl<'a> StateSource<'a> for Recorder<'a> {
     fn code(&mut self, hash: &B256) -> Option<&'a [u8]> {
         let code = self.store.codes.get(hash)?;
-        // A code and a node never have the same hash: a node is a list of 2 or 17 items, and
-        // no code that starts like that is executed to any effect.
-        if self.seen.insert(*hash, ()).is_none() {
+        if self.seen_codes.insert(*hash) {
             self.codes.push(code.clone());
         }
         Some(code)

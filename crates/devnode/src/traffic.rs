@@ -176,7 +176,8 @@ impl Traffic {
 
     /// Whether it has made all it was asked for.
     pub fn is_done(&self) -> bool {
-        self.config.kinds.is_empty() || self.config.stop_after.is_some_and(|limit| self.made >= limit)
+        self.config.kinds.is_empty()
+            || self.config.stop_after.is_some_and(|limit| self.made >= limit)
     }
 
     /// Submits the next block's transactions to `chain`; the first call also submits what deploys the contracts.
@@ -223,7 +224,12 @@ impl Traffic {
         Ok(contracts)
     }
 
-    fn make(&mut self, kind: Kind, contracts: Contracts, chain: &mut Chain) -> Result<(), PoolError> {
+    fn make(
+        &mut self,
+        kind: Kind,
+        contracts: Contracts,
+        chain: &mut Chain,
+    ) -> Result<(), PoolError> {
         let sender = self.rng.random_range(0..self.senders.len());
         match kind {
             Kind::Transfer => self.transfer(sender, chain),
@@ -320,17 +326,25 @@ impl Traffic {
         }
     }
 
-    fn delegate(&mut self, sender: usize, store: Address, chain: &mut Chain) -> Result<(), PoolError> {
+    fn delegate(
+        &mut self,
+        sender: usize,
+        store: Address,
+        chain: &mut Chain,
+    ) -> Result<(), PoolError> {
         let mut key = self.rng.random::<[u8; 32]>();
         // Keeps the key below the curve's order.
         key[0] &= 0x7f;
-        let authority = PrivateKeySigner::from_bytes(&key.into()).expect("the key is in range and not zero");
+        let authority =
+            PrivateKeySigner::from_bytes(&key.into()).expect("the key is in range and not zero");
         let chain_id = chain.config().chain_id;
-        let authorization = Authorization { chain_id: U256::from(chain_id), address: store, nonce: 0 };
+        let authorization =
+            Authorization { chain_id: U256::from(chain_id), address: store, nonce: 0 };
         let signature = authority
             .sign_hash_sync(&authorization.signature_hash())
             .expect("signing with a local key cannot fail");
-        let call = Store::writeCall { first: U256::ZERO, count: U256::from(3), value: U256::from(7) };
+        let call =
+            Store::writeCall { first: U256::ZERO, count: U256::from(3), value: U256::from(7) };
         let unsigned = TxEip7702 {
             chain_id,
             nonce: chain.next_nonce(&self.senders[sender].address()),

@@ -104,16 +104,20 @@ pub struct NodeArgs {
 
 /// How RISC Zero proves.
 #[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "RISC Zero")]
 pub struct ZkvmArgs {
     /// Size of a segment as a power of two of cycles: 18 needs about 2.5 GB of memory, 20 about 9 GB
     #[arg(
         long,
         env = "PROVER_CLIENT_SEGMENT_PO2",
         default_value_t = 18,
-        value_parser = clap::value_parser!(u32).range(13..=24),
+        value_parser = clap::value_parser!(u32).range(15..=22),
         value_name = "PO2"
     )]
     pub segment_po2: u32,
+    /// Mock the proofs: the guest runs, nothing is proven
+    #[arg(long, env = "RISC0_DEV_MODE", value_parser = BoolishValueParser::new())]
+    pub dev_mode: bool,
 }
 
 /// `l2-prover dev`

@@ -61,10 +61,16 @@ pub fn from_file(path: &Path, chain: Option<&ChainArg>, parent: Parent) -> anyho
         Some(chain) => chain.config()?,
         None => chain::by_id(file.chain_id()).with_context(|| name.clone())?,
     };
-    let assume = parent == Parent::MayBeAssumed && !file.has_parent_header();
-    let prepared = if assume { file.prepare_assuming_parent(config) } else { file.prepare(config) };
-    let prepared = prepared.with_context(|| format!("{name} is refused"))?;
-    let assumed_pre_state_root = assume.then_some(prepared.statement.pre_state_root);
+    let (prepared, assumed_pre_state_root) = match file.prepare(&config) {
+        Err(witness::Error::Incomplete { missing: program::Error::MissingParent { .. }, .. })
+            if parent == Parent::MayBeAssumed =>
+        {
+            let prepared = file.prepare_assuming_parent(&config)?;
+            let root = prepared.statement.pre_state_root;
+            (prepared, Some(root))
+        }
+        prepared => (prepared?, None),
+    };
     Ok(Prepared {
         name,
         input: prepared.input,
@@ -78,12 +84,12 @@ pub fn from_file(path: &Path, chain: Option<&ChainArg>, parent: Parent) -> anyho
 pub async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
     let (url, range) = source.rpc_url.as_deref().zip(source.block).context("--rpc-url needs --block")?;
     let config = source.chain.as_ref().unwrap_or(&ChainArg::Dev).config()?;
-    let node = witness::Node::connect(url, config).await.with_context(|| format!("failed to use the node at {url}"))?;
+    let node = witness::Node::connect(url, config).await.context("failed to use the node (see --rpc-url, --chain)")?;
     let (first, last) = (range.first(), range.last());
     let prepared = node
         .prepare(first, last)
         .await
-        .with_context(|| format!("failed to prepare blocks {first} to {last} of the node at {url}"))?;
+        .with_context(|| format!("failed to prepare blocks {first} to {last}"))?;
     Ok(Prepared {
         name: format!("blocks {first}..{last} of {url}"),
         input: prepared.input,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use anyhow::bail;
 use client::Prover;
 
+use crate::args::ZkvmArgs;
+
 /// Whether this build can prove with RISC Zero.
 pub const BUILT: bool = false;
 
 /// Refuses, and says what to do.
-pub fn prover(_segment_po2: u32) -> anyhow::Result<Arc<dyn Prover>> {
+pub fn prover(_args: &ZkvmArgs) -> anyhow::Result<Arc<dyn Prover>> {
     bail!(
         "this l2-prover was built without RISC Zero: build it with `cargo build --release -p l2 --features build_zkvm`, \
          or use --prover exec, which proves nothing"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use client::{ExecProver, Prover};
 use protocol::{ProofKind, ProofSystem};
 
-use crate::args::{KindArg, ProverArg};
+use crate::args::{KindArg, ProverArg, ZkvmArgs};
 use crate::output::Output;
 use crate::risc0;
 
@@ -43,10 +43,10 @@ impl ProverArg {
     ///
     /// # Errors
     /// If this build does not have it, or it can't be set up.
-    pub fn build(self, segment_po2: u32) -> anyhow::Result<Arc<dyn Prover>> {
+    pub fn build(self, zkvm: &ZkvmArgs) -> anyhow::Result<Arc<dyn Prover>> {
         match self {
             Self::Exec => Ok(Arc::new(ExecProver)),
-            Self::Risc0 => risc0::prover(segment_po2),
+            Self::Risc0 => risc0::prover(zkvm),
         }
     }
 }

@@ -66,20 +66,44 @@ pub fn run_detailed(input: &[u8]) -> Result<Outcome, Error> {
     run_blocks(&input.config, &blocks, &mut state, parent.state_root)
 }
 
-/// [`run_detailed`] for an input without a parent header: takes the parent's state root on trust
-/// and skips the rules of [`consensus::check_against_parent`] for the first block, and no others.
+/// What is taken on trust about the ancestors of an input's first block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssumedParent {
+    /// The parent's state root: the state on which the first block runs.
+    pub state_root: B256,
+    /// Hashes for `BLOCKHASH`: the parent's parent's first, each followed by its parent's. The
+    /// parent's own stands in the first block's header. May be empty.
+    pub ancestor_hashes: Vec<B256>,
+}
+
+impl From<B256> for AssumedParent {
+    fn from(state_root: B256) -> Self {
+        Self { state_root, ancestor_hashes: Vec::new() }
+    }
+}
+
+/// [`run_detailed`] for an input without a parent header: takes the parent's state root and the
+/// hashes of older blocks on trust, skips the rules of [`consensus::check_against_parent`] for the
+/// first block, and no others.
 ///
 /// The result is an execution of the blocks and never a proof: no guest calls this.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_assuming_parent(input: &[u8], pre_state_root: B256) -> Result<Outcome, Error> {
+pub fn run_assuming_parent(
+    input: &[u8],
+    parent: impl Into<AssumedParent>,
+) -> Result<Outcome, Error> {
+    let AssumedParent { state_root, ancestor_hashes } = parent.into();
     let input = InputRef::decode(input)?;
     let blocks = decode_blocks(&input.blocks)?;
     let first = &blocks[0].header;
-    let mut state = state(&input, pre_state_root)?;
-    state.remember_block(first.number.saturating_sub(1), first.parent_hash);
-    run_blocks(&input.config, &blocks, &mut state, pre_state_root)
+    let mut state = state(&input, state_root)?;
+    let hashes = core::iter::once(first.parent_hash).chain(ancestor_hashes);
+    for (number, hash) in (0..first.number).rev().zip(hashes) {
+        state.remember_block(number, hash);
+    }
+    run_blocks(&input.config, &blocks, &mut state, state_root)
 }
 
 fn state<'a>(

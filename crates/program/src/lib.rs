@@ -28,7 +28,7 @@ pub mod trie;
 #[cfg(feature = "std")]
 pub mod build;
 
-pub use batch::{BlockSummary, Outcome, run, run_assuming_parent, run_detailed};
+pub use batch::{AssumedParent, BlockSummary, Outcome, run, run_assuming_parent, run_detailed};
 pub use chain::{BlobFork, ChainConfig};
 pub use error::Error;
 pub use input::Input;

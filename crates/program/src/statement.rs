@@ -15,7 +15,6 @@ pub const VERSION: u32 = 1;
 pub const ENCODED_LEN: usize = 14 * 32;
 
 mod abi {
-    #![expect(missing_docs, reason = "the fields are documented on `super::Statement`")]
     super::sol! {
         struct Statement {
             uint32 version;
@@ -197,7 +196,7 @@ mod tests {
         assert_eq!(encoded.len(), ENCODED_LEN);
         assert_eq!(
             sample().digest(),
-            b256!("0000000000000000000000000000000000000000000000000000000000000000")
+            b256!("a936232ffe1f10113aa24a8bdc866c3377fd57825b1497b6419b8f184d75bd7a")
         );
     }
 

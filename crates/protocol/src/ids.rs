@@ -169,7 +169,11 @@ impl BlockRange {
 
 impl fmt::Display for BlockRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
     }
 }
 
@@ -195,7 +199,14 @@ mod tests {
     fn an_id_has_one_spelling() {
         let text = "00112233445566778899aabbccddeeff";
         assert_eq!(text.parse::<LeaseId>().unwrap().to_string(), text);
-        for wrong in ["", "00", &text.to_uppercase(), &format!("0x{text}"), &format!("{text}00"), "../../../../etc/passwd 12345678"] {
+        for wrong in [
+            "",
+            "00",
+            &text.to_uppercase(),
+            &format!("0x{text}"),
+            &format!("{text}00"),
+            "../../../../etc/passwd 12345678",
+        ] {
             assert!(wrong.parse::<LeaseId>().is_err(), "{wrong}");
         }
     }
@@ -203,8 +214,14 @@ mod tests {
     #[test]
     fn a_backward_range_cannot_be_read() {
         let error = serde_json::from_str::<BlockRange>(r#"{"first":2,"last":1}"#).unwrap_err();
-        assert!(error.to_string().starts_with("a block range must not end before it starts: 2..=1"), "{error}");
-        assert_eq!(serde_json::from_str::<BlockRange>(r#"{"first":1,"last":1}"#).unwrap().to_string(), "1");
+        assert!(
+            error.to_string().starts_with("a block range must not end before it starts: 2..=1"),
+            "{error}"
+        );
+        assert_eq!(
+            serde_json::from_str::<BlockRange>(r#"{"first":1,"last":1}"#).unwrap().to_string(),
+            "1"
+        );
     }
 
     #[test]

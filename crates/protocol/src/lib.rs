@@ -12,9 +12,12 @@ pub mod paths;
 pub mod status;
 
 pub use error::{ApiError, ErrorCode};
-pub use ids::{ArtifactId, ArtifactRef, BlockRange, ClientId, InvalidId, InvalidRange, JobId, LeaseId};
+pub use ids::{
+    ArtifactId, ArtifactRef, BlockRange, ClientId, InvalidId, InvalidRange, JobId, LeaseId,
+};
 pub use messages::{
-    Advice, Capability, Fail, FailAck, FailureClass, Heartbeat, HeartbeatAck, NoWork, NoWorkReason, Progress,
-    ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, UnknownName, Verdict,
+    Advice, Capability, Fail, FailAck, FailureClass, Heartbeat, HeartbeatAck, NoWork, NoWorkReason,
+    Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, UnknownName,
+    Verdict,
 };
 pub use status::{ClientSummary, Counts, IntakeStatus, JobState, JobSummary, Status};

@@ -65,8 +65,6 @@ pub struct Response {
     pub ttl_ms: u64,
     /// Send a heartbeat every so many milliseconds.
     pub heartbeat_ms: u64,
-    /// The L2 chain.
-    pub chain_id: u64,
     /// The blocks to prove.
     pub block_numbers: BlockRange,
     /// The proof system asked for.
@@ -348,7 +346,11 @@ impl FromStr for ProofSystem {
         match text {
             "exec" => Ok(Self::Exec),
             "risc0" => Ok(Self::Risc0),
-            _ => Err(UnknownName { what: "a proof system", allowed: "exec, risc0", text: text.into() }),
+            _ => Err(UnknownName {
+                what: "a proof system",
+                allowed: "exec, risc0",
+                text: text.into(),
+            }),
         }
     }
 }
@@ -379,7 +381,11 @@ impl FromStr for ProofKind {
         match text {
             "composite" => Ok(Self::Composite),
             "succinct" => Ok(Self::Succinct),
-            _ => Err(UnknownName { what: "a proof kind", allowed: "composite, succinct", text: text.into() }),
+            _ => Err(UnknownName {
+                what: "a proof kind",
+                allowed: "composite, succinct",
+                text: text.into(),
+            }),
         }
     }
 }

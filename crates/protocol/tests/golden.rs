@@ -2,15 +2,18 @@
 
 use alloy_primitives::B256;
 use protocol::{
-    Advice, ApiError, ArtifactRef, BlockRange, Capability, ErrorCode, Fail, FailAck, FailureClass, Heartbeat, HeartbeatAck,
-    NoWork, NoWorkReason, Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
+    Advice, ApiError, ArtifactRef, BlockRange, Capability, ErrorCode, Fail, FailAck, FailureClass,
+    Heartbeat, HeartbeatAck, NoWork, NoWorkReason, Progress, ProofData, ProofKind, ProofSystem,
+    Request, Response, Submit, SubmitAck, Verdict,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt::Debug, fs, path::PathBuf};
 
 /// Checks that `message` is written as the file says and that the file is read as `message`.
 fn check<M: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &M) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(format!("{name}.json"));
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/v1")
+        .join(format!("{name}.json"));
     let written = serde_json::to_string_pretty(message).unwrap() + "\n";
     if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
         fs::write(&path, &written).unwrap();
@@ -33,7 +36,11 @@ fn version_1_is_spoken_as_it_always_was() {
         "request",
         &ProofData::Request(Request {
             client,
-            capabilities: vec![Capability { system: ProofSystem::Risc0, program_id, mocked: false }],
+            capabilities: vec![Capability {
+                system: ProofSystem::Risc0,
+                program_id,
+                mocked: false,
+            }],
             wait_ms: 30_000,
         }),
     );
@@ -44,7 +51,6 @@ fn version_1_is_spoken_as_it_always_was() {
             lease,
             ttl_ms: 60_000,
             heartbeat_ms: 15_000,
-            chain_id: 1337,
             block_numbers: BlockRange::new(7, 9).unwrap(),
             system: ProofSystem::Risc0,
             program_id,
@@ -102,7 +108,10 @@ fn what_is_not_a_message_is_refused() {
     for (text, error) in [
         (r#"{"type":"Payment"}"#, "unknown variant `Payment`"),
         (r#"{"client":"00"}"#, "missing field `type`"),
-        (r#"{"type":"Request","client":"../../x","capabilities":[]}"#, "a client id must be 32 lower-case hexadecimal"),
+        (
+            r#"{"type":"Request","client":"../../x","capabilities":[]}"#,
+            "a client id must be 32 lower-case hexadecimal",
+        ),
         ("[]", "missing field `type`"),
     ] {
         let found = serde_json::from_str::<ProofData>(text).unwrap_err().to_string();
@@ -112,8 +121,14 @@ fn what_is_not_a_message_is_refused() {
 
 #[test]
 fn names_added_by_a_later_version_are_understood_as_other() {
-    assert_eq!(serde_json::from_str::<FailureClass>(r#""moon_phase""#).unwrap(), FailureClass::ClientInternal);
-    assert_eq!(serde_json::from_str::<NoWorkReason>(r#""moon_phase""#).unwrap(), NoWorkReason::Other);
+    assert_eq!(
+        serde_json::from_str::<FailureClass>(r#""moon_phase""#).unwrap(),
+        FailureClass::ClientInternal
+    );
+    assert_eq!(
+        serde_json::from_str::<NoWorkReason>(r#""moon_phase""#).unwrap(),
+        NoWorkReason::Other
+    );
     assert_eq!(serde_json::from_str::<ErrorCode>(r#""moon_phase""#).unwrap(), ErrorCode::Other);
     let progress: Progress = serde_json::from_str(r#"{"phase":"aligning","left":3}"#).unwrap();
     assert_eq!(progress, Progress::Other);
@@ -123,8 +138,17 @@ fn names_added_by_a_later_version_are_understood_as_other() {
 fn every_failure_class_is_named_as_it_is_written() {
     use FailureClass::*;
     for class in [
-        GuestPanic, CycleLimit, InputMissing, InputCorrupt, UnsupportedProgram, OutOfMemory, BackendUnavailable,
-        BackendFailed, Timeout, Cancelled, ClientInternal,
+        GuestPanic,
+        CycleLimit,
+        InputMissing,
+        InputCorrupt,
+        UnsupportedProgram,
+        OutOfMemory,
+        BackendUnavailable,
+        BackendFailed,
+        Timeout,
+        Cancelled,
+        ClientInternal,
     ] {
         assert_eq!(serde_json::to_value(class).unwrap(), class.name());
     }

@@ -1,19 +1,18 @@
 -- A run of consecutive L2 blocks and the statement about them.
 CREATE TABLE batches (
     id               INTEGER PRIMARY KEY,
-    chain_id         INTEGER NOT NULL,
     first            INTEGER NOT NULL,
     last             INTEGER NOT NULL CHECK (first <= last),
     parent_hash      BLOB    NOT NULL,
     last_hash        BLOB    NOT NULL,
-    statement        BLOB    NOT NULL, -- ABI bytes, computed by this server
+    statement        BLOB    NOT NULL, -- ABI bytes, computed by this server; binds the chain
     statement_digest BLOB    NOT NULL,
     input            BLOB    NOT NULL, -- SHA-256 of the program's input
     input_len        INTEGER NOT NULL,
     gas_used         INTEGER NOT NULL,
     transactions     INTEGER NOT NULL,
     created_at       INTEGER NOT NULL,
-    UNIQUE (chain_id, first, last, statement_digest)
+    UNIQUE (first, last, statement_digest)
 ) STRICT;
 
 -- One proof wanted for a batch.

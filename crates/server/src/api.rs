@@ -14,7 +14,9 @@ use axum::{
     routing::{get, post},
 };
 use futures::StreamExt;
-use protocol::{ApiError, ArtifactId, ErrorCode, FailAck, HeartbeatAck, JobId, ProofData, SubmitAck};
+use protocol::{
+    ApiError, ArtifactId, ErrorCode, FailAck, HeartbeatAck, JobId, ProofData, SubmitAck,
+};
 use serde::Deserialize;
 use std::str::FromStr;
 
@@ -35,7 +37,10 @@ pub fn router(service: Service) -> Router {
         .route("/livez", get(async || "ok\n"))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE))
         // Streamed, and limited by the store.
-        .route("/v1/artifacts/{sha256}", get(download).put(upload).layer(DefaultBodyLimit::disable()))
+        .route(
+            "/v1/artifacts/{sha256}",
+            get(download).put(upload).layer(DefaultBodyLimit::disable()),
+        )
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(no_such_endpoint)
         .with_state(service)
@@ -46,19 +51,31 @@ async fn request(State(service): State<Service>, body: Body1) -> Answer<Json<Pro
     Ok(Json(service.jobs().request(&request).await?))
 }
 
-async fn heartbeat(State(service): State<Service>, Path(job): Path<String>, body: Body1) -> Answer<Json<ProofData>> {
+async fn heartbeat(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+    body: Body1,
+) -> Answer<Json<ProofData>> {
     let ProofData::Heartbeat(beat) = message(body)? else { return Err(other_message("Heartbeat")) };
     let advice = service.jobs().heartbeat(id(&job)?, &beat).await?;
     Ok(Json(ProofData::HeartbeatAck(HeartbeatAck { advice })))
 }
 
-async fn submit(State(service): State<Service>, Path(job): Path<String>, body: Body1) -> Answer<Json<ProofData>> {
+async fn submit(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+    body: Body1,
+) -> Answer<Json<ProofData>> {
     let ProofData::Submit(submit) = message(body)? else { return Err(other_message("Submit")) };
     let verdict = service.jobs().submit(id::<JobId>(&job)?, submit).await?;
     Ok(Json(ProofData::SubmitAck(SubmitAck { verdict })))
 }
 
-async fn fail(State(service): State<Service>, Path(job): Path<String>, body: Body1) -> Answer<Json<ProofData>> {
+async fn fail(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+    body: Body1,
+) -> Answer<Json<ProofData>> {
     let ProofData::Fail(fail) = message(body)? else { return Err(other_message("Fail")) };
     service.jobs().fail(id(&job)?, &fail).await?;
     Ok(Json(ProofData::FailAck(FailAck {})))
@@ -75,20 +92,34 @@ async fn status(State(service): State<Service>) -> Answer<Json<protocol::Status>
 
 async fn download(State(service): State<Service>, Path(sha256): Path<String>) -> Answer<Response> {
     let (file, len) = service.artifacts().reader(id::<ArtifactId>(&sha256)?).await?;
-    let headers = [(header::CONTENT_TYPE, "application/octet-stream".into()), (header::CONTENT_LENGTH, len.to_string())];
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".into()),
+        (header::CONTENT_LENGTH, len.to_string()),
+    ];
     Ok((headers, Body::from_stream(artifacts::pieces(file))).into_response())
 }
 
-async fn upload(State(service): State<Service>, Path(sha256): Path<String>, request: Request) -> Answer<StatusCode> {
+async fn upload(
+    State(service): State<Service>,
+    Path(sha256): Path<String>,
+    request: Request,
+) -> Answer<StatusCode> {
     let id = id::<ArtifactId>(&sha256)?;
-    let pieces = request.into_body().into_data_stream().map(|piece| piece.map_err(|error| error.to_string()));
+    let pieces = request
+        .into_body()
+        .into_data_stream()
+        .map(|piece| piece.map_err(|error| error.to_string()));
     service.artifacts().receive(id, pieces).await?;
     Ok(StatusCode::CREATED)
 }
 
 async fn no_such_endpoint(request: Request) -> Refusal {
     let path: String = request.uri().path().chars().take(80).collect();
-    let message = format!("there is no {} {path:?} here: this server speaks {}", request.method(), protocol::paths::V1);
+    let message = format!(
+        "there is no {} {path:?} here: this server speaks {}",
+        request.method(),
+        protocol::paths::V1
+    );
     refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchEndpoint, message)
 }
 
@@ -111,7 +142,8 @@ fn message(body: Body1) -> Answer<ProofData> {
     serde_json::from_slice(&body).map_err(|error| {
         // Error texts repeat what was sent; they are cut so that nobody can fill a log with them.
         let text: String = error.to_string().chars().take(300).collect();
-        let unknown = text.starts_with("unknown variant") && serde_json::from_slice::<Named>(&body).is_ok();
+        let unknown =
+            text.starts_with("unknown variant") && serde_json::from_slice::<Named>(&body).is_ok();
         let code = if unknown { ErrorCode::UnknownMessage } else { ErrorCode::Malformed };
         refuse(StatusCode::BAD_REQUEST, code, text)
     })
@@ -123,8 +155,9 @@ fn other_message(wanted: &str) -> Refusal {
 }
 
 fn id<T: FromStr<Err = protocol::InvalidId>>(text: &str) -> Answer<T> {
-    text.parse()
-        .map_err(|error: protocol::InvalidId| refuse(StatusCode::BAD_REQUEST, ErrorCode::Malformed, error.to_string()))
+    text.parse().map_err(|error: protocol::InvalidId| {
+        refuse(StatusCode::BAD_REQUEST, ErrorCode::Malformed, error.to_string())
+    })
 }
 
 /// An [`ApiError`] with its HTTP status.
@@ -135,7 +168,10 @@ fn refuse(status: StatusCode, code: ErrorCode, message: String) -> Refusal {
 }
 
 fn retry(status: StatusCode, code: ErrorCode, message: String) -> Refusal {
-    Refusal(status, Box::new(ApiError { code, message, retryable: true, retry_after_ms: Some(1_000) }))
+    Refusal(
+        status,
+        Box::new(ApiError { code, message, retryable: true, retry_after_ms: Some(1_000) }),
+    )
 }
 
 impl IntoResponse for Refusal {
@@ -151,18 +187,32 @@ impl From<JobError> for Refusal {
             JobError::Malformed(_) | JobError::WrongLength { .. } => {
                 refuse(StatusCode::BAD_REQUEST, ErrorCode::Malformed, text)
             }
-            JobError::ProofMissing(_) => retry(StatusCode::CONFLICT, ErrorCode::NoSuchArtifact, text),
-            JobError::NotVerified => retry(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, text),
+            JobError::ProofMissing(_) => {
+                retry(StatusCode::CONFLICT, ErrorCode::NoSuchArtifact, text)
+            }
+            JobError::NotVerified => {
+                retry(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, text)
+            }
             JobError::Artifacts(error) => error.into(),
-            JobError::Store(StoreError::NoSuchJob(_)) => refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchJob, text),
+            JobError::Store(StoreError::NoSuchJob(_)) => {
+                refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchJob, text)
+            }
             JobError::Store(StoreError::Refused { refused, .. }) => {
                 use crate::jobs::state::Refused::NotTheLease;
-                let code = if refused == NotTheLease { ErrorCode::LeaseLost } else { ErrorCode::WrongState };
+                let code = if refused == NotTheLease {
+                    ErrorCode::LeaseLost
+                } else {
+                    ErrorCode::WrongState
+                };
                 refuse(StatusCode::CONFLICT, code, text)
             }
             JobError::Store(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "job store failed");
-                retry(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, "the job store failed".into())
+                retry(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    ErrorCode::Unavailable,
+                    "the job store failed".into(),
+                )
             }
         }
     }
@@ -172,13 +222,25 @@ impl From<ArtifactError> for Refusal {
     fn from(error: ArtifactError) -> Self {
         let text = error.to_string();
         match error {
-            ArtifactError::Missing(_) => refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchArtifact, text),
-            ArtifactError::TooLarge { .. } => refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, text),
-            ArtifactError::HashMismatch { .. } => retry(StatusCode::BAD_REQUEST, ErrorCode::HashMismatch, text),
-            ArtifactError::Interrupted(_) => retry(StatusCode::BAD_REQUEST, ErrorCode::Malformed, text),
+            ArtifactError::Missing(_) => {
+                refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchArtifact, text)
+            }
+            ArtifactError::TooLarge { .. } => {
+                refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, text)
+            }
+            ArtifactError::HashMismatch { .. } => {
+                retry(StatusCode::BAD_REQUEST, ErrorCode::HashMismatch, text)
+            }
+            ArtifactError::Interrupted(_) => {
+                retry(StatusCode::BAD_REQUEST, ErrorCode::Malformed, text)
+            }
             ArtifactError::Damaged(_) | ArtifactError::Io { .. } => {
                 tracing::error!(error = &error as &dyn std::error::Error, "artifact store failed");
-                retry(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, "the artifact store failed".into())
+                retry(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    ErrorCode::Unavailable,
+                    "the artifact store failed".into(),
+                )
             }
         }
     }

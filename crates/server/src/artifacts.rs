@@ -76,7 +76,9 @@ impl Artifacts {
     pub fn open(root: &Path, limit: u64) -> Result<Self> {
         let tmp = root.join("tmp");
         match fs::remove_dir_all(&tmp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&tmp)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error(&tmp)(error));
+            }
             _ => fs::create_dir_all(&tmp).map_err(io_error(&tmp))?,
         }
         Ok(Self { root: root.into(), limit })
@@ -109,7 +111,8 @@ impl Artifacts {
         let mut incoming = Incoming::new(self.clone())?;
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|error| ArtifactError::Interrupted(error.to_string()))?;
-            incoming = join(spawn_blocking(move || incoming.write(&piece).map(|()| incoming))).await?;
+            incoming =
+                join(spawn_blocking(move || incoming.write(&piece).map(|()| incoming))).await?;
         }
         join(spawn_blocking(move || incoming.finish(Some(expected)))).await
     }
@@ -121,7 +124,9 @@ impl Artifacts {
     pub async fn reader(&self, id: ArtifactId) -> Result<(tokio::fs::File, u64)> {
         let path = self.path(&id);
         let file = match tokio::fs::File::open(&path).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ArtifactError::Missing(id)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ArtifactError::Missing(id));
+            }
             other => other.map_err(io_error(&path))?,
         };
         let len = file.metadata().await.map_err(io_error(&path))?.len();
@@ -137,7 +142,9 @@ impl Artifacts {
         join(spawn_blocking(move || {
             let mut bytes = Vec::new();
             match fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ArtifactError::Missing(id)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Err(ArtifactError::Missing(id))
+                }
                 Err(error) => Err(io_error(&path)(error)),
                 Ok(_) if ArtifactId::of(&bytes) == id => Ok(bytes),
                 Ok(_) => Err(ArtifactError::Damaged(path)),
@@ -224,7 +231,9 @@ mod tests {
     use super::*;
 
     fn stream(pieces: &[&'static [u8]]) -> impl Stream<Item = Result<Bytes, io::Error>> + use<> {
-        futures::stream::iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece))).collect::<Vec<_>>())
+        futures::stream::iter(
+            pieces.iter().map(|piece| Ok(Bytes::from_static(piece))).collect::<Vec<_>>(),
+        )
     }
 
     #[tokio::test]
@@ -240,7 +249,10 @@ mod tests {
         let long = artifacts.receive(id, stream(&[b"abc", b"def", b"g"])).await.unwrap_err();
         assert!(matches!(long, ArtifactError::TooLarge { limit: 6 }));
         let cut = futures::stream::iter([Ok(Bytes::from_static(b"abc")), Err("connection reset")]);
-        assert!(matches!(artifacts.receive(id, cut).await.unwrap_err(), ArtifactError::Interrupted(_)));
+        assert!(matches!(
+            artifacts.receive(id, cut).await.unwrap_err(),
+            ArtifactError::Interrupted(_)
+        ));
         assert!(matches!(artifacts.reader(id).await.unwrap_err(), ArtifactError::Missing(_)));
         assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
 

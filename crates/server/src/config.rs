@@ -123,13 +123,22 @@ impl Config {
             return problem(key, "must not be zero");
         }
         if self.start_block == 0 {
-            return problem("start_block", "must not be zero: the genesis block has no parent and is not proven");
+            return problem(
+                "start_block",
+                "must not be zero: the genesis block has no parent and is not proven",
+            );
         }
         if self.heartbeat * 2 > self.lease {
-            return problem("heartbeat", "must be at most half of lease, or one late heartbeat costs the client its job");
+            return problem(
+                "heartbeat",
+                "must be at most half of lease, or one late heartbeat costs the client its job",
+            );
         }
         if self.system == ProofSystem::Exec && !self.danger_accept_exec_proofs {
-            return problem("system", "is exec, whose proofs prove nothing: set danger_accept_exec_proofs to allow them");
+            return problem(
+                "system",
+                "is exec, whose proofs prove nothing: set danger_accept_exec_proofs to allow them",
+            );
         }
         if !self.listen_ip.is_loopback() && !self.danger_listen_without_auth {
             return Err(InvalidConfig {
@@ -167,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_mistake_is_named() {
-        let error = serde_json::from_str::<Config>(r#"{"listen_prot": 1}"#).unwrap_err().to_string();
+        let error =
+            serde_json::from_str::<Config>(r#"{"listen_prot": 1}"#).unwrap_err().to_string();
         assert!(error.contains("unknown field `listen_prot`"), "{error}");
         let wrong = [
             (Config { listen_ip: Ipv4Addr::UNSPECIFIED.into(), ..Config::default() }, "listen_ip"),

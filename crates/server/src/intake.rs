@@ -22,9 +22,6 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Where batches come from: an L2 node, whose blocks have been executed here before they are handed out.
 #[async_trait]
 pub trait BatchSource: Send + Sync + 'static {
-    /// The L2 chain.
-    fn chain_id(&self) -> u64;
-
     /// Number of the newest block.
     async fn head(&self) -> Result<u64, BoxError>;
 
@@ -49,6 +46,27 @@ pub struct PreparedBatch {
     pub gas_used: u64,
     /// Transactions in the blocks.
     pub transactions: u64,
+}
+
+#[async_trait]
+impl BatchSource for witness::Node {
+    async fn head(&self) -> Result<u64, BoxError> {
+        Ok(witness::Node::head(self).await?)
+    }
+
+    async fn prepare(&self, blocks: BlockRange) -> Result<PreparedBatch, BoxError> {
+        let prepared = witness::Node::prepare(self, blocks.first(), blocks.last()).await?;
+        let statement = &prepared.statement;
+        Ok(PreparedBatch {
+            blocks: BlockRange::new(statement.first_number, statement.last_number)?,
+            parent_hash: statement.parent_hash,
+            last_hash: statement.last_hash,
+            statement: statement.abi_encode(),
+            gas_used: prepared.blocks.iter().map(|block| block.gas_used).sum(),
+            transactions: prepared.blocks.iter().map(|block| block.transactions as u64).sum(),
+            input: prepared.input,
+        })
+    }
 }
 
 /// Follows a node's head and enqueues a job for every batch.
@@ -147,7 +165,10 @@ impl<S: BatchSource> Intake<S> {
             let pause = match &step {
                 Ok(Step::Enqueued) => Duration::ZERO,
                 Ok(Step::AtHead | Step::Full) => self.poll_interval,
-                Err(_) => self.poll_interval.max(Duration::from_millis(250) * 2u32.pow(failures)).min(Duration::from_secs(10)),
+                Err(_) => self
+                    .poll_interval
+                    .max(Duration::from_millis(250) * 2u32.pow(failures))
+                    .min(Duration::from_secs(10)),
             };
             failures = if step.is_err() { (failures + 1).min(6) } else { 0 };
             self.tell(&step);
@@ -185,7 +206,6 @@ impl<S: BatchSource> Intake<S> {
             return Err(IntakeError::OtherBlocks { asked, found: prepared.blocks });
         }
         let mut batch = NewBatch {
-            chain_id: self.source.chain_id(),
             blocks: asked,
             parent_hash: prepared.parent_hash,
             last_hash: prepared.last_hash,
@@ -217,7 +237,9 @@ impl<S: BatchSource> Intake<S> {
             if news {
                 match &status {
                     IntakeStatus::Halted { error } => tracing::error!(%error, "intake halted"),
-                    IntakeStatus::Retrying { error } => tracing::warn!(%error, "intake failed; trying again"),
+                    IntakeStatus::Retrying { error } => {
+                        tracing::warn!(%error, "intake failed; trying again")
+                    }
                     _ => {}
                 }
                 progress.status = status;
@@ -229,9 +251,9 @@ impl<S: BatchSource> Intake<S> {
 
 /// Whether the node contradicts what has been enqueued: then somebody has to look.
 fn halts(error: &IntakeError) -> bool {
-    use Unlinked::{Chain, Parent};
     matches!(
         error,
-        IntakeError::Behind { .. } | IntakeError::Store(StoreError::Unlinked(Parent { .. } | Chain { .. }))
+        IntakeError::Behind { .. }
+            | IntakeError::Store(StoreError::Unlinked(Unlinked::Parent { .. }))
     )
 }

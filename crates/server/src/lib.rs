@@ -86,7 +86,10 @@ impl Server {
     ///
     /// # Errors
     /// Everything that can be known at the start: a setting, the folder, the database, the address.
-    pub async fn start<S: BatchSource>(config: Config, source: Option<S>) -> Result<Running, Error> {
+    pub async fn start<S: BatchSource>(
+        config: Config,
+        source: Option<S>,
+    ) -> Result<Running, Error> {
         config.check()?;
         let lock = lock(&config.data_dir)?;
         let addr = SocketAddr::new(config.listen_ip, config.listen_port);
@@ -97,9 +100,13 @@ impl Server {
         })?;
         let addr = listener.local_addr().map_err(|source| Error::Listen { addr, source })?;
 
-        let artifacts = Artifacts::open(&config.data_dir.join("artifacts"), config.max_artifact_bytes)?;
-        let rules =
-            Rules { lease: config.lease, max_failures: config.max_failures, max_lost: config.max_lost };
+        let artifacts =
+            Artifacts::open(&config.data_dir.join("artifacts"), config.max_artifact_bytes)?;
+        let rules = Rules {
+            lease: config.lease,
+            max_failures: config.max_failures,
+            max_lost: config.max_lost,
+        };
         let store = JobStore::open(&config.data_dir.join("jobs.sqlite"), rules).await?;
         let stopping = CancellationToken::new();
         let jobs_config = JobsConfig {
@@ -121,10 +128,12 @@ impl Server {
                 tracing::warn!(setting = name, "a dangerous setting is on");
             }
         }
-        let jobs = Jobs::new(store, artifacts.clone(), Clock::start(), jobs_config, stopping.clone());
+        let jobs =
+            Jobs::new(store, artifacts.clone(), Clock::start(), jobs_config, stopping.clone());
         jobs.resume().await?;
 
-        let (progress, watching) = watch::channel(Progress { status: IntakeStatus::Off, head: None });
+        let (progress, watching) =
+            watch::channel(Progress { status: IntakeStatus::Off, head: None });
         let intake = source.map(|source| {
             progress.send_modify(|progress| progress.status = IntakeStatus::Following);
             let intake = Intake {
@@ -147,8 +156,9 @@ impl Server {
         let service = Service::new(jobs, artifacts, watching);
         let router = api::router(service.clone());
         let shutdown = stopping.clone().cancelled_owned();
-        let http =
-            tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(shutdown).await });
+        let http = tokio::spawn(async move {
+            axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+        });
         tracing::info!(%addr, "server started");
         Ok(Running { addr, service, stopping, intake, http, _lock: lock })
     }

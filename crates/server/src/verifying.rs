@@ -17,7 +17,9 @@ pub enum Rejection {
         found: ProofSystem,
     },
     /// It is of another program.
-    #[error("the job asks for program {wanted}, not for {found}: use a client of the server's version")]
+    #[error(
+        "the job asks for program {wanted}, not for {found}: use a client of the server's version"
+    )]
     WrongProgram {
         /// What the job asks for.
         wanted: alloy_primitives::B256,
@@ -50,7 +52,12 @@ pub enum Rejection {
 ///
 /// # Errors
 /// [`Rejection`] says which check failed.
-pub fn check(wanted: &Wanted, submit: &Submit, proof: &[u8], policy: &Policy) -> Result<(), Rejection> {
+pub fn check(
+    wanted: &Wanted,
+    submit: &Submit,
+    proof: &[u8],
+    policy: &Policy,
+) -> Result<(), Rejection> {
     let Target { system, program_id, kind } = wanted.target;
     if submit.system != system {
         return Err(Rejection::WrongSystem { wanted: system, found: submit.system });
@@ -76,7 +83,11 @@ pub fn check(wanted: &Wanted, submit: &Submit, proof: &[u8], policy: &Policy) ->
         Kind::Exec | Kind::DevMode => true,
         _ => false,
     };
-    if good_enough { Ok(()) } else { Err(Rejection::WrongKind { wanted: kind, found: verified.kind }) }
+    if good_enough {
+        Ok(())
+    } else {
+        Err(Rejection::WrongKind { wanted: kind, found: verified.kind })
+    }
 }
 
 #[cfg(test)]
@@ -99,12 +110,16 @@ mod tests {
     }
 
     fn wanted(system: ProofSystem, program_id: B256) -> Wanted {
-        Wanted { target: Target { system, program_id, kind: ProofKind::Composite }, statement: STATEMENT.to_vec() }
+        Wanted {
+            target: Target { system, program_id, kind: ProofKind::Composite },
+            statement: STATEMENT.to_vec(),
+        }
     }
 
     #[test]
     fn an_exec_proof_passes_only_by_name_and_only_for_its_own_statement() {
-        let (wanted, submit) = (wanted(ProofSystem::Exec, B256::ZERO), submit(ProofSystem::Exec, B256::ZERO));
+        let (wanted, submit) =
+            (wanted(ProofSystem::Exec, B256::ZERO), submit(ProofSystem::Exec, B256::ZERO));
         let strict = Policy::default();
         let open = Policy { danger_accept_exec: true, ..strict };
         assert_eq!(check(&wanted, &submit, &STATEMENT, &open), Ok(()));

@@ -4,7 +4,7 @@ use crate::{Culprit, Error, Prepared};
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
 use alloy_rlp::Decodable;
-use program::{ChainConfig, Input};
+use program::{AssumedParent, ChainConfig, Input};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ pub(crate) enum WitnessHeader {
 }
 
 impl WitnessHeader {
-    fn rlp(&self) -> Bytes {
+    pub(crate) fn rlp(&self) -> Bytes {
         match self {
             Self::Rlp(rlp) => rlp.clone(),
             Self::Object(header) => alloy_rlp::encode(header).into(),
@@ -47,11 +47,11 @@ pub(crate) struct Claim {
 
 /// Which rule ties the first block to the state it runs on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Parent {
+pub(crate) enum Parent<'p> {
     /// The parent's header, which must be in the witness.
     Header,
     /// Somebody's word, for executions that are never proven.
-    Assumed { state_root: B256 },
+    Assumed(&'p AssumedParent),
 }
 
 /// The header of a block given as RLP; the rest is the program's to check.
@@ -65,14 +65,14 @@ pub(crate) fn header_of(block: &[u8]) -> Result<Sealed<Header>, alloy_rlp::Error
 pub(crate) fn prepare(
     config: &ChainConfig,
     claims: &[Claim],
-    parent: Parent,
+    parent: Parent<'_>,
     culprit: &Culprit,
 ) -> Result<Prepared, Error> {
     let first = &claims[0].header;
     let refused = |reason| refusal(culprit, first.number, reason);
     let (headers, parent_root) = ancestors(claims);
     let pre_state_root = match (parent, parent_root) {
-        (Parent::Assumed { state_root }, _) => state_root,
+        (Parent::Assumed(parent), _) => parent.state_root,
         (Parent::Header, Some(root)) => root,
         (Parent::Header, None) => {
             return Err(refused(program::Error::MissingParent { number: first.number }));
@@ -91,7 +91,7 @@ pub(crate) fn prepare(
     // SOUNDNESS of what we enqueue: what is said about the blocks holds because it was executed here.
     let outcome = match parent {
         Parent::Header => program::run_detailed(&input),
-        Parent::Assumed { state_root } => program::run_assuming_parent(&input, state_root),
+        Parent::Assumed(parent) => program::run_assuming_parent(&input, parent.clone()),
     };
     let outcome = outcome.map_err(refused)?;
     Ok(Prepared { input, statement: outcome.statement, blocks: outcome.blocks })

@@ -1,15 +1,15 @@
 //! Block files: a block with its execution witness as JSON, plain or compressed with zstd.
 //!
 //! The fields `chain_id`, `number`, `block_hash`, `block_rlp` (as `debug_getRawBlock` gives it), `witness` (as
-//! `debug_executionWitness` gives it) and, for [`BlockFile::prepare_assuming_parent`], `prev_state_root` are
-//! read; others are ignored.
+//! `debug_executionWitness` gives it) and, for [`BlockFile::prepare_assuming_parent`], `prev_state_root` and
+//! `block_hashes` are read; others are ignored.
 
 use crate::{
     Culprit, Error, Prepared,
     assemble::{self, Claim, Parent, Witness},
 };
 use alloy_primitives::{B256, Bytes};
-use program::ChainConfig;
+use program::{AssumedParent, ChainConfig};
 use serde::Deserialize;
 use std::{
     fs,
@@ -27,7 +27,7 @@ const MAX_UNPACKED: u64 = 1 << 30;
 pub struct BlockFile {
     culprit: Culprit,
     chain_id: u64,
-    prev_state_root: Option<B256>,
+    assumed: Option<AssumedParent>,
     claim: Claim,
 }
 
@@ -38,6 +38,9 @@ struct Schema {
     block_hash: B256,
     block_rlp: Bytes,
     prev_state_root: Option<B256>,
+    /// The parent's first, or its parent's; both are in use.
+    #[serde(default)]
+    block_hashes: Vec<B256>,
     witness: Witness,
 }
 
@@ -121,21 +124,31 @@ impl BlockFile {
         assemble::prepare(config, core::slice::from_ref(&self.claim), Parent::Header, &self.culprit)
     }
 
-    /// Like [`BlockFile::prepare`], but without a parent header: takes the file's `prev_state_root` on trust
+    /// What the file says about the block's ancestors without showing it, for
+    /// [`program::run_assuming_parent`]. `None` if it has no `prev_state_root`.
+    pub fn assumed_parent(&self) -> Option<&AssumedParent> {
+        self.assumed.as_ref()
+    }
+
+    /// Like [`BlockFile::prepare`], but without a parent header: takes [`BlockFile::assumed_parent`] on trust
     /// and skips exactly the rules that compare the block's header with its parent's.
     ///
-    /// The input cannot be proven: the program refuses it.
+    /// The input of a file without a parent header cannot be proven: the program refuses it.
     ///
     /// # Errors
     /// As [`BlockFile::prepare`], and [`Error::Malformed`] if the file has no `prev_state_root`.
     pub fn prepare_assuming_parent(&self, config: &ChainConfig) -> Result<Prepared, Error> {
         self.check_chain(config)?;
-        let state_root = self.prev_state_root.ok_or_else(|| Error::Malformed {
+        let parent = self.assumed.as_ref().ok_or_else(|| Error::Malformed {
             culprit: self.culprit.clone(),
             reason: "missing field `prev_state_root`".into(),
         })?;
-        let parent = Parent::Assumed { state_root };
-        assemble::prepare(config, core::slice::from_ref(&self.claim), parent, &self.culprit)
+        assemble::prepare(
+            config,
+            core::slice::from_ref(&self.claim),
+            Parent::Assumed(parent),
+            &self.culprit,
+        )
     }
 
     fn check_chain(&self, config: &ChainConfig) -> Result<(), Error> {

@@ -27,8 +27,8 @@ const METHOD_NOT_FOUND: i64 = -32601;
 pub struct Node {
     provider: RootProvider,
     name: Culprit,
-    /// May hold a password, so it is not shown.
-    url: String,
+    /// Path and query of the URL. They may hold a key, so they are not shown.
+    secrets: String,
     config: ChainConfig,
 }
 

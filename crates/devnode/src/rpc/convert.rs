@@ -18,7 +18,9 @@ pub(super) fn block(mined: &Mined, full: bool) -> Block<FullTransaction> {
         let count = mined.block.body.transactions.len();
         BlockTransactions::Full((0..count).map(|index| transaction(mined, index)).collect())
     } else {
-        BlockTransactions::Hashes(mined.block.body.transactions.iter().map(|t| *t.tx_hash()).collect())
+        BlockTransactions::Hashes(
+            mined.block.body.transactions.iter().map(|t| *t.tx_hash()).collect(),
+        )
     };
     let size = U256::from(alloy_rlp::Encodable::length(&mined.block));
     let header = Sealed::new_unchecked(mined.block.header.clone(), mined.hash);

@@ -37,7 +37,8 @@ const P256: [u8; 160] = hex!(
     "7618b065f9832de4ca6ca971a7a1adc826d0f7c00181a5fb2ddf79ae00b4e10e"
 );
 /// Versioned hash of the commitment to the zero polynomial (the point at infinity).
-const KZG_ZERO_HASH: [u8; 32] = hex!("010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c444014");
+const KZG_ZERO_HASH: [u8; 32] =
+    hex!("010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c444014");
 
 /// A precompile and an input it answers.
 pub(super) fn random_call(rng: &mut StdRng) -> (Address, Bytes) {
@@ -51,7 +52,8 @@ pub(super) fn input(number: u64, rng: &mut StdRng) -> Vec<u8> {
         1 => {
             let signer = crate::accounts::signer(rng.random_range(0..10));
             let hash = B256::from(rng.random::<[u8; 32]>());
-            let signature = signer.sign_hash_sync(&hash).expect("signing with a local key cannot fail");
+            let signature =
+                signer.sign_hash_sync(&hash).expect("signing with a local key cannot fail");
             let v = U256::from(27 + u8::from(signature.v()));
             words(&[hash.into(), v, signature.r(), signature.s()])
         }
@@ -106,4 +108,32 @@ fn bytes(rng: &mut StdRng, length: usize) -> Vec<u8> {
 /// A 64-byte element of BLS12-381's field, far below the modulus.
 fn field_element(rng: &mut StdRng) -> Vec<u8> {
     [vec![0; 24], bytes(rng, 40)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Chain, accounts, genesis};
+    use alloy_rpc_types_eth::TransactionRequest;
+    use rand::SeedableRng;
+
+    #[test]
+    fn every_precompile_answers_its_inputs() {
+        let chain = Chain::new(&genesis::dev()).unwrap();
+        let rng = &mut StdRng::seed_from_u64(1);
+        for number in NUMBERS {
+            for _ in 0..3 {
+                let request = TransactionRequest::default()
+                    .from(accounts::addresses()[0])
+                    .to(Address::from_word(B256::from(U256::from(number))))
+                    .input(Bytes::from(input(number, rng)).into())
+                    .gas_limit(1_000_000);
+                let output = chain.call(chain.block(0).unwrap(), request, None);
+                assert!(
+                    output.as_ref().is_ok_and(|output| !output.is_empty()),
+                    "{number:#x}: {output:?}"
+                );
+            }
+        }
+    }
 }

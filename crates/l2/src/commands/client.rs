@@ -13,7 +13,7 @@ use crate::provers;
 
 /// Runs the command.
 pub async fn run(args: Client, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let prover = args.prover.unwrap_or_else(ProverArg::best).build(args.zkvm.segment_po2)?;
+    let prover = args.prover.unwrap_or_else(ProverArg::best).build(&args.zkvm)?;
     provers::warn_if_mocked(&*prover, output);
     output.report(&Started {
         event: "started",

@@ -29,7 +29,7 @@ const FIRST_BLOCK: u64 = 1;
 pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
     let started = Instant::now();
     let arg = args.prover.unwrap_or_else(ProverArg::best);
-    let prover = arg.build(args.zkvm.segment_po2)?;
+    let prover = arg.build(&args.zkvm)?;
     let mocked = provers::warn_if_mocked(&*prover, output);
     let program_id = B256::new(arg.pinned_program_id());
     ensure!(

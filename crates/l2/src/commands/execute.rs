@@ -18,7 +18,7 @@ use crate::output::{Output, thousands};
 
 /// Runs the command. Goes on after a refused file, and fails in the end if there was one.
 pub async fn run(args: Execute, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let prover = args.prover.build(args.zkvm.segment_po2)?;
+    let prover = args.prover.build(&args.zkvm)?;
     if args.source.rpc_url.is_some() {
         let prepared = blocks::from_node(&args.source).await?;
         return output.report(&execute(prepared, args.prover, prover).await?);

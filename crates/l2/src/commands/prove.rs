@@ -22,7 +22,7 @@ use crate::provers;
 
 /// Runs the command.
 pub async fn run(args: Prove, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let prover = args.prover.build(args.zkvm.segment_po2)?;
+    let prover = args.prover.build(&args.zkvm)?;
     let mocked = provers::warn_if_mocked(&*prover, output);
     let prepared = blocks::from_file_or_node(args.file.as_deref(), &args.source).await?;
 

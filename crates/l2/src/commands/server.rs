@@ -37,7 +37,7 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
     };
     let chain_id = chain.chain_id;
     let source =
-        witness::Node::connect(&url, chain).await.with_context(|| format!("failed to use the node at {url}"))?;
+        witness::Node::connect(&url, chain).await.context("failed to use the node (see --rpc-url, --chain)")?;
     let config = server::Config {
         listen_ip: args.listen_ip,
         listen_port: args.listen_port,

@@ -1,6 +1,7 @@
 //! A run of nibbles without heap memory.
 
 use super::nibble;
+use alloc::vec::Vec;
 use alloy_primitives::B256;
 use core::fmt;
 
@@ -46,7 +47,7 @@ impl Path {
     }
 
     /// Appends the form that the path has in a node: [`Path::compact_len`] bytes.
-    pub(super) fn write_compact(&self, leaf: bool, out: &mut alloc::vec::Vec<u8>) {
+    pub(super) fn write_compact(&self, leaf: bool, out: &mut Vec<u8>) {
         let odd = self.len() % 2 == 1;
         let mut flags = if leaf { 0x20 } else { 0 };
         if odd {

@@ -14,8 +14,8 @@ use crate::{
     verifying::{self, Rejection},
 };
 use protocol::{
-    Advice, ArtifactId, ArtifactRef, Capability, Fail, Heartbeat, JobId, LeaseId, NoWork, NoWorkReason, Progress,
-    ProofData, ProofSystem, Request, Response, Submit, Verdict,
+    Advice, ArtifactId, ArtifactRef, Capability, Fail, Heartbeat, JobId, LeaseId, NoWork,
+    NoWorkReason, Progress, ProofData, ProofSystem, Request, Response, Submit, Verdict,
 };
 use state::Refused;
 use std::{
@@ -184,7 +184,9 @@ impl Jobs {
     /// [`JobError`] if the request makes no sense or the database fails.
     pub async fn request(&self, request: &Request) -> Result<ProofData, JobError> {
         if request.capabilities.len() > MAX_CAPABILITIES {
-            return Err(JobError::Malformed(format!("a request names at most {MAX_CAPABILITIES} capabilities")));
+            return Err(JobError::Malformed(format!(
+                "a request names at most {MAX_CAPABILITIES} capabilities"
+            )));
         }
         let policy = self.0.rules.policy;
         let usable: Vec<Capability> =
@@ -193,7 +195,8 @@ impl Jobs {
             let reason = NoWorkReason::MockedProofsRefused;
             return Ok(ProofData::NoWork(NoWork { reason, retry_after_ms: 30_000 }));
         }
-        let deadline = self.now() + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
+        let deadline =
+            self.now() + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
         loop {
             if self.0.stopping.is_cancelled() {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
@@ -203,7 +206,12 @@ impl Jobs {
             ready.as_mut().enable();
             let now = self.now();
             let lease = LeaseId::from_bytes(rand::random());
-            let (reason, wake) = match self.0.store.lease(request.client, &usable, lease, now).await? {
+            let (reason, wake) = match self
+                .0
+                .store
+                .lease(request.client, &usable, lease, now)
+                .await?
+            {
                 Offer::Job(leased) => {
                     self.0.taken.notify_waiters();
                     tracing::info!(job = %leased.job, client = %request.client, blocks = %leased.blocks, "lease granted");
@@ -212,7 +220,6 @@ impl Jobs {
                         lease: leased.lease.id,
                         ttl_ms: crate::clock::millis(self.0.rules.lease),
                         heartbeat_ms: crate::clock::millis(self.0.rules.heartbeat),
-                        chain_id: leased.chain_id,
                         block_numbers: leased.blocks,
                         system: leased.target.system,
                         program_id: leased.target.program_id,
@@ -226,7 +233,10 @@ impl Jobs {
             };
             if now >= deadline {
                 let soon = wake.map_or(Duration::from_secs(1), |wake| wake.after(now));
-                return Ok(no_work(reason, soon.clamp(Duration::from_millis(100), Duration::from_secs(30))));
+                return Ok(no_work(
+                    reason,
+                    soon.clamp(Duration::from_millis(100), Duration::from_secs(30)),
+                ));
             }
             let wake = wake.map_or(deadline, |wake| wake.min(deadline)).after(now);
             tokio::select! {
@@ -298,9 +308,15 @@ impl Jobs {
                     self.0.tasks.spawn(async move {
                         match this.verify(job, &submit, wanted).await {
                             Ok(found) => drop(tell.send(Some(found))),
-                            Err(error) => tracing::error!(%job, %error, "submission could not be judged"),
+                            Err(error) => {
+                                tracing::error!(%job, %error, "submission could not be judged")
+                            }
                         }
-                        this.0.verifying.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                        this.0
+                            .verifying
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .remove(&key);
                     });
                     verdict
                 }
@@ -356,21 +372,35 @@ impl Jobs {
             other => other?.1,
         };
         if found != proof.len {
-            return Err(JobError::WrongLength { sha256: proof.sha256, announced: proof.len, found });
+            return Err(JobError::WrongLength {
+                sha256: proof.sha256,
+                announced: proof.len,
+                found,
+            });
         }
         Ok(())
     }
 
-    async fn verify(&self, job: JobId, submit: &Submit, wanted: Wanted) -> Result<Verdict, JobError> {
+    async fn verify(
+        &self,
+        job: JobId,
+        submit: &Submit,
+        wanted: Wanted,
+    ) -> Result<Verdict, JobError> {
         let _permit = self.0.permits.acquire().await.map_err(|_closed| JobError::NotVerified)?;
         let proof = self.0.artifacts.read(submit.proof.sha256).await?;
         let (policy, message) = (self.0.rules.policy, submit.clone());
-        let checked =
-            tokio::task::spawn_blocking(move || verifying::check(&wanted, &message, &proof, &policy)).await;
+        let checked = tokio::task::spawn_blocking(move || {
+            verifying::check(&wanted, &message, &proof, &policy)
+        })
+        .await;
         // SOUNDNESS: a verifier that panics has not accepted anything.
         let checked = checked.unwrap_or(Err(Rejection::Crashed));
-        let verdict =
-            self.0.store.judge(job, submit, checked.map_err(|reason| reason.to_string()), self.now()).await?;
+        let verdict = self
+            .0
+            .store
+            .judge(job, submit, checked.map_err(|reason| reason.to_string()), self.now())
+            .await?;
         match &verdict {
             Verdict::Rejected { reason } => {
                 tracing::warn!(%job, client = %submit.client, proof = %submit.proof.sha256, %reason, "proof rejected");
@@ -390,7 +420,9 @@ impl Jobs {
 /// Whether a job may be given to a client with `capability`: not if its proofs would be refused anyway.
 fn believable(capability: &Capability, policy: &Policy) -> bool {
     (capability.system != ProofSystem::Exec || policy.danger_accept_exec)
-        && (!capability.mocked || capability.system == ProofSystem::Exec || policy.danger_accept_dev_mode)
+        && (!capability.mocked
+            || capability.system == ProofSystem::Exec
+            || policy.danger_accept_dev_mode)
 }
 
 fn no_work(reason: NoWorkReason, retry_after: Duration) -> ProofData {

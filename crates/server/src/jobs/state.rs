@@ -140,14 +140,21 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
     use State::{Dead, Leased, Proved, Ready, Verifying};
     let to = |state| Ok(Job { state, ..job.clone() });
     match (&job.state, event) {
-        (Ready, Event::Lease { client, lease }) if job.not_before <= now => {
-            to(Leased(Lease { id: *lease, client: *client, since: now, expires_at: now + rules.lease }))
-        }
+        (Ready, Event::Lease { client, lease }) if job.not_before <= now => to(Leased(Lease {
+            id: *lease,
+            client: *client,
+            since: now,
+            expires_at: now + rules.lease,
+        })),
         // A client that lost the answer asks twice and gets the same lease.
-        (Leased(held), Event::Lease { client, .. }) if held.client == *client => to(Leased(renewed(held, now, rules))),
+        (Leased(held), Event::Lease { client, .. }) if held.client == *client => {
+            to(Leased(renewed(held, now, rules)))
+        }
         (_, Event::Lease { .. }) => Err(Refused::NotReady),
 
-        (Leased(held), Event::Heartbeat { lease }) if held.id == *lease => to(Leased(renewed(held, now, rules))),
+        (Leased(held), Event::Heartbeat { lease }) if held.id == *lease => {
+            to(Leased(renewed(held, now, rules)))
+        }
         (Verifying(held), Event::Heartbeat { lease }) if held.id == *lease => Ok(job.clone()),
         (Proved, Event::Heartbeat { .. }) => Err(Refused::Proved),
         (_, Event::Heartbeat { .. }) => Err(Refused::NotTheLease),
@@ -164,7 +171,9 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         (Proved, Event::Rejected { .. }) => Err(Refused::Proved),
         (_, Event::Rejected { .. }) => Err(Refused::NotTheLease),
 
-        (Leased(held), Event::Fail { lease, class }) if held.id == *lease => Ok(failed(job, *class, now, rules)),
+        (Leased(held), Event::Fail { lease, class }) if held.id == *lease => {
+            Ok(failed(job, *class, now, rules))
+        }
         (Proved, Event::Fail { .. }) => Err(Refused::Proved),
         (_, Event::Fail { .. }) => Err(Refused::NotTheLease),
 
@@ -363,7 +372,8 @@ mod tests {
     #[test]
     fn a_client_told_to_stop_costs_the_job_nothing() {
         let lease = lease_id(1);
-        let job = next(&FRESH, &Event::Lease { client: client(0), lease }, Timestamp(0), &RULES).unwrap();
+        let job =
+            next(&FRESH, &Event::Lease { client: client(0), lease }, Timestamp(0), &RULES).unwrap();
         let class = FailureClass::Cancelled;
         assert_eq!(next(&job, &Event::Fail { lease, class }, Timestamp(9), &RULES), Ok(FRESH));
     }

@@ -8,13 +8,16 @@ use super::state::{Event, Job, Lease, Refused, Rules, State, back_off, next};
 use crate::clock::Timestamp;
 use alloy_primitives::B256;
 use protocol::{
-    ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, ClientSummary, Counts, Fail, FailureClass, JobId, JobState,
-    JobSummary, LeaseId, ProofKind, ProofSystem, Submit, Verdict,
+    ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, ClientSummary, Counts, Fail,
+    FailureClass, JobId, JobState, JobSummary, LeaseId, ProofKind, ProofSystem, Submit, Verdict,
 };
 use sha2::{Digest, Sha256};
 use sqlx::{
     Row, SqlitePool, Transaction,
-    sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+    sqlite::{
+        Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+        SqliteSynchronous,
+    },
 };
 use std::{
     path::{Path, PathBuf},
@@ -30,8 +33,6 @@ const SHOWN: i64 = 100;
 /// A batch to be proven, as the server itself computed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBatch {
-    /// The L2 chain.
-    pub chain_id: u64,
     /// Its blocks.
     pub blocks: BlockRange,
     /// Hash of the block before the first.
@@ -71,8 +72,6 @@ impl Target {
 /// The end of what has been enqueued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tip {
-    /// The L2 chain.
-    pub chain_id: u64,
     /// The last block.
     pub last: u64,
     /// Its hash.
@@ -86,8 +85,6 @@ pub struct Leased {
     pub job: JobId,
     /// The lease.
     pub lease: Lease,
-    /// The L2 chain.
-    pub chain_id: u64,
     /// The blocks to prove.
     pub blocks: BlockRange,
     /// The proof wanted.
@@ -210,14 +207,6 @@ pub enum Unlinked {
         /// The batch's parent.
         found: B256,
     },
-    /// It is of another chain.
-    #[error("the database is about chain {expected}, the batch about chain {found}: use another data_dir")]
-    Chain {
-        /// The database's chain.
-        expected: u64,
-        /// The batch's chain.
-        found: u64,
-    },
 }
 
 /// Whether `batch` comes right after `tip`.
@@ -226,9 +215,6 @@ pub enum Unlinked {
 /// Says what does not fit.
 pub fn follows(tip: &Tip, batch: &NewBatch) -> Result<(), Unlinked> {
     let first = batch.blocks.first();
-    if batch.chain_id != tip.chain_id {
-        return Err(Unlinked::Chain { expected: tip.chain_id, found: batch.chain_id });
-    }
     if tip.last.checked_add(1) != Some(first) {
         return Err(Unlinked::Gap { expected: tip.last.saturating_add(1), found: first });
     }
@@ -239,11 +225,11 @@ pub fn follows(tip: &Tip, batch: &NewBatch) -> Result<(), Unlinked> {
     Ok(())
 }
 
-/// The id of the job that asks for `target` on `batch`.
+/// The id of the job that asks for `target` on `batch`. The statement binds the chain, so its digest does too.
 pub fn job_id(batch: &NewBatch, target: &Target) -> JobId {
     let mut hash = Sha256::new();
     hash.update(b"l2-prover job 1\0");
-    for number in [batch.chain_id, batch.blocks.first(), batch.blocks.last()] {
+    for number in [batch.blocks.first(), batch.blocks.last()] {
         hash.update(number.to_be_bytes());
     }
     hash.update(batch.statement_digest);
@@ -279,10 +265,14 @@ impl JobStore {
             .busy_timeout(Duration::from_secs(10));
         let fail = |error| wrap(path, error);
         claim(path, &options).await?;
-        let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let options =
+            options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
         // One writer, so that transactions queue here and not on SQLite's lock.
-        let writer =
-            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(fail)?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(fail)?;
         sqlx::migrate!().run(&writer).await.map_err(|error| {
             use sqlx::migrate::MigrateError::{Execute, ExecuteMigration};
             match error {
@@ -290,7 +280,11 @@ impl JobStore {
                 other => StoreError::Version { path: path.into(), detail: other.to_string() },
             }
         })?;
-        let readers = SqlitePoolOptions::new().max_connections(2).connect_with(options).await.map_err(fail)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(2)
+            .connect_with(options)
+            .await
+            .map_err(fail)?;
         Ok(Self { path: path.into(), rules, writer, readers })
     }
 
@@ -311,9 +305,12 @@ impl JobStore {
         let rows = sqlx::query("SELECT * FROM jobs WHERE state = 'leased'").fetch_all(&mut *tx);
         for row in self.ok(rows.await)? {
             let row = self.job_row(&row)?;
-            self.apply(&mut tx, row, &Event::ServerRestarted, now).await?;
+            let job = row.id;
+            let after = self.apply(&mut tx, row, &Event::ServerRestarted, now).await?;
+            after.map_err(|refused| StoreError::Refused { job, refused })?;
         }
-        let rows = sqlx::query("SELECT * FROM submissions WHERE verdict IS NULL ORDER BY received_at");
+        let rows =
+            sqlx::query("SELECT * FROM submissions WHERE verdict IS NULL ORDER BY received_at");
         let rows = self.ok(rows.fetch_all(&mut *tx).await)?;
         self.ok(tx.commit().await)?;
         rows.iter()
@@ -346,7 +343,8 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn ready(&self) -> Result<u64> {
-        let count = sqlx::query("SELECT count(*) AS n FROM jobs WHERE state = 'ready'").fetch_one(&self.readers);
+        let count = sqlx::query("SELECT count(*) AS n FROM jobs WHERE state = 'ready'")
+            .fetch_one(&self.readers);
         let row = self.ok(count.await)?;
         self.uint(&row, "n")
     }
@@ -356,7 +354,12 @@ impl JobStore {
     ///
     /// # Errors
     /// [`StoreError::Unlinked`] if the batch does not continue the last one.
-    pub async fn enqueue(&self, batch: &NewBatch, target: &Target, now: Timestamp) -> Result<JobId> {
+    pub async fn enqueue(
+        &self,
+        batch: &NewBatch,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<JobId> {
         let id = job_id(batch, target);
         let mut tx = self.begin().await?;
         let known = sqlx::query("SELECT 1 FROM jobs WHERE id = ?").bind(blob(id.as_bytes()));
@@ -367,10 +370,9 @@ impl JobStore {
             follows(&tip, batch)?;
         }
         let row = sqlx::query(
-            "INSERT INTO batches (chain_id, first, last, parent_hash, last_hash, statement, statement_digest, input,
-             input_len, gas_used, transactions, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input,
+             input_len, gas_used, transactions, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
-        .bind(int(batch.chain_id))
         .bind(int(batch.blocks.first()))
         .bind(int(batch.blocks.last()))
         .bind(blob(batch.parent_hash.as_slice()))
@@ -415,11 +417,14 @@ impl JobStore {
     ) -> Result<Offer> {
         let mut tx = self.begin().await?;
         let rests_until = self.greet(&mut tx, client, now).await?;
-        let held = sqlx::query("SELECT * FROM jobs WHERE state = 'leased' AND lease_client = ? ORDER BY seq");
+        let held = sqlx::query(
+            "SELECT * FROM jobs WHERE state = 'leased' AND lease_client = ? ORDER BY seq",
+        );
         let held = self.ok(held.bind(blob(client.as_bytes())).fetch_all(&mut *tx).await)?;
         let held: Vec<JobRow> = held.iter().map(|row| self.job_row(row)).collect::<Result<_>>()?;
         // A client that comes back with another prover cannot go on with what it had; that lease runs out.
-        let mut chosen = held.into_iter().find(|row| capabilities.iter().any(|c| row.target.suits(c)));
+        let mut chosen =
+            held.into_iter().find(|row| capabilities.iter().any(|c| row.target.suits(c)));
         if chosen.is_none() {
             self.expire(&mut tx, now).await?;
             if rests_until > now {
@@ -447,15 +452,18 @@ impl JobStore {
             Some(row) => {
                 let (job, target) = (row.id, row.target);
                 let after = self.apply(&mut tx, row, &Event::Lease { client, lease }, now).await?;
-                let State::Leased(lease) = after.map_err(|refused| StoreError::Refused { job, refused })?.state else {
+                let State::Leased(lease) =
+                    after.map_err(|refused| StoreError::Refused { job, refused })?.state
+                else {
                     return Err(self.damaged("a lease was granted, but is not there"));
                 };
-                let batch = sqlx::query("SELECT b.* FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = ?");
+                let batch = sqlx::query(
+                    "SELECT b.* FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = ?",
+                );
                 let batch = self.ok(batch.bind(blob(job.as_bytes())).fetch_one(&mut *tx).await)?;
                 Offer::Job(Box::new(Leased {
                     job,
                     lease,
-                    chain_id: self.uint(&batch, "chain_id")?,
                     blocks: self.range(&batch)?,
                     target,
                     input: self.artifact(&batch, "input", "input_len")?,
@@ -513,7 +521,9 @@ impl JobStore {
         let after = self.apply(&mut tx, row, &Event::Submit { lease: submit.lease }, now).await?;
         let submitted = match after {
             Ok(_) => {
-                let statement = sqlx::query("SELECT b.statement FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.seq = ?");
+                let statement = sqlx::query(
+                    "SELECT b.statement FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.seq = ?",
+                );
                 let statement = self.ok(statement.bind(seq).fetch_one(&mut *tx).await)?;
                 Submitted::Verify(Wanted { target, statement: self.get(&statement, "statement")? })
             }
@@ -546,9 +556,11 @@ impl JobStore {
         let verdict = match checked {
             Ok(()) => {
                 let proof = (submit.proof, submit.client);
-                if self.apply_with(&mut tx, row, &Event::Verified, now, Some(proof)).await?.is_ok() {
+                if self.apply_with(&mut tx, row, &Event::Verified, now, Some(proof)).await?.is_ok()
+                {
                     if let Some(held) = held {
-                        let outcome = if held.id == submit.lease { "proved" } else { "proved_by_other" };
+                        let outcome =
+                            if held.id == submit.lease { "proved" } else { "proved_by_other" };
                         self.end_lease(&mut tx, held.id, outcome, now).await?;
                     }
                     let credit = sqlx::query(
@@ -633,7 +645,12 @@ impl JobStore {
         let rows = sqlx::query("SELECT id, lease FROM jobs WHERE state IN ('leased', 'verifying')");
         let rows = self.ok(rows.fetch_all(&self.readers).await)?;
         rows.iter()
-            .map(|row| Ok((JobId::from_bytes(self.bytes(row, "id")?), LeaseId::from_bytes(self.bytes(row, "lease")?))))
+            .map(|row| {
+                Ok((
+                    JobId::from_bytes(self.bytes(row, "id")?),
+                    LeaseId::from_bytes(self.bytes(row, "lease")?),
+                ))
+            })
             .collect()
     }
 
@@ -684,7 +701,8 @@ impl JobStore {
                     last_seen: self.uint(row, "last_seen")?,
                     proved: self.uint(row, "proved")?,
                     rejected: self.uint(row, "rejected")?,
-                    rests_until: Some(self.uint(row, "rests_until")?).filter(|until| *until > now.0),
+                    rests_until: Some(self.uint(row, "rests_until")?)
+                        .filter(|until| *until > now.0),
                 })
             })
             .collect()
@@ -706,16 +724,17 @@ impl JobStore {
     }
 
     async fn find(&self, tx: &mut Tx, job: JobId) -> Result<JobRow> {
-        let row = sqlx::query("SELECT * FROM jobs WHERE id = ?").bind(blob(job.as_bytes())).fetch_optional(&mut **tx);
+        let row = sqlx::query("SELECT * FROM jobs WHERE id = ?")
+            .bind(blob(job.as_bytes()))
+            .fetch_optional(&mut **tx);
         let row = self.ok(row.await)?.ok_or(StoreError::NoSuchJob(job))?;
         self.job_row(&row)
     }
 
     async fn tip_in(&self, connection: &mut sqlx::SqliteConnection) -> Result<Option<Tip>> {
-        let row = sqlx::query("SELECT chain_id, last, last_hash FROM batches ORDER BY id DESC LIMIT 1");
+        let row = sqlx::query("SELECT last, last_hash FROM batches ORDER BY id DESC LIMIT 1");
         let Some(row) = self.ok(row.fetch_optional(connection).await)? else { return Ok(None) };
         Ok(Some(Tip {
-            chain_id: self.uint(&row, "chain_id")?,
             last: self.uint(&row, "last")?,
             last_hash: self.bytes(&row, "last_hash")?.into(),
         }))
@@ -734,7 +753,8 @@ impl JobStore {
 
     /// Takes back the leases that ran out.
     async fn expire(&self, tx: &mut Tx, now: Timestamp) -> Result<()> {
-        let rows = sqlx::query("SELECT * FROM jobs WHERE state = 'leased' AND lease_expires_at < ?");
+        let rows =
+            sqlx::query("SELECT * FROM jobs WHERE state = 'leased' AND lease_expires_at < ?");
         let rows = rows.bind(int(now.0)).fetch_all(&mut **tx);
         for row in self.ok(rows.await)? {
             let row = self.job_row(&row)?;
@@ -810,22 +830,38 @@ impl JobStore {
         Ok(Ok(after))
     }
 
-    async fn end_lease(&self, tx: &mut Tx, lease: LeaseId, outcome: &'static str, now: Timestamp) -> Result<()> {
-        let end = sqlx::query("UPDATE leases SET ended_at = ?, outcome = ? WHERE id = ? AND ended_at IS NULL")
-            .bind(int(now.0))
-            .bind(outcome)
-            .bind(blob(lease.as_bytes()))
-            .execute(&mut **tx);
+    async fn end_lease(
+        &self,
+        tx: &mut Tx,
+        lease: LeaseId,
+        outcome: &'static str,
+        now: Timestamp,
+    ) -> Result<()> {
+        let end = sqlx::query(
+            "UPDATE leases SET ended_at = ?, outcome = ? WHERE id = ? AND ended_at IS NULL",
+        )
+        .bind(int(now.0))
+        .bind(outcome)
+        .bind(blob(lease.as_bytes()))
+        .execute(&mut **tx);
         self.ok(end.await).map(drop)
     }
 
     async fn blame(&self, tx: &mut Tx, seq: i64, error: &str) -> Result<()> {
-        let update = sqlx::query("UPDATE jobs SET last_error = ? WHERE seq = ?").bind(error.to_owned()).bind(seq);
+        let update = sqlx::query("UPDATE jobs SET last_error = ? WHERE seq = ?")
+            .bind(error.to_owned())
+            .bind(seq);
         self.ok(update.execute(&mut **tx).await).map(drop)
     }
 
     /// Lets a client rest, longer each time.
-    async fn strike(&self, tx: &mut Tx, client: ClientId, rejected: bool, now: Timestamp) -> Result<()> {
+    async fn strike(
+        &self,
+        tx: &mut Tx,
+        client: ClientId,
+        rejected: bool,
+        now: Timestamp,
+    ) -> Result<()> {
         let row = sqlx::query(
             "UPDATE clients SET strikes = strikes + 1, rejected = rejected + ? WHERE id = ? RETURNING strikes",
         );
@@ -840,12 +876,19 @@ impl JobStore {
     }
 
     /// The verdict on a submission, if it is known, if there is one.
-    async fn verdict(&self, tx: &mut Tx, job: JobId, submit: &Submit) -> Result<Option<Option<Verdict>>> {
-        let row = sqlx::query("SELECT verdict, reason FROM submissions WHERE job = ? AND lease = ? AND proof = ?")
-            .bind(blob(job.as_bytes()))
-            .bind(blob(submit.lease.as_bytes()))
-            .bind(blob(submit.proof.sha256.as_bytes()))
-            .fetch_optional(&mut **tx);
+    async fn verdict(
+        &self,
+        tx: &mut Tx,
+        job: JobId,
+        submit: &Submit,
+    ) -> Result<Option<Option<Verdict>>> {
+        let row = sqlx::query(
+            "SELECT verdict, reason FROM submissions WHERE job = ? AND lease = ? AND proof = ?",
+        )
+        .bind(blob(job.as_bytes()))
+        .bind(blob(submit.lease.as_bytes()))
+        .bind(blob(submit.proof.sha256.as_bytes()))
+        .fetch_optional(&mut **tx);
         let Some(row) = self.ok(row.await)? else { return Ok(None) };
         let reason = self.optional_text(&row, "reason")?.unwrap_or_default();
         let verdict = self.optional_text(&row, "verdict")?;
@@ -856,7 +899,13 @@ impl JobStore {
         })))
     }
 
-    async fn open_submission(&self, tx: &mut Tx, job: JobId, submit: &Submit, now: Timestamp) -> Result<()> {
+    async fn open_submission(
+        &self,
+        tx: &mut Tx,
+        job: JobId,
+        submit: &Submit,
+        now: Timestamp,
+    ) -> Result<()> {
         let insert = sqlx::query(
             "INSERT INTO submissions (job, lease, proof, proof_len, client, system, program_id, kind, received_at)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -961,7 +1010,13 @@ impl JobStore {
 
     fn state_name(&self, row: &SqliteRow) -> Result<JobState> {
         let text: String = self.get(row, "state")?;
-        let states = [JobState::Ready, JobState::Leased, JobState::Verifying, JobState::Proved, JobState::Dead];
+        let states = [
+            JobState::Ready,
+            JobState::Leased,
+            JobState::Verifying,
+            JobState::Proved,
+            JobState::Dead,
+        ];
         let found = states.into_iter().find(|state| state_text(*state) == text);
         found.ok_or_else(|| self.damaged("a job is in no known state"))
     }
@@ -991,19 +1046,29 @@ impl JobStore {
 
     fn bytes<const N: usize>(&self, row: &SqliteRow, column: &str) -> Result<[u8; N]> {
         let bytes: Vec<u8> = self.get(row, column)?;
-        bytes.try_into().map_err(|_| self.damaged(format!("column {column} does not have {N} bytes")))
+        bytes
+            .try_into()
+            .map_err(|_| self.damaged(format!("column {column} does not have {N} bytes")))
     }
 
-    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&self, row: &SqliteRow, column: &str) -> Result<T> {
+    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        row: &SqliteRow,
+        column: &str,
+    ) -> Result<T> {
         self.get::<String>(row, column)?.parse().map_err(|error| self.damaged(error))
     }
 
     fn artifact(&self, row: &SqliteRow, hash: &str, len: &str) -> Result<ArtifactRef> {
-        Ok(ArtifactRef { sha256: ArtifactId::from_bytes(self.bytes(row, hash)?), len: self.uint(row, len)? })
+        Ok(ArtifactRef {
+            sha256: ArtifactId::from_bytes(self.bytes(row, hash)?),
+            len: self.uint(row, len)?,
+        })
     }
 
     fn range(&self, row: &SqliteRow) -> Result<BlockRange> {
-        BlockRange::new(self.uint(row, "first")?, self.uint(row, "last")?).map_err(|error| self.damaged(error))
+        BlockRange::new(self.uint(row, "first")?, self.uint(row, "last")?)
+            .map_err(|error| self.damaged(error))
     }
 
     fn ok<T>(&self, result: sqlx::Result<T>) -> Result<T> {
@@ -1020,16 +1085,27 @@ async fn claim(path: &Path, options: &SqliteConnectOptions) -> Result<()> {
     use sqlx::{ConnectOptions, Connection};
     let fail = |error| wrap(path, error);
     let mut connection = options.connect().await.map_err(fail)?;
-    let id: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut connection).await.map_err(fail)?;
-    let tables: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sqlite_master").fetch_one(&mut connection).await.map_err(fail)?;
+    let id: i64 = sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(fail)?;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(fail)?;
     if id != APPLICATION_ID {
         if tables != 0 || id != 0 {
             return Err(StoreError::Foreign(path.into()));
         }
-        sqlx::query("PRAGMA application_id = 1815244914").execute(&mut connection).await.map_err(fail)?;
+        sqlx::query("PRAGMA application_id = 1815244914")
+            .execute(&mut connection)
+            .await
+            .map_err(fail)?;
     }
-    let check: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(fail)?;
+    let check: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(fail)?;
     if check != "ok" {
         return Err(StoreError::Corrupt { path: path.into(), detail: check });
     }
@@ -1038,7 +1114,10 @@ async fn claim(path: &Path, options: &SqliteConnectOptions) -> Result<()> {
 
 fn wrap(path: &Path, source: sqlx::Error) -> StoreError {
     // SQLITE_CORRUPT and SQLITE_NOTADB; extended codes carry them in the low byte.
-    let code = source.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
+    let code = source
+        .as_database_error()
+        .and_then(|error| error.code())
+        .and_then(|code| code.parse::<u32>().ok());
     match code.map(|code| code & 0xff) {
         Some(11 | 26) => StoreError::Corrupt { path: path.into(), detail: source.to_string() },
         _ => StoreError::Database { path: path.into(), source },

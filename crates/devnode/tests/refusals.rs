@@ -1,0 +1,372 @@
+//! What the program refuses: one wrong input for each check that a false proof would have to get past.
+
+use alloy_consensus::{Header, SignableTransaction, TxEip1559};
+use alloy_eips::eip4895::Withdrawal;
+use alloy_network::TxSignerSync;
+use alloy_primitives::{Address, B64, B256, Bloom, Bytes, Signature, TxKind, U256};
+use devnode::{Chain, Kind, Traffic, TrafficConfig, accounts, genesis};
+use program::{Block, ChainConfig, Error, Input, Transaction, consensus::Violation, trie::TrieError};
+
+/// A block of honest work, its input, and the state root before it.
+struct Case {
+    input: Input,
+    block: Block,
+    pre_state_root: B256,
+}
+
+impl Case {
+    fn new() -> Self {
+        let mut chain = Chain::new(&genesis::dev()).unwrap();
+        let config =
+            TrafficConfig { seed: 7, per_block: 10, kinds: Kind::ALL.to_vec(), stop_after: None };
+        let mut traffic = Traffic::new(config);
+        for _ in 0..4 {
+            traffic.fill(&mut chain).unwrap();
+            let timestamp = chain.head().timestamp + 2;
+            chain.mine(timestamp).unwrap();
+        }
+        let number = chain.head().number;
+        let witness = chain.execution_witness(number).unwrap();
+        let input = Input {
+            config: chain.config().clone(),
+            headers: witness.headers,
+            blocks: vec![chain.raw_block(number).unwrap()],
+            codes: witness.codes,
+            nodes: witness.state,
+        };
+        let pre_state_root = chain.block(number - 1).unwrap().block.header.state_root;
+        Self { input, block: chain.block(number).unwrap().block.clone(), pre_state_root }
+    }
+
+    fn run(&self) -> Result<program::Statement, Error> {
+        program::run(&self.input.encode(self.pre_state_root).unwrap())
+    }
+
+    /// The rule that the block breaks after `change`.
+    fn violation(&self, change: impl FnOnce(&mut Block)) -> Violation {
+        let mut block = self.block.clone();
+        change(&mut block);
+        let mut input = self.input.clone();
+        input.blocks = vec![alloy_rlp::encode(&block).into()];
+        match program::run(&input.encode(self.pre_state_root).unwrap()) {
+            Err(Error::Block { violation, .. }) => violation,
+            other => panic!("expected an invalid block, got {other:?}"),
+        }
+    }
+
+    fn header(&self, change: impl FnOnce(&mut Header)) -> Violation {
+        self.violation(|block| change(&mut block.header))
+    }
+
+    /// The rule that a block with one more transaction breaks, whose root is as it should be.
+    fn transaction(&self, transaction: Transaction) -> Violation {
+        self.violation(|block| {
+            block.body.transactions.push(transaction);
+            block.header.transactions_root =
+                alloy_consensus::proofs::calculate_transaction_root(&block.body.transactions);
+        })
+    }
+
+    fn transfer(&self) -> TxEip1559 {
+        TxEip1559 {
+            chain_id: self.input.config.chain_id,
+            nonce: u64::MAX - 1,
+            gas_limit: 21_000,
+            max_fee_per_gas: 1_000_000_000_000,
+            max_priority_fee_per_gas: 1,
+            to: TxKind::Call(Address::repeat_byte(0xaa)),
+            ..Default::default()
+        }
+    }
+}
+
+fn sign(mut transaction: TxEip1559) -> Transaction {
+    let signature = accounts::signer(0).sign_transaction_sync(&mut transaction).unwrap();
+    Transaction::Eip1559(transaction.into_signed(signature))
+}
+
+macro_rules! refused {
+    ($case:expr, $($pattern:pat => $change:expr),+ $(,)?) => {
+        $({
+            let violation = $case.header($change);
+            assert!(
+                matches!(violation, $pattern),
+                "{}: got {violation:?}", stringify!($change)
+            );
+        })+
+    };
+}
+
+#[test]
+fn the_case_itself_is_accepted() {
+    let case = Case::new();
+    let statement = case.run().unwrap();
+    assert_eq!(statement.last_hash, case.block.header.hash_slow());
+    assert!(case.block.body.transactions.len() > 5);
+}
+
+#[test]
+fn a_header_that_breaks_any_rule_is_refused() {
+    let case = Case::new();
+    refused!(case,
+        Violation::ParentHash { .. } => |h| h.parent_hash.0[0] ^= 1,
+        Violation::Number { .. } => |h| h.number += 1,
+        Violation::Timestamp { .. } => |h| h.timestamp -= 2,
+        Violation::GasLimit { .. } => |h| h.gas_limit += h.gas_limit / 1024 + 1,
+        Violation::GasLimit { .. } => |h| h.gas_limit = u64::MAX,
+        Violation::GasUsedAboveLimit { .. } => |h| h.gas_used = h.gas_limit + 1,
+        Violation::Number64 { field: "baseFeePerGas", .. } =>
+            |h| h.base_fee_per_gas = h.base_fee_per_gas.map(|fee| fee + 1),
+        Violation::Number64 { field: "excessBlobGas", .. } => |h| h.excess_blob_gas = Some(131_072),
+        Violation::Number64 { field: "blobGasUsed", .. } => |h| h.blob_gas_used = Some(131_072),
+        Violation::Number64 { field: "gasUsed", .. } => |h| h.gas_used -= 1,
+        Violation::NotEmpty("difficulty") => |h| h.difficulty = U256::from(1),
+        Violation::NotEmpty("nonce") => |h| h.nonce = B64::with_last_byte(1),
+        Violation::NotEmpty("ommers") => |h| h.ommers_hash = B256::ZERO,
+        Violation::ExtraData { len: 33 } => |h| h.extra_data = Bytes::from(vec![0; 33]),
+        Violation::Root { field: "stateRoot", .. } => |h| h.state_root.0[31] ^= 1,
+        Violation::Root { field: "transactionsRoot", .. } => |h| h.transactions_root.0[0] ^= 1,
+        Violation::Root { field: "receiptsRoot", .. } => |h| h.receipts_root.0[0] ^= 1,
+        Violation::Root { field: "withdrawalsRoot", .. } => |h| h.withdrawals_root = Some(B256::ZERO),
+        Violation::Root { field: "requestsHash", .. } => |h| h.requests_hash = Some(B256::ZERO),
+        Violation::LogsBloom => |h| h.logs_bloom = Bloom::repeat_byte(0xff),
+        Violation::ForkField { field: "slotNumber", expected: false } => |h| {
+            h.block_access_list_hash = None;
+            h.slot_number = Some(1);
+        },
+    );
+    // Every other field is bound by what it changes in the execution.
+    refused!(case,
+        Violation::Root { .. } => |h| h.beneficiary = Address::repeat_byte(1),
+        Violation::Root { .. } => |h| h.parent_beacon_block_root = Some(B256::repeat_byte(1)),
+    );
+}
+
+#[test]
+fn fields_of_another_fork_are_refused() {
+    let case = Case::new();
+    for (fork, field, expected) in [
+        (|c: &mut ChainConfig| c.prague_time = None, "requestsHash", false),
+        (|c: &mut ChainConfig| c.cancun_time = None, "blobGasUsed", false),
+        (|c: &mut ChainConfig| c.shanghai_time = None, "withdrawalsRoot", false),
+    ] as [(fn(&mut ChainConfig), &str, bool); 3]
+    {
+        let mut case = Case { input: case.input.clone(), block: case.block.clone(), ..case };
+        let config = &mut case.input.config;
+        config.osaka_time = None;
+        if field != "requestsHash" {
+            config.prague_time = None;
+        }
+        if field == "withdrawalsRoot" {
+            config.cancun_time = None;
+        }
+        fork(config);
+        match case.run() {
+            Err(Error::Block { violation: Violation::ForkField { field: found, expected: wanted }, .. }) => {
+                assert_eq!((found, wanted), (field, expected));
+            }
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+    let missing = case.header(|h| {
+        h.requests_hash = None;
+    });
+    assert_eq!(missing, Violation::ForkField { field: "requestsHash", expected: true });
+}
+
+#[test]
+fn a_block_before_the_merge_is_refused() {
+    let mut case = Case::new();
+    case.input.config.paris_block = 5;
+    let refusal = case.run().unwrap_err();
+    assert_eq!(
+        refusal,
+        Error::Block { number: 4, violation: Violation::ProofOfWork { paris_block: 5 } }
+    );
+}
+
+#[test]
+fn the_chain_config_is_part_of_the_statement() {
+    let case = Case::new();
+    let honest = case.run().unwrap();
+    let mut other = Case { input: case.input.clone(), block: case.block.clone(), ..case };
+    other.input.config.deposit_contract = Address::ZERO;
+    assert_ne!(other.run().unwrap().chain_config_digest, honest.chain_config_digest);
+    // Another chain's id does not even execute: the transactions are signed for this one.
+    other.input.config.chain_id += 1;
+    assert!(matches!(
+        other.run(),
+        Err(Error::Block { violation: Violation::Transaction { .. }, .. })
+    ));
+}
+
+#[test]
+fn transactions_that_may_not_stand_in_the_block_are_refused() {
+    let case = Case::new();
+    let honest = case.transfer();
+    let invalid = |tx| match case.transaction(tx) {
+        Violation::Transaction { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(invalid(sign(honest.clone())).contains("nonce"));
+    assert!(invalid(sign(TxEip1559 { chain_id: 1, ..honest.clone() })).contains("chain"));
+    assert!(invalid(sign(TxEip1559 { gas_limit: 20_999, ..honest.clone() })).contains("gas"));
+    let greedy = TxEip1559 { gas_limit: 16_777_217, ..honest.clone() };
+    assert!(invalid(sign(greedy)).contains("gas"), "EIP-7825");
+    let cheap = TxEip1559 { max_fee_per_gas: 1, ..honest };
+    assert!(invalid(sign(cheap)).contains("basefee"));
+}
+
+#[test]
+fn signatures_that_are_not_canonical_are_refused() {
+    let case = Case::new();
+    let Transaction::Eip1559(signed) = sign(case.transfer()) else { unreachable!() };
+    let (transaction, good) = (signed.tx().clone(), *signed.signature());
+    let order = U256::from_be_bytes(alloy_primitives::hex!(
+        "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
+    ));
+    for (name, bad) in [
+        ("high s", Signature::new(good.r(), order - good.s(), !good.v())),
+        ("zero r", Signature::new(U256::ZERO, good.s(), good.v())),
+        ("zero s", Signature::new(good.r(), U256::ZERO, good.v())),
+        ("r of the order", Signature::new(order, good.s(), good.v())),
+    ] {
+        let bad = Transaction::Eip1559(transaction.clone().into_signed(bad));
+        let violation = case.transaction(bad);
+        assert!(matches!(violation, Violation::Signature { .. }), "{name}: {violation:?}");
+    }
+}
+
+#[test]
+fn a_body_that_the_header_does_not_commit_to_is_refused() {
+    let case = Case::new();
+    let violation = case.violation(|block| drop(block.body.transactions.pop()));
+    assert!(matches!(violation, Violation::Root { field: "transactionsRoot", .. }));
+    let violation = case.violation(|block| block.body.transactions.swap(0, 1));
+    assert!(matches!(violation, Violation::Root { field: "transactionsRoot", .. }));
+    let withdrawal =
+        Withdrawal { index: 0, validator_index: 0, address: Address::ZERO, amount: 1 };
+    let violation =
+        case.violation(|block| block.body.withdrawals.as_mut().unwrap().push(withdrawal));
+    assert!(matches!(violation, Violation::Root { field: "withdrawalsRoot", .. }));
+    let ommer = case.block.header.clone();
+    let violation = case.violation(|block| block.body.ommers.push(ommer));
+    assert_eq!(violation, Violation::NotEmpty("ommers"));
+}
+
+#[test]
+fn a_withdrawal_that_is_committed_to_is_paid() {
+    let case = Case::new();
+    let withdrawal =
+        Withdrawal { index: 0, validator_index: 0, address: accounts::addresses()[0], amount: 1 };
+    let violation = case.violation(|block| {
+        let list = block.body.withdrawals.as_mut().unwrap();
+        list.push(withdrawal);
+        block.header.withdrawals_root =
+            Some(alloy_consensus::proofs::calculate_withdrawals_root(list));
+    });
+    assert!(matches!(violation, Violation::Root { field: "stateRoot", .. }), "{violation:?}");
+}
+
+#[test]
+fn block_bytes_in_any_other_form_are_refused() {
+    let case = Case::new();
+    let rlp = case.input.blocks[0].to_vec();
+    let refused = |bytes: Vec<u8>| {
+        let mut input = case.input.clone();
+        input.blocks = vec![bytes.into()];
+        match program::run(&input.encode(case.pre_state_root).unwrap()) {
+            Err(Error::Block { violation, .. }) => violation,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(refused([rlp.as_slice(), &[0x80]].concat()), Violation::Rlp(_)));
+    for len in [0, 1, 10, rlp.len() / 2, rlp.len() - 1] {
+        assert!(matches!(refused(rlp[..len].to_vec()), Violation::Rlp(_)), "cut at {len}");
+    }
+}
+
+#[test]
+fn ancestors_that_are_not_one_chain_are_refused() {
+    let mut case = Case::new();
+    assert!(!case.input.headers.is_empty());
+    let parent = case.input.headers.last().unwrap().clone();
+    case.input.headers = vec![parent.clone(), parent.clone()];
+    assert_eq!(case.run().unwrap_err(), Error::BrokenHeaderChain { index: 0 });
+    case.input.headers = vec![[parent.as_ref(), &[0]].concat().into()];
+    assert!(matches!(case.run(), Err(Error::Input { .. })));
+    case.input.headers = vec![];
+    assert_eq!(case.run().unwrap_err(), Error::MissingParent { number: 4 });
+}
+
+#[test]
+fn a_witness_without_one_of_its_nodes_or_codes_is_refused() {
+    let case = Case::new();
+    for index in 0..case.input.nodes.len() {
+        let mut input = case.input.clone();
+        input.nodes.remove(index);
+        let refusal = program::run(&input.encode(case.pre_state_root).unwrap());
+        assert!(
+            matches!(refusal, Err(Error::Trie(TrieError::MissingNode { .. }))),
+            "node {index}: {refusal:?}"
+        );
+    }
+    for index in 0..case.input.codes.len() {
+        let mut input = case.input.clone();
+        input.codes.remove(index);
+        let refusal = program::run(&input.encode(case.pre_state_root).unwrap());
+        assert!(matches!(refusal, Err(Error::MissingCode { .. })), "code {index}: {refusal:?}");
+        // Another code in its place has another hash.
+        let mut input = case.input.clone();
+        input.codes[index] = [input.codes[index].as_ref(), &[0]].concat().into();
+        let refusal = program::run(&input.encode(case.pre_state_root).unwrap());
+        assert!(matches!(refusal, Err(Error::MissingCode { .. })), "code {index}: {refusal:?}");
+    }
+}
+
+#[test]
+fn no_flipped_byte_of_an_input_gives_another_statement() {
+    let case = Case::new();
+    let honest = case.run().unwrap();
+    let encoded = case.input.encode(case.pre_state_root).unwrap();
+    let mut accepted = 0;
+    for index in (0..encoded.len()).step_by(97) {
+        let mut bytes = encoded.clone();
+        bytes[index] ^= 1 << (index % 8);
+        if let Ok(statement) = program::run(&bytes) {
+            // Only what the statement binds may differ: another chain config is another claim.
+            assert_ne!(statement.chain_config_digest, honest.chain_config_digest, "byte {index}");
+            accepted += 1;
+        }
+    }
+    assert!(accepted < 10);
+    for len in [0, 3, 4, 100, encoded.len() / 2, encoded.len() - 4, encoded.len() - 1] {
+        assert!(program::run(&encoded[..len]).is_err(), "cut at {len}");
+    }
+    assert!(program::run(&[encoded.as_slice(), &[0; 4]].concat()).is_err());
+}
+
+#[test]
+fn an_assumed_parent_skips_the_rules_against_the_parent_and_no_others() {
+    let mut case = Case::new();
+    let honest = case.run().unwrap();
+    case.input.headers.clear();
+    let run = |case: &Case| {
+        program::run_assuming_parent(
+            &case.input.encode(case.pre_state_root).unwrap(),
+            case.pre_state_root,
+        )
+    };
+    assert_eq!(run(&case).unwrap().statement, honest);
+    let mut block = case.block.clone();
+    block.header.state_root = B256::ZERO;
+    case.input.blocks = vec![alloy_rlp::encode(&block).into()];
+    assert!(matches!(
+        run(&case),
+        Err(Error::Block { violation: Violation::Root { field: "stateRoot", .. }, .. })
+    ));
+    // And the state root that is taken on trust is not taken for another one.
+    case.input.blocks = vec![alloy_rlp::encode(&case.block).into()];
+    let encoded = case.input.encode(case.pre_state_root).unwrap();
+    assert!(program::run_assuming_parent(&encoded, B256::repeat_byte(1)).is_err());
+}

@@ -1,0 +1,146 @@
+//! A chain and a prover that cost nothing: a block's input is its statement, and its exec proof is its input.
+
+use alloy_primitives::{B256, keccak256};
+use async_trait::async_trait;
+use client::{BoxError, Cancel, Execution, Progress, ProofKind, ProofSystem, ProveError, Prover};
+use protocol::BlockRange;
+use server::{BatchSource, Config, PreparedBatch, Running, Server};
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// A chain whose blocks are determined by its name and their numbers.
+#[derive(Clone)]
+pub struct Chain {
+    pub name: Arc<Mutex<&'static str>>,
+    pub head: Arc<AtomicU64>,
+}
+
+impl Chain {
+    pub fn new(head: u64) -> Self {
+        Self { name: Arc::new(Mutex::new("main")), head: Arc::new(AtomicU64::new(head)) }
+    }
+
+    pub fn hash(&self, number: u64) -> B256 {
+        keccak256(format!("{} {number}", self.name.lock().unwrap()))
+    }
+
+    /// 448 bytes, as an honest statement has.
+    pub fn statement(&self, blocks: BlockRange) -> Vec<u8> {
+        let mut words = vec![self.hash(blocks.first() - 1), self.hash(blocks.last())];
+        words.resize(14, B256::ZERO);
+        words.concat()
+    }
+
+    pub fn prepared(&self, blocks: BlockRange) -> PreparedBatch {
+        PreparedBatch {
+            blocks,
+            parent_hash: self.hash(blocks.first() - 1),
+            last_hash: self.hash(blocks.last()),
+            statement: self.statement(blocks),
+            input: self.statement(blocks),
+            gas_used: 21_000,
+            transactions: 1,
+        }
+    }
+}
+
+#[async_trait]
+impl BatchSource for Chain {
+    async fn head(&self) -> Result<u64, BoxError> {
+        Ok(self.head.load(Ordering::SeqCst))
+    }
+
+    async fn prepare(&self, blocks: BlockRange) -> Result<PreparedBatch, BoxError> {
+        Ok(self.prepared(blocks))
+    }
+}
+
+/// Says that an input is its own exec proof, after a while.
+#[derive(Default)]
+pub struct Echo {
+    pub takes: Duration,
+    /// The statement is another one than asked for.
+    pub lies: bool,
+    /// Inputs proven, in order.
+    pub proven: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Prover for Echo {
+    fn system(&self) -> ProofSystem {
+        ProofSystem::Exec
+    }
+
+    fn program_id(&self) -> B256 {
+        B256::ZERO
+    }
+
+    fn danger(&self) -> Option<&'static str> {
+        Some("exec")
+    }
+
+    fn prove(
+        &self,
+        input: &[u8],
+        _kind: ProofKind,
+        cancel: &Cancel,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError> {
+        progress(Progress::Segment { done: 0, total: 1 });
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < self.takes {
+            cancel.check()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.proven.lock().unwrap().push(input.to_vec());
+        let mut proof = input.to_vec();
+        proof[0] ^= u8::from(self.lies);
+        Ok(proof)
+    }
+
+    fn execute(&self, input: &[u8]) -> Result<Execution, ProveError> {
+        Ok(Execution { public_values: input.to_vec(), cycles: None })
+    }
+}
+
+/// Settings under which exec proofs are asked for and accepted.
+pub fn config(dir: &Path) -> Config {
+    Config {
+        listen_port: 0,
+        data_dir: dir.join("server"),
+        system: ProofSystem::Exec,
+        poll_interval: Duration::from_millis(20),
+        danger_accept_exec_proofs: true,
+        ..Config::default()
+    }
+}
+
+pub async fn serve(config: Config, chain: &Chain) -> Running {
+    Server::start(config, Some(chain.clone())).await.unwrap()
+}
+
+pub fn client_config(dir: &Path, name: &str, url: &str) -> client::Config {
+    client::Config {
+        server: url.into(),
+        data_dir: dir.join(name),
+        wait: Duration::from_secs(5),
+        max_back_off: Duration::from_millis(200),
+        ..client::Config::default()
+    }
+}
+
+/// Waits until `done` says so, for at most 20 s.
+pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_000 {
+        if done().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it never came true that {what}");
+}

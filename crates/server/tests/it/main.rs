@@ -1,0 +1,7 @@
+//! The server from outside: its store, its endpoints, and whole rounds with real clients.
+
+mod api;
+mod common;
+mod real;
+mod rounds;
+mod store;

@@ -1,0 +1,264 @@
+//! Whole rounds: a chain, a server and real clients over HTTP.
+
+use crate::common::{Chain, Echo, client_config, config, serve, until};
+use client::{Client, Phase, Prover};
+use protocol::{IntakeStatus, JobState};
+use server::{Config, Running};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+async fn proved(server: &Running) -> u64 {
+    server.status().await.unwrap().counts.proved
+}
+
+fn echo(takes_ms: u64) -> Arc<Echo> {
+    Arc::new(Echo { takes: Duration::from_millis(takes_ms), ..Echo::default() })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_block_is_proven_once_by_several_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(20);
+    let server = serve(Config { ready_jobs: 3, ..config(dir.path()) }, &chain).await;
+    let prover = echo(30);
+    let mut clients = Vec::new();
+    for name in ["a", "b", "c"] {
+        let config = client_config(dir.path(), name, &server.url());
+        clients.push(Client::start(config, prover.clone()).await.unwrap());
+    }
+    until("20 blocks are proved", async || {
+        let counts = server.status().await.unwrap().counts;
+        assert!(counts.ready <= 3, "{counts:?}");
+        counts.proved == 20
+    })
+    .await;
+    let proven = prover.proven.lock().unwrap().clone();
+    assert_eq!(proven.len(), 20, "no block was proven twice");
+    assert_eq!(proven.iter().collect::<HashSet<_>>().len(), 20);
+    let status = server.status().await.unwrap();
+    assert_eq!(
+        (status.head, status.last_enqueued, status.proved_through),
+        (Some(20), Some(20), Some(20))
+    );
+    assert_eq!(status.clients.len(), 3);
+    assert_eq!(status.clients.iter().map(|client| client.proved).sum::<u64>(), 20);
+    until("clients know", async || {
+        clients.iter().map(|client| client.status().accepted).sum::<u64>() == 20
+    })
+    .await;
+    for client in clients {
+        client.stop().await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lie_is_rejected_kept_on_both_sides_and_the_job_goes_to_an_honest_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    let liar = Arc::new(Echo { lies: true, ..Echo::default() });
+    let liar = Client::start(client_config(dir.path(), "liar", &server.url()), liar).await.unwrap();
+    until("the lie is found out", async || liar.status().rejected == 1).await;
+    let said = liar.status().last_error.unwrap();
+    assert!(said.contains("of another statement"), "{said}");
+    let kept = std::fs::read_dir(dir.path().join("liar/rejected")).unwrap().count();
+    assert_eq!(kept, 2, "the proof and the reason");
+
+    let status = server.status().await.unwrap();
+    assert_eq!(status.jobs[0].state, JobState::Ready);
+    assert!(status.clients[0].rests_until.is_some());
+    let honest =
+        Client::start(client_config(dir.path(), "honest", &server.url()), echo(0)).await.unwrap();
+    until("the honest client proves it", async || proved(&server).await == 1).await;
+    liar.stop().await;
+    honest.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finished_proof_outlives_its_client_and_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(1);
+    let server = serve(config(dir.path()), &chain).await;
+    let port = server.addr().port();
+    let prover = echo(500);
+    let client =
+        Client::start(client_config(dir.path(), "a", &server.url()), prover.clone()).await.unwrap();
+    until("it proves", async || matches!(client.status().phase, Phase::Proving(_))).await;
+    // The server goes while the client finishes, then the client goes before anyone has heard of the proof.
+    server.stop().await;
+    let journal = dir.path().join("a/proofs");
+    until("the proof is on disk", async || std::fs::read_dir(&journal).unwrap().count() == 2).await;
+    client.stop().await;
+
+    let server = serve(Config { listen_port: port, ..config(dir.path()) }, &chain).await;
+    assert_eq!(
+        server.status().await.unwrap().jobs[0].state,
+        JobState::Leased,
+        "restarting reassigns nothing"
+    );
+    let client =
+        Client::start(client_config(dir.path(), "a", &server.url()), prover.clone()).await.unwrap();
+    until("the proof is accepted", async || proved(&server).await == 1).await;
+    assert_eq!(prover.proven.lock().unwrap().len(), 1, "nothing was proven twice");
+    until("the client forgets it", async || std::fs::read_dir(&journal).unwrap().count() == 0)
+        .await;
+    client.stop().await;
+
+    // An acknowledged proof is there after another restart.
+    server.stop().await;
+    let server = serve(config(dir.path()), &chain).await;
+    let status = server.status().await.unwrap();
+    assert_eq!((status.counts.proved, status.proved_through), (1, Some(1)));
+    let proof = status.jobs[0].proof.unwrap();
+    let bytes = reqwest::get(format!("{}/v1/artifacts/{}", server.url(), proof.sha256))
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap();
+    assert_eq!(bytes, chain.statement(status.jobs[0].block_numbers));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_keep_a_job_through_proving_and_show_progress() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lease, heartbeat) = (Duration::from_millis(600), Duration::from_millis(100));
+    let server = serve(Config { lease, heartbeat, ..config(dir.path()) }, &Chain::new(1)).await;
+    let slow = echo(2_000);
+    let slow_client =
+        Client::start(client_config(dir.path(), "slow", &server.url()), slow).await.unwrap();
+    until("progress arrives", async || {
+        server.status().await.unwrap().jobs.iter().any(|job| job.progress.is_some())
+    })
+    .await;
+    let idle = echo(0);
+    let idle_client = Client::start(client_config(dir.path(), "idle", &server.url()), idle.clone())
+        .await
+        .unwrap();
+    until("it is proved", async || proved(&server).await == 1).await;
+    assert!(
+        idle.proven.lock().unwrap().is_empty(),
+        "the job stayed where it was for three lease times"
+    );
+    assert_eq!(server.status().await.unwrap().jobs[0].lost, 0);
+    slow_client.stop().await;
+    idle_client.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_client_gives_its_job_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    let client =
+        Client::start(client_config(dir.path(), "a", &server.url()), echo(60_000)).await.unwrap();
+    until("it proves", async || matches!(client.status().phase, Phase::Proving(_))).await;
+    client.stop().await;
+    let job = &server.status().await.unwrap().jobs[0];
+    assert_eq!((job.state, job.failures, job.lost), (JobState::Ready, 0, 0));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_prover_is_reported_by_class() {
+    struct Broken;
+    impl Prover for Broken {
+        fn system(&self) -> client::ProofSystem {
+            client::ProofSystem::Exec
+        }
+        fn program_id(&self) -> alloy_primitives::B256 {
+            alloy_primitives::B256::ZERO
+        }
+        fn danger(&self) -> Option<&'static str> {
+            None
+        }
+        fn prove(
+            &self,
+            _: &[u8],
+            _: client::ProofKind,
+            _: &client::Cancel,
+            _: &(dyn Fn(client::Progress) + Send + Sync),
+        ) -> Result<Vec<u8>, client::ProveError> {
+            panic!("the GPU is on fire")
+        }
+        fn execute(&self, _: &[u8]) -> Result<client::Execution, client::ProveError> {
+            Err(client::ProveError::Cancelled)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    let client = Client::start(client_config(dir.path(), "a", &server.url()), Arc::new(Broken))
+        .await
+        .unwrap();
+    until("the failure is reported", async || {
+        server.status().await.unwrap().jobs.iter().any(|job| job.failures == 1)
+    })
+    .await;
+    let status = server.status().await.unwrap();
+    let error = status.jobs[0].last_error.clone().unwrap();
+    assert!(error.contains("backend_failed") && error.contains("the GPU is on fire"), "{error}");
+    assert_eq!(status.jobs[0].state, JobState::Ready);
+    client.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_on_another_chain_halts_the_intake_until_it_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(2);
+    let server = serve(config(dir.path()), &chain).await;
+    until("two blocks are in", async || server.status().await.unwrap().last_enqueued == Some(2))
+        .await;
+
+    *chain.name.lock().unwrap() = "fork";
+    chain.head.store(3, Ordering::SeqCst);
+    let halted =
+        async || matches!(server.status().await.unwrap().intake, IntakeStatus::Halted { .. });
+    until("it halts", halted).await;
+    let status = server.status().await.unwrap();
+    let IntakeStatus::Halted { error } = status.intake else { panic!() };
+    assert!(
+        error.contains("block 3 continues") && error.contains("but block 2 was enqueued as"),
+        "{error}"
+    );
+    assert_eq!(status.last_enqueued, Some(2));
+
+    // A node that started anew and has fewer blocks.
+    chain.head.store(1, Ordering::SeqCst);
+    until("it says so", async || {
+        matches!(server.status().await.unwrap().intake, IntakeStatus::Halted { error } if error.contains("is at block 1"))
+    })
+    .await;
+
+    *chain.name.lock().unwrap() = "main";
+    chain.head.store(4, Ordering::SeqCst);
+    until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(4)).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_of_several_blocks_wait_until_they_are_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(8);
+    let server =
+        serve(Config { batch_blocks: 3, start_block: 2, ..config(dir.path()) }, &chain).await;
+    until("2-4 and 5-7 are in", async || server.status().await.unwrap().last_enqueued == Some(7))
+        .await;
+    let ranges: Vec<String> = server
+        .status()
+        .await
+        .unwrap()
+        .jobs
+        .iter()
+        .map(|job| job.block_numbers.to_string())
+        .collect();
+    assert_eq!(ranges, ["2-4", "5-7"]);
+    chain.head.store(10, Ordering::SeqCst);
+    until("8-10 follows", async || server.status().await.unwrap().last_enqueued == Some(10)).await;
+    server.stop().await;
+}

@@ -1,0 +1,309 @@
+//! The job store, with the time as an argument.
+
+use crate::common::Chain;
+use alloy_primitives::{B256, keccak256};
+use protocol::{
+    ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, JobState, LeaseId,
+    ProofKind, ProofSystem, Submit, Verdict,
+};
+use server::{
+    clock::Timestamp,
+    jobs::{
+        JobStore, NewBatch, StoreError, Target, Unlinked,
+        state::{Refused, Rules},
+        store::{Leased, Offer, Submitted},
+    },
+};
+use std::{path::Path, time::Duration};
+
+const TARGET: Target =
+    Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
+const RULES: Rules = Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5 };
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp(1_000_000 + 1_000 * seconds)
+}
+
+fn client(n: u8) -> ClientId {
+    ClientId::from_bytes([n; 16])
+}
+
+fn batch(chain: &Chain, number: u64) -> NewBatch {
+    let blocks = BlockRange::new(number, number).unwrap();
+    let prepared = chain.prepared(blocks);
+    NewBatch {
+        blocks,
+        parent_hash: prepared.parent_hash,
+        last_hash: prepared.last_hash,
+        statement_digest: keccak256(&prepared.statement),
+        statement: prepared.statement,
+        input: ArtifactRef::of(&prepared.input),
+        gas_used: 0,
+        transactions: 0,
+    }
+}
+
+async fn open(dir: &Path) -> JobStore {
+    JobStore::open(&dir.join("jobs.sqlite"), RULES).await.unwrap()
+}
+
+/// A store with jobs on blocks 1 to `blocks`.
+async fn store(dir: &Path, blocks: u64) -> JobStore {
+    let (store, chain) = (open(dir).await, Chain::new(blocks));
+    for number in 1..=blocks {
+        store.enqueue(&batch(&chain, number), &TARGET, at(0)).await.unwrap();
+    }
+    store
+}
+
+async fn offer(store: &JobStore, n: u8, now: Timestamp) -> Offer {
+    let capability = Capability { system: ProofSystem::Exec, program_id: B256::ZERO, mocked: true };
+    let lease = LeaseId::from_bytes(rand::random());
+    store.lease(client(n), &[capability], lease, now).await.unwrap()
+}
+
+async fn lease(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
+    match offer(store, n, now).await {
+        Offer::Job(leased) => Some(*leased),
+        _ => None,
+    }
+}
+
+fn submit(leased: &Leased, proof: &[u8]) -> Submit {
+    Submit {
+        client: leased.lease.client,
+        lease: leased.lease.id,
+        system: ProofSystem::Exec,
+        program_id: B256::ZERO,
+        kind: ProofKind::Composite,
+        proof: ArtifactRef::of(proof),
+    }
+}
+
+async fn state(store: &JobStore, job: JobId) -> JobState {
+    store.jobs().await.unwrap().iter().find(|summary| summary.job == job).unwrap().state
+}
+
+#[tokio::test]
+async fn a_living_lease_keeps_its_job_and_a_dead_client_loses_it_to_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 2).await;
+    let first = lease(&store, 1, at(0)).await.unwrap();
+    assert_eq!(first.blocks, BlockRange::new(1, 1).unwrap());
+    // The answer was lost: the same client asks again.
+    assert_eq!(lease(&store, 1, at(0)).await.unwrap(), first);
+    let second = lease(&store, 2, at(0)).await.unwrap();
+    assert_eq!(second.blocks, BlockRange::new(2, 2).unwrap());
+    assert_eq!(
+        offer(&store, 3, at(59)).await,
+        Offer::Nothing { for_others: false, next: Some(Timestamp(at(60).0 + 1)) }
+    );
+
+    // Client 2 beats, client 1 is dead.
+    store.heartbeat(second.job, second.lease.id, at(50)).await.unwrap();
+    let taken_over = lease(&store, 3, at(61)).await.unwrap();
+    assert_eq!(taken_over.job, first.job);
+    assert!(lease(&store, 4, at(61)).await.is_none());
+
+    // The old lease is worth nothing any more.
+    let stale = store.heartbeat(first.job, first.lease.id, at(62)).await.unwrap_err();
+    assert!(matches!(stale, StoreError::Refused { refused: Refused::NotTheLease, .. }), "{stale}");
+    let message = Fail {
+        client: client(1),
+        lease: first.lease.id,
+        class: FailureClass::Timeout,
+        message: String::new(),
+    };
+    assert!(store.fail(first.job, &message, at(62)).await.is_err());
+    assert_eq!(state(&store, first.job).await, JobState::Leased);
+}
+
+#[tokio::test]
+async fn jobs_go_only_to_clients_that_can_prove_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 1).await;
+    let other =
+        Capability { system: ProofSystem::Exec, program_id: B256::repeat_byte(1), mocked: false };
+    let offer =
+        store.lease(client(1), &[other], LeaseId::from_bytes([1; 16]), at(0)).await.unwrap();
+    assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
+    let offer = store.lease(client(1), &[], LeaseId::from_bytes([1; 16]), at(0)).await.unwrap();
+    assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
+}
+
+#[tokio::test]
+async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 1).await;
+    let leased = lease(&store, 1, at(0)).await.unwrap();
+    let wrong = submit(&leased, b"wrong");
+    let Submitted::Verify(wanted) = store.submit(leased.job, &wrong, at(1)).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(wanted.target, TARGET);
+    assert_eq!(state(&store, leased.job).await, JobState::Verifying);
+    // While it is being verified, time does not take the job from its client.
+    assert!(lease(&store, 2, at(500)).await.is_none());
+
+    let reason = "of another statement";
+    let verdict = store.judge(leased.job, &wrong, Err(reason.into()), at(500)).await.unwrap();
+    assert_eq!(verdict, Verdict::Rejected { reason: reason.into() });
+    // Asked again, the same answer, and no second strike.
+    assert_eq!(
+        store.submit(leased.job, &wrong, at(500)).await.unwrap(),
+        Submitted::Judged(verdict.clone())
+    );
+    assert_eq!(store.judge(leased.job, &wrong, Ok(()), at(500)).await.unwrap(), verdict);
+    let clients = store.clients(at(500)).await.unwrap();
+    let blamed = clients.iter().find(|summary| summary.client == client(1)).unwrap();
+    assert_eq!((blamed.rejected, blamed.rests_until), (1, Some(at(505).0)));
+    let summary = &store.jobs().await.unwrap()[0];
+    assert_eq!(summary.last_error.as_deref(), Some("proof rejected: of another statement"));
+
+    assert_eq!(offer(&store, 1, at(500)).await, Offer::Resting { until: at(505) });
+    let next = lease(&store, 2, at(500)).await.unwrap();
+    assert_eq!(next.job, leased.job);
+    let right = submit(&next, b"right");
+    assert!(matches!(store.submit(next.job, &right, at(501)).await.unwrap(), Submitted::Verify(_)));
+    assert_eq!(store.judge(next.job, &right, Ok(()), at(501)).await.unwrap(), Verdict::Accepted);
+    assert_eq!(store.jobs().await.unwrap()[0].proof, Some(ArtifactRef::of(b"right")));
+    assert_eq!(store.proved_through().await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn a_late_proof_is_used_and_the_one_after_it_is_a_duplicate() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 1).await;
+    let slow = lease(&store, 1, at(0)).await.unwrap();
+    let fast = lease(&store, 2, at(100)).await.unwrap();
+    assert_eq!(slow.job, fast.job);
+
+    // A stranger's garbage under a dead lease does not touch the living one.
+    let garbage = submit(&slow, b"garbage");
+    store.submit(slow.job, &garbage, at(101)).await.unwrap();
+    assert!(matches!(
+        store.judge(slow.job, &garbage, Err("no".into()), at(101)).await.unwrap(),
+        Verdict::Rejected { .. }
+    ));
+    store.heartbeat(fast.job, fast.lease.id, at(102)).await.unwrap();
+
+    let late = submit(&slow, b"late");
+    store.submit(slow.job, &late, at(103)).await.unwrap();
+    assert_eq!(store.judge(slow.job, &late, Ok(()), at(103)).await.unwrap(), Verdict::Accepted);
+    let told = store.heartbeat(fast.job, fast.lease.id, at(104)).await.unwrap_err();
+    assert!(matches!(told, StoreError::Refused { refused: Refused::Proved, .. }));
+    let second = store.submit(fast.job, &submit(&fast, b"second"), at(105)).await.unwrap();
+    assert_eq!(second, Submitted::Judged(Verdict::Duplicate));
+    // The client that lost its answer still hears that its proof was accepted.
+    assert_eq!(
+        store.submit(slow.job, &late, at(106)).await.unwrap(),
+        Submitted::Judged(Verdict::Accepted)
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_fails_everywhere_is_given_up_until_it_is_requeued() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 1).await;
+    for n in 1..=3 {
+        let now = at(1_000 * u64::from(n));
+        let leased = lease(&store, n, now).await.unwrap();
+        let fail = Fail {
+            client: client(n),
+            lease: leased.lease.id,
+            class: FailureClass::GuestPanic,
+            message: "no".into(),
+        };
+        store.fail(leased.job, &fail, now).await.unwrap();
+    }
+    let summary = &store.jobs().await.unwrap()[0];
+    assert_eq!((summary.state, summary.failures), (JobState::Dead, 3));
+    assert_eq!(summary.last_error.as_deref(), Some("guest_panic: no"));
+    assert!(lease(&store, 9, at(9_000)).await.is_none());
+    store.requeue(summary.job, at(9_001)).await.unwrap();
+    assert!(lease(&store, 9, at(9_001)).await.is_some());
+    assert!(store.requeue(summary.job, at(9_002)).await.is_err());
+}
+
+#[tokio::test]
+async fn no_block_is_skipped_and_no_other_chain_is_mixed_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, chain) = (store(dir.path(), 2).await, Chain::new(9));
+    let again = batch(&chain, 2);
+    let known = store.enqueue(&again, &TARGET, at(5)).await.unwrap();
+    assert_eq!(store.jobs().await.unwrap()[1].job, known);
+    assert_eq!(store.counts().await.unwrap().ready, 2);
+
+    let gap = store.enqueue(&batch(&chain, 4), &TARGET, at(5)).await.unwrap_err();
+    assert!(matches!(gap, StoreError::Unlinked(Unlinked::Gap { expected: 3, found: 4 })), "{gap}");
+    let mut other = batch(&chain, 3);
+    other.parent_hash = B256::repeat_byte(7);
+    let parent = store.enqueue(&other, &TARGET, at(5)).await.unwrap_err();
+    assert!(matches!(parent, StoreError::Unlinked(Unlinked::Parent { first: 3, .. })), "{parent}");
+    assert_eq!(store.tip().await.unwrap().unwrap().last, 2);
+}
+
+#[tokio::test]
+async fn a_restart_keeps_everything_and_gives_living_leases_their_time_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = store(dir.path(), 3).await;
+    let held = lease(&before, 1, at(0)).await.unwrap();
+    let handed_in = lease(&before, 2, at(0)).await.unwrap();
+    let open_submission = submit(&handed_in, b"proof");
+    before.submit(handed_in.job, &open_submission, at(1)).await.unwrap();
+    before.close().await;
+
+    // An hour later.
+    let after = open(dir.path()).await;
+    assert_eq!(after.restart(at(3_600)).await.unwrap(), [(handed_in.job, open_submission)]);
+    assert_eq!(lease(&after, 3, at(3_601)).await.unwrap().blocks, BlockRange::new(3, 3).unwrap());
+    assert!(lease(&after, 4, at(3_659)).await.is_none());
+    after.heartbeat(held.job, held.lease.id, at(3_659)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_ours_or_is_damaged_is_named_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("jobs.sqlite");
+    std::fs::write(
+        &path,
+        "this is not a database, but it is long enough to look like one. ".repeat(100),
+    )
+    .unwrap();
+    let error = JobStore::open(&path, RULES).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Corrupt { path: named, .. } if *named == path), "{error}");
+    assert!(error.to_string().contains("restore it from a backup"), "{error}");
+
+    std::fs::remove_file(&path).unwrap();
+    let url = format!("sqlite://{}?mode=rwc", path.display());
+    let foreign = sqlx::SqlitePool::connect(&url).await.unwrap();
+    sqlx::query("CREATE TABLE cats (name TEXT)").execute(&foreign).await.unwrap();
+    foreign.close().await;
+    let error = JobStore::open(&path, RULES).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Foreign(named) if *named == path), "{error}");
+
+    // Ours, with its middle overwritten.
+    std::fs::remove_file(&path).unwrap();
+    store(dir.path(), 50).await.close().await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (from, to) = (4096, bytes.len() - 4096);
+    bytes[from..to].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    let error = JobStore::open(&path, RULES).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Corrupt { path: named, .. } if *named == path), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_of_a_later_version_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path(), 1).await.close().await;
+    let path = dir.path().join("jobs.sqlite");
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::query("INSERT INTO _sqlx_migrations VALUES (9999, 'later', 0, 1, x'00', 0)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    let error = JobStore::open(&path, RULES).await.unwrap_err();
+    assert!(matches!(error, StoreError::Version { .. }), "{error}");
+}

@@ -1,0 +1,141 @@
+//! A real succinct receipt of a dev block verifies, and nothing near it does.
+//!
+//! `fixtures/dev-block.proof` is what `l2-prover prove` wrote; `fixtures/dev-block.json` says which program it proves
+//! and which public values, as hexadecimal text.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use verifier::{Kind, Policy, System, Verified, VerifyError, verify};
+
+const NOTHING_ACCEPTED: Policy = Policy {
+    danger_accept_exec: false,
+    danger_accept_dev_mode: false,
+};
+
+/// Bytes before the journal: magic, version, kind, program id, journal length.
+const HEADER: usize = 4 + 1 + 1 + 32 + 4;
+
+struct Fixture {
+    proof: Vec<u8>,
+    program_id: [u8; 32],
+    public_values: Vec<u8>,
+}
+
+impl Fixture {
+    fn read() -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let proof = fs::read(folder.join("dev-block.proof")).expect("the proof is checked in");
+        let about =
+            fs::read(folder.join("dev-block.json")).expect("its description is checked in");
+        let about: serde_json::Value = serde_json::from_slice(&about).expect("it is JSON");
+        let bytes = |name: &str| {
+            let text = about[name].as_str().expect("it is text");
+            hex::decode(text.trim_start_matches("0x")).expect("it is hexadecimal")
+        };
+        Self {
+            proof,
+            program_id: bytes("program_id").try_into().expect("it has 32 bytes"),
+            public_values: bytes("public_values"),
+        }
+    }
+
+    fn verify(&self, proof: &[u8]) -> Result<Verified, VerifyError> {
+        verify(System::Risc0, self.program_id, proof, &NOTHING_ACCEPTED)
+    }
+
+    /// Panics unless every one of `positions` is bound: a flip of any of its bits, and of all, is refused.
+    fn refuses_flips_at(&self, positions: &[usize]) {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for part in positions.chunks(positions.len().div_ceil(threads)) {
+                scope.spawn(move || {
+                    let mut proof = self.proof.clone();
+                    for &at in part {
+                        // A different bit at each position, and sometimes all of them.
+                        let flip = [1, 2, 4, 8, 16, 32, 64, 128, 255][at % 9];
+                        proof[at] ^= flip;
+                        assert!(self.verify(&proof).is_err(), "byte {at} is not bound");
+                        proof[at] ^= flip;
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_real_proof_verifies() {
+    let fixture = Fixture::read();
+    let expected = Verified {
+        public_values: fixture.public_values.clone(),
+        kind: Kind::Succinct,
+    };
+    assert_eq!(fixture.verify(&fixture.proof), Ok(expected));
+}
+
+#[test]
+fn every_flipped_byte_up_to_the_seal_is_refused() {
+    let fixture = Fixture::read();
+    let seal = HEADER + fixture.public_values.len() + 32 + 1 + 8 * 32;
+    fixture.refuses_flips_at(&(0..seal + 4).collect::<Vec<_>>());
+}
+
+#[test]
+fn flipped_bytes_of_the_seal_are_refused() {
+    let fixture = Fixture::read();
+    let seal = HEADER + fixture.public_values.len() + 32 + 1 + 8 * 32 + 4;
+    let end = fixture.proof.len();
+    // The globals at the seal's start, then a sample: a prime stride meets every position within a word.
+    let globals = seal..seal + 33 * 4;
+    let sample = (seal..end).step_by(1009);
+    let positions: Vec<_> = globals.chain(sample).chain([end - 1]).collect();
+    fixture.refuses_flips_at(&positions);
+}
+
+#[test]
+#[ignore = "verifies a quarter of a million proofs: an hour"]
+fn every_flipped_byte_of_the_seal_is_refused() {
+    let fixture = Fixture::read();
+    let seal = HEADER + fixture.public_values.len() + 32 + 1 + 8 * 32 + 4;
+    fixture.refuses_flips_at(&(seal..fixture.proof.len()).collect::<Vec<_>>());
+}
+
+#[test]
+fn another_image_id_is_refused() {
+    let fixture = Fixture::read();
+    let mut other = fixture.program_id;
+    other[31] ^= 1;
+    let refused = verify(System::Risc0, other, &fixture.proof, &NOTHING_ACCEPTED);
+    assert!(
+        matches!(refused, Err(VerifyError::WrongProgram { .. })),
+        "{refused:?}"
+    );
+
+    // Nor does it help to rewrite the name in the envelope.
+    let mut renamed = fixture.proof.clone();
+    renamed[6..38].copy_from_slice(&other);
+    let refused = verify(System::Risc0, other, &renamed, &NOTHING_ACCEPTED);
+    assert!(
+        matches!(refused, Err(VerifyError::Invalid(_))),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_shorter_or_longer_proof_is_refused() {
+    let fixture = Fixture::read();
+    let proof = &fixture.proof;
+    for proof in [
+        &proof[..proof.len() - 1],
+        &proof[..proof.len() - 4],
+        &[proof, &[0; 4][..]].concat(),
+    ] {
+        let refused = fixture.verify(proof);
+        assert!(
+            matches!(refused, Err(VerifyError::Malformed { .. })),
+            "{refused:?}"
+        );
+    }
+}
