@@ -538,7 +538,6 @@ fn genesis_state(genesis: &Genesis) -> (Store, B256) {
             balance: account.balance,
             storage_root: storage.root(),
             code_hash: account.code_hash().unwrap_or(alloy_primitives::KECCAK256_EMPTY),
-            ..Default::default()
         };
         accounts.insert(&keccak256(address), alloy_rlp::encode(leaf), &mut nothing).expect(whole);
     }

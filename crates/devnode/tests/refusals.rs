@@ -5,7 +5,9 @@ use alloy_eips::eip4895::Withdrawal;
 use alloy_network::TxSignerSync;
 use alloy_primitives::{Address, B64, B256, Bloom, Bytes, Signature, TxKind, U256};
 use devnode::{Chain, Kind, Traffic, TrafficConfig, accounts, genesis};
-use program::{Block, ChainConfig, Error, Input, Transaction, consensus::Violation, trie::TrieError};
+use program::{
+    Block, ChainConfig, Error, Input, Transaction, consensus::Violation, trie::TrieError,
+};
 
 /// A block of honest work, its input, and the state root before it.
 struct Case {
@@ -162,7 +164,10 @@ fn fields_of_another_fork_are_refused() {
         }
         fork(config);
         match case.run() {
-            Err(Error::Block { violation: Violation::ForkField { field: found, expected: wanted }, .. }) => {
+            Err(Error::Block {
+                violation: Violation::ForkField { field: found, expected: wanted },
+                ..
+            }) => {
                 assert_eq!((found, wanted), (field, expected));
             }
             other => panic!("{field}: {other:?}"),
@@ -244,8 +249,7 @@ fn a_body_that_the_header_does_not_commit_to_is_refused() {
     assert!(matches!(violation, Violation::Root { field: "transactionsRoot", .. }));
     let violation = case.violation(|block| block.body.transactions.swap(0, 1));
     assert!(matches!(violation, Violation::Root { field: "transactionsRoot", .. }));
-    let withdrawal =
-        Withdrawal { index: 0, validator_index: 0, address: Address::ZERO, amount: 1 };
+    let withdrawal = Withdrawal { index: 0, validator_index: 0, address: Address::ZERO, amount: 1 };
     let violation =
         case.violation(|block| block.body.withdrawals.as_mut().unwrap().push(withdrawal));
     assert!(matches!(violation, Violation::Root { field: "withdrawalsRoot", .. }));

@@ -219,6 +219,6 @@ fn the_dev_genesis_never_changes_unnoticed() {
     let chain = Chain::new(&genesis::dev()).unwrap();
     assert_eq!(
         chain.block(0).unwrap().hash,
-        b256!("0000000000000000000000000000000000000000000000000000000000000000")
+        b256!("e3b284d0f268c331dddcecc30cb672797d5280b6a39ba27d7f8ab7473668250a")
     );
 }

@@ -90,13 +90,12 @@ impl BlockFile {
                 "number or block_hash is not that of block_rlp: block {number}, {hash}"
             )));
         }
+        let mut ancestor_hashes = schema.block_hashes;
+        ancestor_hashes.retain(|hash| *hash != header.parent_hash);
+        let assumed =
+            schema.prev_state_root.map(|state_root| AssumedParent { state_root, ancestor_hashes });
         let claim = Claim { header, rlp: schema.block_rlp, witness: schema.witness };
-        Ok(Self {
-            culprit,
-            chain_id: schema.chain_id,
-            prev_state_root: schema.prev_state_root,
-            claim,
-        })
+        Ok(Self { culprit, chain_id: schema.chain_id, assumed, claim })
     }
 
     /// The chain that the file says its block is of.

@@ -45,9 +45,12 @@ impl Node {
     /// [`Error::Url`], [`Error::Unreachable`], [`Error::WrongChain`].
     pub async fn connect(url: &str, config: ChainConfig) -> Result<Self, Error> {
         let url: Url = url.parse().map_err(|error| Error::Url { reason: format!("{error}") })?;
-        let name = Culprit::Node(url.origin().ascii_serialization());
-        let node =
-            Self { name, url: url.to_string(), provider: RootProvider::new_http(url), config };
+        let (origin, mut quoted) = (url.origin().ascii_serialization(), url.clone());
+        // The HTTP client leaves these out when it quotes the URL.
+        let _ = (quoted.set_username(""), quoted.set_password(None));
+        let secrets = quoted.as_str().strip_prefix(&origin).unwrap_or_default().to_owned();
+        let provider = RootProvider::new_http(url);
+        let node = Self { provider, name: Culprit::Node(origin), secrets, config };
         let found: U64 = node.ask("eth_chainId", json!([])).await?;
         match found.to::<u64>() == node.config.chain_id {
             true => Ok(node),
@@ -212,8 +215,10 @@ impl Node {
             }
             other => {
                 // The message may quote the whole URL.
-                let reason =
-                    chain(&other).replace(self.url.trim_end_matches('/'), &self.name.to_string());
+                let mut reason = chain(&other);
+                if self.secrets.len() > 1 {
+                    reason = reason.replace(&self.secrets, "/…");
+                }
                 Failure::Other(Error::Unreachable { node, reason })
             }
         })

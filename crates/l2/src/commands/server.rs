@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{ProverArg, Server};
+use crate::args::Server;
 use crate::commands::node::{self, Defaults};
 use crate::output::Output;
 
