@@ -57,10 +57,14 @@ struct Pinned {
 pub fn pin(root: &Path) -> anyhow::Result<String> {
     let (binary, pinned) = build_risc0(root, &[])?;
     let folder = pinned_folder(root);
-    fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to create {}", folder.display()))?;
     write(&folder.join("l2-program.bin"), &binary)?;
     let text = toml::to_string(&pinned).context("failed to encode id.toml")?;
-    write(&folder.join("id.toml"), format!("# Written by `cargo xtask guests`.\n{text}").as_bytes())?;
+    write(
+        &folder.join("id.toml"),
+        format!("# Written by `cargo xtask guests`.\n{text}").as_bytes(),
+    )?;
     write(&root.join("crates/verifier/src/pinned.rs"), pinned_rs(&pinned.image_id).as_bytes())?;
     Ok(format!("pinned the RISC Zero guest: image id {}, {} bytes", pinned.image_id, binary.len()))
 }
@@ -72,8 +76,10 @@ pub fn pin(root: &Path) -> anyhow::Result<String> {
 pub fn check(root: &Path) -> anyhow::Result<String> {
     let folder = pinned_folder(root);
     let path = folder.join("id.toml");
-    let text = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
-    let pinned: Pinned = toml::from_str(&text).with_context(|| format!("failed to read {}", path.display()))?;
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+    let pinned: Pinned =
+        toml::from_str(&text).with_context(|| format!("failed to read {}", path.display()))?;
     let (binary, built) = build_risc0(root, &["--locked"])?;
     ensure!(
         built.image_id == pinned.image_id,
@@ -89,8 +95,14 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
         (folder.join("l2-program.bin"), binary),
         (root.join("crates/verifier/src/pinned.rs"), pinned_rs(&pinned.image_id).into_bytes()),
     ] {
-        let found = fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
-        ensure!(found == expected, "{} is not what `cargo xtask guests` writes for {}", path.display(), built.image_id);
+        let found =
+            fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
+        ensure!(
+            found == expected,
+            "{} is not what `cargo xtask guests` writes for {}",
+            path.display(),
+            built.image_id
+        );
     }
     Ok(format!("the RISC Zero guest's image id is the pinned one: {}", pinned.image_id))
 }
@@ -102,8 +114,19 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
 pub fn bare(root: &Path) -> anyhow::Result<String> {
     let compiler = Compiler::find()?;
     let mut cargo = compiler.cargo(root, &[]);
-    cargo.current_dir(root).args(["build", "--locked", "--package", "program", "--no-default-features"]);
-    cargo.args(["--target", BARE_TARGET, "-Zbuild-std=core,alloc", "-Zbuild-std-features=compiler-builtins-mem"]);
+    cargo.current_dir(root).args([
+        "build",
+        "--locked",
+        "--package",
+        "program",
+        "--no-default-features",
+    ]);
+    cargo.args([
+        "--target",
+        BARE_TARGET,
+        "-Zbuild-std=core,alloc",
+        "-Zbuild-std-features=compiler-builtins-mem",
+    ]);
     cargo.arg("--target-dir").arg(target_folder(root)?.join("bare"));
     run(&mut cargo)?;
     Ok(format!("`program` builds for {BARE_TARGET}"))
@@ -114,8 +137,13 @@ fn pinned_folder(root: &Path) -> PathBuf {
 }
 
 fn pinned_rs(image_id: &str) -> String {
-    let bytes = image_id.as_bytes().chunks(2).map(|byte| format!("0x{}", String::from_utf8_lossy(byte)));
-    let lines: Vec<String> = bytes.collect::<Vec<_>>().chunks(8).map(|line| format!("    {},\n", line.join(", "))).collect();
+    let bytes =
+        image_id.as_bytes().chunks(2).map(|byte| format!("0x{}", String::from_utf8_lossy(byte)));
+    let lines: Vec<String> = bytes
+        .collect::<Vec<_>>()
+        .chunks(8)
+        .map(|line| format!("    {},\n", line.join(", ")))
+        .collect();
     format!(
         "//! Written by `cargo xtask guests`.\n\n\
          /// Image id of the program in `guests/risc0/pinned`: the program id of every real RISC Zero proof.\n\
@@ -142,7 +170,10 @@ fn build_risc0(root: &Path, options: &[&str]) -> anyhow::Result<(Vec<u8>, Pinned
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     }
     let mut cargo = compiler.cargo(root, &flags);
-    cargo.current_dir(&guests).args(["build", "--release", "--package", "guest-risc0"]).args(options);
+    cargo
+        .current_dir(&guests)
+        .args(["build", "--release", "--package", "guest-risc0"])
+        .args(options);
     cargo.args(["--target", RISC0_TARGET, "-Zbuild-std=alloc,core,proc_macro,panic_abort,std"]);
     cargo.arg("-Zbuild-std-features=compiler-builtins-mem").arg("--target-dir").arg(&target);
     // What risc0-build sets for the crate risc0-bigint2.
@@ -208,7 +239,8 @@ impl Compiler {
         let kept = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR"];
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
-            let build = text.starts_with("CARGO") || text.starts_with("RUST") || text == "LD_LIBRARY_PATH";
+            let build =
+                text.starts_with("CARGO") || text.starts_with("RUST") || text == "LD_LIBRARY_PATH";
             if build && !kept.iter().any(|kept| text.starts_with(kept)) {
                 cargo.env_remove(&name);
             }
@@ -220,7 +252,10 @@ impl Compiler {
             let target = target.to_uppercase().replace('-', "_");
             cargo.env(format!("CARGO_TARGET_{target}_LINKER"), &self.linker);
         }
-        cargo.env("RUSTC", &self.rustc).env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+        cargo
+            .env("RUSTC", &self.rustc)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         cargo
     }
 }
@@ -228,7 +263,8 @@ impl Compiler {
 /// Set in a guest's build, where cargo calls this command in the place of rustc.
 pub const AS_RUSTC: &str = "L2_XTASK_AS_RUSTC";
 
-/// Runs the rustc named by the first argument, with a `-C metadata` that does not depend on any folder.
+/// Runs the rustc named by the first argument, with a `-C metadata` that does not depend on any folder, and without
+/// line numbers in our own crates.
 ///
 /// Cargo derives that number, which ends up in every symbol and so in the order of functions, from the absolute path
 /// of a crate outside of the workspace: of `program` and of the standard library.
@@ -238,8 +274,13 @@ pub fn as_rustc() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let rustc = arguments.remove(0);
-    let for_guest = arguments.iter().any(|argument| [RISC0_TARGET, BARE_TARGET].contains(&argument.as_str()));
-    if let Some(at) = arguments.iter().position(|argument| argument.starts_with("metadata=")).filter(|_| for_guest) {
+    let for_guest =
+        arguments.iter().any(|argument| [RISC0_TARGET, BARE_TARGET].contains(&argument.as_str()));
+    if let Some(at) = arguments
+        .iter()
+        .position(|argument| argument.starts_with("metadata="))
+        .filter(|_| for_guest)
+    {
         let mut hash = Sha256::new();
         for name in ["CARGO_PKG_NAME", "CARGO_PKG_VERSION", "CARGO_CRATE_NAME"] {
             hash.update(env::var(name).unwrap_or_default());
@@ -250,6 +291,11 @@ pub fn as_rustc() -> ExitCode {
             hash.update([0]);
         }
         arguments[at] = format!("metadata={}", &hex::encode(hash.finalize())[..16]);
+    }
+    // Ours are the sources that change most: a line number in a panic message would move the id with every comment.
+    let ours = ["program", "guest-risc0"].iter().any(|ours| env::var("CARGO_PKG_NAME").is_ok_and(|name| name == *ours));
+    if for_guest && ours {
+        arguments.push("-Zlocation-detail=none".to_owned());
     }
     match Command::new(rustc).args(arguments).env_remove(AS_RUSTC).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
@@ -272,7 +318,9 @@ fn install_packages() -> anyhow::Result<()> {
         );
     }
     run(Command::new("/usr/bin/apt-get").args(["update", "--quiet"]))?;
-    run(Command::new("/usr/bin/apt-get").args(["install", "--yes", "--no-install-recommends"]).args(PACKAGES))
+    run(Command::new("/usr/bin/apt-get")
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(PACKAGES))
 }
 
 /// rust-lld of the toolchain that compiled this command.
@@ -280,7 +328,10 @@ fn linker() -> anyhow::Result<PathBuf> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let sysroot = PathBuf::from(output(Command::new(&rustc).args(["--print", "sysroot"]))?);
     let version = output(Command::new(&rustc).arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc -vV names no host")?;
     let linker = sysroot.join("lib/rustlib").join(host).join("bin/rust-lld");
     ensure!(linker.exists(), "{} is missing: it comes with rustup's toolchains", linker.display());
     Ok(linker)
@@ -290,7 +341,8 @@ fn cargo_home() -> anyhow::Result<PathBuf> {
     if let Some(home) = env::var_os("CARGO_HOME") {
         return Ok(home.into());
     }
-    Ok(PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?).join(".cargo"))
+    Ok(PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?)
+        .join(".cargo"))
 }
 
 fn target_folder(root: &Path) -> anyhow::Result<PathBuf> {
@@ -316,6 +368,10 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
 fn output(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("failed to run {program}"))?;
-    ensure!(output.status.success(), "{program} failed: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{program} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

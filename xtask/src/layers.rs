@@ -18,8 +18,10 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Names every arrow the table does not draw, every crate without a row and every row without a crate.
 pub fn check(root: &Path) -> anyhow::Result<usize> {
     let path = root.join("ARCHITECTURE.md");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
-    let table = Table::parse(&text).with_context(|| format!("failed to read the table of {}", path.display()))?;
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("failed to read {}", path.display()))?;
+    let table = Table::parse(&text)
+        .with_context(|| format!("failed to read the table of {}", path.display()))?;
     let arrows = arrows(root)?;
     let faults = table.faults(&arrows);
     if !faults.is_empty() {
@@ -42,16 +44,19 @@ type Arrows = BTreeMap<String, BTreeSet<Arrow>>;
 fn arrows(root: &Path) -> anyhow::Result<Arrows> {
     let mut found = Arrows::new();
     for manifest in manifests(root)? {
-        let metadata = MetadataCommand::new()
-            .manifest_path(&manifest)
-            .no_deps()
-            .exec()
-            .with_context(|| format!("failed to read the metadata of {}", manifest.display()))?;
+        let metadata =
+            MetadataCommand::new().manifest_path(&manifest).no_deps().exec().with_context(
+                || format!("failed to read the metadata of {}", manifest.display()),
+            )?;
         for package in metadata.packages {
             // A dependency with a path lives in this repository.
-            let arrows = package.dependencies.iter().filter(|dependency| dependency.path.is_some()).map(|dependency| {
-                Arrow { to: dependency.name.clone(), tests_only: dependency.kind == DependencyKind::Development }
-            });
+            let arrows =
+                package.dependencies.iter().filter(|dependency| dependency.path.is_some()).map(
+                    |dependency| Arrow {
+                        to: dependency.name.clone(),
+                        tests_only: dependency.kind == DependencyKind::Development,
+                    },
+                );
             found.entry(package.name.to_string()).or_default().extend(arrows);
         }
     }
@@ -63,7 +68,9 @@ fn manifests(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let guests = root.join("guests");
     if guests.is_dir() {
         manifests.push(guests.join("Cargo.toml"));
-        for entry in std::fs::read_dir(&guests).with_context(|| format!("failed to list {}", guests.display()))? {
+        for entry in std::fs::read_dir(&guests)
+            .with_context(|| format!("failed to list {}", guests.display()))?
+        {
             manifests.push(entry?.path().join("Cargo.toml"));
         }
     }
@@ -85,10 +92,17 @@ struct Row {
 impl Table {
     /// Reads the first table whose first column is headed `crate`.
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut lines = text.lines().skip_while(|line| cells(line).is_none_or(|cells| cells[0] != "crate"));
-        let header = lines.next().and_then(cells).context("there is no table whose first column is `crate`")?;
+        let mut lines =
+            text.lines().skip_while(|line| cells(line).is_none_or(|cells| cells[0] != "crate"));
+        let header = lines
+            .next()
+            .and_then(cells)
+            .context("there is no table whose first column is `crate`")?;
         let column = |name: &str| {
-            header.iter().position(|cell| *cell == name).with_context(|| format!("the table has no column `{name}`"))
+            header
+                .iter()
+                .position(|cell| *cell == name)
+                .with_context(|| format!("the table has no column `{name}`"))
         };
         let (may_use, tests) = (column("may use of ours")?, column("its tests also")?);
 
@@ -97,16 +111,24 @@ impl Table {
         for line in lines.skip(1) {
             let Some(cells) = cells(line) else { break };
             if cells.len() != header.len() {
-                bail!("the row `{line}` has {} cells, the header has {}", cells.len(), header.len());
+                bail!(
+                    "the row `{line}` has {} cells, the header has {}",
+                    cells.len(),
+                    header.len()
+                );
             }
             let name = cells[0].trim_matches('`').to_owned();
             if rows.iter().any(|row| row.name == name) {
                 bail!("`{name}` has two rows");
             }
-            let row = Row { name, may_use: names(cells[may_use])?, tests_may_use: names(cells[tests])? };
+            let row =
+                Row { name, may_use: names(cells[may_use])?, tests_may_use: names(cells[tests])? };
             for used in row.may_use.iter().chain(&row.tests_may_use) {
                 if !rows.iter().any(|above| above.name == *used) {
-                    bail!("`{}` may use `{used}`, which has no row above it: arrows point only down", row.name);
+                    bail!(
+                        "`{}` may use `{used}`, which has no row above it: arrows point only down",
+                        row.name
+                    );
                 }
             }
             rows.push(row);
@@ -123,10 +145,14 @@ impl Table {
                 continue;
             };
             for arrow in uses {
-                let drawn = row.may_use.contains(&arrow.to) || arrow.tests_only && row.tests_may_use.contains(&arrow.to);
+                let drawn = row.may_use.contains(&arrow.to)
+                    || arrow.tests_only && row.tests_may_use.contains(&arrow.to);
                 if !drawn {
                     let who = if arrow.tests_only { "the tests of " } else { "" };
-                    faults.push(format!("{who}`{name}` uses `{}`, which its row does not allow", arrow.to));
+                    faults.push(format!(
+                        "{who}`{name}` uses `{}`, which its row does not allow",
+                        arrow.to
+                    ));
                 }
             }
         }
@@ -151,7 +177,9 @@ fn names(cell: &str) -> anyhow::Result<BTreeSet<String>> {
     cell.split(',')
         .map(|name| {
             let quoted = name.trim().strip_prefix('`').and_then(|name| name.strip_suffix('`'));
-            quoted.map(str::to_owned).with_context(|| format!("`{cell}` is neither a list of `names` nor a dash"))
+            quoted
+                .map(str::to_owned)
+                .with_context(|| format!("`{cell}` is neither a list of `names` nor a dash"))
         })
         .collect()
 }
@@ -192,7 +220,10 @@ mod tests {
     #[test]
     fn an_arrow_that_is_not_drawn_is_a_fault() {
         assert_eq!(faults(ROWS, "a; b > a; c > a"), ["`c` uses `a`, which its row does not allow"]);
-        assert_eq!(faults(ROWS, "a ~ b; b; c"), ["the tests of `a` uses `b`, which its row does not allow"]);
+        assert_eq!(
+            faults(ROWS, "a ~ b; b; c"),
+            ["the tests of `a` uses `b`, which its row does not allow"]
+        );
     }
 
     #[test]
@@ -203,7 +234,10 @@ mod tests {
     #[test]
     fn a_table_that_cannot_be_meant_is_refused() {
         let refused = |rows: &str| format!("{:#}", table(rows).expect_err("refused"));
-        assert!(refused("| `a` | base | `b` | – |\n| `b` | top | – | – |").contains("arrows point only down"));
+        assert!(
+            refused("| `a` | base | `b` | – |\n| `b` | top | – | – |")
+                .contains("arrows point only down")
+        );
         assert!(refused("| `a` | base | – | – |\n| `a` | base | – | – |").contains("two rows"));
         assert!(refused("| `a` | base | all | – |").contains("neither a list"));
         assert!(refused("| `a` | base | – |").contains("3 cells"));

@@ -35,12 +35,14 @@ fn main() -> ExitCode {
     if std::env::var_os(guests::AS_RUSTC).is_some() {
         return guests::as_rustc();
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout's root");
+    let root =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout's root");
     let done = match Cli::parse().chore {
         Chore::Guests { check: false } => guests::pin(root),
         Chore::Guests { check: true } => guests::check(root),
         Chore::Bare => guests::bare(root),
-        Chore::Layers => layers::check(root).map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
+        Chore::Layers => layers::check(root)
+            .map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
     };
     match done {
         Ok(told) => {

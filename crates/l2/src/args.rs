@@ -25,6 +25,7 @@ pub struct Cli {
 
 /// What every command understands.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
 pub struct Global {
     /// Print JSON instead of text: one document, or one line for each event
     #[arg(long, global = true)]

@@ -75,9 +75,9 @@ impl Output {
     /// The last word of a command that failed.
     pub fn error(&self, error: &anyhow::Error) {
         if self.json {
-            eprintln!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+            eprintln!("{}", serde_json::json!({ "error": chain(error) }));
         } else {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", chain(error));
         }
     }
 
@@ -113,6 +113,18 @@ impl std::io::Write for AboveBars {
     }
 }
 
+/// An error and its causes on one line, without those that the text before has told already.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -128,7 +140,13 @@ pub fn thousands(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::thousands;
+    use super::{chain, thousands};
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("disk is full").context("writing failed: disk is full").context("no proof");
+        assert_eq!(chain(&error), "no proof: writing failed: disk is full");
+    }
 
     #[test]
     fn thousands_are_set_apart() {

@@ -106,10 +106,7 @@ pub fn run_assuming_parent(
     run_blocks(&input.config, &blocks, &mut state, state_root)
 }
 
-fn state<'a>(
-    input: &InputRef<'a>,
-    pre_state_root: B256,
-) -> Result<State<'a, NoSource>, Error> {
+fn state<'a>(input: &InputRef<'a>, pre_state_root: B256) -> Result<State<'a, NoSource>, Error> {
     let mut state = State::from_streams(pre_state_root, input.accounts, input.storages)?;
     for code in &input.codes {
         state.insert_code(code);
@@ -125,8 +122,7 @@ fn decode_blocks(blocks: &[&[u8]]) -> Result<Vec<DecodedBlock>, Error> {
     for block in blocks {
         let number = decoded.last().map_or(0, |block| block.header.number.saturating_add(1));
         decoded.push(
-            DecodedBlock::decode(block)
-                .map_err(|violation| Error::Block { number, violation })?,
+            DecodedBlock::decode(block).map_err(|violation| Error::Block { number, violation })?,
         );
     }
     Ok(decoded)
@@ -137,10 +133,11 @@ fn ancestors(headers: &[&[u8]]) -> Result<Vec<Sealed<Header>>, Error> {
     let mut chain = Vec::<Sealed<Header>>::with_capacity(headers.len());
     for (index, rlp) in headers.iter().enumerate() {
         let rest = &mut &**rlp;
-        let header = Header::decode_sealed(rest)
-            .ok()
-            .filter(|_| rest.is_empty())
-            .ok_or(Error::Input { what: "expected the RLP of a header among the ancestors", offset: 0 })?;
+        let header =
+            Header::decode_sealed(rest).ok().filter(|_| rest.is_empty()).ok_or(Error::Input {
+                what: "expected the RLP of a header among the ancestors",
+                offset: 0,
+            })?;
         // SOUNDNESS: BLOCKHASH reads from this chain, so every link is a hash.
         if let Some(last) = chain.last()
             && (header.parent_hash != last.hash() || header.number != last.number.wrapping_add(1))

@@ -176,7 +176,8 @@ impl<'s, 'a, S: StateSource<'a>> BlockBuilder<'s, 'a, S> {
         header.blob_gas_used = header.excess_blob_gas.map(|_| result.blob_gas_used);
         let hash = header.hash_slow();
         state.remember_block(number, hash);
-        let body = BlockBody { transactions, ommers: Vec::new(), withdrawals: withdrawals.cloned() };
+        let body =
+            BlockBody { transactions, ommers: Vec::new(), withdrawals: withdrawals.cloned() };
         Ok(Built { block: Block { header, body }, hash, receipts: result.receipts, requests })
     }
 }

@@ -193,9 +193,11 @@ impl ChainConfig {
         if self.blob_schedule.windows(2).any(|pair| pair[0].time >= pair[1].time) {
             return Err(Error::ChainConfig("the blob schedule is not in the order of time"));
         }
-        if self.blob_schedule.iter().any(|b| {
-            b.max == 0 || b.update_fraction == 0 || b.target > b.max || b.max > 1 << 16
-        }) {
+        if self
+            .blob_schedule
+            .iter()
+            .any(|b| b.max == 0 || b.update_fraction == 0 || b.target > b.max || b.max > 1 << 16)
+        {
             return Err(Error::ChainConfig("a blob limit is zero, too large, or below its target"));
         }
         match (self.cancun_time, self.blob_schedule.first()) {
@@ -416,7 +418,7 @@ mod tests {
             |c| c.prague_time = None,
             |c| c.osaka_time = None,
             |c| c.blob_schedule[0].max += 1,
-            |c| drop(c.blob_schedule.pop()),
+            |c| c.blob_schedule.truncate(1),
             |c| c.deposit_contract = Address::ZERO,
         ];
         for (index, change) in changes.iter().enumerate() {

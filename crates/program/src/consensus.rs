@@ -199,9 +199,7 @@ impl DecodedBlock {
         let ommers = Vec::<Header>::decode(body).map_err(|_| Violation::Rlp("ommers"))?;
         let withdrawals = match body.is_empty() {
             true => None,
-            false => {
-                Some(Decodable::decode(body).map_err(|_| Violation::Rlp("withdrawals"))?)
-            }
+            false => Some(Decodable::decode(body).map_err(|_| Violation::Rlp("withdrawals"))?),
         };
         if !body.is_empty() {
             return Err(Violation::Rlp("trailing bytes inside the block"));
@@ -325,10 +323,7 @@ pub fn check_against_parent(
         return Err(Violation::Number { parent: parent.number });
     }
     if header.timestamp <= parent.timestamp {
-        return Err(Violation::Timestamp {
-            timestamp: header.timestamp,
-            parent: parent.timestamp,
-        });
+        return Err(Violation::Timestamp { timestamp: header.timestamp, parent: parent.timestamp });
     }
     // SOUNDNESS: the gas limit moves by less than 1/1024 of the parent's.
     if header.gas_limit.abs_diff(parent.gas_limit) >= parent.gas_limit / 1024 {

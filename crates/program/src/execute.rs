@@ -148,9 +148,10 @@ pub(crate) fn refusal(number: u64, index: Option<usize>, error: BlockExecutionEr
         (_, BlockExecutionError::Internal(error)) => {
             return Error::Execution { number, reason: error.to_string() };
         }
-        (Some(index), BlockExecutionError::Validation(BlockValidationError::InvalidTx { error, .. })) => {
-            Violation::Transaction { index, reason: error.to_string() }
-        }
+        (
+            Some(index),
+            BlockExecutionError::Validation(BlockValidationError::InvalidTx { error, .. }),
+        ) => Violation::Transaction { index, reason: error.to_string() },
         (Some(index), BlockExecutionError::Validation(error)) => {
             Violation::Transaction { index, reason: error.to_string() }
         }

@@ -35,8 +35,7 @@ pub use input::Input;
 pub use statement::Statement;
 
 /// A transaction as it stands in a block: blob transactions come without their sidecar.
-pub type Transaction =
-    alloy_consensus::EthereumTxEnvelope<alloy_consensus::transaction::TxEip4844>;
+pub type Transaction = alloy_consensus::EthereumTxEnvelope<alloy_consensus::transaction::TxEip4844>;
 /// A receipt whose bloom has not been computed.
 pub type Receipt = alloy_consensus::EthereumReceipt<alloy_consensus::TxType>;
 /// A block in Ethereum's own types.

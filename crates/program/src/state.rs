@@ -18,11 +18,7 @@ use alloy_primitives::{
 };
 use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::TrieAccount;
-use revm::{
-    bytecode::Bytecode,
-    context_interface::DBErrorMarker,
-    state::AccountInfo,
-};
+use revm::{bytecode::Bytecode, context_interface::DBErrorMarker, state::AccountInfo};
 
 /// Where nodes and codes come from that the encoded witness does not hold.
 ///
@@ -71,11 +67,7 @@ impl<'a> State<'a, NoSource> {
     ///
     /// # Errors
     /// [`Error::Trie`] if the account stream is not the trie with this root.
-    pub fn from_streams(
-        root: B256,
-        accounts: &'a [u8],
-        storages: &'a [u8],
-    ) -> Result<Self, Error> {
+    pub fn from_streams(root: B256, accounts: &'a [u8], storages: &'a [u8]) -> Result<Self, Error> {
         let accounts = Trie::decode_accounts(accounts, storages, root)?;
         Ok(Self::new(accounts, storages, NoSource))
     }
@@ -289,6 +281,7 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
                 }
                 trie.root()
             };
+            #[expect(clippy::needless_update, reason = "alloy's account-ext feature adds a field")]
             let leaf = TrieAccount {
                 nonce: info.nonce,
                 balance: info.balance,

@@ -77,11 +77,7 @@ pub fn run(
         .take()
         .ok_or_else(|| ProveError::BadInput("the guest committed nothing".to_owned()))?;
     let keccak = keccak.take().0;
-    Ok(Run {
-        session,
-        journal: journal.bytes,
-        keccak,
-    })
+    Ok(Run { session, journal: journal.bytes, keccak })
 }
 
 fn failed(error: anyhow::Error) -> ProveError {

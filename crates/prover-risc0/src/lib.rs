@@ -39,10 +39,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            segment_po2: 18,
-            dev_mode: false,
-        }
+        Self { segment_po2: 18, dev_mode: false }
     }
 }
 
@@ -81,13 +78,10 @@ impl Risc0Prover {
         if !SEGMENT_PO2.contains(&config.segment_po2) {
             return Err(SetupError::SegmentPo2(config.segment_po2));
         }
-        let found = compute_image_id(PROGRAM).map_err(|error| SetupError::WrongProgram {
-            found: error.to_string(),
-        })?;
+        let found = compute_image_id(PROGRAM)
+            .map_err(|error| SetupError::WrongProgram { found: error.to_string() })?;
         if found != Digest::from(RISC0_PROGRAM_ID) {
-            return Err(SetupError::WrongProgram {
-                found: hex::encode(found.as_bytes()),
-            });
+            return Err(SetupError::WrongProgram { found: hex::encode(found.as_bytes()) });
         }
         Ok(Self { config })
     }
@@ -122,24 +116,15 @@ impl Risc0Prover {
         progress: &dyn Fn(Progress),
     ) -> Result<Vec<u8>, ProveError> {
         let spill = guest::Spill::new().map_err(|error| ProveError::Unavailable(error.into()))?;
-        let run = guest::run(
-            PROGRAM,
-            input,
-            self.config.segment_po2,
-            cancel,
-            |segment| spill.keep(&segment),
-        )?;
+        let run = guest::run(PROGRAM, input, self.config.segment_po2, cancel, |segment| {
+            spill.keep(&segment)
+        })?;
         progress(executed(&run));
         let inner = steps::prove(&run, kind, cancel, progress)?;
         let proof = encode(&Receipt::new(inner, run.journal))?;
         // A proof that our own verifier refuses is a bug; better to fail here than at the server.
-        verifier::verify(
-            verifier::System::Risc0,
-            RISC0_PROGRAM_ID,
-            &proof,
-            &Policy::default(),
-        )
-        .map_err(|error| ProveError::Failed(error.into()))?;
+        verifier::verify(verifier::System::Risc0, RISC0_PROGRAM_ID, &proof, &Policy::default())
+            .map_err(|error| ProveError::Failed(error.into()))?;
         Ok(proof)
     }
 }
@@ -178,10 +163,7 @@ impl Prover for Risc0Prover {
             segments: run.session.segments.len() as u64,
             keccak_permutations: Some(run.permutations()),
         };
-        Ok(Execution {
-            public_values: run.journal,
-            cycles: Some(cycles),
-        })
+        Ok(Execution { public_values: run.journal, cycles: Some(cycles) })
     }
 }
 

@@ -31,10 +31,7 @@ pub fn prove(
     let context = VerifierContext::default().with_dev_mode(false);
 
     let count = run.session.segments.len() as u64;
-    progress(Progress::Segment {
-        done: 0,
-        total: count,
-    });
+    progress(Progress::Segment { done: 0, total: count });
     let mut segments = Vec::new();
     for (segment, done) in run.session.segments.iter().zip(1..) {
         cancel.check()?;
@@ -49,12 +46,7 @@ pub fn prove(
     if kind == ProofKind::Succinct {
         total += (2 * count).saturating_sub(1) + assumptions.len() as u64;
     }
-    let mut steps = Steps {
-        done: 0,
-        total,
-        cancel,
-        progress,
-    };
+    let mut steps = Steps { done: 0, total, cancel, progress };
     progress(Progress::Joining { done: 0, total });
 
     let keccak = prove_keccak(&*server, &run.keccak, &mut steps)?;
@@ -138,10 +130,7 @@ impl Steps<'_> {
         self.cancel.check()?;
         let result = step().map_err(failed)?;
         self.done += 1;
-        (self.progress)(Progress::Joining {
-            done: self.done,
-            total: self.total,
-        });
+        (self.progress)(Progress::Joining { done: self.done, total: self.total });
         Ok(result)
     }
 

@@ -38,11 +38,7 @@ pub fn verify(
     policy: &Policy,
 ) -> Result<Verified, VerifyError> {
     if proof.len() > MAX_PROOF {
-        return Err(VerifyError::TooLarge {
-            what: "proof",
-            size: proof.len(),
-            limit: MAX_PROOF,
-        });
+        return Err(VerifyError::TooLarge { what: "proof", size: proof.len(), limit: MAX_PROOF });
     }
     match system {
         System::Exec => verify_exec(program_id, proof, policy),
@@ -184,16 +180,10 @@ fn verify_exec(
         return Err(VerifyError::ExecRefused);
     }
     if program_id != EXEC_PROGRAM_ID {
-        return Err(VerifyError::WrongProgram {
-            expected: program_id,
-            found: EXEC_PROGRAM_ID,
-        });
+        return Err(VerifyError::WrongProgram { expected: program_id, found: EXEC_PROGRAM_ID });
     }
     check_public_values(proof)?;
-    Ok(Verified {
-        public_values: proof.to_vec(),
-        kind: Kind::Exec,
-    })
+    Ok(Verified { public_values: proof.to_vec(), kind: Kind::Exec })
 }
 
 fn check_public_values(bytes: &[u8]) -> Result<(), VerifyError> {

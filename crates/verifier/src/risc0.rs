@@ -71,10 +71,7 @@ pub(crate) fn verify(
             Err(_) => return Err(VerifyError::Invalid("the verifier panicked".to_owned())),
         }
     }
-    Ok(Verified {
-        public_values: receipt.journal.bytes,
-        kind,
-    })
+    Ok(Verified { public_values: receipt.journal.bytes, kind })
 }
 
 /// Why a receipt has no encoding.
@@ -127,10 +124,7 @@ pub fn encode(program_id: [u8; 32], receipt: &Receipt) -> Result<Vec<u8>, Encode
 
 fn put_composite(proof: &mut Vec<u8>, receipt: &CompositeReceipt) -> Result<(), EncodeError> {
     put_length(proof, receipt.segments.len())?;
-    let (last, others) = receipt
-        .segments
-        .split_last()
-        .ok_or(EncodeError("it has no segments"))?;
+    let (last, others) = receipt.segments.split_last().ok_or(EncodeError("it has no segments"))?;
     for segment in others {
         put_seal(proof, &segment.seal)?;
         let post = segment
@@ -148,10 +142,7 @@ fn put_composite(proof: &mut Vec<u8>, receipt: &CompositeReceipt) -> Result<(), 
     let none = Assumptions::default();
     let assumptions = match receipt.assumption_receipts.is_empty() {
         true => &none,
-        false => output
-            .assumptions
-            .as_value()
-            .map_err(|_| unopened.clone())?,
+        false => output.assumptions.as_value().map_err(|_| unopened.clone())?,
     };
     let count = u8::try_from(assumptions.0.len())
         .map_err(|_| EncodeError("it has too many assumptions"))?;
@@ -200,10 +191,7 @@ fn put_length(proof: &mut Vec<u8>, length: usize) -> Result<(), EncodeError> {
 
 /// Builds the receipt that `proof` encodes, if it names the image `program_id`.
 fn decode(program_id: [u8; 32], proof: &[u8]) -> Result<(Kind, Receipt), VerifyError> {
-    let mut bytes = Bytes {
-        all: proof,
-        offset: 0,
-    };
+    let mut bytes = Bytes { all: proof, offset: 0 };
     if bytes.array()? != *MAGIC {
         return Err(bytes.malformed("not a RISC Zero proof of ours"));
     }
@@ -219,10 +207,7 @@ fn decode(program_id: [u8; 32], proof: &[u8]) -> Result<(Kind, Receipt), VerifyE
     // SOUNDNESS: only a better message; what binds the image is the claim, which is built from `program_id`.
     let found = bytes.array()?;
     if found != program_id {
-        return Err(VerifyError::WrongProgram {
-            expected: program_id,
-            found,
-        });
+        return Err(VerifyError::WrongProgram { expected: program_id, found });
     }
     let length = bytes.length()?;
     let journal = bytes.take(length)?.to_vec();
@@ -263,10 +248,7 @@ fn take_composite(
     let mut segments = Vec::new();
     for index in 1..count {
         let seal = bytes.seal()?;
-        let post = MaybePruned::Value(SystemState {
-            pc: 0,
-            merkle_root: bytes.digest()?,
-        });
+        let post = MaybePruned::Value(SystemState { pc: 0, merkle_root: bytes.digest()? });
         let claim = ReceiptClaim {
             pre,
             post: post.clone(),
@@ -290,10 +272,7 @@ fn take_composite(
         }
         let receipt = take_recursion(bytes, MaybePruned::Pruned(claim), &parameters)?;
         receipts.push(InnerAssumptionReceipt::Succinct(receipt));
-        assumptions.push(MaybePruned::Value(Assumption {
-            claim,
-            control_root,
-        }));
+        assumptions.push(MaybePruned::Value(Assumption { claim, control_root }));
     }
 
     let mut claim = ReceiptClaim::ok(image, MaybePruned::Pruned(journal.digest()));
@@ -331,14 +310,10 @@ where
 {
     let control_id = bytes.digest()?;
     let index = u32::from(bytes.byte()?);
-    let siblings = (0..DEPTH)
-        .map(|_| bytes.digest())
-        .collect::<Result<Vec<_>, _>>()?;
+    let siblings = (0..DEPTH).map(|_| bytes.digest()).collect::<Result<Vec<_>, _>>()?;
     let seal = bytes.seal()?;
     let parameters: Digest = parameters.digest();
-    bytes.build(&(
-        seal, control_id, claim, HASHFN, parameters, index, siblings,
-    ))
+    bytes.build(&(seal, control_id, claim, HASHFN, parameters, index, siblings))
 }
 
 /// A proof being read.
@@ -350,9 +325,7 @@ struct Bytes<'a> {
 impl<'a> Bytes<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8], VerifyError> {
         let rest = &self.all[self.offset..];
-        let taken = rest
-            .get(..length)
-            .ok_or_else(|| self.malformed("the proof ends early"))?;
+        let taken = rest.get(..length).ok_or_else(|| self.malformed("the proof ends early"))?;
         self.offset += length;
         Ok(taken)
     }
@@ -391,9 +364,6 @@ impl<'a> Bytes<'a> {
     }
 
     fn malformed(&self, what: &'static str) -> VerifyError {
-        VerifyError::Malformed {
-            what,
-            offset: self.offset,
-        }
+        VerifyError::Malformed { what, offset: self.offset }
     }
 }

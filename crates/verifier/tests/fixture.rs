@@ -9,10 +9,8 @@ use std::thread;
 
 use verifier::{Kind, Policy, System, Verified, VerifyError, verify};
 
-const NOTHING_ACCEPTED: Policy = Policy {
-    danger_accept_exec: false,
-    danger_accept_dev_mode: false,
-};
+const NOTHING_ACCEPTED: Policy =
+    Policy { danger_accept_exec: false, danger_accept_dev_mode: false };
 
 /// Bytes before the journal: magic, version, kind, program id, journal length.
 const HEADER: usize = 4 + 1 + 1 + 32 + 4;
@@ -27,8 +25,7 @@ impl Fixture {
     fn read() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let proof = fs::read(folder.join("dev-block.proof")).expect("the proof is checked in");
-        let about =
-            fs::read(folder.join("dev-block.json")).expect("its description is checked in");
+        let about = fs::read(folder.join("dev-block.json")).expect("its description is checked in");
         let about: serde_json::Value = serde_json::from_slice(&about).expect("it is JSON");
         let bytes = |name: &str| {
             let text = about[name].as_str().expect("it is text");
@@ -68,10 +65,7 @@ impl Fixture {
 #[test]
 fn a_real_proof_verifies() {
     let fixture = Fixture::read();
-    let expected = Verified {
-        public_values: fixture.public_values.clone(),
-        kind: Kind::Succinct,
-    };
+    let expected = Verified { public_values: fixture.public_values.clone(), kind: Kind::Succinct };
     assert_eq!(fixture.verify(&fixture.proof), Ok(expected));
 }
 
@@ -108,34 +102,23 @@ fn another_image_id_is_refused() {
     let mut other = fixture.program_id;
     other[31] ^= 1;
     let refused = verify(System::Risc0, other, &fixture.proof, &NOTHING_ACCEPTED);
-    assert!(
-        matches!(refused, Err(VerifyError::WrongProgram { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
 
     // Nor does it help to rewrite the name in the envelope.
     let mut renamed = fixture.proof.clone();
     renamed[6..38].copy_from_slice(&other);
     let refused = verify(System::Risc0, other, &renamed, &NOTHING_ACCEPTED);
-    assert!(
-        matches!(refused, Err(VerifyError::Invalid(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(VerifyError::Invalid(_))), "{refused:?}");
 }
 
 #[test]
 fn a_shorter_or_longer_proof_is_refused() {
     let fixture = Fixture::read();
     let proof = &fixture.proof;
-    for proof in [
-        &proof[..proof.len() - 1],
-        &proof[..proof.len() - 4],
-        &[proof, &[0; 4][..]].concat(),
-    ] {
+    for proof in
+        [&proof[..proof.len() - 1], &proof[..proof.len() - 4], &[proof, &[0; 4][..]].concat()]
+    {
         let refused = fixture.verify(proof);
-        assert!(
-            matches!(refused, Err(VerifyError::Malformed { .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(VerifyError::Malformed { .. })), "{refused:?}");
     }
 }

@@ -11,18 +11,9 @@ use verifier::{
 const PROGRAM: [u8; 32] = [7; 32];
 const VALUES: &[u8] = b"the public values";
 
-const ACCEPT_EXEC: Policy = Policy {
-    danger_accept_exec: true,
-    danger_accept_dev_mode: false,
-};
-const ACCEPT_DEV_MODE: Policy = Policy {
-    danger_accept_exec: false,
-    danger_accept_dev_mode: true,
-};
-const ACCEPT_ALL: Policy = Policy {
-    danger_accept_exec: true,
-    danger_accept_dev_mode: true,
-};
+const ACCEPT_EXEC: Policy = Policy { danger_accept_exec: true, danger_accept_dev_mode: false };
+const ACCEPT_DEV_MODE: Policy = Policy { danger_accept_exec: false, danger_accept_dev_mode: true };
+const ACCEPT_ALL: Policy = Policy { danger_accept_exec: true, danger_accept_dev_mode: true };
 
 /// A proof in our format; see the documentation of `verifier::risc0`.
 fn envelope(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -52,20 +43,14 @@ fn an_exec_proof_is_refused_unless_the_policy_accepts_it() {
         assert_eq!(refused, Err(VerifyError::ExecRefused));
     }
     let accepted = verify(System::Exec, EXEC_PROGRAM_ID, VALUES, &ACCEPT_EXEC);
-    let expected = Verified {
-        public_values: VALUES.to_vec(),
-        kind: Kind::Exec,
-    };
+    let expected = Verified { public_values: VALUES.to_vec(), kind: Kind::Exec };
     assert_eq!(accepted, Ok(expected));
 }
 
 #[test]
 fn an_exec_proof_is_of_no_program_image() {
     let refused = verify(System::Exec, PROGRAM, VALUES, &ACCEPT_ALL);
-    let expected = VerifyError::WrongProgram {
-        expected: PROGRAM,
-        found: EXEC_PROGRAM_ID,
-    };
+    let expected = VerifyError::WrongProgram { expected: PROGRAM, found: EXEC_PROGRAM_ID };
     assert_eq!(refused, Err(expected));
 }
 
@@ -83,10 +68,7 @@ fn a_dev_mode_proof_is_refused_unless_the_policy_accepts_it() {
     for policy in [Policy::default(), ACCEPT_EXEC] {
         assert_eq!(risc0(&proof, &policy), Err(VerifyError::DevModeRefused));
     }
-    let expected = Verified {
-        public_values: VALUES.to_vec(),
-        kind: Kind::DevMode,
-    };
+    let expected = Verified { public_values: VALUES.to_vec(), kind: Kind::DevMode };
     assert_eq!(risc0(&proof, &ACCEPT_DEV_MODE), Ok(expected));
 }
 
@@ -117,10 +99,7 @@ fn a_dev_mode_receipt_encodes_to_the_documented_bytes() {
 #[test]
 fn a_proof_of_another_program_is_refused() {
     let refused = verify(System::Risc0, [8; 32], &envelope(0, &[]), &ACCEPT_ALL);
-    let expected = VerifyError::WrongProgram {
-        expected: [8; 32],
-        found: PROGRAM,
-    };
+    let expected = VerifyError::WrongProgram { expected: [8; 32], found: PROGRAM };
     assert_eq!(refused, Err(expected.clone()));
     assert!(expected.to_string().contains("0x0707"), "{expected}");
 }
@@ -139,17 +118,9 @@ fn seals_that_prove_nothing_are_refused() {
     assuming.extend(&recursion);
     let mut empty_seal = [0; 32 + 1 + 8 * 32].to_vec();
     empty_seal.extend(seal(0));
-    for (kind, body) in [
-        (2, recursion),
-        (2, empty_seal),
-        (1, one_segment),
-        (1, assuming),
-    ] {
+    for (kind, body) in [(2, recursion), (2, empty_seal), (1, one_segment), (1, assuming)] {
         let refused = risc0(&envelope(kind, &body), &ACCEPT_ALL);
-        assert!(
-            matches!(refused, Err(VerifyError::Invalid(_))),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(VerifyError::Invalid(_))), "{refused:?}");
     }
 }
 
@@ -157,13 +128,7 @@ fn seals_that_prove_nothing_are_refused() {
 fn a_composite_proof_of_no_segments_is_refused() {
     let refused = risc0(&envelope(1, &[0; 5]), &ACCEPT_ALL);
     assert!(
-        matches!(
-            refused,
-            Err(VerifyError::Malformed {
-                what: "no segments",
-                ..
-            })
-        ),
+        matches!(refused, Err(VerifyError::Malformed { what: "no segments", .. })),
         "{refused:?}"
     );
 }
@@ -173,29 +138,17 @@ fn every_truncation_and_every_extension_is_refused() {
     let proof = envelope(0, &[]);
     for end in 0..proof.len() {
         let refused = risc0(&proof[..end], &ACCEPT_ALL);
-        assert!(
-            matches!(refused, Err(VerifyError::Malformed { .. })),
-            "{end}: {refused:?}"
-        );
+        assert!(matches!(refused, Err(VerifyError::Malformed { .. })), "{end}: {refused:?}");
     }
     let refused = risc0(&envelope(0, &[0]), &ACCEPT_ALL);
-    assert!(
-        matches!(refused, Err(VerifyError::Malformed { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(VerifyError::Malformed { .. })), "{refused:?}");
 }
 
 #[test]
 fn lengths_beyond_the_proof_are_refused_without_allocating() {
-    for body in [
-        [0xff; 4].to_vec(),
-        [&[1, 0, 0, 0][..], &[0xff; 4]].concat(),
-    ] {
+    for body in [[0xff; 4].to_vec(), [&[1, 0, 0, 0][..], &[0xff; 4]].concat()] {
         let refused = risc0(&envelope(1, &body), &ACCEPT_ALL);
-        assert!(
-            matches!(refused, Err(VerifyError::Malformed { .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(VerifyError::Malformed { .. })), "{refused:?}");
     }
 }
 
@@ -203,10 +156,7 @@ fn lengths_beyond_the_proof_are_refused_without_allocating() {
 fn too_many_public_values_are_refused() {
     let values = vec![0; MAX_PUBLIC_VALUES + 1];
     let refused = verify(System::Exec, EXEC_PROGRAM_ID, &values, &ACCEPT_ALL);
-    assert!(
-        matches!(refused, Err(VerifyError::TooLarge { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(VerifyError::TooLarge { .. })), "{refused:?}");
 }
 
 proptest! {

@@ -1,4 +1,5 @@
 //! Block files, whole and broken.
+#![expect(clippy::result_large_err, reason = "as in the crate itself")]
 
 mod support;
 

@@ -18,7 +18,8 @@ use risc0_zkvm::guest::env;
 /// Installs every hook. Panics if one is already taken.
 pub fn install() {
     assert!(install_crypto(Accelerated), "precompile crypto is already installed");
-    install_default_provider(Arc::new(Accelerated)).expect("nothing installed a provider before main");
+    install_default_provider(Arc::new(Accelerated))
+        .expect("nothing installed a provider before main");
 }
 
 /// Curves, modular exponentiation and SHA-256 by RISC Zero's circuits.
@@ -49,7 +50,12 @@ impl Crypto for Accelerated {
         Ok(signer.into_word().0)
     }
 
-    fn modexp(&self, base: &[u8], exponent: &[u8], modulus: &[u8]) -> Result<Vec<u8>, PrecompileHalt> {
+    fn modexp(
+        &self,
+        base: &[u8],
+        exponent: &[u8],
+        modulus: &[u8],
+    ) -> Result<Vec<u8>, PrecompileHalt> {
         // The accelerator knows operands up to its modulus' width class; anything else is software.
         match risc0::modexp(base, exponent, modulus) {
             Some(power) => Ok(power),
@@ -57,13 +63,22 @@ impl Crypto for Accelerated {
         }
     }
 
-    fn secp256r1_verify_signature(&self, message: &[u8; 32], signature: &[u8; 64], key: &[u8; 64]) -> bool {
+    fn secp256r1_verify_signature(
+        &self,
+        message: &[u8; 32],
+        signature: &[u8; 64],
+        key: &[u8; 64],
+    ) -> bool {
         risc0::secp256r1_verify(message, signature, key)
     }
 }
 
 impl CryptoProvider for Accelerated {
-    fn recover_signer_unchecked(&self, signature: &[u8; 65], message: &[u8; 32]) -> Result<Address, RecoveryError> {
+    fn recover_signer_unchecked(
+        &self,
+        signature: &[u8; 65],
+        message: &[u8; 32],
+    ) -> Result<Address, RecoveryError> {
         let (&parity, signature) = signature.split_last().expect("65 bytes");
         let signature = signature.try_into().expect("64 bytes");
         risc0::secp256k1_ecrecover(signature, parity, message).ok_or_else(RecoveryError::new)
@@ -119,7 +134,9 @@ fn absorb(state: &mut [u64; 25], block: &[u8]) {
     let words: &mut [u32] = bytemuck::cast_slice_mut(state);
     match bytemuck::try_cast_slice::<[u8; 4], u32>(chunks) {
         Ok(aligned) => words.iter_mut().zip(aligned).for_each(|(word, new)| *word ^= new),
-        Err(_) => words.iter_mut().zip(chunks).for_each(|(word, new)| *word ^= u32::from_le_bytes(*new)),
+        Err(_) => {
+            words.iter_mut().zip(chunks).for_each(|(word, new)| *word ^= u32::from_le_bytes(*new))
+        }
     }
     let start = chunks.len() * 4;
     let lanes: &mut [u8] = bytemuck::cast_slice_mut(state);

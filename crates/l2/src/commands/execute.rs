@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Execute, ProverArg};
 use crate::blocks::{self, Parent, Prepared, StatementText};
 use crate::memory;
-use crate::output::{Output, thousands};
+use crate::output::{self, Output, thousands};
 
 /// Runs the command. Goes on after a refused file, and fails in the end if there was one.
 pub async fn run(args: Execute, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -33,7 +33,7 @@ pub async fn run(args: Execute, output: &Output, shutdown: CancellationToken) ->
             Ok(executed) => output.report(&executed)?,
             Err(error) => {
                 refused += 1;
-                output.report(&Refused { file: path.display().to_string(), error: format!("{error:#}") })?;
+                output.report(&Refused { file: path.display().to_string(), error: output::chain(&error) })?;
             }
         }
     }

@@ -134,9 +134,9 @@ pub fn client_config(dir: &Path, name: &str, url: &str) -> client::Config {
     }
 }
 
-/// Waits until `done` says so, for at most 20 s.
+/// Waits until `done` says so, for at most a minute.
 pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    for _ in 0..1_000 {
+    for _ in 0..3_000 {
         if done().await {
             return;
         }

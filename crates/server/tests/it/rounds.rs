@@ -127,9 +127,9 @@ async fn a_finished_proof_outlives_its_client_and_the_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_keep_a_job_through_proving_and_show_progress() {
     let dir = tempfile::tempdir().unwrap();
-    let (lease, heartbeat) = (Duration::from_millis(600), Duration::from_millis(100));
+    let (lease, heartbeat) = (Duration::from_secs(2), Duration::from_millis(200));
     let server = serve(Config { lease, heartbeat, ..config(dir.path()) }, &Chain::new(1)).await;
-    let slow = echo(2_000);
+    let slow = echo(6_000);
     let slow_client =
         Client::start(client_config(dir.path(), "slow", &server.url()), slow).await.unwrap();
     until("progress arrives", async || {
