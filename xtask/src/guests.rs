@@ -293,7 +293,9 @@ pub fn as_rustc() -> ExitCode {
         arguments[at] = format!("metadata={}", &hex::encode(hash.finalize())[..16]);
     }
     // Ours are the sources that change most: a line number in a panic message would move the id with every comment.
-    let ours = ["program", "guest-risc0"].iter().any(|ours| env::var("CARGO_PKG_NAME").is_ok_and(|name| name == *ours));
+    let ours = ["program", "guest-risc0"]
+        .iter()
+        .any(|ours| env::var("CARGO_PKG_NAME").is_ok_and(|name| name == *ours));
     if for_guest && ours {
         arguments.push("-Zlocation-detail=none".to_owned());
     }

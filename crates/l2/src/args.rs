@@ -25,7 +25,6 @@ pub struct Cli {
 
 /// What every command understands.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Output")]
 pub struct Global {
     /// Print JSON instead of text: one document, or one line for each event
     #[arg(long, global = true)]
@@ -253,7 +252,12 @@ pub struct Client {
     #[arg(long, env = "PROVER_CLIENT_PROVER", value_enum)]
     pub prover: Option<ProverArg>,
     /// Where proofs are kept until the server has acknowledged them; one folder for each client
-    #[arg(long, env = "PROVER_CLIENT_DATA_DIR", default_value = ".l2-prover/client", value_name = "FOLDER")]
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_DATA_DIR",
+        default_value = ".l2-prover/client",
+        value_name = "FOLDER"
+    )]
     pub data_dir: PathBuf,
     /// The zkVM
     #[command(flatten)]

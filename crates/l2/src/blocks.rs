@@ -47,12 +47,18 @@ pub enum Parent {
 }
 
 /// Reads a block file (`.json`, `.json.zst`) or an input made by `l2-prover witness`.
-pub fn from_file(path: &Path, chain: Option<&ChainArg>, parent: Parent) -> anyhow::Result<Prepared> {
+pub fn from_file(
+    path: &Path,
+    chain: Option<&ChainArg>,
+    parent: Parent,
+) -> anyhow::Result<Prepared> {
     let name = path.display().to_string();
-    let is_block_file = path.extension().is_some_and(|extension| extension == "json" || extension == "zst");
+    let is_block_file =
+        path.extension().is_some_and(|extension| extension == "json" || extension == "zst");
     if !is_block_file {
         let input = std::fs::read(path).with_context(|| format!("failed to read {name}"))?;
-        let outcome = program::run_detailed(&input).with_context(|| format!("{name} is refused"))?;
+        let outcome =
+            program::run_detailed(&input).with_context(|| format!("{name} is refused"))?;
         let (statement, blocks) = (outcome.statement, outcome.blocks);
         return Ok(Prepared { name, input, statement, blocks, assumed_pre_state_root: None });
     }
@@ -62,9 +68,9 @@ pub fn from_file(path: &Path, chain: Option<&ChainArg>, parent: Parent) -> anyho
         None => chain::by_id(file.chain_id()).with_context(|| name.clone())?,
     };
     let (prepared, assumed_pre_state_root) = match file.prepare(&config) {
-        Err(witness::Error::Incomplete { missing: program::Error::MissingParent { .. }, .. })
-            if parent == Parent::MayBeAssumed =>
-        {
+        Err(witness::Error::Incomplete {
+            missing: program::Error::MissingParent { .. }, ..
+        }) if parent == Parent::MayBeAssumed => {
             let prepared = file.prepare_assuming_parent(&config)?;
             let root = prepared.statement.pre_state_root;
             (prepared, Some(root))
@@ -82,9 +88,12 @@ pub fn from_file(path: &Path, chain: Option<&ChainArg>, parent: Parent) -> anyho
 
 /// Fetches blocks and witness from the node that the flags name.
 pub async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
-    let (url, range) = source.rpc_url.as_deref().zip(source.block).context("--rpc-url needs --block")?;
+    let (url, range) =
+        source.rpc_url.as_deref().zip(source.block).context("--rpc-url needs --block")?;
     let config = source.chain.as_ref().unwrap_or(&ChainArg::Dev).config()?;
-    let node = witness::Node::connect(url, config).await.context("failed to use the node (see --rpc-url, --chain)")?;
+    let node = witness::Node::connect(url, config)
+        .await
+        .context("failed to use the node (see --rpc-url, --chain)")?;
     let (first, last) = (range.first(), range.last());
     let prepared = node
         .prepare(first, last)
@@ -114,7 +123,11 @@ pub struct StatementText<'a>(pub &'a Statement);
 impl fmt::Display for StatementText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let statement = self.0;
-        writeln!(f, "  blocks               {} to {}", statement.first_number, statement.last_number)?;
+        writeln!(
+            f,
+            "  blocks               {} to {}",
+            statement.first_number, statement.last_number
+        )?;
         writeln!(f, "  parent hash          {}", statement.parent_hash)?;
         writeln!(f, "  last hash            {}", statement.last_hash)?;
         writeln!(f, "  pre-state root       {}", statement.pre_state_root)?;

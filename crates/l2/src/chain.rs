@@ -68,12 +68,14 @@ impl ChainArg {
 
 /// The rules of the chain with this id, if it is one we know.
 pub fn by_id(chain_id: u64) -> anyhow::Result<ChainConfig> {
-    ChainConfig::preset(chain_id)
-        .with_context(|| format!("chain {chain_id} is not known here: give its genesis file with --chain"))
+    ChainConfig::preset(chain_id).with_context(|| {
+        format!("chain {chain_id} is not known here: give its genesis file with --chain")
+    })
 }
 
 fn config_of(path: &Path) -> anyhow::Result<ChainConfig> {
-    let genesis = devnode::genesis::read(path).context("known chains: mainnet, holesky, hoodi, sepolia, dev")?;
+    let genesis = devnode::genesis::read(path)
+        .context("known chains: mainnet, holesky, hoodi, sepolia, dev")?;
     ChainConfig::try_from(&genesis.config)
         .with_context(|| format!("the chain of {} can't be proven", path.display()))
 }

@@ -54,7 +54,9 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             Command::Server(args) => Box::pin(commands::server::run(args, output, shutdown)).await,
             Command::Client(args) => Box::pin(commands::client::run(args, output, shutdown)).await,
             Command::Prove(args) => Box::pin(commands::prove::run(args, output, shutdown)).await,
-            Command::Execute(args) => Box::pin(commands::execute::run(args, output, shutdown)).await,
+            Command::Execute(args) => {
+                Box::pin(commands::execute::run(args, output, shutdown)).await
+            }
             Command::Verify(args) => commands::verify::run(&args, output),
             Command::Witness(args) => Box::pin(commands::witness::run(args, output)).await,
         }

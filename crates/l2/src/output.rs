@@ -49,7 +49,9 @@ impl Output {
         let text = if self.json { serde_json::to_string(report)? } else { report.to_string() };
         self.bars.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            writeln!(stdout, "{text}").and_then(|()| stdout.flush()).context("failed to write to stdout")
+            writeln!(stdout, "{text}")
+                .and_then(|()| stdout.flush())
+                .context("failed to write to stdout")
         })
     }
 
@@ -86,15 +88,20 @@ impl Output {
     /// # Errors
     /// If `filter` is malformed.
     pub fn init_logs(&self, filter: &str) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(filter)
-            .with_context(|| format!("`{filter}` is no log filter; write for example `info` or `server=debug,warn`"))?;
+        let filter = EnvFilter::try_new(filter).with_context(|| {
+            format!("`{filter}` is no log filter; write for example `info` or `server=debug,warn`")
+        })?;
         let bars = self.bars.clone();
         let builder = tracing_subscriber::fmt().with_env_filter(filter);
         if self.json {
             builder.json().with_writer(std::io::stderr).init();
         } else {
             let ansi = std::io::stderr().is_terminal();
-            builder.with_ansi(ansi).with_target(false).with_writer(move || AboveBars(bars.clone())).init();
+            builder
+                .with_ansi(ansi)
+                .with_target(false)
+                .with_writer(move || AboveBars(bars.clone()))
+                .init();
         }
         Ok(())
     }
@@ -144,7 +151,9 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once() {
-        let error = anyhow::anyhow!("disk is full").context("writing failed: disk is full").context("no proof");
+        let error = anyhow::anyhow!("disk is full")
+            .context("writing failed: disk is full")
+            .context("no proof");
         assert_eq!(chain(&error), "no proof: writing failed: disk is full");
     }
 

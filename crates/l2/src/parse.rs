@@ -72,7 +72,9 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        for wrong in ["", "2", "s", "2 s", "-1s", "1d", "99999999999999999999s", "9999999999999999999h"] {
+        for wrong in
+            ["", "2", "s", "2 s", "-1s", "1d", "99999999999999999999s", "9999999999999999999h"]
+        {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert!(duration_above_zero("0s").is_err());

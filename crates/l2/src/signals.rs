@@ -14,7 +14,8 @@ const INTERRUPTED: i32 = 130;
 /// If the signals cannot be handled.
 pub fn shutdown() -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let cancel = token.clone();
     // Lives as long as the process.
     tokio::spawn(async move {

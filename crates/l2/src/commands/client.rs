@@ -22,7 +22,11 @@ pub async fn run(args: Client, output: &Output, shutdown: CancellationToken) -> 
         program_id: prover.program_id(),
         danger: prover.danger(),
     })?;
-    let config = client::Config { server: args.server.clone(), data_dir: args.data_dir, ..Default::default() };
+    let config = client::Config {
+        server: args.server.clone(),
+        data_dir: args.data_dir,
+        ..Default::default()
+    };
     let running = client::Client::start(config, prover)
         .await
         .with_context(|| format!("failed to start a Prover Client of {}", args.server))?;

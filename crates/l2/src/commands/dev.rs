@@ -39,7 +39,8 @@ pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> any
     );
     let data = Data::for_a_new_chain(args.data_dir)?;
 
-    let node = node::start(&args.node, if mocked { &Defaults::MOCKED } else { &Defaults::PROVEN }).await?;
+    let node =
+        node::start(&args.node, if mocked { &Defaults::MOCKED } else { &Defaults::PROVEN }).await?;
     let source = witness::Node::connect(&node.url(), node.chain_config().clone())
         .await
         .context("failed to use the dev node")?;
@@ -56,7 +57,9 @@ pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> any
         danger_accept_dev_mode_proofs: mocked && arg == ProverArg::Risc0,
         ..server::Config::default()
     };
-    let server = server::Server::start(config, Some(source)).await.context("failed to start the Prover Server")?;
+    let server = server::Server::start(config, Some(source))
+        .await
+        .context("failed to start the Prover Server")?;
     let endpoint = format!("http://{}", server.addr());
     output.report(&Started {
         event: "started",
@@ -103,7 +106,9 @@ pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> any
     server.stop().await;
     node.stop().await;
     match outcome {
-        Ok(blocks) => output.report(&Finished { event: "finished", blocks, seconds, proves_nothing: mocked }),
+        Ok(blocks) => {
+            output.report(&Finished { event: "finished", blocks, seconds, proves_nothing: mocked })
+        }
         Err(dead) => bail!("{dead}"),
     }
 }
@@ -134,9 +139,17 @@ struct Started {
 
 impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "dev node        {} (chain {}; try `cast block-number`)", self.node, self.chain_id)?;
+        writeln!(
+            f,
+            "dev node        {} (chain {}; try `cast block-number`)",
+            self.node, self.chain_id
+        )?;
         writeln!(f, "Prover Server   {}", self.server)?;
-        write!(f, "Prover Clients  {} with {}, program {}", self.clients, self.prover, self.program_id)
+        write!(
+            f,
+            "Prover Clients  {} with {}, program {}",
+            self.clients, self.prover, self.program_id
+        )
     }
 }
 

@@ -17,7 +17,11 @@ use crate::memory;
 use crate::output::{self, Output, thousands};
 
 /// Runs the command. Goes on after a refused file, and fails in the end if there was one.
-pub async fn run(args: Execute, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    args: Execute,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let prover = args.prover.build(&args.zkvm)?;
     if args.source.rpc_url.is_some() {
         let prepared = blocks::from_node(&args.source).await?;
@@ -33,7 +37,10 @@ pub async fn run(args: Execute, output: &Output, shutdown: CancellationToken) ->
             Ok(executed) => output.report(&executed)?,
             Err(error) => {
                 refused += 1;
-                output.report(&Refused { file: path.display().to_string(), error: output::chain(&error) })?;
+                output.report(&Refused {
+                    file: path.display().to_string(),
+                    error: output::chain(&error),
+                })?;
             }
         }
     }
@@ -41,7 +48,12 @@ pub async fn run(args: Execute, output: &Output, shutdown: CancellationToken) ->
     Ok(())
 }
 
-async fn one(path: &Path, args: &Execute, parent: Parent, prover: Arc<dyn Prover>) -> anyhow::Result<Executed> {
+async fn one(
+    path: &Path,
+    args: &Execute,
+    parent: Parent,
+    prover: Arc<dyn Prover>,
+) -> anyhow::Result<Executed> {
     let (path, chain) = (path.to_owned(), args.source.chain.clone());
     let prepare = move || blocks::from_file(&path, chain.as_ref(), parent);
     let prepared = tokio::task::spawn_blocking(prepare).await.context("preparing panicked")??;
@@ -49,14 +61,22 @@ async fn one(path: &Path, args: &Execute, parent: Parent, prover: Arc<dyn Prover
 }
 
 /// Runs the prepared input once more, measured.
-async fn execute(prepared: Prepared, arg: ProverArg, prover: Arc<dyn Prover>) -> anyhow::Result<Executed> {
+async fn execute(
+    prepared: Prepared,
+    arg: ProverArg,
+    prover: Arc<dyn Prover>,
+) -> anyhow::Result<Executed> {
     tokio::task::spawn_blocking(move || {
         memory::reset_peak();
         let started = Instant::now();
         let (public_values, cycles) = match prepared.assumed_pre_state_root {
             // A guest knows no assumptions: such an input runs natively only.
             Some(root) => {
-                ensure!(arg == ProverArg::Exec, "{} has no parent header: a zkVM can't run it", prepared.name);
+                ensure!(
+                    arg == ProverArg::Exec,
+                    "{} has no parent header: a zkVM can't run it",
+                    prepared.name
+                );
                 let outcome = program::run_assuming_parent(&prepared.input, root)?;
                 (outcome.statement.abi_encode(), None)
             }
@@ -143,11 +163,23 @@ impl fmt::Display for Executed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.name)?;
         if self.assumed_parent {
-            writeln!(f, "  ASSUMED              the parent: no rule of the header against its parent was checked")?;
+            writeln!(
+                f,
+                "  ASSUMED              the parent: no rule of the header against its parent was checked"
+            )?;
         }
-        writeln!(f, "  gas                  {} in {} transactions", thousands(self.gas_used), self.transactions)?;
+        writeln!(
+            f,
+            "  gas                  {} in {} transactions",
+            thousands(self.gas_used),
+            self.transactions
+        )?;
         let (milliseconds, speed) = (self.milliseconds, self.mgas_per_second);
-        writeln!(f, "  time                 {milliseconds:.1} ms in {}, {speed:.1} Mgas/s", self.prover)?;
+        writeln!(
+            f,
+            "  time                 {milliseconds:.1} ms in {}, {speed:.1} Mgas/s",
+            self.prover
+        )?;
         if let Some(cycles) = self.cycles {
             writeln!(f, "  cycles               {cycles}")?;
         }

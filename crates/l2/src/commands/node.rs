@@ -31,8 +31,11 @@ pub struct Defaults {
 
 impl Defaults {
     /// For provers that take no time.
-    pub const MOCKED: Self =
-        Self { block_time: Duration::from_secs(2), traffic_per_block: 3, kinds: &devnode::Kind::ALL };
+    pub const MOCKED: Self = Self {
+        block_time: Duration::from_secs(2),
+        traffic_per_block: 3,
+        kinds: &devnode::Kind::ALL,
+    };
     /// For provers that take minutes for the smallest block.
     pub const PROVEN: Self = Self {
         block_time: Duration::from_secs(12),
@@ -62,7 +65,9 @@ pub async fn start(args: &NodeArgs, defaults: &Defaults) -> anyhow::Result<Runni
         mining,
         traffic: (!args.no_traffic).then_some(traffic),
     };
-    DevNode::start(config).await.context("failed to start the dev node (see --node-ip, --node-port, --genesis)")
+    DevNode::start(config)
+        .await
+        .context("failed to start the dev node (see --node-ip, --node-port, --genesis)")
 }
 
 #[derive(Serialize)]

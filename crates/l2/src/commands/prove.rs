@@ -47,7 +47,8 @@ pub async fn run(args: Prove, output: &Output, shutdown: CancellationToken) -> a
     proved.out = args.out.display().to_string();
     let failed = || format!("failed to write {}", proved.out);
     // Under its name there is only ever a whole proof.
-    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
+    let folder =
+        args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
     let temporary = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
     std::fs::write(temporary.path(), &proof).with_context(failed)?;
     temporary.persist(&args.out).with_context(failed)?;
@@ -109,8 +110,10 @@ impl Bar {
             true => output.bars().add(ProgressBar::new_spinner()),
             false => ProgressBar::hidden(),
         };
-        let style = ProgressStyle::with_template("{spinner} {prefix} {wide_bar} {pos}/{len} {msg} {elapsed} (ETA {eta})")
-            .expect("the template is well-formed");
+        let style = ProgressStyle::with_template(
+            "{spinner} {prefix} {wide_bar} {pos}/{len} {msg} {elapsed} (ETA {eta})",
+        )
+        .expect("the template is well-formed");
         bar.set_style(style);
         bar.set_prefix(name.to_owned());
         bar.set_message("executing");
@@ -161,10 +164,12 @@ struct Proved {
 impl fmt::Display for Proved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes, gas) = (thousands(self.bytes), thousands(self.gas_used));
-        writeln!(f, "{} proven in {:.1} s: {} ({}, {bytes} bytes)", self.file, self.seconds, self.out, self.kind)?;
-        if self.proves_nothing {
-            writeln!(f, "  MOCKED               it proves nothing")?;
-        }
+        let done = if self.proves_nothing { "executed, but NOT proven (mocked)" } else { "proven" };
+        writeln!(
+            f,
+            "{} {done} in {:.1} s: {} ({}, {bytes} bytes)",
+            self.file, self.seconds, self.out, self.kind
+        )?;
         writeln!(f, "  program              {}", self.program_id)?;
         writeln!(f, "  gas                  {gas}")?;
         if let Some(Progress::Executed { segments, user_cycles, total_cycles }) = self.progress {

@@ -36,8 +36,9 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
         (None, url) => (url.context("--rpc-url or --dev-node is needed")?, args.chain.config()?),
     };
     let chain_id = chain.chain_id;
-    let source =
-        witness::Node::connect(&url, chain).await.context("failed to use the node (see --rpc-url, --chain)")?;
+    let source = witness::Node::connect(&url, chain)
+        .await
+        .context("failed to use the node (see --rpc-url, --chain)")?;
     let config = server::Config {
         listen_ip: args.listen_ip,
         listen_port: args.listen_port,
@@ -62,7 +63,9 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
         prover: args.prover.system(),
         program_id: B256::new(args.prover.pinned_program_id()),
     };
-    let running = server::Server::start(config, Some(source)).await.context("failed to start the Prover Server")?;
+    let running = server::Server::start(config, Some(source))
+        .await
+        .context("failed to start the Prover Server")?;
     output.report(&Started { server: format!("http://{}", running.addr()), ..started })?;
     shutdown.cancelled().await;
     running.stop().await;
@@ -94,11 +97,14 @@ impl Data {
     pub fn for_a_new_chain(asked: Option<PathBuf>) -> anyhow::Result<Self> {
         let Some(path) = asked else {
             let folder = tempfile::Builder::new().prefix("l2-prover-").tempdir();
-            return Ok(Self::Temporary(folder.context("failed to create a temporary folder; name one with --data-dir")?));
+            return Ok(Self::Temporary(
+                folder.context("failed to create a temporary folder; name one with --data-dir")?,
+            ));
         };
         let text = path.display();
         std::fs::create_dir_all(&path).with_context(|| format!("failed to create {text}"))?;
-        let mut entries = std::fs::read_dir(&path).with_context(|| format!("failed to list {text}"))?;
+        let mut entries =
+            std::fs::read_dir(&path).with_context(|| format!("failed to list {text}"))?;
         ensure!(
             entries.next().is_none(),
             "{text} holds the jobs of an earlier chain, and a dev chain begins anew with each start: name an empty folder"

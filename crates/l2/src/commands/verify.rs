@@ -28,7 +28,10 @@ pub fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
     let statement = Statement::abi_decode(&verified.public_values)
         .with_context(|| format!("{file} proves something else than a statement of ours"))?;
     if matches!(verified.kind, verifier::Kind::Exec | verifier::Kind::DevMode) {
-        output.warn(&format!("{file} was accepted as asked, but it is of the kind `{}`: it proves NOTHING.", verified.kind));
+        output.warn(&format!(
+            "{file} was accepted as asked, but it is of the kind `{}`: it proves NOTHING.",
+            verified.kind
+        ));
     }
     output.report(&Verified {
         file: file.to_string(),
@@ -53,7 +56,11 @@ struct Verified {
 impl fmt::Display for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, program_id, kind, bytes, milliseconds, statement } = self;
-        writeln!(f, "{file} is valid ({kind}, {} bytes, verified in {milliseconds:.0} ms)", thousands(*bytes))?;
+        writeln!(
+            f,
+            "{file} is valid ({kind}, {} bytes, verified in {milliseconds:.0} ms)",
+            thousands(*bytes)
+        )?;
         writeln!(f, "  program              {program_id}")?;
         write!(f, "{}", StatementText(statement))
     }

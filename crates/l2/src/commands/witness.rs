@@ -35,7 +35,13 @@ struct Written {
 
 impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: input written to {}, {} bytes", self.file, self.out, thousands(self.bytes))?;
+        writeln!(
+            f,
+            "{}: input written to {}, {} bytes",
+            self.file,
+            self.out,
+            thousands(self.bytes)
+        )?;
         write!(f, "{}", StatementText(&self.statement))
     }
 }

@@ -65,7 +65,8 @@ impl Service {
             .expect("the command can be started");
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut service = Self { child, stdout };
-        let started = service.line().unwrap_or_else(|| panic!("{arguments:?} ended without a word"));
+        let started =
+            service.line().unwrap_or_else(|| panic!("{arguments:?} ended without a word"));
         assert_eq!(started["event"], "started", "{started}");
         (service, started)
     }
@@ -74,7 +75,8 @@ impl Service {
     pub fn line(&mut self) -> Option<Value> {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("stdout is UTF-8");
-        (!line.is_empty()).then(|| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        (!line.is_empty())
+            .then(|| serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}")))
     }
 
     /// `kill -9`.
@@ -86,7 +88,9 @@ impl Service {
     /// SIGTERM; returns the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("there is a kill").success());
+        assert!(
+            Command::new("kill").args(["-TERM", &pid]).status().expect("there is a kill").success()
+        );
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("it is our child") {

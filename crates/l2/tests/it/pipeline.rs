@@ -14,7 +14,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[test]
 fn dev_proves_blocks_and_ends() {
     let output = run(&[
-        "dev", "--prover", "exec", "--blocks", "3", "--block-time", "1s", "--clients", "2", "--node-port", "0", "--json",
+        "dev",
+        "--prover",
+        "exec",
+        "--blocks",
+        "3",
+        "--block-time",
+        "1s",
+        "--clients",
+        "2",
+        "--node-port",
+        "0",
+        "--json",
     ]);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{stderr}");
@@ -59,7 +70,10 @@ fn sigterm_ends_every_service_in_order() {
         "--data-dir",
         &client_data.display().to_string(),
     ]);
-    assert_eq!((client.terminate(), server.terminate(), node.terminate()), (Some(0), Some(0), Some(0)));
+    assert_eq!(
+        (client.terminate(), server.terminate(), node.terminate()),
+        (Some(0), Some(0), Some(0))
+    );
 }
 
 #[tokio::test]
@@ -97,7 +111,8 @@ async fn a_killed_server_skips_no_block_and_lets_none_be_proven_twice() {
     let mut server = start_server();
     let clients = [path("client-1"), path("client-2")];
     let _clients = clients.map(|data| {
-        Service::start(&["client", "--prover", "exec", "--server", &endpoint, "--data-dir", &data]).0
+        Service::start(&["client", "--prover", "exec", "--server", &endpoint, "--data-dir", &data])
+            .0
     });
 
     // Killed again and again, each time with jobs under way, until everything is proven.
@@ -126,7 +141,10 @@ fn keep_acknowledged(acknowledged: &mut BTreeMap<u64, Value>, status: &Status) {
         let facts = json!([job.job, job.client, job.proof, job.leased_at, job.finished_at]);
         let block = job.block_numbers.first();
         let before = acknowledged.entry(block).or_insert_with(|| facts.clone());
-        assert_eq!(*before, facts, "block {block} was proven again after its proof was acknowledged");
+        assert_eq!(
+            *before, facts,
+            "block {block} was proven again after its proof was acknowledged"
+        );
     }
 }
 
@@ -149,7 +167,8 @@ async fn status_when(endpoint: &str, wanted: impl Fn(&Status) -> bool) -> Status
 
 async fn rpc(url: &str, method: &str) -> Value {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": [] });
-    let answer = reqwest::Client::new().post(url).json(&request).send().await.expect("the node answers");
+    let answer =
+        reqwest::Client::new().post(url).json(&request).send().await.expect("the node answers");
     let answer: Value = answer.json().await.expect("the answer is JSON");
     assert!(answer.get("error").is_none(), "{method}: {answer}");
     answer["result"].clone()
@@ -161,5 +180,8 @@ fn text(value: &Value, key: &str) -> String {
 
 /// A port that was free a moment ago: the server must come back on the same one.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
 }

@@ -8,7 +8,8 @@ use expect_test::{expect, expect_file};
 
 #[test]
 fn the_help_is_reviewed() {
-    for command in ["", "dev", "node", "server", "client", "prove", "execute", "verify", "witness"] {
+    for command in ["", "dev", "node", "server", "client", "prove", "execute", "verify", "witness"]
+    {
         let arguments = [command, "--help"];
         let output = run(&arguments[usize::from(command.is_empty())..]);
         assert_eq!(output.status.code(), Some(0));
@@ -95,9 +96,11 @@ fn a_truncated_input_is_refused() {
 #[test]
 fn another_chain_is_refused() {
     let Some(block) = recorded("1-22615247.json.zst") else { return };
-    let error = fails(1, &["prove", "--prover", "exec", "--chain", "hoodi", &block.display().to_string()]);
+    let error =
+        fails(1, &["prove", "--prover", "exec", "--chain", "hoodi", &block.display().to_string()]);
     assert!(error.contains("560048"), "{error}");
-    let error = fails(1, &["prove", "--prover", "exec", "--chain", "hodi", &block.display().to_string()]);
+    let error =
+        fails(1, &["prove", "--prover", "exec", "--chain", "hodi", &block.display().to_string()]);
     assert!(error.contains("hodi") && error.contains("known chains"), "{error}");
 }
 
@@ -128,7 +131,10 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn mocked_proofs_are_refused_unless_asked_for() {
-    let error = fails(1, &["server", "--dev-node", "--node-port", "0", "--listen-port", "0", "--prover", "exec"]);
+    let error = fails(
+        1,
+        &["server", "--dev-node", "--node-port", "0", "--listen-port", "0", "--prover", "exec"],
+    );
     assert!(error.contains("danger_accept_exec"), "{error}");
 
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -140,7 +146,19 @@ fn mocked_proofs_are_refused_unless_asked_for() {
 
 #[test]
 fn an_address_others_may_reach_is_refused() {
-    let error = fails(1, &["server", "--dev-node", "--node-port", "0", "--listen-ip", "0.0.0.0", "--listen-port", "0"]);
+    let error = fails(
+        1,
+        &[
+            "server",
+            "--dev-node",
+            "--node-port",
+            "0",
+            "--listen-ip",
+            "0.0.0.0",
+            "--listen-port",
+            "0",
+        ],
+    );
     assert!(error.contains("0.0.0.0"), "{error}");
 }
 

@@ -33,7 +33,8 @@ fn endpoint(file: Option<&str>, environment: Option<&str>, flag: Option<&str>) -
 
 #[test]
 fn flags_win_over_environment_over_file() {
-    let (file, environment, flag) = ("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3");
+    let (file, environment, flag) =
+        ("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3");
     assert_eq!(endpoint(Some(file), Some(environment), Some(flag)), flag);
     assert_eq!(endpoint(Some(file), Some(environment), None), environment);
     assert_eq!(endpoint(Some(file), None, None), file);
@@ -51,7 +52,8 @@ fn a_malformed_file_is_an_error() {
 
 #[test]
 fn the_example_file_can_be_used_and_names_only_settings_that_exist() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.example.env")).expect("it is there");
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.example.env"))
+        .expect("it is there");
     let help = |command| {
         let output = crate::common::run(&[command, "--help"]);
         String::from_utf8(output.stdout).expect("the help is UTF-8")
@@ -60,7 +62,9 @@ fn the_example_file_can_be_used_and_names_only_settings_that_exist() {
     let mut names = 0;
     for line in text.lines() {
         let line = line.strip_prefix('#').unwrap_or(line);
-        let Some((name, _)) = line.split_once('=').filter(|(name, _)| !name.contains(' ')) else { continue };
+        let Some((name, _)) = line.split_once('=').filter(|(name, _)| !name.contains(' ')) else {
+            continue;
+        };
         assert!(help.contains(&format!("[env: {name}=")), "{name} is no setting");
         names += 1;
     }
@@ -68,7 +72,10 @@ fn the_example_file_can_be_used_and_names_only_settings_that_exist() {
 
     // With every line active it still parses: only --dev-node and the node's URL exclude each other.
     let folder = tempfile::tempdir().expect("temporary folder");
-    let all: Vec<_> = text.lines().map(|line| line.strip_prefix("#P").map_or(line.into(), |rest| format!("P{rest}"))).collect();
+    let all: Vec<_> = text
+        .lines()
+        .map(|line| line.strip_prefix("#P").map_or(line.into(), |rest| format!("P{rest}")))
+        .collect();
     std::fs::write(folder.path().join(".env"), all.join("\n")).expect("written");
     let output = l2_prover(&["server"])
         .env("PROVER_SERVER_RPC_URL", "http://127.0.0.1:9")
