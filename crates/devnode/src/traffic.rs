@@ -203,7 +203,7 @@ impl Traffic {
         Ok(count)
     }
 
-    /// Deploys the contracts and gives every sender tokens.
+    /// Deploys the contracts and gives every sender tokens, if any kind of traffic needs them.
     fn prepare(&mut self, chain: &mut Chain) -> Result<Contracts, PoolError> {
         let sender = self.senders[0].address();
         let nonce = chain.next_nonce(&sender);
@@ -212,6 +212,12 @@ impl Traffic {
             store: sender.create(nonce + 1),
             precompiles: sender.create(nonce + 2),
         };
+        self.contracts = Some(contracts);
+        let calls_nothing =
+            |kind: &Kind| matches!(kind, Kind::Transfer | Kind::Fresh | Kind::Deploy);
+        if self.config.kinds.iter().all(calls_nothing) {
+            return Ok(contracts);
+        }
         let supply = U256::from(u128::MAX);
         self.submit(chain, 0, Draft::deploy(TOKEN_CODE, &supply.abi_encode()))?;
         self.submit(chain, 0, Draft::deploy(STORE_CODE, &[]))?;
@@ -220,7 +226,6 @@ impl Traffic {
             let call = Token::transferCall { to, value: U256::from(u64::MAX) };
             self.submit(chain, 0, Draft::call(contracts.token, call, 100_000))?;
         }
-        self.contracts = Some(contracts);
         Ok(contracts)
     }
 
