@@ -1,6 +1,6 @@
 //! What the program refuses: one wrong input for each check that a false proof would have to get past.
 
-use alloy_consensus::{Header, SignableTransaction, TxEip1559};
+use alloy_consensus::{Header, SignableTransaction, TxEip1559, transaction::SignerRecoverable};
 use alloy_eips::eip4895::Withdrawal;
 use alloy_network::TxSignerSync;
 use alloy_primitives::{Address, B64, B256, Bloom, Bytes, Signature, TxKind, U256};
@@ -69,6 +69,11 @@ impl Case {
         })
     }
 
+    /// Who sent the block's first transaction.
+    fn sender(&self) -> Address {
+        self.block.body.transactions[0].recover_signer().unwrap()
+    }
+
     fn transfer(&self) -> TxEip1559 {
         TxEip1559 {
             chain_id: self.input.config.chain_id,
@@ -82,8 +87,11 @@ impl Case {
     }
 }
 
-fn sign(mut transaction: TxEip1559) -> Transaction {
-    let signature = accounts::signer(0).sign_transaction_sync(&mut transaction).unwrap();
+/// Signs as a sender that the witness shows.
+fn sign(mut transaction: TxEip1559, case: &Case) -> Transaction {
+    let sender = case.sender();
+    let signer = (0..10).map(accounts::signer).find(|signer| signer.address() == sender).unwrap();
+    let signature = signer.sign_transaction_sync(&mut transaction).unwrap();
     Transaction::Eip1559(transaction.into_signed(signature))
 }
 
@@ -132,14 +140,12 @@ fn a_header_that_breaks_any_rule_is_refused() {
         Violation::Root { field: "withdrawalsRoot", .. } => |h| h.withdrawals_root = Some(B256::ZERO),
         Violation::Root { field: "requestsHash", .. } => |h| h.requests_hash = Some(B256::ZERO),
         Violation::LogsBloom => |h| h.logs_bloom = Bloom::repeat_byte(0xff),
-        Violation::ForkField { field: "slotNumber", expected: false } => |h| {
-            h.block_access_list_hash = None;
-            h.slot_number = Some(1);
-        },
+        Violation::ForkField { field: "blockAccessListHash", expected: false } =>
+            |h| h.block_access_list_hash = Some(B256::ZERO),
     );
     // Every other field is bound by what it changes in the execution.
     refused!(case,
-        Violation::Root { .. } => |h| h.beneficiary = Address::repeat_byte(1),
+        Violation::Root { .. } => |h| h.beneficiary = case.sender(),
         Violation::Root { .. } => |h| h.parent_beacon_block_root = Some(B256::repeat_byte(1)),
     );
 }
@@ -213,19 +219,21 @@ fn transactions_that_may_not_stand_in_the_block_are_refused() {
         Violation::Transaction { reason, .. } => reason,
         other => panic!("{other:?}"),
     };
-    assert!(invalid(sign(honest.clone())).contains("nonce"));
-    assert!(invalid(sign(TxEip1559 { chain_id: 1, ..honest.clone() })).contains("chain"));
-    assert!(invalid(sign(TxEip1559 { gas_limit: 20_999, ..honest.clone() })).contains("gas"));
+    assert!(invalid(sign(honest.clone(), &case)).contains("nonce"));
+    assert!(invalid(sign(TxEip1559 { chain_id: 1, ..honest.clone() }, &case)).contains("chain"));
+    assert!(
+        invalid(sign(TxEip1559 { gas_limit: 20_999, ..honest.clone() }, &case)).contains("gas")
+    );
     let greedy = TxEip1559 { gas_limit: 16_777_217, ..honest.clone() };
-    assert!(invalid(sign(greedy)).contains("gas"), "EIP-7825");
+    assert!(invalid(sign(greedy, &case)).contains("gas"), "EIP-7825");
     let cheap = TxEip1559 { max_fee_per_gas: 1, ..honest };
-    assert!(invalid(sign(cheap)).contains("basefee"));
+    assert!(invalid(sign(cheap, &case)).contains("basefee"));
 }
 
 #[test]
 fn signatures_that_are_not_canonical_are_refused() {
     let case = Case::new();
-    let Transaction::Eip1559(signed) = sign(case.transfer()) else { unreachable!() };
+    let Transaction::Eip1559(signed) = sign(case.transfer(), &case) else { unreachable!() };
     let (transaction, good) = (signed.tx().clone(), *signed.signature());
     let order = U256::from_be_bytes(alloy_primitives::hex!(
         "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
@@ -261,8 +269,7 @@ fn a_body_that_the_header_does_not_commit_to_is_refused() {
 #[test]
 fn a_withdrawal_that_is_committed_to_is_paid() {
     let case = Case::new();
-    let withdrawal =
-        Withdrawal { index: 0, validator_index: 0, address: accounts::addresses()[0], amount: 1 };
+    let withdrawal = Withdrawal { index: 0, validator_index: 0, address: case.sender(), amount: 1 };
     let violation = case.violation(|block| {
         let list = block.body.withdrawals.as_mut().unwrap();
         list.push(withdrawal);
