@@ -3,9 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use alloy_primitives::B256;
 use anyhow::Context as _;
-use program::{BlockSummary, Statement};
+use program::{AssumedParent, BlockSummary, Statement};
 
 use crate::args::Source;
 use crate::chain::{self, ChainArg};
@@ -21,8 +20,8 @@ pub struct Prepared {
     pub statement: Statement,
     /// The blocks in it.
     pub blocks: Vec<BlockSummary>,
-    /// The state root that the parent header would have given, if the file has none and it was assumed.
-    pub assumed_pre_state_root: Option<B256>,
+    /// What the parent's header would have shown, if the file has none and it was assumed.
+    pub assumed_parent: Option<AssumedParent>,
 }
 
 impl Prepared {
@@ -60,20 +59,18 @@ pub fn from_file(
         let outcome =
             program::run_detailed(&input).with_context(|| format!("{name} is refused"))?;
         let (statement, blocks) = (outcome.statement, outcome.blocks);
-        return Ok(Prepared { name, input, statement, blocks, assumed_pre_state_root: None });
+        return Ok(Prepared { name, input, statement, blocks, assumed_parent: None });
     }
     let file = witness::file::read(path)?;
     let config = match chain {
         Some(chain) => chain.config()?,
         None => chain::by_id(file.chain_id()).with_context(|| name.clone())?,
     };
-    let (prepared, assumed_pre_state_root) = match file.prepare(&config) {
+    let (prepared, assumed_parent) = match file.prepare(&config) {
         Err(witness::Error::Incomplete {
             missing: program::Error::MissingParent { .. }, ..
         }) if parent == Parent::MayBeAssumed => {
-            let prepared = file.prepare_assuming_parent(&config)?;
-            let root = prepared.statement.pre_state_root;
-            (prepared, Some(root))
+            (file.prepare_assuming_parent(&config)?, file.assumed_parent().cloned())
         }
         prepared => (prepared?, None),
     };
@@ -82,7 +79,7 @@ pub fn from_file(
         input: prepared.input,
         statement: prepared.statement,
         blocks: prepared.blocks,
-        assumed_pre_state_root,
+        assumed_parent,
     })
 }
 
@@ -104,7 +101,7 @@ pub async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
         input: prepared.input,
         statement: prepared.statement,
         blocks: prepared.blocks,
-        assumed_pre_state_root: None,
+        assumed_parent: None,
     })
 }
 

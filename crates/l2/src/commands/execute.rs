@@ -69,15 +69,15 @@ async fn execute(
     tokio::task::spawn_blocking(move || {
         memory::reset_peak();
         let started = Instant::now();
-        let (public_values, cycles) = match prepared.assumed_pre_state_root {
+        let (public_values, cycles) = match prepared.assumed_parent.clone() {
             // A guest knows no assumptions: such an input runs natively only.
-            Some(root) => {
+            Some(parent) => {
                 ensure!(
                     arg == ProverArg::Exec,
                     "{} has no parent header: a zkVM can't run it",
                     prepared.name
                 );
-                let outcome = program::run_assuming_parent(&prepared.input, root)?;
+                let outcome = program::run_assuming_parent(&prepared.input, parent)?;
                 (outcome.statement.abi_encode(), None)
             }
             None => {
@@ -104,7 +104,7 @@ async fn execute(
             mgas_per_second: gas_used as f64 / 1e6 / seconds,
             cycles: cycles.map(CyclesReport::from),
             peak_memory_bytes,
-            assumed_parent: prepared.assumed_pre_state_root.is_some(),
+            assumed_parent: prepared.assumed_parent.is_some(),
             statement: prepared.statement,
             blocks: prepared.blocks,
         })
