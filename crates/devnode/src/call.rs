@@ -1,6 +1,6 @@
 //! `eth_call` and `eth_estimateGas`: the block executor's EVM, with the checks off that only a signed transaction can pass.
 
-use crate::{Chain, Mined, store::Store};
+use crate::{Chain, Mined};
 use alloy_eips::eip7825::MAX_TX_GAS_LIMIT_OSAKA;
 use alloy_evm::{
     EthEvmFactory, Evm, EvmFactory,
@@ -18,6 +18,7 @@ use revm::{
     database::State as Overlay,
     primitives::{TxKind, hardfork::SpecId},
 };
+use witness::record::Store;
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]

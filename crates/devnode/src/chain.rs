@@ -8,11 +8,9 @@
 use crate::{
     GenesisError, PoolError, Transaction, genesis,
     pool::{Pool, Rules, Sender},
-    store::{Recorder, Store},
 };
 use alloy_consensus::{
     Block, Header, Transaction as _, TrieAccount, TxReceipt,
-    constants::EMPTY_ROOT_HASH,
     transaction::{Recovered, SignerRecoverable, TxEip4844Variant},
 };
 use alloy_eips::{
@@ -25,14 +23,16 @@ use alloy_rlp::{Decodable, Encodable};
 use alloy_rpc_types_debug::ExecutionWitness;
 use alloy_rpc_types_eth::{EIP1186AccountProofResponse, EIP1186StorageProof};
 use program::{
-    ChainConfig, Receipt,
+    ChainConfig, Input, Receipt,
     build::{Attributes, BlockBuilder, PushError},
     consensus::{DecodedBlock, MAX_BLOCK_SIZE, NextFees},
     execute,
     state::State,
     trie::Trie,
 };
+use std::ops::RangeInclusive;
 use tracing::debug;
+use witness::record::{Recorded, Recorder, Store};
 
 /// How many blocks back `BLOCKHASH` reaches.
 const BLOCK_HASHES: u64 = 256;
@@ -165,7 +165,7 @@ impl Chain {
             let reason = format!("proof of stake starts at block {} only", config.paris_block);
             return Err(GenesisError::Unprovable(reason));
         }
-        let (store, state_root) = genesis_state(genesis);
+        let (store, state_root) = Store::with_accounts(&genesis.alloc);
         let header = genesis::header(genesis, state_root);
         let hash = header.hash_slow();
         let withdrawals = header.withdrawals_root.map(|_| Default::default());
@@ -385,6 +385,34 @@ impl Chain {
     /// # Errors
     /// [`ChainError::NoBlock`] or [`ChainError::GenesisWitness`].
     pub fn execution_witness(&self, number: u64) -> Result<ExecutionWitness, ChainError> {
+        let Recorded { nodes, codes, oldest_block } = self.record(number)?;
+        let headers = (oldest_block..number)
+            .map(|number| &self.block(number).expect("the block has ancestors").block.header);
+        Ok(ExecutionWitness { state: nodes, codes, ..Default::default() }.with_headers(headers))
+    }
+
+    /// The program's input for consecutive blocks, and the state root before them.
+    ///
+    /// # Errors
+    /// As [`Self::execution_witness`].
+    pub fn input(&self, blocks: RangeInclusive<u64>) -> Result<(Input, B256), ChainError> {
+        let first = *blocks.start();
+        let recorded: Recorded =
+            blocks.clone().map(|number| self.record(number)).collect::<Result<_, _>>()?;
+        let header = |number| &self.block(number).expect("it was executed").block.header;
+        let input = Input {
+            config: self.config.clone(),
+            headers: (recorded.oldest_block..first)
+                .map(|number| alloy_rlp::encode(header(number)).into())
+                .collect(),
+            blocks: blocks.map(|number| self.raw_block(number).expect("as above")).collect(),
+            codes: recorded.codes,
+            nodes: recorded.nodes,
+        };
+        Ok((input, header(first - 1).state_root))
+    }
+
+    fn record(&self, number: u64) -> Result<Recorded, ChainError> {
         let mined =
             self.block(number).ok_or(ChainError::NoBlock { number, head: self.head().number })?;
         let parent = number
@@ -395,11 +423,7 @@ impl Chain {
         let block = DecodedBlock::decode(&alloy_rlp::encode(&mined.block)).map_err(invalid)?;
         let mut state = self.state(parent, Recorder::new(&self.store));
         execute::execute(&self.config, &block, &mut state)?;
-        let oldest = state.oldest_block_asked().map_or(number - 1, |asked| asked.min(number - 1));
-        let headers = (oldest..number)
-            .map(|number| &self.block(number).expect("the block has ancestors").block.header);
-        let Recorder { nodes, codes, .. } = state.into_source();
-        Ok(ExecutionWitness { state: nodes, codes, ..Default::default() }.with_headers(headers))
+        Ok(Recorded::new(state, number))
     }
 
     /// The account at `address` after the block `at`; the empty account if there is none.
@@ -471,7 +495,7 @@ impl Chain {
         let mut recorder = Recorder::new(&self.store);
         let mut trie = Trie::from_root(root);
         let value = trie.get(&key, &mut recorder).map_err(program::Error::from)?;
-        Ok((value.map(<[u8]>::to_vec), recorder.nodes))
+        Ok((value.map(<[u8]>::to_vec), recorder.into_nodes()))
     }
 
     /// The environment in which the transactions of `at` ran.
@@ -515,35 +539,6 @@ impl Chain {
     pub(crate) fn blob_params(&self, timestamp: u64) -> Option<BlobParams> {
         self.config.blob_params(timestamp)
     }
-}
-
-/// The tries and codes of the genesis allocation, and the state root.
-fn genesis_state(genesis: &Genesis) -> (Store, B256) {
-    // A trie that starts empty never asks for a node.
-    let mut nothing = program::state::NoSource;
-    let whole = "a trie that starts empty has all its nodes";
-    let mut store = Store::default();
-    let mut accounts = Trie::from_root(EMPTY_ROOT_HASH);
-    for (address, account) in &genesis.alloc {
-        let mut storage = Trie::from_root(EMPTY_ROOT_HASH);
-        for (slot, value) in account.storage_slots().filter(|(_, value)| !value.is_zero()) {
-            storage.insert(&keccak256(slot), alloy_rlp::encode(value), &mut nothing).expect(whole);
-        }
-        storage.new_nodes(|hash, node| store.put_node(hash, node));
-        if let Some(code) = account.non_empty_code() {
-            store.put_code(keccak256(code), code.clone());
-        }
-        let leaf = TrieAccount {
-            nonce: account.nonce.unwrap_or_default(),
-            balance: account.balance,
-            storage_root: storage.root(),
-            code_hash: account.code_hash().unwrap_or(alloy_primitives::KECCAK256_EMPTY),
-        };
-        accounts.insert(&keccak256(address), alloy_rlp::encode(leaf), &mut nothing).expect(whole);
-    }
-    accounts.new_nodes(|hash, node| store.put_node(hash, node));
-    let root = accounts.root();
-    (store, root)
 }
 
 #[cfg(test)]

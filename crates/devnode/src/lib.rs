@@ -15,7 +15,6 @@ pub mod genesis;
 mod node;
 mod pool;
 mod rpc;
-mod store;
 mod traffic;
 
 pub use call::CallError;

@@ -6,7 +6,9 @@ use alloy_network::TxSignerSync;
 use alloy_primitives::{Address, B64, B256, Bloom, Bytes, Signature, TxKind, U256};
 use devnode::{Chain, Kind, Traffic, TrafficConfig, accounts, genesis};
 use program::{
-    Block, ChainConfig, Error, Input, Transaction, consensus::Violation, trie::TrieError,
+    Block, ChainConfig, Error, Input, Transaction,
+    consensus::{InvalidTransaction, Violation},
+    trie::TrieError,
 };
 
 /// A block of honest work, its input, and the state root before it.
@@ -28,15 +30,7 @@ impl Case {
             chain.mine(timestamp).unwrap();
         }
         let number = chain.head().number;
-        let witness = chain.execution_witness(number).unwrap();
-        let input = Input {
-            config: chain.config().clone(),
-            headers: witness.headers,
-            blocks: vec![chain.raw_block(number).unwrap()],
-            codes: witness.codes,
-            nodes: witness.state,
-        };
-        let pre_state_root = chain.block(number - 1).unwrap().block.header.state_root;
+        let (input, pre_state_root) = chain.input(number..=number).unwrap();
         Self { input, block: chain.block(number).unwrap().block.clone(), pre_state_root }
     }
 
@@ -123,7 +117,8 @@ fn a_header_that_breaks_any_rule_is_refused() {
         Violation::Number { .. } => |h| h.number += 1,
         Violation::Timestamp { .. } => |h| h.timestamp -= 2,
         Violation::GasLimit { .. } => |h| h.gas_limit += h.gas_limit / 1024 + 1,
-        Violation::GasLimit { .. } => |h| h.gas_limit = u64::MAX,
+        Violation::GasLimitBounds { .. } => |h| h.gas_limit = u64::MAX,
+        Violation::GasLimitBounds { .. } => |h| (h.gas_limit, h.gas_used) = (4999, 0),
         Violation::GasUsedAboveLimit { .. } => |h| h.gas_used = h.gas_limit + 1,
         Violation::Number64 { field: "baseFeePerGas", .. } =>
             |h| h.base_fee_per_gas = h.base_fee_per_gas.map(|fee| fee + 1),
@@ -219,15 +214,16 @@ fn transactions_that_may_not_stand_in_the_block_are_refused() {
         Violation::Transaction { reason, .. } => reason,
         other => panic!("{other:?}"),
     };
-    assert!(invalid(sign(honest.clone(), &case)).contains("nonce"));
-    assert!(invalid(sign(TxEip1559 { chain_id: 1, ..honest.clone() }, &case)).contains("chain"));
-    assert!(
-        invalid(sign(TxEip1559 { gas_limit: 20_999, ..honest.clone() }, &case)).contains("gas")
-    );
-    let greedy = TxEip1559 { gas_limit: 16_777_217, ..honest.clone() };
-    assert!(invalid(sign(greedy, &case)).contains("gas"), "EIP-7825");
-    let cheap = TxEip1559 { max_fee_per_gas: 1, ..honest };
-    assert!(invalid(sign(cheap, &case)).contains("basefee"));
+    let nonce = invalid(sign(honest.clone(), &case));
+    assert!(matches!(nonce, InvalidTransaction::NonceTooLow { .. }), "{nonce}");
+    let foreign = invalid(sign(TxEip1559 { chain_id: 1, ..honest.clone() }, &case));
+    assert_eq!(foreign, InvalidTransaction::InvalidChainId);
+    let poor = invalid(sign(TxEip1559 { gas_limit: 20_999, ..honest.clone() }, &case));
+    assert!(matches!(poor, InvalidTransaction::CallGasCostMoreThanGasLimit { .. }), "{poor}");
+    let greedy = invalid(sign(TxEip1559 { gas_limit: 16_777_217, ..honest.clone() }, &case));
+    assert!(matches!(greedy, InvalidTransaction::TxGasLimitGreaterThanCap { .. }), "EIP-7825");
+    let cheap = invalid(sign(TxEip1559 { max_fee_per_gas: 1, ..honest }, &case));
+    assert_eq!(cheap, InvalidTransaction::GasPriceLessThanBasefee);
 }
 
 #[test]

@@ -2,11 +2,10 @@
 
 use alloy_consensus::{EMPTY_ROOT_HASH, Transaction as _};
 use alloy_primitives::{Address, B256, Bytes, U256, b256, keccak256};
-use alloy_rpc_types_debug::ExecutionWitness;
 use alloy_trie::{Nibbles, proof::verify_proof};
 use devnode::{Chain, Kind, Traffic, TrafficConfig, accounts, genesis};
 use program::Input;
-use std::collections::{BTreeMap, HashSet};
+use std::{collections::HashSet, ops::RangeInclusive};
 
 /// A dev chain with `blocks` blocks of `per_block` transactions.
 fn chain(kinds: &[Kind], blocks: u64, per_block: usize, seed: u64) -> Chain {
@@ -22,24 +21,16 @@ fn chain(kinds: &[Kind], blocks: u64, per_block: usize, seed: u64) -> Chain {
     chain
 }
 
-fn input(chain: &Chain, blocks: &[u64], witness: &ExecutionWitness) -> Vec<u8> {
-    let pre_state_root = chain.block(blocks[0] - 1).unwrap().block.header.state_root;
-    let input = Input {
-        config: chain.config().clone(),
-        headers: witness.headers.clone(),
-        blocks: blocks.iter().map(|number| chain.raw_block(*number).unwrap()).collect(),
-        codes: witness.codes.clone(),
-        nodes: witness.state.clone(),
-    };
-    input.encode(pre_state_root).unwrap()
+fn run(chain: &Chain, blocks: RangeInclusive<u64>) -> Result<program::Statement, program::Error> {
+    let (input, pre_state_root) = chain.input(blocks).unwrap();
+    program::run(&input.encode(pre_state_root).unwrap())
 }
 
 /// Proves every block of the chain natively, one by one.
 fn replay(chain: &Chain) {
     for number in 1..=chain.head().number {
-        let witness = chain.execution_witness(number).unwrap();
-        let statement = program::run(&input(chain, &[number], &witness))
-            .unwrap_or_else(|error| panic!("block {number}: {error}"));
+        let statement =
+            run(chain, number..=number).unwrap_or_else(|error| panic!("block {number}: {error}"));
         let (mined, parent) = (chain.block(number).unwrap(), chain.block(number - 1).unwrap());
         assert_eq!(statement.last_hash, mined.hash);
         assert_eq!(statement.parent_hash, parent.hash);
@@ -74,19 +65,7 @@ fn empty_blocks_are_provable() {
 #[test]
 fn a_batch_is_provable_from_the_union_of_its_witnesses() {
     let chain = chain(&Kind::ALL, 12, 6, 4);
-    let mut union = ExecutionWitness::default();
-    let mut headers = BTreeMap::<u64, Bytes>::new();
-    for number in 6..=12 {
-        let witness = chain.execution_witness(number).unwrap();
-        union.state.extend(witness.state);
-        union.codes.extend(witness.codes);
-        let oldest = number - witness.headers.len() as u64;
-        headers.extend((oldest..number).zip(witness.headers));
-    }
-    headers.retain(|number, _| *number < 6);
-    union.headers = headers.into_values().collect();
-    let numbers: Vec<u64> = (6..=12).collect();
-    let statement = program::run(&input(&chain, &numbers, &union)).unwrap();
+    let statement = run(&chain, 6..=12).unwrap();
     assert_eq!((statement.first_number, statement.last_number), (6, 12));
     assert_eq!(statement.last_hash, chain.block(12).unwrap().hash);
 }
@@ -95,30 +74,19 @@ fn a_batch_is_provable_from_the_union_of_its_witnesses() {
 fn a_witness_without_any_one_of_its_items_is_refused() {
     let chain = chain(&Kind::ALL, 8, 5, 5);
     for number in [1, 7, 8] {
-        let whole = chain.execution_witness(number).unwrap();
-        for index in 0..whole.state.len() {
-            let mut witness = whole.clone();
-            witness.state.remove(index);
-            assert!(
-                program::run(&input(&chain, &[number], &witness)).is_err(),
-                "block {number}, node {index}"
-            );
-        }
-        for index in 0..whole.codes.len() {
-            let mut witness = whole.clone();
-            witness.codes.remove(index);
-            assert!(
-                program::run(&input(&chain, &[number], &witness)).is_err(),
-                "block {number}, code {index}"
-            );
-        }
-        for index in 0..whole.headers.len() {
-            let mut witness = whole.clone();
-            witness.headers.remove(index);
-            assert!(
-                program::run(&input(&chain, &[number], &witness)).is_err(),
-                "block {number}, header {index}"
-            );
+        let (whole, pre_state_root) = chain.input(number..=number).unwrap();
+        let lists: [(&str, fn(&mut Input) -> &mut Vec<Bytes>); 3] = [
+            ("node", |input| &mut input.nodes),
+            ("code", |input| &mut input.codes),
+            ("header", |input| &mut input.headers),
+        ];
+        for (what, list) in lists {
+            for index in 0..list(&mut whole.clone()).len() {
+                let mut input = whole.clone();
+                list(&mut input).remove(index);
+                let outcome = program::run(&input.encode(pre_state_root).unwrap());
+                assert!(outcome.is_err(), "block {number}, {what} {index}");
+            }
         }
     }
 }

@@ -53,6 +53,8 @@ pub enum Command {
     Verify(Verify),
     /// Make the program's input from a block file or a node
     Witness(Witness),
+    /// Run Ethereum's official tests (execution-spec-tests) through witness and program
+    Conformance(Conformance),
 }
 
 /// Which prover runs the program.
@@ -155,6 +157,9 @@ pub struct Dev {
 /// `l2-prover node`
 #[derive(Debug, Args)]
 pub struct Node {
+    /// Print the genesis of the chain, in geth's format, and stop
+    #[arg(long)]
+    pub print_genesis: bool,
     /// The dev node
     #[command(flatten)]
     pub node: NodeArgs,
@@ -365,4 +370,30 @@ mod tests {
     fn the_flags_do_not_contradict_each_other() {
         Cli::command().debug_assert();
     }
+}
+
+/// `l2-prover conformance`
+#[derive(Debug, Args)]
+pub struct Conformance {
+    /// Folders, JSON files or archives (.tar, .tar.zst) of `blockchain_tests`
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only tests of this network, e.g. `Prague` or `PragueToOsakaAtTime15k`
+    #[arg(long, value_name = "NETWORK")]
+    pub fork: Option<String>,
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Only about one test in N, the same ones every time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub sample: u64,
+    /// Tests run at the same time [default: one for each core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    pub jobs: Option<u16>,
+    /// Run each input in this prover's executor too: it must say the same, or refuse for the same reason
+    #[arg(long, value_enum, default_value_t = ProverArg::Exec)]
+    pub prover: ProverArg,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
 }

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub mod client;
+pub mod conformance;
 pub mod dev;
 pub mod execute;
 pub mod node;

@@ -155,8 +155,10 @@ impl<'s, 'a, S: StateSource<'a>> BlockBuilder<'s, 'a, S> {
     /// # Errors
     /// As [`execute::execute`].
     pub fn finish(self) -> Result<Built, Error> {
-        let Self { config, mut header, withdrawals, executor, transactions, .. } = self;
+        let Self { config, mut header, withdrawals, mut executor, transactions, .. } = self;
         let number = header.number;
+        execute::check_after_transactions(config, &header, &mut executor)
+            .map_err(|error| execute::refusal(number, None, error))?;
         let (evm, result) =
             executor.finish().map_err(|error| execute::refusal(number, None, error))?;
         let (bundle, state) = execute::into_bundle(evm.into_db());

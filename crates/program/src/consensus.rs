@@ -4,18 +4,21 @@
 //! * [`check_against_parent`]: the header against its parent's.
 //! * [`check_result`]: the header against the result of the execution.
 
-use crate::{Block, ChainConfig, Receipt, Transaction};
+use crate::{ChainConfig, Receipt, Transaction};
 use alloc::{string::String, vec::Vec};
-use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header, Transaction as _, TxReceipt};
+use alloy_consensus::{BlockBody, EMPTY_OMMER_ROOT_HASH, Header, Transaction as _, TxReceipt};
 use alloy_eips::{
     Decodable2718, Encodable2718,
     eip1559::{BaseFeeParams, calc_next_block_base_fee},
+    eip2718::Eip2718Error,
     eip7685::Requests,
 };
 use alloy_hardforks::EthereumHardforks;
 use alloy_primitives::{B64, B256, Bloom, Sealed};
 use alloy_rlp::Decodable;
 use alloy_trie::root::{ordered_trie_root_encoded, ordered_trie_root_with_encoder};
+
+pub use revm::context_interface::result::InvalidTransaction;
 
 /// Longest extra data of a header, in bytes (Yellow Paper, section 4.3.4).
 pub const MAX_EXTRA_DATA: usize = 32;
@@ -28,6 +31,7 @@ pub const MAX_BLOCK_SIZE: usize = 10 * 1024 * 1024 - 2 * 1024 * 1024;
 
 /// The consensus rule that a block breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "std", derive(strum::VariantNames))]
 #[non_exhaustive]
 pub enum Violation {
     /// The bytes are not the RLP of a block.
@@ -36,6 +40,12 @@ pub enum Violation {
     /// A transaction's bytes are not a transaction of a known type.
     #[error("transaction {index} is malformed")]
     MalformedTransaction {
+        /// Position in the block.
+        index: usize,
+    },
+    /// A number in a transaction is larger than its field can hold.
+    #[error("transaction {index} holds a number that is larger than its field")]
+    Overflow {
         /// Position in the block.
         index: usize,
     },
@@ -70,8 +80,14 @@ pub enum Violation {
         /// Gas limit.
         limit: u64,
     },
-    /// The gas limit leaves its bounds or moves too fast.
-    #[error("gas limit {limit} is out of bounds after a parent with {parent}")]
+    /// The gas limit leaves the bounds that hold for every block.
+    #[error("gas limit {limit} is not between {MIN_GAS_LIMIT} and {MAX_GAS_LIMIT}")]
+    GasLimitBounds {
+        /// The block's.
+        limit: u64,
+    },
+    /// The gas limit moves too fast.
+    #[error("gas limit {limit} is too far from its parent's {parent}")]
     GasLimit {
         /// The block's.
         limit: u64,
@@ -148,12 +164,25 @@ pub enum Violation {
     Transaction {
         /// Position in the block.
         index: usize,
-        /// The executor's words.
-        reason: String,
+        /// The rule that it breaks.
+        reason: InvalidTransaction,
     },
-    /// A system call or the deposit logs break the rules (EIP-4788, 2935, 6110, 7002, 7251).
+    /// A transaction may use more gas than its predecessors left of the block's.
+    #[error("transaction {index} may use {limit} gas, but the block has only {available} left")]
+    GasAllowance {
+        /// Position in the block.
+        index: usize,
+        /// The transaction's gas limit.
+        limit: u64,
+        /// What is left of the block's.
+        available: u64,
+    },
+    /// A contract that the rules call at each block is missing or failed (EIP-7002, EIP-7251).
     #[error("system call: {0}")]
-    System(String),
+    SystemCall(String),
+    /// A log of the deposit contract is not a deposit (EIP-6110).
+    #[error("deposit contract: {0}")]
+    Deposit(String),
 }
 
 /// A block whose RLP has been taken apart and whose hash is known.
@@ -161,8 +190,8 @@ pub enum Violation {
 pub struct DecodedBlock {
     /// The header with its hash.
     pub header: Sealed<Header>,
-    /// The block.
-    pub block: Block,
+    /// Transactions, ommers and withdrawals.
+    pub body: BlockBody<Transaction>,
     /// Root of the trie of the transactions, computed over their bytes as they came.
     pub transactions_root: B256,
     /// Length of the RLP in bytes.
@@ -191,8 +220,12 @@ impl DecodedBlock {
             let bytes = transaction_bytes(transaction_list)
                 .ok_or(Violation::MalformedTransaction { index })?;
             transactions.push(
-                Transaction::decode_2718_exact(bytes)
-                    .map_err(|_| Violation::MalformedTransaction { index })?,
+                Transaction::decode_2718_exact(bytes).map_err(|error| match error {
+                    Eip2718Error::RlpError(alloy_rlp::Error::Overflow) => {
+                        Violation::Overflow { index }
+                    }
+                    _ => Violation::MalformedTransaction { index },
+                })?,
             );
             encoded.push(bytes);
         }
@@ -205,13 +238,8 @@ impl DecodedBlock {
             return Err(Violation::Rlp("trailing bytes inside the block"));
         }
         let transactions_root = ordered_trie_root_encoded(&encoded);
-        let body = alloy_consensus::BlockBody { transactions, ommers, withdrawals };
-        Ok(Self {
-            block: Block { header: header.inner().clone(), body },
-            header,
-            transactions_root,
-            len: rlp.len(),
-        })
+        let body = BlockBody { transactions, ommers, withdrawals };
+        Ok(Self { header, body, transactions_root, len: rlp.len() })
     }
 }
 
@@ -234,7 +262,7 @@ fn transaction_bytes<'a>(list: &mut &'a [u8]) -> Option<&'a [u8]> {
 /// # Errors
 /// The first rule that is broken.
 pub fn check_header(config: &ChainConfig, decoded: &DecodedBlock) -> Result<(), Violation> {
-    let (header, body) = (decoded.header.inner(), &decoded.block.body);
+    let (header, body) = (decoded.header.inner(), &decoded.body);
     // SOUNDNESS: blocks before the merge follow rules that this program does not have.
     if header.number < config.paris_block {
         return Err(Violation::ProofOfWork { paris_block: config.paris_block });
@@ -280,7 +308,7 @@ pub fn check_header(config: &ChainConfig, decoded: &DecodedBlock) -> Result<(), 
         });
     }
     if !(MIN_GAS_LIMIT..=MAX_GAS_LIMIT).contains(&header.gas_limit) {
-        return Err(Violation::GasLimit { limit: header.gas_limit, parent: header.gas_limit });
+        return Err(Violation::GasLimitBounds { limit: header.gas_limit });
     }
     if config.is_osaka_active_at_timestamp(time) && decoded.len > MAX_BLOCK_SIZE {
         return Err(Violation::BlockSize { len: decoded.len });

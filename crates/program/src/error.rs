@@ -6,6 +6,7 @@ use alloy_primitives::B256;
 
 /// Why an input cannot be proven, grouped by who can do something about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "std", derive(strum::VariantNames))]
 #[non_exhaustive]
 pub enum Error {
     /// The bytes are not an encoded input: whoever made it must make it again.
@@ -47,7 +48,7 @@ pub enum Error {
         hash: B256,
     },
     /// The state trie, or one storage trie, is incomplete or malformed.
-    #[error("state trie: {0}")]
+    #[error(transparent)]
     Trie(#[from] TrieError),
     /// An account in the state trie is not an RLP-encoded account.
     #[error("the account at {hashed_address} is not a valid RLP account")]

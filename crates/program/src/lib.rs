@@ -19,6 +19,7 @@ mod batch;
 pub mod chain;
 pub mod consensus;
 mod error;
+mod evm;
 pub mod execute;
 pub mod input;
 pub mod state;

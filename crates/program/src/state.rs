@@ -7,6 +7,7 @@
 
 use crate::{
     Error,
+    evm::STORAGE_WITHOUT_CODE,
     execute::Bundle,
     trie::{NodeSource, StorageSpan, Trie},
 };
@@ -238,7 +239,7 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
     /// last child included.
     pub fn apply(&mut self, bundle: Bundle) -> Result<(), Error> {
         for (hash, code) in bundle.contracts {
-            if hash != KECCAK_EMPTY && !self.codes.contains_key(&hash) {
+            if hash != KECCAK_EMPTY && hash != STORAGE_WITHOUT_CODE && !self.codes.contains_key(&hash) {
                 self.new_codes.push((hash, code.original_bytes()));
                 self.codes.insert(hash, code);
             }
@@ -286,7 +287,10 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
                 nonce: info.nonce,
                 balance: info.balance,
                 storage_root,
-                code_hash: info.code_hash,
+                code_hash: match info.code_hash {
+                    STORAGE_WITHOUT_CODE => KECCAK_EMPTY,
+                    code_hash => code_hash,
+                },
                 ..Default::default()
             };
             let mut rlp = Vec::with_capacity(leaf.length());
@@ -327,12 +331,18 @@ impl<'a, S: StateSource<'a>> revm::Database for State<'a, S> {
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
         let account = self.account(address);
-        Ok(self.noting(account)?.map(|account| AccountInfo {
-            nonce: account.nonce,
-            balance: account.balance,
-            code_hash: account.code_hash,
-            code: None,
-            ..Default::default()
+        Ok(self.noting(account)?.map(|account| {
+            // EIP-7610: see `evm`.
+            let marked = account.nonce == 0
+                && account.code_hash == KECCAK_EMPTY
+                && account.storage_root != EMPTY_ROOT_HASH;
+            AccountInfo {
+                nonce: account.nonce,
+                balance: account.balance,
+                code_hash: if marked { STORAGE_WITHOUT_CODE } else { account.code_hash },
+                code: marked.then(Bytecode::default),
+                ..Default::default()
+            }
         }))
     }
 

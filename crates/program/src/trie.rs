@@ -47,6 +47,7 @@ const MAX_NODE: usize = u16::MAX as usize;
 
 /// A trie could not be read or changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "std", derive(strum::VariantNames))]
 #[non_exhaustive]
 pub enum TrieError {
     /// The node is needed and neither the witness nor the source has it.

@@ -3,7 +3,6 @@
 use client::{Cancel, Progress, ProveError, Prover};
 use devnode::{Chain, Kind, Traffic, TrafficConfig, genesis};
 use expect_test::expect;
-use program::Input;
 use prover_risc0::{Config, Risc0Prover};
 use verifier::{Policy, RISC0_PROGRAM_ID, System, VerifyError};
 
@@ -16,16 +15,8 @@ fn inputs(kinds: &[Kind], blocks: u64, per_block: usize) -> Vec<Vec<u8>> {
         .map(|number| {
             traffic.fill(&mut chain).unwrap();
             chain.mine(chain.head().timestamp + 2).unwrap();
-            let witness = chain.execution_witness(number).unwrap();
-            let input = Input {
-                config: chain.config().clone(),
-                headers: witness.headers,
-                blocks: vec![chain.raw_block(number).unwrap()],
-                codes: witness.codes,
-                nodes: witness.state,
-            };
-            let parent = chain.block(number - 1).unwrap();
-            input.encode(parent.block.header.state_root).unwrap()
+            let (input, pre_state_root) = chain.input(number..=number).unwrap();
+            input.encode(pre_state_root).unwrap()
         })
         .collect()
 }

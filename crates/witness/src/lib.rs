@@ -1,4 +1,4 @@
-//! From what an L2 node or a block file says about blocks to the program's input.
+//! From what an L2 node, a block file or a state at hand says about blocks to the program's input.
 //!
 //! * Nothing that a node or a file says is believed: the input is executed natively before it is returned.
 //! * What is missing is an error that names it ([`Error::Incomplete`]), never a guess.
@@ -12,6 +12,7 @@ mod assemble;
 mod error;
 pub mod file;
 mod node;
+pub mod record;
 
 pub use error::{Culprit, Error};
 pub use file::BlockFile;

@@ -69,7 +69,7 @@ async fn execute(
     tokio::task::spawn_blocking(move || {
         memory::reset_peak();
         let started = Instant::now();
-        let (public_values, cycles) = match prepared.assumed_parent.clone() {
+        let (public_values, cycles) = match &prepared.assumed_parent {
             // A guest knows no assumptions: such an input runs natively only.
             Some(parent) => {
                 ensure!(
@@ -77,7 +77,7 @@ async fn execute(
                     "{} has no parent header: a zkVM can't run it",
                     prepared.name
                 );
-                let outcome = program::run_assuming_parent(&prepared.input, parent)?;
+                let outcome = program::run_assuming_parent(&prepared.input, parent.clone())?;
                 (outcome.statement.abi_encode(), None)
             }
             None => {

@@ -14,6 +14,9 @@ use crate::output::Output;
 
 /// Runs the command.
 pub async fn run(args: Node, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+    if args.print_genesis {
+        return output.report(&Genesis(genesis(&args.node)?));
+    }
     let node = start(&args.node, &Defaults::MOCKED).await?;
     output.report(&Started::of(&node))?;
     shutdown.cancelled().await;
@@ -44,12 +47,15 @@ impl Defaults {
     };
 }
 
+fn genesis(args: &NodeArgs) -> Result<alloy_genesis::Genesis, devnode::GenesisError> {
+    match &args.genesis {
+        Some(path) => devnode::genesis::read(path),
+        None => Ok(devnode::genesis::dev()),
+    }
+}
+
 /// Starts the dev node as the flags say.
 pub async fn start(args: &NodeArgs, defaults: &Defaults) -> anyhow::Result<Running> {
-    let genesis = match &args.genesis {
-        Some(path) => devnode::genesis::read(path)?,
-        None => devnode::genesis::dev(),
-    };
     let mining = match args.block_time.unwrap_or(defaults.block_time) {
         Duration::ZERO => Mining::OnDemand,
         period => Mining::Interval { period, empty_blocks: false },
@@ -61,13 +67,25 @@ pub async fn start(args: &NodeArgs, defaults: &Defaults) -> anyhow::Result<Runni
     };
     let config = devnode::Config {
         listen: SocketAddr::new(args.node_ip, args.node_port),
-        genesis,
+        genesis: genesis(args)?,
         mining,
         traffic: (!args.no_traffic).then_some(traffic),
     };
     DevNode::start(config)
         .await
         .context("failed to start the dev node (see --node-ip, --node-port, --genesis)")
+}
+
+/// JSON either way: the format is geth's.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Genesis(alloy_genesis::Genesis);
+
+impl fmt::Display for Genesis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = serde_json::to_string_pretty(&self.0).map_err(|_| fmt::Error)?;
+        f.write_str(&text)
+    }
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,364 @@
+//! One test: record a witness for each block, run the program on it, compare.
+
+use crate::{
+    expect,
+    fixture::{Block, Fixture, Network},
+};
+use alloy_consensus::Header;
+use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
+use program::{
+    ChainConfig, Input, Statement, consensus,
+    consensus::DecodedBlock,
+    execute,
+    state::State,
+};
+use witness::record::{Recorded, Recorder, Store};
+
+/// How far back `BLOCKHASH` reaches.
+const BLOCK_HASHES: u64 = 256;
+
+/// Runs an input somewhere else: the statement's bytes, or why it was refused.
+pub type SecondRun<'a> = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Sync + 'a;
+
+/// An input made from a test, and what the program must say of it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Which blocks of the test it holds.
+    pub blocks: String,
+    /// The encoded input.
+    pub input: Vec<u8>,
+    /// What must come of it.
+    pub expected: Expected,
+}
+
+/// What must come of an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It is accepted, and this much of the statement is known.
+    Accept {
+        /// Hash of the last block, which the test gives.
+        last_hash: B256,
+        /// Hash of the first block's parent.
+        parent_hash: B256,
+        /// State root before.
+        pre_state_root: B256,
+        /// State root after.
+        post_state_root: B256,
+    },
+    /// It is refused for one of these reasons, separated by `|`.
+    Refuse(String),
+}
+
+/// Why a test failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The genesis block is not the one that the test means.
+    #[error("genesis: {0}")]
+    Genesis(String),
+    /// A valid block was refused.
+    #[error("{blocks}: refused: {reason}")]
+    Refused {
+        /// Which blocks.
+        blocks: String,
+        /// Why.
+        reason: program::Error,
+    },
+    /// An invalid block was accepted.
+    #[error("{blocks}: accepted, though {expected}")]
+    Accepted {
+        /// Which blocks.
+        blocks: String,
+        /// The exception that the test names.
+        expected: String,
+    },
+    /// An invalid block was refused for another reason.
+    #[error("{blocks}: refused for another reason than {expected}: {reason}")]
+    WrongReason {
+        /// Which blocks.
+        blocks: String,
+        /// The exception that the test names.
+        expected: String,
+        /// Our reason.
+        reason: program::Error,
+    },
+    /// The test names an exception that we have no rule for.
+    #[error("no typed error is known for {0}")]
+    UnknownException(String),
+    /// The statement is another one than the test asks for.
+    #[error("{blocks}: {field} is {found}, expected {expected}")]
+    Statement {
+        /// Which blocks.
+        blocks: String,
+        /// What of the statement.
+        field: &'static str,
+        /// As stated.
+        found: B256,
+        /// As the test has it.
+        expected: B256,
+    },
+    /// The chain ends in another block than the test says.
+    #[error("the last valid block is {found}, expected {expected}")]
+    LastBlock {
+        /// As found.
+        found: B256,
+        /// As the test has it.
+        expected: B256,
+    },
+    /// The second run came to another end.
+    #[error("{blocks}: natively {native}, but in the second run {second}")]
+    SecondRun {
+        /// Which blocks.
+        blocks: String,
+        /// What the first run said.
+        native: String,
+        /// What the second run said.
+        second: String,
+    },
+}
+
+/// Runs one test. Returns how many blocks it has.
+///
+/// # Errors
+/// The first [`Failure`].
+pub fn check(
+    fixture: &Fixture,
+    network: Network,
+    second: Option<&SecondRun<'_>>,
+) -> Result<u64, Failure> {
+    for case in cases(fixture, network)? {
+        let outcome = program::run(&case.input);
+        if let Some(second) = second {
+            agree(&case, &outcome, second(&case.input))?;
+        }
+        case.judge(outcome)?;
+    }
+    Ok(fixture.blocks.len() as u64)
+}
+
+impl Case {
+    fn judge(self, outcome: Result<Statement, program::Error>) -> Result<(), Failure> {
+        let blocks = self.blocks;
+        match (self.expected, outcome) {
+            (Expected::Refuse(expected), Err(reason)) => match expect::any(&expected, &reason) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Failure::WrongReason { blocks, expected, reason }),
+                Err(unknown) => Err(Failure::UnknownException(unknown)),
+            },
+            (Expected::Refuse(expected), Ok(_)) => Err(Failure::Accepted { blocks, expected }),
+            (Expected::Accept { .. }, Err(reason)) => Err(Failure::Refused { blocks, reason }),
+            (
+                Expected::Accept { last_hash, parent_hash, pre_state_root, post_state_root },
+                Ok(statement),
+            ) => {
+                for (field, found, expected) in [
+                    ("last hash", statement.last_hash, last_hash),
+                    ("parent hash", statement.parent_hash, parent_hash),
+                    ("state root before", statement.pre_state_root, pre_state_root),
+                    ("state root after", statement.post_state_root, post_state_root),
+                ] {
+                    if found != expected {
+                        return Err(Failure::Statement { blocks, field, found, expected });
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn agree(
+    case: &Case,
+    native: &Result<Statement, program::Error>,
+    second: Result<Vec<u8>, String>,
+) -> Result<(), Failure> {
+    let agree = match (native, &second) {
+        (Ok(statement), Ok(bytes)) => statement.abi_encode() == *bytes,
+        (Err(error), Err(reason)) => reason.contains(&error.to_string()),
+        _ => false,
+    };
+    if agree {
+        return Ok(());
+    }
+    Err(Failure::SecondRun {
+        blocks: case.blocks.clone(),
+        native: format!("{native:?}"),
+        second: format!("{second:?}"),
+    })
+}
+
+/// The inputs that a test makes: one for each block, and one for each run of consecutive valid blocks.
+///
+/// # Errors
+/// [`Failure::Genesis`], or [`Failure::Refused`] and [`Failure::LastBlock`] where no witness can be recorded because
+/// the test and we disagree.
+pub fn cases(fixture: &Fixture, network: Network) -> Result<Vec<Case>, Failure> {
+    let mut chain = Chain::new(fixture, network)?;
+    let mut cases = Vec::new();
+    let mut run = Vec::<Link>::new();
+    for (index, block) in fixture.blocks.iter().enumerate() {
+        let name = format!("block {}", index + 1);
+        match &block.expect_exception {
+            Some(exceptions) => {
+                cases.push(chain.refused(name, block, exceptions.clone()));
+            }
+            None => {
+                let link = chain.valid(&name, block)?;
+                cases.push(chain.case(name, std::slice::from_ref(&link), block));
+                if run.last().is_some_and(|last| last.hash != link.header.parent_hash) {
+                    cases.extend(chain.batch(&run));
+                    run.clear();
+                }
+                run.push(link);
+            }
+        }
+    }
+    cases.extend(chain.batch(&run));
+    if chain.head != fixture.last_block_hash {
+        return Err(Failure::LastBlock { found: chain.head, expected: fixture.last_block_hash });
+    }
+    Ok(cases)
+}
+
+/// The valid blocks so far.
+struct Chain {
+    config: ChainConfig,
+    store: Store,
+    headers: B256Map<Sealed<Header>>,
+    head: B256,
+}
+
+/// A valid block, and what executing it asked for.
+struct Link {
+    hash: B256,
+    header: Header,
+    rlp: Bytes,
+    recorded: Recorded,
+}
+
+impl Chain {
+    fn new(fixture: &Fixture, network: Network) -> Result<Self, Failure> {
+        let wrong = |what: &dyn std::fmt::Display| Failure::Genesis(what.to_string());
+        let config = network.config(&fixture.config).map_err(|error| wrong(&error))?;
+        let (store, state_root) = Store::with_accounts(&fixture.pre);
+        let genesis =
+            DecodedBlock::decode(&fixture.genesis_rlp).map_err(|error| wrong(&error))?.header;
+        if genesis.state_root != state_root {
+            let roots = format!("state root is {state_root}, expected {}", genesis.state_root);
+            return Err(wrong(&roots));
+        }
+        let head = genesis.hash();
+        let headers = [(head, genesis)].into_iter().collect();
+        Ok(Self { config, store, headers, head })
+    }
+
+    /// The ancestors of a block, its parent first; as far as `BLOCKHASH` reaches.
+    fn ancestors(&self, parent: B256) -> impl Iterator<Item = &Sealed<Header>> {
+        std::iter::successors(self.headers.get(&parent), |header| {
+            self.headers.get(&header.parent_hash)
+        })
+        .take(usize::try_from(BLOCK_HASHES).expect("it is small"))
+    }
+
+    fn state<'a>(&self, parent: &Header, store: &'a Store) -> State<'a, Recorder<'a>> {
+        State::from_source(parent.state_root, Recorder::new(store))
+    }
+
+    /// Executes a block that the test says is valid, and makes it the head.
+    fn valid(&mut self, name: &str, block: &Block) -> Result<Link, Failure> {
+        let refused = |reason| Failure::Refused { blocks: name.into(), reason };
+        let invalid = |violation| refused(program::Error::Block { number: 0, violation });
+        let decoded = DecodedBlock::decode(&block.rlp).map_err(invalid)?;
+        let header = decoded.header.clone();
+        let Some(parent) = self.headers.get(&header.parent_hash) else {
+            return Err(refused(program::Error::MissingParent { number: header.number }));
+        };
+        let mut state = self.state(parent, &self.store);
+        for ancestor in self.ancestors(header.parent_hash) {
+            state.remember_block(ancestor.number, ancestor.hash());
+        }
+        execute::execute(&self.config, &decoded, &mut state).map_err(refused)?;
+        let (mut nodes, codes) = (Vec::new(), state.take_new_codes());
+        state.new_nodes(|hash, node| nodes.push((hash, node.to_vec())));
+        let recorded = Recorded::new(state, header.number);
+        for (hash, node) in nodes {
+            self.store.put_node(hash, &node);
+        }
+        for (hash, code) in codes {
+            self.store.put_code(hash, code);
+        }
+        self.head = header.hash();
+        self.headers.insert(self.head, header.clone());
+        let (header, hash) = header.into_parts();
+        Ok(Link { hash, header, rlp: block.rlp.clone(), recorded })
+    }
+
+    /// An input that must be refused, with a witness of whatever the block touches before it fails.
+    fn refused(&self, blocks: String, block: &Block, exceptions: String) -> Case {
+        let decoded = DecodedBlock::decode(&block.rlp).ok();
+        let parent = decoded
+            .as_ref()
+            .and_then(|block| self.headers.get(&block.header.parent_hash))
+            .unwrap_or(&self.headers[&self.head]);
+        let mut state = self.state(parent, &self.store);
+        for ancestor in self.ancestors(parent.hash()) {
+            state.remember_block(ancestor.number, ancestor.hash());
+        }
+        if let Some(block) = &decoded
+            && consensus::check_header(&self.config, block).is_ok()
+            && consensus::check_against_parent(&self.config, &block.header, parent).is_ok()
+        {
+            // Whether it fails here is not the question: the program decides, on what this touched.
+            let _ = execute::execute(&self.config, block, &mut state);
+        }
+        let recorded = Recorded::new(state, parent.number + 1);
+        let input = self.input(parent, vec![block.rlp.clone()], recorded);
+        Case { blocks, input, expected: Expected::Refuse(exceptions) }
+    }
+
+    fn batch(&self, run: &[Link]) -> Option<Case> {
+        let (first, last) = (run.first()?, run.last()?);
+        if run.len() < 2 {
+            return None;
+        }
+        let blocks = format!("blocks {} to {} as one batch", first.header.number, last.header.number);
+        Some(self.accepted(blocks, run, last.hash))
+    }
+
+    fn case(&self, blocks: String, run: &[Link], block: &Block) -> Case {
+        // Where the test spells the header out, its hash is what must be reached.
+        let last_hash = block.block_header.map_or(run[0].hash, |header| header.hash);
+        self.accepted(blocks, run, last_hash)
+    }
+
+    fn accepted(&self, blocks: String, run: &[Link], last_hash: B256) -> Case {
+        let (first, last) = (&run[0], &run[run.len() - 1]);
+        let parent = &self.headers[&first.header.parent_hash];
+        let recorded = run.iter().map(|link| link.recorded.clone()).collect();
+        let input = self.input(parent, run.iter().map(|link| link.rlp.clone()).collect(), recorded);
+        let expected = Expected::Accept {
+            last_hash,
+            parent_hash: parent.hash(),
+            pre_state_root: parent.state_root,
+            post_state_root: last.header.state_root,
+        };
+        Case { blocks, input, expected }
+    }
+
+    fn input(&self, parent: &Sealed<Header>, blocks: Vec<Bytes>, recorded: Recorded) -> Vec<u8> {
+        let mut headers: Vec<Bytes> = self
+            .ancestors(parent.hash())
+            .take_while(|header| header.number >= recorded.oldest_block)
+            .map(|header| alloy_rlp::encode(header.inner()).into())
+            .collect();
+        headers.reverse();
+        let input = Input {
+            config: self.config.clone(),
+            headers,
+            blocks,
+            codes: recorded.codes,
+            nodes: recorded.nodes,
+        };
+        input.encode(parent.state_root).expect("the recorder's nodes were hashed when they were read")
+    }
+}

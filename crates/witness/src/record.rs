@@ -1,0 +1,170 @@
+//! Records a witness: a whole state in memory, and what executing a block asked of it.
+//!
+//! ```text
+//! Store ──▶ Recorder ──▶ State, in which blocks are executed ──▶ Recorded: nodes, codes, how far back BLOCKHASH reached
+//! ```
+
+use alloy_consensus::{TrieAccount, constants::EMPTY_ROOT_HASH};
+use alloy_genesis::GenesisAccount;
+use alloy_primitives::{
+    Address, B256, Bytes, KECCAK256_EMPTY, keccak256,
+    map::{B256Map, B256Set},
+};
+use program::{
+    state::{NoSource, State, StateSource},
+    trie::{NodeSource, Trie},
+};
+
+/// Trie nodes and codes by their Keccak-256: the state of every block whose nodes were put in can be opened.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    nodes: B256Map<Box<[u8]>>,
+    codes: B256Map<Bytes>,
+}
+
+impl Store {
+    /// The tries and codes of these accounts, and the state root.
+    pub fn with_accounts<'g>(
+        accounts: impl IntoIterator<Item = (&'g Address, &'g GenesisAccount)>,
+    ) -> (Self, B256) {
+        // A trie that starts empty never asks for a node.
+        let mut nothing = NoSource;
+        let whole = "a trie that starts empty has all its nodes";
+        let mut store = Self::default();
+        let mut state = Trie::from_root(EMPTY_ROOT_HASH);
+        for (address, account) in accounts {
+            let mut storage = Trie::from_root(EMPTY_ROOT_HASH);
+            for (slot, value) in account.storage_slots().filter(|(_, value)| !value.is_zero()) {
+                storage
+                    .insert(&keccak256(slot), alloy_rlp::encode(value), &mut nothing)
+                    .expect(whole);
+            }
+            storage.new_nodes(|hash, node| store.put_node(hash, node));
+            if let Some(code) = account.non_empty_code() {
+                store.put_code(keccak256(code), code.clone());
+            }
+            let leaf = TrieAccount {
+                nonce: account.nonce.unwrap_or_default(),
+                balance: account.balance,
+                storage_root: storage.root(),
+                code_hash: account.code_hash().unwrap_or(KECCAK256_EMPTY),
+            };
+            state.insert(&keccak256(address), alloy_rlp::encode(leaf), &mut nothing).expect(whole);
+        }
+        state.new_nodes(|hash, node| store.put_node(hash, node));
+        let root = state.root();
+        (store, root)
+    }
+
+    /// Adds a node, whose Keccak-256 must be `hash`.
+    pub fn put_node(&mut self, hash: B256, node: &[u8]) {
+        self.nodes.entry(hash).or_insert_with(|| node.into());
+    }
+
+    /// Adds a code, whose Keccak-256 must be `hash`.
+    pub fn put_code(&mut self, hash: B256, code: Bytes) {
+        self.codes.entry(hash).or_insert(code);
+    }
+
+    /// The code with this hash.
+    pub fn code(&self, hash: &B256) -> Option<&Bytes> {
+        self.codes.get(hash)
+    }
+}
+
+impl<'a> NodeSource<'a> for &'a Store {
+    fn node(&mut self, hash: &B256) -> Option<&'a [u8]> {
+        let store: &'a Store = self;
+        store.nodes.get(hash).map(AsRef::as_ref)
+    }
+}
+
+impl<'a> StateSource<'a> for &'a Store {
+    fn code(&mut self, hash: &B256) -> Option<&'a [u8]> {
+        let store: &'a Store = self;
+        store.codes.get(hash).map(AsRef::as_ref)
+    }
+}
+
+/// A [`Store`] that writes down what it is asked for, in the order of the first question.
+#[derive(Debug)]
+pub struct Recorder<'a> {
+    store: &'a Store,
+    seen_nodes: B256Set,
+    seen_codes: B256Set,
+    nodes: Vec<Bytes>,
+    codes: Vec<Bytes>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Records what is asked of `store`.
+    pub fn new(store: &'a Store) -> Self {
+        Self {
+            store,
+            seen_nodes: B256Set::default(),
+            seen_codes: B256Set::default(),
+            nodes: Vec::new(),
+            codes: Vec::new(),
+        }
+    }
+
+    /// The nodes that were asked for.
+    pub fn into_nodes(self) -> Vec<Bytes> {
+        self.nodes
+    }
+}
+
+impl<'a> NodeSource<'a> for Recorder<'a> {
+    fn node(&mut self, hash: &B256) -> Option<&'a [u8]> {
+        let node = self.store.nodes.get(hash)?;
+        if self.seen_nodes.insert(*hash) {
+            self.nodes.push(Bytes::copy_from_slice(node));
+        }
+        Some(node)
+    }
+}
+
+impl<'a> StateSource<'a> for Recorder<'a> {
+    fn code(&mut self, hash: &B256) -> Option<&'a [u8]> {
+        let code = self.store.codes.get(hash)?;
+        if self.seen_codes.insert(*hash) {
+            self.codes.push(code.clone());
+        }
+        Some(code)
+    }
+}
+
+/// What executing one block, or consecutive ones, asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Trie nodes.
+    pub nodes: Vec<Bytes>,
+    /// Codes.
+    pub codes: Vec<Bytes>,
+    /// The oldest block whose header a witness needs: the first block's parent, or what `BLOCKHASH` asked for.
+    pub oldest_block: u64,
+}
+
+impl Recorded {
+    /// What executing block `number` on `state` asked for. `number` is at least 1.
+    pub fn new(state: State<'_, Recorder<'_>>, number: u64) -> Self {
+        let oldest_block = state.oldest_block_asked().unwrap_or(number).min(number - 1);
+        let Recorder { nodes, codes, .. } = state.into_source();
+        Self { nodes, codes, oldest_block }
+    }
+}
+
+impl FromIterator<Recorded> for Recorded {
+    /// The union of what consecutive blocks asked for.
+    fn from_iter<I: IntoIterator<Item = Recorded>>(blocks: I) -> Self {
+        let mut union = Self { nodes: Vec::new(), codes: Vec::new(), oldest_block: u64::MAX };
+        let mut seen = B256Set::default();
+        let mut new = |item: &Bytes| seen.insert(keccak256(item));
+        for block in blocks {
+            union.nodes.extend(block.nodes.into_iter().filter(&mut new));
+            union.codes.extend(block.codes.into_iter().filter(&mut new));
+            union.oldest_block = union.oldest_block.min(block.oldest_block);
+        }
+        union
+    }
+}
