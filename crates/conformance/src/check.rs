@@ -7,10 +7,7 @@ use crate::{
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
 use program::{
-    ChainConfig, Input, Statement, consensus,
-    consensus::DecodedBlock,
-    execute,
-    state::State,
+    ChainConfig, Input, Statement, consensus, consensus::DecodedBlock, execute, state::State,
 };
 use witness::record::{Recorded, Recorder, Store};
 
@@ -321,7 +318,8 @@ impl Chain {
         if run.len() < 2 {
             return None;
         }
-        let blocks = format!("blocks {} to {} as one batch", first.header.number, last.header.number);
+        let blocks =
+            format!("blocks {} to {} as one batch", first.header.number, last.header.number);
         Some(self.accepted(blocks, run, last.hash))
     }
 
@@ -359,6 +357,8 @@ impl Chain {
             codes: recorded.codes,
             nodes: recorded.nodes,
         };
-        input.encode(parent.state_root).expect("the recorder's nodes were hashed when they were read")
+        input
+            .encode(parent.state_root)
+            .expect("the recorder's nodes were hashed when they were read")
     }
 }

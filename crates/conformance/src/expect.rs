@@ -57,8 +57,7 @@ macro_rules! fits {
 }
 
 fn transaction(name: &str, error: &Error) -> Option<bool> {
-    let malformed =
-        fits!(error, V::MalformedTransaction { .. } | V::Overflow { .. } | V::Rlp(_));
+    let malformed = fits!(error, V::MalformedTransaction { .. } | V::Overflow { .. } | V::Rlp(_));
     Some(match name {
         "INSUFFICIENT_ACCOUNT_FUNDS" => fits!(error, tx Tx::LackOfFundForMaxFee { .. }),
         // A price of more than 128 bits does not even fit its field.
@@ -66,11 +65,12 @@ fn transaction(name: &str, error: &Error) -> Option<bool> {
             fits!(error, tx Tx::OverflowPaymentInTransaction) || fits!(error, V::Overflow { .. })
         }
         "INTRINSIC_GAS_TOO_LOW" => fits!(error, tx Tx::CallGasCostMoreThanGasLimit { .. }),
-        "INTRINSIC_GAS_BELOW_FLOOR_GAS_COST" => fits!(error, tx Tx::GasFloorMoreThanGasLimit { .. }),
+        "INTRINSIC_GAS_BELOW_FLOOR_GAS_COST" => {
+            fits!(error, tx Tx::GasFloorMoreThanGasLimit { .. })
+        }
         "GAS_LIMIT_EXCEEDS_MAXIMUM" => fits!(error, tx Tx::TxGasLimitGreaterThanCap { .. }),
         "GAS_ALLOWANCE_EXCEEDED" => {
-            fits!(error, V::GasAllowance { .. })
-                || fits!(error, tx Tx::CallerGasLimitMoreThanBlock)
+            fits!(error, V::GasAllowance { .. }) || fits!(error, tx Tx::CallerGasLimitMoreThanBlock)
         }
         "SENDER_NOT_EOA" => fits!(error, tx Tx::RejectCallerWithCode),
         "NONCE_MISMATCH_TOO_LOW" => fits!(error, tx Tx::NonceTooLow { .. }),
@@ -153,10 +153,10 @@ fn transaction(name: &str, error: &Error) -> Option<bool> {
 }
 
 fn block(name: &str, error: &Error) -> Option<bool> {
-    let number = |wanted| matches!(violation(error), Some(V::Number64 { field, .. }) if *field == wanted);
+    let number =
+        |wanted| matches!(violation(error), Some(V::Number64 { field, .. }) if *field == wanted);
     let root = |wanted| matches!(violation(error), Some(V::Root { field, .. }) if *field == wanted);
-    let malformed =
-        fits!(error, V::MalformedTransaction { .. } | V::Overflow { .. } | V::Rlp(_));
+    let malformed = fits!(error, V::MalformedTransaction { .. } | V::Overflow { .. } | V::Rlp(_));
     let unknown_parent =
         fits!(error, V::ParentHash { .. }) || matches!(error, Error::MissingParent { .. });
     Some(match name {
@@ -164,7 +164,9 @@ fn block(name: &str, error: &Error) -> Option<bool> {
         "INVALID_BLOCK_NUMBER" => fits!(error, V::Number { .. }),
         "INVALID_BLOCK_TIMESTAMP_OLDER_THAN_PARENT" => fits!(error, V::Timestamp { .. }),
         "INVALID_GASLIMIT" => fits!(error, V::GasLimit { .. } | V::GasLimitBounds { .. }),
-        "GASLIMIT_TOO_BIG" => fits!(error, V::GasLimitBounds { .. } | V::GasLimit { .. }) || malformed,
+        "GASLIMIT_TOO_BIG" => {
+            fits!(error, V::GasLimitBounds { .. } | V::GasLimit { .. }) || malformed
+        }
         "INVALID_BASEFEE_PER_GAS" => number("baseFeePerGas"),
         "INVALID_GAS_USED" => number("gasUsed"),
         "INVALID_GAS_USED_ABOVE_LIMIT" | "GAS_USED_OVERFLOW" => {
@@ -212,10 +214,7 @@ mod tests {
 
     #[test]
     fn one_of_several_names_is_enough_and_another_reason_is_not() {
-        let error = block(V::Transaction {
-            index: 0,
-            reason: Tx::NonceTooLow { tx: 0, state: 1 },
-        });
+        let error = block(V::Transaction { index: 0, reason: Tx::NonceTooLow { tx: 0, state: 1 } });
         let names = "TransactionException.NONCE_IS_MAX|TransactionException.NONCE_MISMATCH_TOO_LOW";
         assert_eq!(any(names, &error), Ok(true));
         assert_eq!(any("TransactionException.INSUFFICIENT_ACCOUNT_FUNDS", &error), Ok(false));

@@ -102,8 +102,7 @@ fn run_file(
                 continue;
             }
         };
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| check(&fixture, network, options.second)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| check(&fixture, network, options.second)));
         match outcome {
             Ok(Ok(blocks)) => report.passed(&fixture.network, blocks),
             Ok(Err(failure)) => report.failed(&fixture.network, name, failure.to_string()),

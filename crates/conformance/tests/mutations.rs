@@ -58,7 +58,9 @@ impl Honest {
             Ok(statement) => {
                 // A true statement about another block is no lie: its hash is the other block's.
                 let last = input.blocks.last().unwrap();
-                let Rlp::List(items) = Rlp::decode(last).unwrap() else { panic!("a block is a list") };
+                let Rlp::List(items) = Rlp::decode(last).unwrap() else {
+                    panic!("a block is a list")
+                };
                 let hash = keccak256(items[0].encode());
                 assert_ne!(hash, self.statement.last_hash, "the block is the same");
                 assert_eq!(statement, Statement { last_hash: hash, ..self.statement.clone() });
@@ -70,7 +72,8 @@ impl Honest {
 
 /// The name of the check that refuses.
 fn name(error: &Error) -> String {
-    let variant = |debug: String| debug.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
+    let variant =
+        |debug: String| debug.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
     match error {
         Error::Block { violation, .. } => match violation {
             Violation::Root { field, .. }
@@ -121,8 +124,7 @@ fn withdrawals() -> Honest {
         withdrawals: Withdrawals::new(list.collect()),
         ..Default::default()
     };
-    let sealed =
-        alloy_primitives::Sealed::new_unchecked(parent.block.header.clone(), parent.hash);
+    let sealed = alloy_primitives::Sealed::new_unchecked(parent.block.header.clone(), parent.hash);
     let mut state = program::state::State::from_source(root, Recorder::new(&store));
     let built = BlockBuilder::new(chain.config(), &sealed, &attributes, &mut state)
         .unwrap()
@@ -256,8 +258,7 @@ fn fields(honest: &Honest, table: &mut Table) {
         for change in rlp::CHANGES {
             let Some(changed) = block.changed(&path, change) else { continue };
             let what = rlp::describe(&block, &path);
-            let outcome = honest
-                .outcome(|input| input.blocks[0] = changed.encode().into());
+            let outcome = honest.outcome(|input| input.blocks[0] = changed.encode().into());
             table.count(what.clone(), outcome);
             if path[0] != 0
                 && let Some(fitting) = with_fitting_roots(&changed)

@@ -6,7 +6,10 @@
 
 use crate::{ChainConfig, Receipt, Transaction};
 use alloc::{string::String, vec::Vec};
-use alloy_consensus::{BlockBody, EMPTY_OMMER_ROOT_HASH, Header, Transaction as _, TxReceipt};
+use alloy_consensus::{
+    BlockBody, EMPTY_OMMER_ROOT_HASH, Header, Transaction as _, TxLegacy, TxReceipt,
+    transaction::RlpEcdsaDecodableTx,
+};
 use alloy_eips::{
     Decodable2718, Encodable2718,
     eip1559::{BaseFeeParams, calc_next_block_base_fee},
@@ -220,12 +223,8 @@ impl DecodedBlock {
             let bytes = transaction_bytes(transaction_list)
                 .ok_or(Violation::MalformedTransaction { index })?;
             transactions.push(
-                Transaction::decode_2718_exact(bytes).map_err(|error| match error {
-                    Eip2718Error::RlpError(alloy_rlp::Error::Overflow) => {
-                        Violation::Overflow { index }
-                    }
-                    _ => Violation::MalformedTransaction { index },
-                })?,
+                Transaction::decode_2718_exact(bytes)
+                    .map_err(|error| undecodable(index, bytes, &error))?,
             );
             encoded.push(bytes);
         }
@@ -240,6 +239,17 @@ impl DecodedBlock {
         let transactions_root = ordered_trie_root_encoded(&encoded);
         let body = BlockBody { transactions, ommers, withdrawals };
         Ok(Self { header, body, transactions_root, len: rlp.len() })
+    }
+}
+
+/// What is wrong with a transaction that cannot be decoded.
+fn undecodable(index: usize, bytes: &[u8], error: &Eip2718Error) -> Violation {
+    // The envelope forgets what was wrong with a legacy transaction.
+    let legacy = || TxLegacy::rlp_decode_with_signature(&mut &*bytes).err();
+    match error {
+        Eip2718Error::RlpError(alloy_rlp::Error::Overflow) => Violation::Overflow { index },
+        _ if legacy() == Some(alloy_rlp::Error::Overflow) => Violation::Overflow { index },
+        _ => Violation::MalformedTransaction { index },
     }
 }
 

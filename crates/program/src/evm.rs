@@ -4,11 +4,7 @@
 //! * A contract cannot be created where there is storage (EIP-7610). The state marks such accounts with a code hash of
 //!   zero ([`STORAGE_WITHOUT_CODE`]), which revm takes for code; `EXTCODEHASH` sees through the mark.
 
-use alloy_evm::{
-    Database, Evm, EvmEnv,
-    eth::EthEvmContext,
-    precompiles::PrecompilesMap,
-};
+use alloy_evm::{Database, Evm, EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxKind};
 use revm::{
     Context, ExecuteEvm, MainBuilder, MainContext,
@@ -133,10 +129,6 @@ impl<DB: Database> Evm for BlockEvm<DB> {
     }
 
     fn components_mut(&mut self) -> (&mut DB, &mut NoOpInspector, &mut PrecompilesMap) {
-        (
-            &mut self.0.ctx.journaled_state.database,
-            &mut self.0.inspector,
-            &mut self.0.precompiles,
-        )
+        (&mut self.0.ctx.journaled_state.database, &mut self.0.inspector, &mut self.0.precompiles)
     }
 }

@@ -19,7 +19,8 @@ use alloy_evm::{
     Evm, EvmEnv,
     block::{BlockExecutionError, BlockExecutor, BlockValidationError},
     eth::{
-        EthBlockExecutionCtx, EthBlockExecutor, eip6110::DepositEvent,
+        EthBlockExecutionCtx, EthBlockExecutor,
+        eip6110::DepositEvent,
         receipt_builder::{ReceiptBuilder, ReceiptBuilderCtx},
     },
 };
@@ -166,12 +167,8 @@ fn is_deposit(data: &[u8]) -> bool {
 pub(crate) type Bundle = revm::database::BundleState;
 /// What one block has changed so far, over the state.
 pub(crate) type Db<'s, 'a, S> = Overlay<&'s mut State<'a, S>>;
-pub(crate) type Executor<'s, 'a, S> = EthBlockExecutor<
-    's,
-    BlockEvm<Db<'s, 'a, S>>,
-    &'s ChainConfig,
-    Receipts,
->;
+pub(crate) type Executor<'s, 'a, S> =
+    EthBlockExecutor<'s, BlockEvm<Db<'s, 'a, S>>, &'s ChainConfig, Receipts>;
 
 pub(crate) fn executor<'s, 'a, S: StateSource<'a>>(
     config: &'s ChainConfig,

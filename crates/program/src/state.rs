@@ -239,7 +239,10 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
     /// last child included.
     pub fn apply(&mut self, bundle: Bundle) -> Result<(), Error> {
         for (hash, code) in bundle.contracts {
-            if hash != KECCAK_EMPTY && hash != STORAGE_WITHOUT_CODE && !self.codes.contains_key(&hash) {
+            if hash != KECCAK_EMPTY
+                && hash != STORAGE_WITHOUT_CODE
+                && !self.codes.contains_key(&hash)
+            {
                 self.new_codes.push((hash, code.original_bytes()));
                 self.codes.insert(hash, code);
             }

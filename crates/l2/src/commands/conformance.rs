@@ -64,9 +64,9 @@ impl fmt::Display for Ran {
             writeln!(f, "FAILED {} {}\n  {}", failed.network, failed.test, failed.reason)?;
         }
         let mut table = Table::new();
-        table.load_preset(presets::ASCII_MARKDOWN).set_header([
-            "network", "passed", "failed", "blocks",
-        ]);
+        table
+            .load_preset(presets::ASCII_MARKDOWN)
+            .set_header(["network", "passed", "failed", "blocks"]);
         let total = self.report.total();
         let networks = self.report.networks.iter().map(|(name, counts)| (name.as_str(), *counts));
         for (name, counts) in networks.chain([("all", total)]) {
