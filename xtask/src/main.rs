@@ -3,9 +3,10 @@
 mod guests;
 mod layers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// Chores of this repository.
@@ -35,15 +36,14 @@ fn main() -> ExitCode {
     if std::env::var_os(guests::AS_RUSTC).is_some() {
         return guests::as_rustc();
     }
-    let root =
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout's root");
-    let done = match Cli::parse().chore {
-        Chore::Guests { check: false } => guests::pin(root),
-        Chore::Guests { check: true } => guests::check(root),
-        Chore::Bare => guests::bare(root),
-        Chore::Layers => layers::check(root)
+    let chore = Cli::parse().chore;
+    let done = root().and_then(|root| match chore {
+        Chore::Guests { check: false } => guests::pin(&root),
+        Chore::Guests { check: true } => guests::check(&root),
+        Chore::Bare => guests::bare(&root),
+        Chore::Layers => layers::check(&root)
             .map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
-    };
+    });
     match done {
         Ok(told) => {
             say(&told);
@@ -54,6 +54,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The checkout that `cargo xtask` was called in. Asked at run time: several checkouts share one target folder, and so
+/// one binary of this command.
+fn root() -> anyhow::Result<PathBuf> {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR").context("call this as `cargo xtask`")?;
+    let root = Path::new(&folder).parent().context("xtask does not lie in a checkout")?;
+    Ok(root.to_owned())
 }
 
 #[expect(clippy::print_stderr, reason = "a chore's only output is for the person who runs it")]

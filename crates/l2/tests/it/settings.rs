@@ -52,7 +52,8 @@ fn a_malformed_file_is_an_error() {
 
 #[test]
 fn the_example_file_can_be_used_and_names_only_settings_that_exist() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.example.env"))
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
+    let text = std::fs::read_to_string(std::path::Path::new(&folder).join(".example.env"))
         .expect("it is there");
     let help = |command| {
         let output = crate::common::run(&[command, "--help"]);

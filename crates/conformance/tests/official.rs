@@ -1,0 +1,31 @@
+//! Ethereum's official tests, a fixed spread of about one in twenty. All of them: `l2-prover conformance`.
+
+use conformance::{Options, run};
+use std::path::PathBuf;
+
+/// One in so many.
+const SAMPLE: u64 = 20;
+
+#[test]
+fn a_spread_of_official_tests_passes() {
+    let archive = std::env::var_os("L2_PROVER_DATA").map(|folder| {
+        PathBuf::from(folder).join("official/eest-v5.4.0-blockchain_tests.tar.zst")
+    });
+    let Some(archive) = archive.filter(|path| path.exists()) else {
+        println!("skipped: about 1,000 official tests, because L2_PROVER_DATA names no folder with them");
+        return;
+    };
+    let options = Options {
+        network: None,
+        filter: None,
+        sample: SAMPLE,
+        jobs: std::thread::available_parallelism().unwrap().get(),
+        second: None,
+        progress: &|_| {},
+    };
+    let report = run(&[archive], &options).unwrap();
+    assert!(report.failures.is_empty(), "{:#?}", report.failures);
+    let total = report.total();
+    println!("{} official tests with {} blocks passed", total.passed, total.blocks);
+    assert!(total.passed > 1_000, "the spread has shrunk to {} tests", total.passed);
+}
