@@ -8,11 +8,12 @@ const SAMPLE: u64 = 20;
 
 #[test]
 fn a_spread_of_official_tests_passes() {
-    let archive = std::env::var_os("L2_PROVER_DATA").map(|folder| {
-        PathBuf::from(folder).join("official/eest-v5.4.0-blockchain_tests.tar.zst")
-    });
+    let archive = std::env::var_os("L2_PROVER_DATA")
+        .map(|folder| PathBuf::from(folder).join("official/eest-v5.4.0-blockchain_tests.tar.zst"));
     let Some(archive) = archive.filter(|path| path.exists()) else {
-        println!("skipped: about 1,000 official tests, because L2_PROVER_DATA names no folder with them");
+        println!(
+            "skipped: about 1,000 official tests, because L2_PROVER_DATA names no folder with them"
+        );
         return;
     };
     let options = Options {

@@ -35,11 +35,20 @@ fn what_is_no_test_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing.json");
     let error = run_all(&[missing]).unwrap_err();
-    assert!(matches!(&error, SourceError::Unreadable { path, .. } if path.ends_with("missing.json")), "{error}");
+    assert!(
+        matches!(&error, SourceError::Unreadable { path, .. } if path.ends_with("missing.json")),
+        "{error}"
+    );
     let error = run_all(&[write(folder.path(), "broken.json", "{\"x\": 1}")]).unwrap_err();
-    assert!(matches!(&error, SourceError::Malformed { path, .. } if path.ends_with("broken.json")), "{error}");
+    assert!(
+        matches!(&error, SourceError::Malformed { path, .. } if path.ends_with("broken.json")),
+        "{error}"
+    );
     let error = run_all(&[write(folder.path(), "cut.tar.zst", "no archive")]).unwrap_err();
-    assert!(matches!(&error, SourceError::Unreadable { path, .. } if path.ends_with("cut.tar.zst")), "{error}");
+    assert!(
+        matches!(&error, SourceError::Unreadable { path, .. } if path.ends_with("cut.tar.zst")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -57,7 +66,11 @@ fn forks_before_the_merge_are_counted_and_unknown_ones_fail() {
 #[test]
 fn a_test_that_cannot_pass_fails() {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "nonsense.json", &fixture("Prague", "BlockException.RLP_STRUCTURES_ENCODING"));
+    write(
+        folder.path(),
+        "nonsense.json",
+        &fixture("Prague", "BlockException.RLP_STRUCTURES_ENCODING"),
+    );
     let report = run_all(&[folder.path().to_owned()]).unwrap();
     assert_eq!(report.total().failed, 1);
     assert!(report.failures[0].reason.starts_with("genesis"), "{}", report.failures[0].reason);

@@ -117,8 +117,7 @@ fn a_header_that_breaks_any_rule_is_refused() {
         Violation::Number { .. } => |h| h.number += 1,
         Violation::Timestamp { .. } => |h| h.timestamp -= 2,
         Violation::GasLimit { .. } => |h| h.gas_limit += h.gas_limit / 1024 + 1,
-        Violation::GasLimitBounds { .. } => |h| h.gas_limit = u64::MAX,
-        Violation::GasLimitBounds { .. } => |h| (h.gas_limit, h.gas_used) = (4999, 0),
+        Violation::GasLimit { .. } => |h| h.gas_limit = u64::MAX,
         Violation::GasUsedAboveLimit { .. } => |h| h.gas_used = h.gas_limit + 1,
         Violation::Number64 { field: "baseFeePerGas", .. } =>
             |h| h.base_fee_per_gas = h.base_fee_per_gas.map(|fee| fee + 1),
@@ -215,7 +214,7 @@ fn transactions_that_may_not_stand_in_the_block_are_refused() {
         other => panic!("{other:?}"),
     };
     let nonce = invalid(sign(honest.clone(), &case));
-    assert!(matches!(nonce, InvalidTransaction::NonceTooLow { .. }), "{nonce}");
+    assert!(matches!(nonce, InvalidTransaction::NonceTooHigh { .. }), "{nonce}");
     let foreign = invalid(sign(TxEip1559 { chain_id: 1, ..honest.clone() }, &case));
     assert_eq!(foreign, InvalidTransaction::InvalidChainId);
     let poor = invalid(sign(TxEip1559 { gas_limit: 20_999, ..honest.clone() }, &case));
@@ -365,13 +364,24 @@ fn an_assumed_parent_skips_the_rules_against_the_parent_and_no_others() {
         )
     };
     assert_eq!(run(&case).unwrap().statement, honest);
-    let mut block = case.block.clone();
-    block.header.state_root = B256::ZERO;
-    case.input.blocks = vec![alloy_rlp::encode(&block).into()];
+    let changed = |change: &dyn Fn(&mut Header)| {
+        let mut block = case.block.clone();
+        change(&mut block.header);
+        let mut input = case.input.clone();
+        input.blocks = vec![alloy_rlp::encode(&block).into()];
+        match run(&Case { input, block, ..case }) {
+            Err(Error::Block { violation, .. }) => violation,
+            other => panic!("expected an invalid block, got {other:?}"),
+        }
+    };
     assert!(matches!(
-        run(&case),
-        Err(Error::Block { violation: Violation::Root { field: "stateRoot", .. }, .. })
+        changed(&|header| header.state_root = B256::ZERO),
+        Violation::Root { field: "stateRoot", .. }
     ));
+    for limit in [4999, 1 << 63] {
+        let violation = changed(&|header| (header.gas_limit, header.gas_used) = (limit, 0));
+        assert_eq!(violation, Violation::GasLimitBounds { limit });
+    }
     // And the state root that is taken on trust is not taken for another one.
     case.input.blocks = vec![alloy_rlp::encode(&case.block).into()];
     let encoded = case.input.encode(case.pre_state_root).unwrap();

@@ -405,7 +405,9 @@ fn bls12_381_additions_and_maps() {
         [("BLS12-381 map to G1", 0x10, 1), ("BLS12-381 map to G2", 0x11, 2)]
     {
         let mut inputs: Vec<Vec<u8>> = (0..10)
-            .map(|_| (0..fields).flat_map(|_| [vec![0; 17], bytes(&mut rng, 47)].concat()).collect())
+            .map(|_| {
+                (0..fields).flat_map(|_| [vec![0; 17], bytes(&mut rng, 47)].concat()).collect()
+            })
             .collect();
         inputs.push(vec![0; 64 * fields]);
         let good = inputs.len();
@@ -460,14 +462,9 @@ fn kzg() {
     let z = [vec![0], bytes(&mut rng, 31)].concat();
     let point = c_kzg::Bytes32::from_bytes(&z).unwrap();
     let (proof, y) = settings.compute_kzg_proof(&blob, &point).unwrap();
-    let honest: Vec<u8> = [
-        hash.as_slice(),
-        &z,
-        y.as_slice(),
-        commitment.as_slice(),
-        proof.to_bytes().as_slice(),
-    ]
-    .concat();
+    let honest: Vec<u8> =
+        [hash.as_slice(), &z, y.as_slice(), commitment.as_slice(), proof.to_bytes().as_slice()]
+            .concat();
     // A changed hash, point, value, commitment and proof.
     let wrong = [1, 63, 95, 143, 191].map(|at| {
         let mut input = honest.clone();

@@ -23,7 +23,8 @@ struct Fixture {
 
 impl Fixture {
     fn read() -> Self {
-        let folder = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("tests/fixtures");
+        let folder =
+            Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("tests/fixtures");
         let proof = fs::read(folder.join("dev-block.proof")).expect("the proof is checked in");
         let about = fs::read(folder.join("dev-block.json")).expect("its description is checked in");
         let about: serde_json::Value = serde_json::from_slice(&about).expect("it is JSON");

@@ -2,21 +2,24 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use alloy_consensus::{
-    EMPTY_ROOT_HASH, Header, Sealed, SignableTransaction, TxEip1559, constants::KECCAK_EMPTY,
-    transaction::Recovered,
+    EMPTY_ROOT_HASH, Header, Sealed, SignableTransaction, TxEip1559, transaction::Recovered,
 };
-use alloy_eips::{eip4895::Withdrawal, eip7685::EMPTY_REQUESTS_HASH};
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_eips::{
+    eip4895::Withdrawal, eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+    eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, eip7685::EMPTY_REQUESTS_HASH,
+};
+use alloy_genesis::GenesisAccount;
+use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use program::{
     ChainConfig, Transaction,
     build::{Attributes, BlockBuilder},
-    state::{State, StateSource},
-    trie::{NoNodes, NodeSource, Trie},
+    state::State,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use witness::record::{Recorded, Recorder, Store};
 
 /// One block as a node knows it.
 #[derive(Clone, Debug)]
@@ -24,47 +27,32 @@ pub struct Known {
     pub header: Sealed<Header>,
     pub rlp: Bytes,
     pub parent: Sealed<Header>,
-    /// The nodes that the block needs, as hexadecimal.
+    /// The nodes that the block needs.
     pub state: Vec<Bytes>,
+    /// The codes that it needs.
+    pub codes: Vec<Bytes>,
     pub transactions: Vec<Value>,
     pub withdrawals: Value,
-}
-
-type Nodes = BTreeMap<B256, Vec<u8>>;
-
-#[derive(Debug)]
-struct Recorder<'a> {
-    nodes: &'a Nodes,
-    asked: Vec<Bytes>,
-}
-
-impl<'a> NodeSource<'a> for Recorder<'a> {
-    fn node(&mut self, hash: &B256) -> Option<&'a [u8]> {
-        let node = self.nodes.get(hash)?;
-        self.asked.push(node.clone().into());
-        Some(node)
-    }
-}
-
-impl<'a> StateSource<'a> for Recorder<'a> {
-    fn code(&mut self, _: &B256) -> Option<&'a [u8]> {
-        None
-    }
 }
 
 /// Blocks 1 and 2 of the dev chain, with a transfer each.
 pub fn chain() -> Vec<Known> {
     let config = ChainConfig::dev();
     let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).unwrap();
-    let mut nodes = Nodes::new();
-    let mut genesis = Trie::empty();
-    let others = (0..40u8).map(Address::repeat_byte);
-    for address in others.chain([signer.address()]) {
-        let account = alloy_rlp::encode(program_account(U256::from(10).pow(U256::from(18))));
-        genesis.insert(&keccak256(address), account, &mut NoNodes).unwrap();
-    }
-    let state_root = genesis.root();
-    genesis.new_nodes(|hash, rlp| drop(nodes.insert(hash, rlp.to_vec())));
+    let rich = || GenesisAccount {
+        balance: U256::from(10).pow(U256::from(18)),
+        ..GenesisAccount::default()
+    };
+    // These two must have code, whatever it does (EIP-7002, EIP-7251).
+    let contracts = [WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS]
+        .map(|address| (address, rich().with_code(Some(Bytes::from_static(&[0])))));
+    let accounts: BTreeMap<Address, GenesisAccount> = (0..40u8)
+        .map(Address::repeat_byte)
+        .chain([signer.address()])
+        .map(|address| (address, rich()))
+        .chain(contracts)
+        .collect();
+    let (mut store, state_root) = Store::with_accounts(&accounts);
     let mut parent = Sealed::new(Header {
         state_root,
         timestamp: 1_700_000_000,
@@ -103,15 +91,16 @@ pub fn chain() -> Vec<Known> {
         };
         let signature = signer.sign_hash_sync(&transaction.signature_hash()).unwrap();
         let transaction = Transaction::Eip1559(transaction.into_signed(signature));
-        let mut new = Nodes::new();
-        let mut state =
-            State::from_source(parent.state_root, Recorder { nodes: &nodes, asked: Vec::new() });
+        let mut state = State::from_source(parent.state_root, Recorder::new(&store));
         let mut builder = BlockBuilder::new(&config, &parent, &attributes, &mut state).unwrap();
         builder.push(Recovered::new_unchecked(&transaction, signer.address())).unwrap();
         let built = builder.finish().unwrap();
-        state.new_nodes(|hash, rlp| drop(new.insert(hash, rlp.to_vec())));
-        let asked = state.into_source().asked;
-        nodes.extend(new);
+        let mut new = Vec::new();
+        state.new_nodes(|hash, node| new.push((hash, node.to_vec())));
+        let recorded = Recorded::new(state, built.block.header.number);
+        for (hash, node) in new {
+            store.put_node(hash, &node);
+        }
         let mut said = serde_json::to_value(&transaction).unwrap();
         said["from"] = json!(signer.address());
         said["blockHash"] = json!(built.hash);
@@ -120,7 +109,8 @@ pub fn chain() -> Vec<Known> {
             header: header.clone(),
             rlp: alloy_rlp::encode(&built.block).into(),
             parent: core::mem::replace(&mut parent, header),
-            state: asked,
+            state: recorded.nodes,
+            codes: recorded.codes,
             transactions: vec![said],
             withdrawals: json!(attributes.withdrawals),
         });
@@ -128,22 +118,11 @@ pub fn chain() -> Vec<Known> {
     blocks
 }
 
-fn program_account(balance: U256) -> impl alloy_rlp::Encodable {
-    #[derive(alloy_rlp::RlpEncodable)]
-    struct Account {
-        nonce: u64,
-        balance: U256,
-        storage_root: B256,
-        code_hash: B256,
-    }
-    Account { nonce: 0, balance, storage_root: EMPTY_ROOT_HASH, code_hash: KECCAK_EMPTY }
-}
-
 impl Known {
     /// The execution witness, with the parent's header as RLP.
     pub fn witness(&self) -> Value {
         let parent = Bytes::from(alloy_rlp::encode(self.parent.inner()));
-        json!({ "state": self.state, "codes": [], "keys": [], "headers": [parent] })
+        json!({ "state": self.state, "codes": self.codes, "keys": [], "headers": [parent] })
     }
 
     /// The block as `eth_getBlockByNumber` gives it.
