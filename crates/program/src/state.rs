@@ -366,3 +366,58 @@ impl<'a, S: StateSource<'a>> revm::Database for State<'a, S> {
         self.noting(hash)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nodes(B256Map<Vec<u8>>);
+
+    impl<'a> NodeSource<'a> for &'a Nodes {
+        fn node(&mut self, hash: &B256) -> Option<&'a [u8]> {
+            let nodes: &'a Nodes = self;
+            nodes.0.get(hash).map(Vec::as_slice)
+        }
+    }
+
+    impl<'a> StateSource<'a> for &'a Nodes {
+        fn code(&mut self, _: &B256) -> Option<&'a [u8]> {
+            None
+        }
+    }
+
+    /// Adds a trie with this one value, and gives its root.
+    fn put(nodes: &mut Nodes, key: B256, value: Vec<u8>) -> B256 {
+        let mut trie = Trie::empty();
+        trie.insert(&key, value, &mut NoSource).unwrap();
+        let root = trie.root();
+        trie.new_nodes(|hash, node| drop(nodes.0.insert(hash, node.to_vec())));
+        root
+    }
+
+    #[test]
+    fn a_leaf_that_is_no_account_or_no_number_is_refused() {
+        let (address, slot) = (Address::ZERO, U256::ZERO);
+        let (hashed_address, hashed_slot) = (keccak256(address), keccak256(B256::ZERO));
+        let honest = TrieAccount { storage_root: EMPTY_ROOT_HASH, ..Default::default() };
+        let account = alloy_rlp::encode(&honest);
+        for leaf in [vec![0x80], account[1..].to_vec(), [account.as_slice(), &[0]].concat()] {
+            let mut nodes = Nodes(B256Map::default());
+            let root = put(&mut nodes, hashed_address, leaf);
+            let found = State::from_source(root, &nodes).account(address);
+            assert_eq!(found, Err(Error::Account { hashed_address }));
+        }
+        // A list, a leading zero, more than 32 bytes, and bytes after the number.
+        for leaf in
+            [vec![0xc0], vec![0x82, 0, 1], [&[0xa1], [1; 33].as_slice()].concat(), vec![1, 1]]
+        {
+            let mut nodes = Nodes(B256Map::default());
+            let storage_root = put(&mut nodes, hashed_slot, leaf);
+            let account = alloy_rlp::encode(TrieAccount { storage_root, ..honest.clone() });
+            let root = put(&mut nodes, hashed_address, account);
+            let found = State::from_source(root, &nodes).slot(address, slot);
+            assert_eq!(found, Err(Error::Slot { hashed_slot }));
+        }
+    }
+}

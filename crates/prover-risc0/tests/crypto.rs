@@ -186,7 +186,7 @@ fn ecrecover() {
     let mut rng = rng();
     let mut inputs = Vec::new();
     for _ in 0..1_000 {
-        let signer = PrivateKeySigner::random_with(&mut rng);
+        let signer = PrivateKeySigner::from_slice(&bytes(&mut rng, 32)).unwrap();
         let hash: [u8; 32] = rng.random();
         let signature = signer.sign_hash_sync(&hash.into()).unwrap();
         // Half of them with a high s, which the precompile allows.
@@ -233,7 +233,7 @@ fn p256() {
         let hash: [u8; 32] = rng.random();
         let signature: p256::ecdsa::Signature = key.sign_prehash(&hash).unwrap();
         let point = key.verifying_key().to_encoded_point(false);
-        inputs.push([&hash, signature.to_bytes().as_slice(), &point.as_bytes()[1..]].concat());
+        inputs.push([&hash, &signature.to_bytes()[..], &point.as_bytes()[1..]].concat());
     }
     let honest = inputs[0].clone();
     let order = U256::from_str_radix(
