@@ -7,7 +7,7 @@ ZKVM = --release -p l2 -p prover-risc0 --features l2/build_zkvm
 # Arguments for the command, e.g. `make dev ARGS="--blocks 3"`.
 ARGS ?=
 
-.PHONY: help dev dev-exec test lint guests setup setup-build setup-test setup-guests
+.PHONY: help dev dev-exec test lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -16,7 +16,7 @@ dev: setup-build ## Set up, build with RISC Zero and prove blocks of a dev chain
 	$(CARGO) run --release -p l2 --features build_zkvm -- dev --prover risc0 $(ARGS)
 
 dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothing is proven
-	$(CARGO) run -p l2 -- dev --prover exec $(ARGS)
+	$(CARGO) run --profile quick -p l2 -- dev --prover exec $(ARGS)
 
 test: ## All tests; the zkVM's in release
 	$(CARGO) nextest run
@@ -31,6 +31,19 @@ lint: ## Format, clippy, rustdoc, layers
 
 guests: setup-guests ## Rebuild the guests and compare their program ids with the pinned ones
 	$(CARGO) xtask guests --check
+
+# RUSTC_BOOTSTRAP: instrumentation is an unstable flag of an otherwise stable compiler.
+FUZZ = RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz $(CARGO) fuzz run --sanitizer none
+FUZZ_SECONDS ?= 600
+
+fuzz: setup-fuzz ## Fuzz every target for FUZZ_SECONDS (600) each, on top of the seeds
+	for target in input block trie wire upload; do \
+		mkdir -p fuzz/corpus/$$target && \
+		$(FUZZ) $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+fuzz-smoke: ## The same for 4 seconds each
+	$(MAKE) fuzz FUZZ_SECONDS=4
 
 setup: setup-build setup-test setup-guests ## Install what building, testing and rebuilding guests needs
 
@@ -51,6 +64,9 @@ endif
 
 setup-test:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+
+setup-fuzz: setup-build
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
 
 setup-guests:
 ifeq ($(and $(wildcard /usr/bin/cargo),$(wildcard /usr/lib/rustlib/src/rust/library/std)),)

@@ -154,6 +154,7 @@ fn withdrawals() -> Honest {
 }
 
 /// Recorded real blocks, small ones; none where the folder is absent.
+#[expect(clippy::print_stdout, reason = "a test that skips something says so")]
 fn real() -> Vec<(Vec<u8>, Statement)> {
     let Some(folder) = std::env::var_os("L2_PROVER_DATA") else {
         println!("skipped: L2_PROVER_DATA is not set, so there are no real blocks");

@@ -1,4 +1,5 @@
 //! Ethereum's official tests, a fixed spread of about one in twenty. All of them: `l2-prover conformance`.
+#![expect(clippy::print_stdout, reason = "a test that skips something says so")]
 
 use conformance::{Options, run};
 use std::path::PathBuf;

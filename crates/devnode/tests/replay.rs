@@ -75,12 +75,9 @@ fn a_witness_without_any_one_of_its_items_is_refused() {
     let chain = chain(&Kind::ALL, 8, 5, 5);
     for number in [1, 7, 8] {
         let (whole, pre_state_root) = chain.input(number..=number).unwrap();
-        let lists: [(&str, fn(&mut Input) -> &mut Vec<Bytes>); 3] = [
-            ("node", |input| &mut input.nodes),
-            ("code", |input| &mut input.codes),
-            ("header", |input| &mut input.headers),
-        ];
-        for (what, list) in lists {
+        let lists: [fn(&mut Input) -> &mut Vec<Bytes>; 3] =
+            [|input| &mut input.nodes, |input| &mut input.codes, |input| &mut input.headers];
+        for (what, list) in ["node", "code", "header"].into_iter().zip(lists) {
             for index in 0..list(&mut whole.clone()).len() {
                 let mut input = whole.clone();
                 list(&mut input).remove(index);

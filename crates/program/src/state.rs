@@ -401,7 +401,7 @@ mod tests {
         let (address, slot) = (Address::ZERO, U256::ZERO);
         let (hashed_address, hashed_slot) = (keccak256(address), keccak256(B256::ZERO));
         let honest = TrieAccount { storage_root: EMPTY_ROOT_HASH, ..Default::default() };
-        let account = alloy_rlp::encode(&honest);
+        let account = alloy_rlp::encode(honest);
         for leaf in [vec![0x80], account[1..].to_vec(), [account.as_slice(), &[0]].concat()] {
             let mut nodes = Nodes(B256Map::default());
             let root = put(&mut nodes, hashed_address, leaf);
@@ -414,7 +414,7 @@ mod tests {
         {
             let mut nodes = Nodes(B256Map::default());
             let storage_root = put(&mut nodes, hashed_slot, leaf);
-            let account = alloy_rlp::encode(TrieAccount { storage_root, ..honest.clone() });
+            let account = alloy_rlp::encode(TrieAccount { storage_root, ..honest });
             let root = put(&mut nodes, hashed_address, account);
             let found = State::from_source(root, &nodes).slot(address, slot);
             assert_eq!(found, Err(Error::Slot { hashed_slot }));

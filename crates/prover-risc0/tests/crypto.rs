@@ -15,6 +15,8 @@
 //! | BLS12-381 | arkworks | blst |
 //! | KZG | arkworks | c-kzg |
 
+#![expect(clippy::print_stdout, reason = "what an operation costs is told with --no-capture")]
+
 use alloy_consensus::{EthereumTxEnvelope, SignableTransaction, TxLegacy};
 use alloy_genesis::GenesisAccount;
 use alloy_primitives::{Address, U256, address};

@@ -8,8 +8,18 @@ use expect_test::{expect, expect_file};
 
 #[test]
 fn the_help_is_reviewed() {
-    for command in ["", "dev", "node", "server", "client", "prove", "execute", "verify", "witness"]
-    {
+    for command in [
+        "",
+        "dev",
+        "node",
+        "server",
+        "client",
+        "prove",
+        "execute",
+        "verify",
+        "witness",
+        "conformance",
+    ] {
         let arguments = [command, "--help"];
         let output = run(&arguments[usize::from(command.is_empty())..]);
         assert_eq!(output.status.code(), Some(0));
