@@ -42,9 +42,9 @@ fn the_guest_agrees_with_the_native_program_at_known_cost() {
     }
     expect![[r#"
         block         user cycles  keccak permutations
-        one transfer       658079                   74
-        deployment       11498425                  537
-        mixed             5728353                  775
+        one transfer       655292                   74
+        deployment       11459296                  537
+        mixed             5721022                  775
     "#]]
     .assert_eq(&table);
 }
