@@ -19,18 +19,18 @@ pub type SecondRun<'a> = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Sync + 'a;
 
 /// An input made from a test, and what the program must say of it.
 #[derive(Clone, Debug)]
-pub struct Case {
+struct Case {
     /// Which blocks of the test it holds.
-    pub blocks: String,
+    blocks: String,
     /// The encoded input.
-    pub input: Vec<u8>,
+    input: Vec<u8>,
     /// What must come of it.
-    pub expected: Expected,
+    expected: Expected,
 }
 
 /// What must come of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
+enum Expected {
     /// It is accepted, and this much of the statement is known.
     Accept {
         /// Hash of the last block, which the test gives.
@@ -189,7 +189,7 @@ fn agree(
 /// # Errors
 /// [`Failure::Genesis`], or [`Failure::Refused`] and [`Failure::LastBlock`] where no witness can be recorded because
 /// the test and we disagree.
-pub fn cases(fixture: &Fixture, network: Network) -> Result<Vec<Case>, Failure> {
+fn cases(fixture: &Fixture, network: Network) -> Result<Vec<Case>, Failure> {
     let mut chain = Chain::new(fixture, network)?;
     let mut cases = Vec::new();
     let mut run = Vec::<Link>::new();

@@ -39,8 +39,6 @@ pub struct Block {
     pub expect_exception: Option<String>,
     /// What a valid block's header is.
     pub block_header: Option<Header>,
-    /// The execution witness that the specification recorded, in sets that have one.
-    pub execution_witness: Option<Witness>,
 }
 
 /// Of a header that the fixture spells out, what identifies it.
@@ -48,17 +46,6 @@ pub struct Block {
 pub struct Header {
     /// The block's hash.
     pub hash: B256,
-}
-
-/// An execution witness, as the specification records it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Witness {
-    /// Trie nodes.
-    pub state: Vec<Bytes>,
-    /// Codes.
-    pub codes: Vec<Bytes>,
-    /// RLP of ancestors' headers, oldest first.
-    pub headers: Vec<Bytes>,
 }
 
 /// What a fixture says about its chain.
@@ -104,7 +91,6 @@ pub enum Fork {
     Bpo3,
     Bpo4,
     Bpo5,
-    Amsterdam,
 }
 
 impl Fork {

@@ -17,7 +17,7 @@ pub mod fixture;
 mod report;
 pub mod source;
 
-pub use check::{Case, Failure, SecondRun, cases, check};
+pub use check::{Failure, SecondRun, check};
 pub use fixture::{Fixture, Fork, Network};
 pub use report::{Counts, Failed, Report};
 pub use source::SourceError;
