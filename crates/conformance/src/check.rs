@@ -202,7 +202,7 @@ fn cases(fixture: &Fixture, network: Network) -> Result<Vec<Case>, Failure> {
             None => {
                 let link = chain.valid(&name, block)?;
                 cases.push(chain.case(name, std::slice::from_ref(&link), block));
-                if run.last().is_some_and(|last| last.hash != link.header.parent_hash) {
+                if run.last().is_some_and(|last| last.header.hash() != link.header.parent_hash) {
                     cases.extend(chain.batch(&run));
                     run.clear();
                 }
@@ -227,8 +227,7 @@ struct Chain {
 
 /// A valid block, and what executing it asked for.
 struct Link {
-    hash: B256,
-    header: Header,
+    header: Sealed<Header>,
     rlp: Bytes,
     recorded: Recorded,
 }
@@ -257,8 +256,13 @@ impl Chain {
         .take(usize::try_from(BLOCK_HASHES).expect("it is small"))
     }
 
-    fn state<'a>(&self, parent: &Header, store: &'a Store) -> State<'a, Recorder<'a>> {
-        State::from_source(parent.state_root, Recorder::new(store))
+    /// The state after a block, which writes down what is asked of it.
+    fn state(&self, parent: &Sealed<Header>) -> State<'_, Recorder<'_>> {
+        let mut state = State::from_source(parent.state_root, Recorder::new(&self.store));
+        for ancestor in self.ancestors(parent.hash()) {
+            state.remember_block(ancestor.number, ancestor.hash());
+        }
+        state
     }
 
     /// Executes a block that the test says is valid, and makes it the head.
@@ -270,10 +274,7 @@ impl Chain {
         let Some(parent) = self.headers.get(&header.parent_hash) else {
             return Err(refused(program::Error::MissingParent { number: header.number }));
         };
-        let mut state = self.state(parent, &self.store);
-        for ancestor in self.ancestors(header.parent_hash) {
-            state.remember_block(ancestor.number, ancestor.hash());
-        }
+        let mut state = self.state(parent);
         execute::execute(&self.config, &decoded, &mut state).map_err(refused)?;
         let (mut nodes, codes) = (Vec::new(), state.take_new_codes());
         state.new_nodes(|hash, node| nodes.push((hash, node.to_vec())));
@@ -286,8 +287,7 @@ impl Chain {
         }
         self.head = header.hash();
         self.headers.insert(self.head, header.clone());
-        let (header, hash) = header.into_parts();
-        Ok(Link { hash, header, rlp: block.rlp.clone(), recorded })
+        Ok(Link { header, rlp: block.rlp.clone(), recorded })
     }
 
     /// An input that must be refused, with a witness of whatever the block touches before it fails.
@@ -297,10 +297,7 @@ impl Chain {
             .as_ref()
             .and_then(|block| self.headers.get(&block.header.parent_hash))
             .unwrap_or(&self.headers[&self.head]);
-        let mut state = self.state(parent, &self.store);
-        for ancestor in self.ancestors(parent.hash()) {
-            state.remember_block(ancestor.number, ancestor.hash());
-        }
+        let mut state = self.state(parent);
         if let Some(block) = &decoded
             && consensus::check_header(&self.config, block).is_ok()
             && consensus::check_against_parent(&self.config, &block.header, parent).is_ok()
@@ -320,12 +317,12 @@ impl Chain {
         }
         let blocks =
             format!("blocks {} to {} as one batch", first.header.number, last.header.number);
-        Some(self.accepted(blocks, run, last.hash))
+        Some(self.accepted(blocks, run, last.header.hash()))
     }
 
     fn case(&self, blocks: String, run: &[Link], block: &Block) -> Case {
         // Where the test spells the header out, its hash is what must be reached.
-        let last_hash = block.block_header.map_or(run[0].hash, |header| header.hash);
+        let last_hash = block.block_header.map_or(run[0].header.hash(), |header| header.hash);
         self.accepted(blocks, run, last_hash)
     }
 
