@@ -3,13 +3,13 @@
 use crate::{Chain, Mined};
 use alloy_eips::eip7825::MAX_TX_GAS_LIMIT_OSAKA;
 use alloy_evm::{
-    EthEvmFactory, Evm, EvmFactory,
+    Evm,
     overrides::{StateOverrideError, apply_state_overrides},
     rpc::TryIntoTxEnv,
 };
 use alloy_primitives::Bytes;
 use alloy_rpc_types_eth::{TransactionRequest, state::StateOverride};
-use program::state::State;
+use program::{build::BlockEvm, state::State};
 use revm::{
     context::{
         TxEnv,
@@ -47,11 +47,7 @@ fn reason(output: &Bytes) -> String {
         .unwrap_or_default()
 }
 
-type CallEvm<'a> = alloy_evm::EthEvm<
-    Overlay<State<'a, &'a Store>>,
-    revm::inspector::NoOpInspector,
-    alloy_evm::precompiles::PrecompilesMap,
->;
+type CallEvm<'a> = BlockEvm<Overlay<State<'a, &'a Store>>>;
 
 impl Chain {
     /// What `request` would return on the state after the block `at`.
@@ -136,7 +132,7 @@ impl Chain {
                 error => CallError::Request(error.to_string()),
             })?;
         }
-        Ok((EthEvmFactory::default().create_evm(db, env), transaction))
+        Ok((BlockEvm::new(db, env), transaction))
     }
 }
 

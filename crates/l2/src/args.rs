@@ -55,6 +55,9 @@ pub enum Command {
     Witness(Witness),
     /// Run Ethereum's official tests (execution-spec-tests) through witness and program
     Conformance(Conformance),
+    /// Measure
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// Which prover runs the program.
@@ -370,6 +373,39 @@ mod tests {
     fn the_flags_do_not_contradict_each_other() {
         Cli::command().debug_assert();
     }
+}
+
+/// `l2-prover bench`
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Count the cycles that blocks cost in RISC Zero, by phase of the program
+    Cycles(BenchCycles),
+}
+
+/// `l2-prover bench cycles`
+#[derive(Debug, Args)]
+pub struct BenchCycles {
+    /// Block files (.json or .json.zst), or inputs made by `l2-prover witness`
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Also measure all files as one batch: they must be block files of consecutive blocks
+    #[arg(long)]
+    pub batch: bool,
+    /// Print a Markdown table
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// The chain: mainnet, holesky, hoodi, sepolia, dev or a genesis file [default: by the chain id]
+    #[arg(long, value_name = "CHAIN")]
+    pub chain: Option<ChainArg>,
+    /// Size of a segment as a power of two of cycles
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(15..=22), value_name = "PO2")]
+    pub segment_po2: u32,
+    /// Another program binary than the pinned one, for instance of `cargo xtask guests --symbols`
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Write a profile in pprof's format; the program binary must have symbols
+    #[arg(long, value_name = "FILE", requires = "program")]
+    pub profile: Option<PathBuf>,
 }
 
 /// `l2-prover conformance`

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub mod bench;
 pub mod client;
 pub mod conformance;
 pub mod dev;

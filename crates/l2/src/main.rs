@@ -60,6 +60,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             Command::Verify(args) => commands::verify::run(&args, output),
             Command::Witness(args) => Box::pin(commands::witness::run(args, output)).await,
             Command::Conformance(args) => commands::conformance::run(&args, output),
+            Command::Bench(args) => commands::bench::run(args, output, shutdown).await,
         }
     })
 }

@@ -5,12 +5,13 @@ use crate::{
     consensus::{self, DecodedBlock},
     execute,
     input::InputRef,
+    phase::Phase,
     state::{NoSource, State},
     statement,
 };
 use alloc::vec::Vec;
 use alloy_consensus::Header;
-use alloy_primitives::{Address, B256, Sealed};
+use alloy_primitives::{Address, B256, Bytes, Sealed};
 
 /// What [`run_detailed`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,19 +46,31 @@ pub fn run(input: &[u8]) -> Result<Statement, Error> {
     run_detailed(input).map(|outcome| outcome.statement)
 }
 
+/// [`run`] on bytes that are shared: codes are executed where they lie in `input`.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in_place(input: &Bytes) -> Result<Statement, Error> {
+    run_input(input, Some(input)).map(|outcome| outcome.statement)
+}
+
 /// [`run`], which also tells about the single blocks.
 ///
 /// # Errors
 /// As [`run`].
 pub fn run_detailed(input: &[u8]) -> Result<Outcome, Error> {
-    let input = InputRef::decode(input)?;
-    let ancestors = ancestors(&input.headers)?;
-    let blocks = decode_blocks(&input.blocks)?;
+    run_input(input, None)
+}
+
+fn run_input(input: &[u8], owner: Option<&Bytes>) -> Result<Outcome, Error> {
+    let input = Phase::Input.run(|| InputRef::decode(input))?;
+    let ancestors = Phase::Input.run(|| ancestors(&input.headers))?;
+    let blocks = Phase::Input.run(|| decode_blocks(&input.blocks))?;
     let first = &blocks[0];
     let Some(parent) = ancestors.last() else {
         return Err(Error::MissingParent { number: first.header.number });
     };
-    let mut state = state(&input, parent.state_root)?;
+    let mut state = state(&input, parent.state_root, owner)?;
     for ancestor in &ancestors {
         state.remember_block(ancestor.number, ancestor.hash());
     }
@@ -98,7 +111,7 @@ pub fn run_assuming_parent(
     let input = InputRef::decode(input)?;
     let blocks = decode_blocks(&input.blocks)?;
     let first = &blocks[0].header;
-    let mut state = state(&input, state_root)?;
+    let mut state = state(&input, state_root, None)?;
     let hashes = core::iter::once(first.parent_hash).chain(ancestor_hashes);
     for (number, hash) in (0..first.number).rev().zip(hashes) {
         state.remember_block(number, hash);
@@ -106,11 +119,14 @@ pub fn run_assuming_parent(
     run_blocks(&input.config, &blocks, &mut state, state_root)
 }
 
-fn state<'a>(input: &InputRef<'a>, pre_state_root: B256) -> Result<State<'a, NoSource>, Error> {
-    let mut state = State::from_streams(pre_state_root, input.accounts, input.storages)?;
-    for code in &input.codes {
-        state.insert_code(code);
-    }
+fn state<'a>(
+    input: &InputRef<'a>,
+    pre_state_root: B256,
+    owner: Option<&Bytes>,
+) -> Result<State<'a, NoSource>, Error> {
+    let mut state = Phase::PreState
+        .run(|| State::from_streams(pre_state_root, input.accounts, input.storages))?;
+    Phase::Codes.run(|| input.codes.iter().for_each(|code| state.insert_code(code, owner)));
     Ok(state)
 }
 
@@ -163,7 +179,7 @@ fn run_blocks(
         if let Some(parent) = index.checked_sub(1).map(|parent| &blocks[parent].header) {
             consensus::check_against_parent(config, &block.header, parent).map_err(invalid)?;
         }
-        let executed = execute::execute(config, block, state)?;
+        let executed = Phase::Execution.run(|| execute::execute(config, block, state))?;
         summaries.push(BlockSummary {
             number,
             hash: block.header.hash(),

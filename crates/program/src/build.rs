@@ -1,5 +1,6 @@
 //! Builds blocks on the executor that checks them: what a node of the chain does.
 
+pub use crate::evm::BlockEvm;
 use crate::{
     Block, ChainConfig, Error, Receipt, Transaction,
     consensus::{NextFees, ResultFields},
@@ -167,7 +168,8 @@ impl<'s, 'a, S: StateSource<'a>> BlockBuilder<'s, 'a, S> {
         }
         let requests =
             config.is_prague_active_at_timestamp(header.timestamp).then_some(result.requests);
-        let fields = ResultFields::new(result.gas_used, &result.receipts, requests.as_ref());
+        let fields =
+            ResultFields::new(result.gas_used, &result.receipts, requests.as_ref(), state.hashes());
         state.apply(bundle)?;
         header.state_root = state.root()?;
         header.transactions_root = calculate_transaction_root(&transactions);

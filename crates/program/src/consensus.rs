@@ -4,10 +4,10 @@
 //! * [`check_against_parent`]: the header against its parent's.
 //! * [`check_result`]: the header against the result of the execution.
 
-use crate::{ChainConfig, Receipt, Transaction};
+use crate::{ChainConfig, Receipt, Transaction, hashes::Hashes};
 use alloc::{string::String, vec::Vec};
 use alloy_consensus::{
-    BlockBody, EMPTY_OMMER_ROOT_HASH, Header, Transaction as _, TxLegacy, TxReceipt,
+    BlockBody, EMPTY_OMMER_ROOT_HASH, Header, Transaction as _, TxLegacy,
     transaction::RlpEcdsaDecodableTx,
 };
 use alloy_eips::{
@@ -441,8 +441,14 @@ pub struct ResultFields {
 
 impl ResultFields {
     /// Computes the fields. `requests` is `None` before Prague.
-    pub fn new(gas_used: u64, receipts: &[Receipt], requests: Option<&Requests>) -> Self {
-        let blooms: Vec<Bloom> = receipts.iter().map(TxReceipt::bloom).collect();
+    pub(crate) fn new(
+        gas_used: u64,
+        receipts: &[Receipt],
+        requests: Option<&Requests>,
+        hashes: &mut Hashes,
+    ) -> Self {
+        let blooms: Vec<Bloom> =
+            receipts.iter().map(|receipt| hashes.bloom(&receipt.logs)).collect();
         let with_blooms: Vec<_> = receipts
             .iter()
             .zip(&blooms)

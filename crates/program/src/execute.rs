@@ -4,6 +4,7 @@ use crate::{
     ChainConfig, Error, Receipt, Transaction,
     consensus::{self, DecodedBlock, ResultFields, Violation},
     evm::BlockEvm,
+    phase::Phase,
     state::{State, StateSource},
 };
 use alloc::{borrow::Cow, string::ToString, vec::Vec};
@@ -67,7 +68,7 @@ pub fn execute<'a, S: StateSource<'a>>(
         let mut senders = Vec::with_capacity(block.transactions.len());
         for (index, transaction) in block.transactions.iter().enumerate() {
             // SOUNDNESS: the sender is who signed; a high `s` is refused (EIP-2).
-            let Ok(sender) = transaction.recover_signer() else {
+            let Ok(sender) = Phase::Senders.run(|| transaction.recover_signer()) else {
                 return Ok(Err(Violation::Signature { index }));
             };
             senders.push(sender);
@@ -75,16 +76,14 @@ pub fn execute<'a, S: StateSource<'a>>(
                 .execute_transaction(Recovered::new_unchecked(transaction, sender))
                 .map_err(|error| (Some(index), error))?;
         }
+        check_after_transactions(config, header, &mut executor).map_err(|error| (None, error))?;
         Ok(Ok(()))
     })();
     let result = match outcome {
-        Ok(Ok(())) => match check_after_transactions(config, header, &mut executor) {
-            Ok(()) => executor.finish().map_err(|error| (None, error)),
-            Err(error) => {
-                drop(executor);
-                Err((None, error))
-            }
-        },
+        Ok(Ok(())) => executor
+            .finish()
+            .map(|(evm, result)| (into_bundle(evm.into_db()).0, result))
+            .map_err(|error| (None, error)),
         Ok(Err(violation)) => {
             return Err(Error::Block { number: header.number, violation });
         }
@@ -92,10 +91,6 @@ pub fn execute<'a, S: StateSource<'a>>(
             drop(executor);
             Err(error)
         }
-    };
-    let result = match result {
-        Ok((evm, result)) => Ok((into_bundle(evm.into_db()).0, result)),
-        Err(error) => Err(error),
     };
     // SOUNDNESS: whatever the executor made of it, a read that the witness could not answer
     // ends the proof.
@@ -105,12 +100,17 @@ pub fn execute<'a, S: StateSource<'a>>(
     let (bundle, result) = result.map_err(|(index, error)| refusal(header.number, index, error))?;
     let requests =
         config.is_prague_active_at_timestamp(header.timestamp).then_some(result.requests);
-    let fields = ResultFields::new(result.gas_used, &result.receipts, requests.as_ref());
+    let fields = Phase::Receipts.run(|| {
+        ResultFields::new(result.gas_used, &result.receipts, requests.as_ref(), state.hashes())
+    });
     let invalid = |violation| Error::Block { number: header.number, violation };
     consensus::check_result(header, &fields).map_err(invalid)?;
-    state.apply(bundle)?;
+    let state_root = Phase::PostState.run(|| {
+        state.apply(bundle)?;
+        state.root()
+    })?;
     // SOUNDNESS: the header commits to the state after the block.
-    consensus::equal_roots("stateRoot", header.state_root, state.root()?).map_err(invalid)?;
+    consensus::equal_roots("stateRoot", header.state_root, state_root).map_err(invalid)?;
     state.remember_block(header.number, decoded.header.hash());
     Ok(Executed { receipts: result.receipts, requests, fields })
 }

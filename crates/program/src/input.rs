@@ -4,23 +4,27 @@
 //! multiple of four, so that every item starts on a word boundary and can be used where it lies.
 //!
 //! ```text
-//! magic "L2P1"
+//! magic "L2P2"
 //! item                 chain config, as ChainConfig::encode
 //! count, items         ancestors' headers (RLP), oldest first; the last is the first block's parent
 //! count, items         blocks (RLP), in order
-//! count, items         contract codes
+//! count, items         contract codes, each with 36 more zeros after it: it is executed where it lies
 //! item                 account trie, as trie::encode
 //! item                 storage tries, likewise
 //! ```
 //!
 //! There is nothing after the last item, and padding is zero: one input has one encoding.
 
-use crate::{ChainConfig, Error, trie};
+use crate::{
+    ChainConfig, Error,
+    code::{self, PaddedCode},
+    trie,
+};
 use alloc::vec::Vec;
 use alloy_primitives::{B256, Bytes, keccak256, map::B256Map};
 
-/// "L2P1" as a little-endian word.
-const MAGIC: u32 = u32::from_le_bytes(*b"L2P1");
+/// "L2P2" as a little-endian word.
+const MAGIC: u32 = u32::from_le_bytes(*b"L2P2");
 
 /// What a proof needs, on the host's side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,9 @@ impl Input {
             put_word(&mut out, length(items.len()));
             for item in items {
                 put_item(&mut out, item);
+                if core::ptr::eq(items, &self.codes) {
+                    out.extend_from_slice(&[0; code::PADDING]);
+                }
             }
         }
         put_item(&mut out, &streams.accounts);
@@ -82,7 +89,7 @@ pub(crate) struct InputRef<'a> {
     pub(crate) config: ChainConfig,
     pub(crate) headers: Vec<&'a [u8]>,
     pub(crate) blocks: Vec<&'a [u8]>,
-    pub(crate) codes: Vec<&'a [u8]>,
+    pub(crate) codes: Vec<PaddedCode<'a>>,
     pub(crate) accounts: &'a [u8],
     pub(crate) storages: &'a [u8],
 }
@@ -92,13 +99,13 @@ impl<'a> InputRef<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader { bytes, offset: 0 };
         if reader.word()? != MAGIC {
-            return Err(Error::Input { what: "expected the magic bytes L2P1", offset: 0 });
+            return Err(Error::Input { what: "expected the magic bytes L2P2", offset: 0 });
         }
         let input = Self {
             config: ChainConfig::decode(reader.item()?)?,
             headers: reader.items()?,
             blocks: reader.items()?,
-            codes: reader.items()?,
+            codes: reader.codes()?,
             accounts: reader.item()?,
             storages: reader.item()?,
         };
@@ -142,13 +149,34 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn items(&mut self) -> Result<Vec<&'a [u8]>, Error> {
+    /// How many items follow.
+    fn count(&mut self) -> Result<usize, Error> {
         // An item takes at least one word, so a hostile count cannot make us allocate more
         // than the input's own size.
         let count = self.word()? as usize;
         if count > (self.bytes.len() - self.offset) / 4 {
             return Err(self.error("more items than bytes"));
         }
-        (0..count).map(|_| self.item()).collect()
+        Ok(count)
+    }
+
+    fn items(&mut self) -> Result<Vec<&'a [u8]>, Error> {
+        (0..self.count()?).map(|_| self.item()).collect()
+    }
+
+    fn codes(&mut self) -> Result<Vec<PaddedCode<'a>>, Error> {
+        (0..self.count()?).map(|_| self.code()).collect()
+    }
+
+    /// A code with the zeros after it.
+    fn code(&mut self) -> Result<PaddedCode<'a>, Error> {
+        let start = self.offset + 4;
+        let len = self.item()?.len();
+        // SOUNDNESS: what is executed after a code's end is STOP, and no byte of the host's.
+        if self.take(code::PADDING)?.iter().any(|byte| *byte != 0) {
+            return Err(self.error("padding is not zero"));
+        }
+        let padded = &self.bytes[start..start + len + code::PADDING];
+        Ok(PaddedCode { padded, len })
     }
 }

@@ -17,11 +17,14 @@ extern crate alloc;
 
 mod batch;
 pub mod chain;
+mod code;
 pub mod consensus;
 mod error;
 mod evm;
 pub mod execute;
+mod hashes;
 pub mod input;
+pub mod phase;
 pub mod state;
 pub mod statement;
 pub mod trie;
@@ -29,7 +32,9 @@ pub mod trie;
 #[cfg(feature = "std")]
 pub mod build;
 
-pub use batch::{AssumedParent, BlockSummary, Outcome, run, run_assuming_parent, run_detailed};
+pub use batch::{
+    AssumedParent, BlockSummary, Outcome, run, run_assuming_parent, run_detailed, run_in_place,
+};
 pub use chain::{BlobFork, ChainConfig};
 pub use error::Error;
 pub use input::Input;

@@ -7,15 +7,18 @@
 
 use crate::{
     Error,
+    code::{PaddedCode, bytecode},
     evm::STORAGE_WITHOUT_CODE,
     execute::Bundle,
+    hashes::Hashes,
+    phase::Phase,
     trie::{NodeSource, StorageSpan, Trie},
 };
 use alloc::{collections::BTreeMap, vec::Vec};
 use alloy_consensus::constants::{EMPTY_ROOT_HASH, KECCAK_EMPTY};
 use alloy_primitives::{
     Address, B256, Bytes, U256, keccak256,
-    map::{AddressMap, B256Map, hash_map::Entry},
+    map::{B256Map, hash_map::Entry},
 };
 use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::TrieAccount;
@@ -58,7 +61,7 @@ pub struct State<'a, S> {
     new_codes: Vec<(B256, Bytes)>,
     block_hashes: BTreeMap<u64, B256>,
     oldest_block_asked: Option<u64>,
-    hashed_addresses: AddressMap<B256>,
+    hashes: Hashes,
     source: S,
     failure: Option<Error>,
 }
@@ -91,16 +94,16 @@ impl<'a, S> State<'a, S> {
             new_codes: Vec::new(),
             block_hashes: BTreeMap::new(),
             oldest_block_asked: None,
-            hashed_addresses: AddressMap::default(),
+            hashes: Hashes::default(),
             source,
             failure: None,
         }
     }
 
-    /// Adds a contract's code, under its own hash.
-    pub fn insert_code(&mut self, code: &[u8]) {
+    /// Adds a contract's code, under its own hash. It is copied unless it lies in `owner`.
+    pub(crate) fn insert_code(&mut self, code: &PaddedCode<'_>, owner: Option<&Bytes>) {
         // SOUNDNESS: a code is found by the hash of its bytes only.
-        self.codes.insert(keccak256(code), bytecode(code));
+        self.codes.insert(keccak256(code.bytes()), code.bytecode(owner));
     }
 
     /// Makes `BLOCKHASH` of this block answerable. The caller vouches for the hash.
@@ -141,8 +144,13 @@ impl<'a, S> State<'a, S> {
         self.accounts.new_nodes(sink);
     }
 
+    /// The hashes known so far.
+    pub(crate) fn hashes(&mut self) -> &mut Hashes {
+        &mut self.hashes
+    }
+
     fn hashed(&mut self, address: Address) -> B256 {
-        *self.hashed_addresses.entry(address).or_insert_with(|| keccak256(address))
+        self.hashes.address(address)
     }
 }
 
@@ -182,9 +190,9 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
         if !self.storages.contains_key(&hashed) {
             // SOUNDNESS: the storage root comes from the account's leaf.
             let trie = match self.leaf(hashed)? {
-                Some((account, span)) => {
-                    Trie::decode_storage(self.storage_stream, span, account.storage_root)?
-                }
+                Some((account, span)) => Phase::PreState.run(|| {
+                    Trie::decode_storage(self.storage_stream, span, account.storage_root)
+                })?,
                 None => Trie::empty(),
             };
             self.storages.insert(hashed, trie);
@@ -198,7 +206,7 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
     /// [`Error::Trie`] if the witness does not show it; [`Error::Slot`] if it is not an integer.
     pub fn slot(&mut self, address: Address, slot: U256) -> Result<U256, Error> {
         let hashed_address = self.hashed(address);
-        let hashed_slot = keccak256(B256::from(slot));
+        let hashed_slot = self.hashes.word(B256::from(slot));
         self.storage_trie(hashed_address)?;
         let trie = self.storages.get_mut(&hashed_address).expect("opened above");
         let Some(mut rlp) = trie.get(&hashed_slot, &mut self.source)? else {
@@ -268,7 +276,7 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
                 .storage
                 .iter()
                 .filter(|(_, slot)| slot.is_changed())
-                .map(|(slot, value)| (keccak256(B256::from(*slot)), value.present_value))
+                .map(|(slot, value)| (self.hashes.word(B256::from(*slot)), value.present_value))
                 .collect();
             let storage_root = if slots.is_empty() && !account.was_destroyed() {
                 // SOUNDNESS: untouched storage keeps the root in the account's leaf.
@@ -314,12 +322,6 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
             ReadError(error)
         })
     }
-}
-
-/// Decodes EIP-7702 delegations; everything else is legacy code.
-fn bytecode(code: &[u8]) -> Bytecode {
-    let bytes = Bytes::copy_from_slice(code);
-    Bytecode::new_raw_checked(bytes.clone()).unwrap_or_else(|_| Bytecode::new_legacy(bytes))
 }
 
 /// A read that the state could not answer.

@@ -3,14 +3,16 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use client::{Cancel, ProveError};
 use risc0_zkvm::{
     CoprocessorCallback, ExecutorEnv, ExecutorImpl, ExitCode, ProveKeccakRequest, Segment,
-    SegmentRef, Session,
+    SegmentRef, Session, TraceCallback as _,
 };
+
+use crate::meter::Tracer;
 
 /// What RISC Zero's executor says before a guest's panic message.
 const PANIC: &str = "Guest panicked: ";
@@ -32,12 +34,21 @@ impl Run {
     }
 }
 
+/// Who watches a run.
+pub struct Watch<'w> {
+    /// Told of every instruction.
+    pub tracer: Rc<RefCell<Tracer>>,
+    /// Where a profile is written.
+    pub profile: Option<&'w Path>,
+}
+
 /// Runs `program` on `input`; `keep` gets every segment as soon as it is complete.
 pub fn run(
     program: &[u8],
     input: &[u8],
     segment_po2: u32,
     cancel: &Cancel,
+    watch: Option<Watch<'_>>,
     mut keep: impl FnMut(Segment) -> anyhow::Result<Box<dyn SegmentRef>> + Send,
 ) -> Result<Run, ProveError> {
     let length = u32::try_from(input.len()).map_err(|_| {
@@ -47,14 +58,20 @@ pub fn run(
     let padding = [0; 3];
     let padding = &padding[..input.len().next_multiple_of(4) - input.len()];
     let keccak = Rc::new(RefCell::new(Batches::default()));
-    let environment = ExecutorEnv::builder()
+    let mut environment = ExecutorEnv::builder();
+    environment
         .stdin(length.chain(input).chain(padding))
         .stdout(io::sink())
         .stderr(io::sink())
         .segment_limit_po2(segment_po2)
-        .coprocessor_callback_ref(keccak.clone())
-        .build()
-        .map_err(failed)?;
+        .coprocessor_callback_ref(keccak.clone());
+    if let Some(Watch { tracer, profile }) = watch {
+        if let Some(profile) = profile {
+            environment.enable_profiler(profile);
+        }
+        environment.trace_callback(move |event| tracer.borrow_mut().trace_callback(event));
+    }
+    let environment = environment.build().map_err(failed)?;
     let mut executor = ExecutorImpl::from_elf(environment, program).map_err(failed)?;
     let session = executor.run_with_callback(|segment| {
         anyhow::ensure!(!cancel.is_set(), "cancelled");

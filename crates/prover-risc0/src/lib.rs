@@ -7,23 +7,33 @@
 //! * Dev mode is [`Config::dev_mode`] and nothing else; the environment variable `RISC0_DEV_MODE` is not read here.
 
 mod guest;
+mod meter;
 mod steps;
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::rc::Rc;
 
 use alloy_primitives::B256;
 use client::prover::{BoxError, ProofKind, ProofSystem};
 use client::{Cancel, Cycles, Execution, Progress, ProveError, Prover};
 use risc0_zkvm::{
     Digest, FakeReceipt, InnerReceipt, MaybePruned, NullSegmentRef, Receipt, ReceiptClaim,
-    compute_image_id,
+    SegmentRef, compute_image_id,
 };
 use verifier::{Policy, RISC0_PROGRAM_ID};
 
-use crate::guest::Run;
+use crate::guest::{Run, Watch};
+use crate::meter::Tracer;
+pub use crate::meter::{KECCAK_ROWS, Measurement, PhaseCycles};
 
 /// The program binary that is proven: the guest and the kernel it runs on.
 const PROGRAM: &[u8] = include_bytes!("../../../guests/risc0/pinned/l2-program.bin");
+
+/// Numbers of RISC Zero's `ecall`s: SHA-256 and programs of big integers.
+const SHA_CALL: u32 = 3;
+const BIGINT_CALL: u32 = 6;
 
 /// Smallest and largest [`Config::segment_po2`].
 pub const SEGMENT_PO2: std::ops::RangeInclusive<u32> = 15..=22;
@@ -87,7 +97,7 @@ impl Risc0Prover {
     }
 
     fn run_only(&self, input: &[u8], cancel: &Cancel) -> Result<Run, ProveError> {
-        guest::run(PROGRAM, input, self.config.segment_po2, cancel, |_| {
+        guest::run(PROGRAM, input, self.config.segment_po2, cancel, None, |_| {
             Ok(Box::new(NullSegmentRef))
         })
     }
@@ -116,7 +126,7 @@ impl Risc0Prover {
         progress: &dyn Fn(Progress),
     ) -> Result<Vec<u8>, ProveError> {
         let spill = guest::Spill::new().map_err(|error| ProveError::Unavailable(error.into()))?;
-        let run = guest::run(PROGRAM, input, self.config.segment_po2, cancel, |segment| {
+        let run = guest::run(PROGRAM, input, self.config.segment_po2, cancel, None, |segment| {
             spill.keep(&segment)
         })?;
         progress(executed(&run));
@@ -165,6 +175,43 @@ impl Prover for Risc0Prover {
         };
         Ok(Execution { public_values: run.journal, cycles: Some(cycles) })
     }
+}
+
+/// Runs a program on `input` in the executor and counts where its cycles go; much slower than [`Prover::execute`].
+/// `program` is a program binary, the pinned one if it is `None`. If it has symbols, a profile in pprof's format can be
+/// written to the file `profile`.
+///
+/// # Errors
+/// As [`Prover::execute`].
+pub fn measure(
+    program: Option<&[u8]>,
+    input: &[u8],
+    segment_po2: u32,
+    profile: Option<&Path>,
+) -> Result<Measurement, ProveError> {
+    caught(|| {
+        let tracer = Rc::new(RefCell::new(Tracer::default()));
+        let program = program.unwrap_or(PROGRAM);
+        let keep = |_| -> anyhow::Result<Box<dyn SegmentRef>> { Ok(Box::new(NullSegmentRef)) };
+        let watch = Watch { tracer: tracer.clone(), profile };
+        let run = guest::run(program, input, segment_po2, &Cancel::new(), Some(watch), keep)?;
+        let mut tracer = tracer.borrow_mut();
+        tracer.finish(run.session.user_cycles);
+        let calls = |number| tracer.calls.get(&number).copied().unwrap_or_default();
+        Ok(Measurement {
+            user: run.session.user_cycles,
+            paging: run.session.paging_cycles,
+            total: run.session.total_cycles,
+            segments: run.session.segments.len() as u64,
+            keccak_permutations: run.permutations(),
+            sha256_calls: calls(SHA_CALL),
+            bigint_calls: calls(BIGINT_CALL),
+            software_calls: tracer.software_calls(),
+            phases: tracer.phases(),
+            outside: tracer.outside(),
+            public_values: run.journal,
+        })
+    })
 }
 
 fn executed(run: &Run) -> Progress {

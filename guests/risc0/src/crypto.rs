@@ -1,6 +1,6 @@
 //! RISC Zero's accelerators behind the hooks that the program's dependencies offer.
 //!
-//! * `alloy_primitives::keccak256` calls [`native_keccak256`].
+//! * `alloy_primitives::keccak256` is in [`crate::keccak`].
 //! * revm's precompiles call [`Accelerated`]; what it does not override runs in revm's own software.
 //! * Senders and EIP-7702 authorities are recovered by [`Accelerated`] as alloy's crypto provider.
 
@@ -13,7 +13,6 @@ use alloy_consensus::crypto::{
 use alloy_primitives::{Address, keccak256};
 use revm::precompile::{Crypto, DefaultCrypto, PrecompileHalt, install_crypto};
 use risc0_crypto_evm as risc0;
-use risc0_zkvm::guest::env;
 
 /// Installs every hook. Panics if one is already taken.
 pub fn install() {
@@ -97,48 +96,4 @@ impl CryptoProvider for Accelerated {
             .then_some(signer)
             .ok_or_else(RecoveryError::new)
     }
-}
-
-/// Bytes that one permutation absorbs.
-const RATE: usize = 136;
-
-/// Keccak-256 of `len` bytes at `bytes`, written to 32 bytes at `output`: alloy-primitives' hook.
-///
-/// # Safety
-///
-/// `bytes` must be readable for `len` bytes and `output` writable for 32.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn native_keccak256(bytes: *const u8, len: usize, output: *mut u8) {
-    // SAFETY: alloy-primitives passes a slice's parts.
-    let input = unsafe { core::slice::from_raw_parts(bytes, len) };
-    let mut state = [0_u64; 25];
-    let mut blocks = input.chunks_exact(RATE);
-    for block in &mut blocks {
-        absorb(&mut state, block);
-        env::risc0_keccak_update(&mut state);
-    }
-    let rest = blocks.remainder();
-    absorb(&mut state, rest);
-    let lanes: &mut [u8] = bytemuck::cast_slice_mut(&mut state);
-    lanes[rest.len()] ^= 0x01;
-    lanes[RATE - 1] ^= 0x80;
-    env::risc0_keccak_update(&mut state);
-    // SAFETY: the caller gives 32 writable bytes, which cannot overlap a local array.
-    unsafe { core::ptr::copy_nonoverlapping(state.as_ptr().cast::<u8>(), output, 32) };
-}
-
-/// Xors `block`, at most [`RATE`] bytes, into the state. Word by word: the VM pays for every load.
-#[inline]
-fn absorb(state: &mut [u64; 25], block: &[u8]) {
-    let (chunks, tail) = block.as_chunks::<4>();
-    let words: &mut [u32] = bytemuck::cast_slice_mut(state);
-    match bytemuck::try_cast_slice::<[u8; 4], u32>(chunks) {
-        Ok(aligned) => words.iter_mut().zip(aligned).for_each(|(word, new)| *word ^= new),
-        Err(_) => {
-            words.iter_mut().zip(chunks).for_each(|(word, new)| *word ^= u32::from_le_bytes(*new))
-        }
-    }
-    let start = chunks.len() * 4;
-    let lanes: &mut [u8] = bytemuck::cast_slice_mut(state);
-    lanes[start..].iter_mut().zip(tail).for_each(|(lane, new)| *lane ^= new);
 }

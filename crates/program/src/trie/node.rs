@@ -362,6 +362,7 @@ impl Trie<'_> {
                 write_path(path, false, out);
                 child.write(out);
             }
+            Kind::Branch { children, raw } if self.patch_branch(children, raw, out) => {}
             Kind::Branch { children, raw } => {
                 let len = |child: &Child| match *child {
                     Child::EMPTY => 1,
@@ -377,6 +378,40 @@ impl Trie<'_> {
                 out.push(EMPTY);
             }
         }
+    }
+
+    /// Writes a branch as it was read, with the references that it has now. Gives up if
+    /// one of them is not as long as it was.
+    fn patch_branch(&self, children: &[Child; 16], raw: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(list) = Item::first(raw) else { return false };
+        out.extend_from_slice(raw);
+        let mut at = list.start;
+        for child in children {
+            let len = match raw[at] {
+                EMPTY => 1,
+                HASH => 33,
+                head => 1 + usize::from(head - 0xc0),
+            };
+            if child.is_live() {
+                match self.nodes[child.id() as usize].reference() {
+                    Reference::Hash(hash) if len == 33 => {
+                        out[at + 1..at + 33].copy_from_slice(hash.as_slice());
+                    }
+                    Reference::Inline(rlp) if len == rlp.len() => {
+                        out[at..at + len].copy_from_slice(rlp);
+                    }
+                    _ => {
+                        out.clear();
+                        return false;
+                    }
+                }
+            } else if (*child == Child::EMPTY) != (len == 1) {
+                out.clear();
+                return false;
+            }
+            at += len;
+        }
+        true
     }
 
     fn reference_to<'r>(&'r self, child: Child, raw: &'r [u8]) -> Reference<'r> {

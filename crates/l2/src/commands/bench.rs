@@ -1,0 +1,235 @@
+//! `l2-prover bench cycles`: what blocks cost in a zkVM, and which part of the program costs it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Bench, BenchCycles};
+use crate::blocks::{self, Parent, Prepared};
+use crate::chain;
+use crate::output::{Output, thousands};
+use crate::risc0;
+
+/// Runs the command.
+pub async fn run(bench: Bench, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let Bench::Cycles(args) = bench;
+    let (sender, mut costs) = tokio::sync::mpsc::channel(1);
+    let markdown = args.markdown;
+    let worker = tokio::task::spawn_blocking(move || measure_all(&args, &sender, &shutdown));
+    if markdown {
+        output.report(&TableHead)?;
+    }
+    while let Some(cost) = costs.recv().await {
+        match markdown {
+            true => output.report(&TableRow(cost))?,
+            false => output.report(&cost)?,
+        }
+    }
+    worker.await.context("measuring panicked")?
+}
+
+fn measure_all(
+    args: &BenchCycles,
+    sender: &tokio::sync::mpsc::Sender<Cost>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let program = args.program.as_deref().map(std::fs::read).transpose();
+    let program = program.context("failed to read the program binary of --program")?;
+    let mut inputs: Vec<Box<dyn Fn() -> anyhow::Result<Prepared>>> = Vec::new();
+    for path in &args.files {
+        let chain = args.chain.clone();
+        let path = path.clone();
+        inputs.push(Box::new(move || blocks::from_file(&path, chain.as_ref(), Parent::Required)));
+    }
+    if args.batch {
+        inputs.push(Box::new(|| batch(&args.files, args)));
+    }
+    for prepare in inputs {
+        ensure!(!shutdown.is_cancelled(), "interrupted");
+        let prepared = prepare()?;
+        let mut cost = risc0::measure(
+            program.as_deref(),
+            &prepared.input,
+            args.segment_po2,
+            args.profile.as_deref(),
+        )?;
+        ensure!(
+            cost.public_values == prepared.statement.abi_encode(),
+            "{} states something else in the zkVM than natively",
+            prepared.name
+        );
+        cost.name.clone_from(&prepared.name);
+        cost.gas = prepared.gas_used();
+        cost.blocks = prepared.blocks.len();
+        cost.transactions = prepared.transactions();
+        cost.input_bytes = prepared.input.len();
+        if sender.blocking_send(cost).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The consecutive blocks of all files as one input.
+fn batch(paths: &[PathBuf], args: &BenchCycles) -> anyhow::Result<Prepared> {
+    let files: Vec<_> = paths.iter().map(witness::file::read).collect::<Result<_, _>>()?;
+    let config = match &args.chain {
+        Some(chain) => chain.config()?,
+        None => chain::by_id(files[0].chain_id())?,
+    };
+    let prepared = witness::file::prepare_batch(&files, &config)?;
+    let stem = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Prepared {
+        name: paths.iter().map(|path| stem(path)).collect::<Vec<_>>().join(" + "),
+        input: prepared.input,
+        statement: prepared.statement,
+        blocks: prepared.blocks,
+        assumed_parent: None,
+    })
+}
+
+/// Cycles of one phase.
+#[derive(Clone, Debug, Serialize)]
+pub struct PhaseCost {
+    /// Of instructions and accelerators.
+    pub user: u64,
+    /// Of paging.
+    pub paging: u64,
+}
+
+/// What one input costs.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Cost {
+    /// The file, or the files of a batch.
+    pub name: String,
+    /// Gas used.
+    pub gas: u64,
+    /// Number of blocks.
+    pub blocks: usize,
+    /// Number of transactions.
+    pub transactions: usize,
+    /// Length of the program's input in bytes.
+    pub input_bytes: usize,
+    /// Cycles of instructions and accelerators.
+    pub user_cycles: u64,
+    /// Cycles of paging.
+    pub paging_cycles: u64,
+    /// Segments padded to powers of two.
+    pub total_cycles: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// Keccak permutations left to the accelerator.
+    pub keccak_permutations: u64,
+    /// Rows of the keccak circuit.
+    pub keccak_cycles: u64,
+    /// Calls of the SHA-256 accelerator.
+    pub sha256_calls: u64,
+    /// Calls of the big-integer accelerator.
+    pub bigint_calls: u64,
+    /// Precompile calls computed in software, by address.
+    pub software_calls: BTreeMap<u8, u64>,
+    /// By phase, in the order of a run; what stands in no phase is `outside`.
+    pub phases: Vec<(&'static str, PhaseCost)>,
+    /// What the guest committed.
+    #[serde(skip)]
+    pub public_values: Vec<u8>,
+}
+
+impl Cost {
+    /// All that a prover proves.
+    fn all(&self) -> u64 {
+        self.total_cycles + self.keccak_cycles
+    }
+
+    fn per_gas(&self, cycles: u64) -> f64 {
+        cycles as f64 / self.gas.max(1) as f64
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.name)?;
+        writeln!(
+            f,
+            "  gas             {:>14}  {} blocks, {} transactions, {} bytes of input",
+            thousands(self.gas),
+            self.blocks,
+            self.transactions,
+            thousands(self.input_bytes as u64)
+        )?;
+        for (name, cycles) in [
+            ("user", self.user_cycles),
+            ("paging", self.paging_cycles),
+            ("total", self.total_cycles),
+            ("keccak circuit", self.keccak_cycles),
+            ("all in", self.all()),
+        ] {
+            writeln!(
+                f,
+                "  {name:<15} {:>14}  {:>6.2} a gas",
+                thousands(cycles),
+                self.per_gas(cycles)
+            )?;
+        }
+        writeln!(
+            f,
+            "  segments {}, keccak permutations {}, SHA-256 calls {}, big-integer calls {}, precompiles in software {:?}",
+            self.segments,
+            thousands(self.keccak_permutations),
+            self.sha256_calls,
+            thousands(self.bigint_calls),
+            self.software_calls
+        )?;
+        for (index, (name, cost)) in self.phases.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(
+                f,
+                "  {name:<15} {:>14} {:>5.1} % of user cycles, {:>12} paging",
+                thousands(cost.user),
+                100.0 * cost.user as f64 / self.user_cycles.max(1) as f64,
+                thousands(cost.paging)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct TableHead;
+
+impl fmt::Display for TableHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = "| input | gas | user | paging | total | segments | keccak | user / gas | total / gas | all in / gas |";
+        write!(f, "{columns}\n|{}", "---|".repeat(10))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct TableRow(Cost);
+
+impl fmt::Display for TableRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cost = &self.0;
+        let name = cost.name.rsplit('/').next().unwrap_or_default().replace(".json.zst", "");
+        write!(
+            f,
+            "| {name} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {:.1} |",
+            thousands(cost.gas),
+            thousands(cost.user_cycles),
+            thousands(cost.paging_cycles),
+            thousands(cost.total_cycles),
+            cost.segments,
+            thousands(cost.keccak_permutations),
+            cost.per_gas(cost.user_cycles),
+            cost.per_gas(cost.total_cycles),
+            cost.per_gas(cost.all()),
+        )
+    }
+}

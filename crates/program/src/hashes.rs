@@ -1,0 +1,54 @@
+//! Hashes of addresses and words: of trie keys and of what a bloom filter holds, which are often the same.
+
+use alloy_primitives::{
+    Address, B256, Bloom, Log, keccak256,
+    map::{AddressMap, B256Map},
+};
+
+/// Remembers Keccak-256 of addresses and words.
+#[derive(Debug, Default)]
+pub(crate) struct Hashes {
+    addresses: AddressMap<B256>,
+    words: B256Map<B256>,
+}
+
+impl Hashes {
+    pub(crate) fn address(&mut self, address: Address) -> B256 {
+        *self.addresses.entry(address).or_insert_with(|| keccak256(address))
+    }
+
+    pub(crate) fn word(&mut self, word: B256) -> B256 {
+        *self.words.entry(word).or_insert_with(|| keccak256(word))
+    }
+
+    /// The bloom of logs: the yellow paper's, over every log's address and topics.
+    pub(crate) fn bloom<'l>(&mut self, logs: impl IntoIterator<Item = &'l Log>) -> Bloom {
+        let mut bloom = Bloom::ZERO;
+        for log in logs {
+            bloom.m3_2048_hashed(&self.address(log.address));
+            for topic in log.topics() {
+                bloom.m3_2048_hashed(&self.word(*topic));
+            }
+        }
+        bloom
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{Bytes, logs_bloom};
+
+    #[test]
+    fn a_bloom_from_memory_is_the_bloom() {
+        let log = |address: u8, topics: &[u8]| {
+            let topics = topics.iter().map(|topic| B256::repeat_byte(*topic)).collect();
+            Log::new_unchecked(Address::repeat_byte(address), topics, Bytes::new())
+        };
+        let logs = [log(1, &[1, 2]), log(2, &[]), log(1, &[2, 3, 1, 9])];
+        let mut hashes = Hashes::default();
+        for _ in 0..2 {
+            assert_eq!(hashes.bloom(&logs), logs_bloom(&logs));
+        }
+    }
+}

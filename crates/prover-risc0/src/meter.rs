@@ -1,0 +1,118 @@
+//! What a run costs, and where: the executor tells of every instruction, the program marks its phases.
+
+use std::collections::BTreeMap;
+
+use program::phase::{Meter, Phase};
+use risc0_zkvm::{TraceCallback, TraceEvent};
+
+/// The instruction with which a guest asks for something.
+const ECALL: u32 = 0x73;
+/// Where the executor keeps `t0`, in which a guest says what it asks for.
+const T0: u32 = 0xffff_0080 + 4 * 5;
+/// Guests run below this address, the kernel above.
+const USER_END: u32 = 0xc000_0000;
+
+/// Cycles of one phase of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhaseCycles {
+    /// Of instructions and accelerators.
+    pub user: u64,
+    /// Of pages that were read or written for the first time in their segment.
+    pub paging: u64,
+}
+
+/// What a run costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Measurement {
+    /// What the guest committed.
+    pub public_values: Vec<u8>,
+    /// Cycles of instructions and accelerators.
+    pub user: u64,
+    /// Cycles of paging.
+    pub paging: u64,
+    /// What a prover proves: segments padded to powers of two.
+    pub total: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// Keccak permutations left to the accelerator. Each takes [`KECCAK_ROWS`] rows of a circuit of its own.
+    pub keccak_permutations: u64,
+    /// Calls of the SHA-256 accelerator.
+    pub sha256_calls: u64,
+    /// Calls of the big-integer accelerator.
+    pub bigint_calls: u64,
+    /// Calls of precompiles that went to software although others of their kind are accelerated, by address.
+    pub software_calls: BTreeMap<u8, u64>,
+    /// Cycles by phase, each without those inside it.
+    pub phases: Vec<(Phase, PhaseCycles)>,
+    /// Cycles of no phase: start, and committing the statement.
+    pub outside: PhaseCycles,
+}
+
+/// Rows of the keccak circuit for one permutation.
+pub const KECCAK_ROWS: u64 = 200;
+
+impl Measurement {
+    /// Rows of the keccak circuit, without padding.
+    pub fn keccak_cycles(&self) -> u64 {
+        self.keccak_permutations * KECCAK_ROWS
+    }
+}
+
+/// Follows a run.
+#[derive(Debug, Default)]
+pub(crate) struct Tracer {
+    user: Meter,
+    paging: Meter,
+    cycle: u64,
+    t0: u32,
+    pub(crate) calls: BTreeMap<u32, u64>,
+}
+
+impl Tracer {
+    /// Ends the run after so many user cycles.
+    pub(crate) fn finish(&mut self, user_cycles: u64) {
+        self.user.add(user_cycles.saturating_sub(self.cycle));
+    }
+
+    pub(crate) fn phases(&self) -> Vec<(Phase, PhaseCycles)> {
+        let paging = self.paging.phases().map(|(_, paging)| paging);
+        let both = self.user.phases().zip(paging);
+        both.map(|((phase, user), paging)| (phase, PhaseCycles { user, paging })).collect()
+    }
+
+    pub(crate) fn outside(&self) -> PhaseCycles {
+        PhaseCycles { user: self.user.outside(), paging: self.paging.outside() }
+    }
+
+    pub(crate) fn software_calls(&self) -> BTreeMap<u8, u64> {
+        self.user.software_calls().clone()
+    }
+}
+
+impl TraceCallback for Tracer {
+    fn trace_callback(&mut self, event: TraceEvent) -> anyhow::Result<()> {
+        match event {
+            TraceEvent::InstructionStart { cycle, pc, insn } => {
+                self.user.add(cycle - self.cycle);
+                self.cycle = cycle;
+                if pc < USER_END {
+                    if insn == ECALL {
+                        *self.calls.entry(self.t0).or_default() += 1;
+                    }
+                    self.user.follow(insn);
+                    self.paging.follow(insn);
+                }
+            }
+            TraceEvent::MemorySet { addr: T0, region } => {
+                // The executor tells words in big-endian order.
+                self.t0 = region.try_into().map_or(0, u32::from_be_bytes);
+            }
+            TraceEvent::PageIn { cycles } | TraceEvent::PageOut { cycles } => {
+                self.paging.add(cycles);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
