@@ -48,18 +48,19 @@ pub(crate) fn bytecode(code: &[u8]) -> Bytecode {
 
 /// One bit for each byte, the lowest first: whether it is a `JUMPDEST` and no part of a push.
 fn jump_destinations(code: &[u8]) -> Vec<u8> {
+    const JUMPDEST: i8 = opcode::JUMPDEST.cast_signed();
+    const PUSH1: i8 = opcode::PUSH1.cast_signed();
     let mut bits = vec![0; code.len().div_ceil(8)];
     let mut at = 0;
     while let Some(&op) = code.get(at) {
-        let push = op.wrapping_sub(opcode::PUSH1);
-        if push < 32 {
-            at += usize::from(push) + 2;
-            continue;
-        }
-        if op == opcode::JUMPDEST {
-            bits[at / 8] |= 1 << (at % 8);
-        }
         at += 1;
+        // As a signed number: DUP1 and everything above it is negative.
+        match op.cast_signed() {
+            ..JUMPDEST => {}
+            JUMPDEST => bits[(at - 1) / 8] |= 1 << ((at - 1) % 8),
+            PUSH1.. => at += usize::from(op - opcode::PUSH0),
+            _ => {}
+        }
     }
     bits
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::secp256k1;
 use alloy_consensus::crypto::{
     RecoveryError,
     backend::{CryptoProvider, install_default_provider},
@@ -44,7 +45,7 @@ impl Crypto for Accelerated {
         recovery_id: u8,
         message: &[u8; 32],
     ) -> Result<[u8; 32], PrecompileHalt> {
-        let signer = risc0::secp256k1_ecrecover(signature, recovery_id, message)
+        let signer = recover(signature, recovery_id, message)
             .ok_or(PrecompileHalt::Secp256k1RecoverFailed)?;
         Ok(signer.into_word().0)
     }
@@ -72,6 +73,14 @@ impl Crypto for Accelerated {
     }
 }
 
+/// Recovery ids above 1, which no transaction and no precompile has, name a point whose x is above the order.
+fn recover(signature: &[u8; 64], id: u8, message: &[u8; 32]) -> Option<Address> {
+    match id {
+        0 | 1 => secp256k1::recover(signature, id, message),
+        _ => risc0::secp256k1_ecrecover(signature, id, message),
+    }
+}
+
 impl CryptoProvider for Accelerated {
     fn recover_signer_unchecked(
         &self,
@@ -80,7 +89,7 @@ impl CryptoProvider for Accelerated {
     ) -> Result<Address, RecoveryError> {
         let (&parity, signature) = signature.split_last().expect("65 bytes");
         let signature = signature.try_into().expect("64 bytes");
-        risc0::secp256k1_ecrecover(signature, parity, message).ok_or_else(RecoveryError::new)
+        recover(signature, parity, message).ok_or_else(RecoveryError::new)
     }
 
     fn verify_and_compute_signer_unchecked(
@@ -92,7 +101,7 @@ impl CryptoProvider for Accelerated {
         // SOUNDNESS: a signature is valid for a key exactly if some parity recovers that key from it.
         let signer = Address::from_slice(&keccak256(&key[1..])[12..]);
         (0..=3)
-            .any(|parity| risc0::secp256k1_ecrecover(signature, parity, message) == Some(signer))
+            .any(|parity| recover(signature, parity, message) == Some(signer))
             .then_some(signer)
             .ok_or_else(RecoveryError::new)
     }

@@ -70,9 +70,8 @@ impl Transcript {
         self.open = true;
         let slot = &mut self.slots[index];
         // SAFETY: both are 200 bytes and aligned to 8, and the first is only read.
-        let is_full = unsafe {
-            sys_keccak(slot.before.as_ptr().cast(), slot.after.as_mut_ptr().cast())
-        };
+        let is_full =
+            unsafe { sys_keccak(slot.before.as_ptr().cast(), slot.after.as_mut_ptr().cast()) };
         // A full batch must be closed before the next permutation.
         if is_full == 1 {
             self.close_batch();

@@ -6,6 +6,7 @@
 mod crypto;
 mod keccak;
 mod memory;
+mod secp256k1;
 
 use alloy_primitives::Bytes;
 use risc0_zkvm::guest::env;

@@ -16,7 +16,8 @@ unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     if aligned(a, b) {
         while at + 4 <= len {
             // SAFETY: below `len`, and on a word.
-            let (x, y) = unsafe { (a.add(at).cast::<u32>().read(), b.add(at).cast::<u32>().read()) };
+            let (x, y) =
+                unsafe { (a.add(at).cast::<u32>().read(), b.add(at).cast::<u32>().read()) };
             if x != y {
                 return if x.swap_bytes() < y.swap_bytes() { -1 } else { 1 };
             }
