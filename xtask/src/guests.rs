@@ -55,7 +55,7 @@ struct Pinned {
 /// # Errors
 /// Names the missing compiler, the failed step or the file that cannot be written.
 pub fn pin(root: &Path) -> anyhow::Result<String> {
-    let (binary, pinned) = build_risc0(root, &[])?;
+    let (binary, pinned) = build_risc0(root, &[], Symbols::Stripped)?;
     let folder = pinned_folder(root);
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
@@ -80,7 +80,7 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
         fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
     let pinned: Pinned =
         toml::from_str(&text).with_context(|| format!("failed to read {}", path.display()))?;
-    let (binary, built) = build_risc0(root, &["--locked"])?;
+    let (binary, built) = build_risc0(root, &["--locked"], Symbols::Stripped)?;
     ensure!(
         built.image_id == pinned.image_id,
         "the RISC Zero guest has image id {}, but {} is pinned\n  built with  {}\n  pinned with {}\n\
@@ -105,6 +105,24 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
         );
     }
     Ok(format!("the RISC Zero guest's image id is the pinned one: {}", pinned.image_id))
+}
+
+/// Builds the RISC Zero guest with the names of its functions, for profiles: the same instructions, but not the same
+/// file.
+///
+/// # Errors
+/// As [`pin`].
+pub fn with_symbols(root: &Path, file: &Path) -> anyhow::Result<String> {
+    let (binary, built) = build_risc0(root, &["--locked"], Symbols::Kept)?;
+    write(file, &binary)?;
+    Ok(format!("wrote {}: image id {}", file.display(), built.image_id))
+}
+
+/// Whether a guest keeps the names of its functions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Symbols {
+    Stripped,
+    Kept,
 }
 
 /// Builds `program` without its default features for a machine without an operating system.
@@ -154,9 +172,16 @@ fn pinned_rs(image_id: &str) -> String {
 }
 
 /// Builds the RISC Zero guest: the program binary, and what there is to say about it.
-fn build_risc0(root: &Path, options: &[&str]) -> anyhow::Result<(Vec<u8>, Pinned)> {
+fn build_risc0(
+    root: &Path,
+    options: &[&str],
+    symbols: Symbols,
+) -> anyhow::Result<(Vec<u8>, Pinned)> {
     let compiler = Compiler::find()?;
-    let target = target_folder(root)?.join("guests");
+    let target = target_folder(root)?.join(match symbols {
+        Symbols::Stripped => "guests",
+        Symbols::Kept => "guests-symbols",
+    });
     let guests = root.join("guests");
 
     let mut flags: Vec<String> = RISC0_FLAGS.map(str::to_owned).to_vec();
@@ -178,7 +203,14 @@ fn build_risc0(root: &Path, options: &[&str]) -> anyhow::Result<(Vec<u8>, Pinned
     cargo.arg("-Zbuild-std-features=compiler-builtins-mem").arg("--target-dir").arg(&target);
     // What risc0-build sets for the crate risc0-bigint2.
     cargo.env("RISC0_FEATURE_bigint2", "1");
+    if symbols == Symbols::Kept {
+        cargo.env("CARGO_PROFILE_RELEASE_STRIP", "none");
+        cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");
+    }
+    let map = target.join("l2-program.map");
+    cargo.env("L2_GUEST_MAP", &map);
     run(&mut cargo)?;
+    check_accelerated(&map)?;
 
     let elf = target.join(RISC0_TARGET).join("release/l2-program");
     let elf = fs::read(&elf).with_context(|| format!("failed to read {}", elf.display()))?;
@@ -195,6 +227,28 @@ fn build_risc0(root: &Path, options: &[&str]) -> anyhow::Result<(Vec<u8>, Pinned
         flags: RISC0_FLAGS.map(str::to_owned).to_vec(),
     };
     Ok((binary, pinned))
+}
+
+/// Crates with software for what RISC Zero has circuits for, and what comes from them. Those of elliptic curves and
+/// SHA-256 are linked as revm's defaults; that nothing calls them is seen in the cycle table (docs/cycles.md).
+const REPLACED: [(&str, &str); 2] = [("tiny_keccak", "Keccak-256"), ("4sha3", "Keccak-256")];
+
+/// Looks into the linker's map for functions that have no place in the guest.
+///
+/// # Errors
+/// Names the accelerator that something goes past.
+fn check_accelerated(map: &Path) -> anyhow::Result<()> {
+    let text =
+        fs::read_to_string(map).with_context(|| format!("failed to read {}", map.display()))?;
+    for (name, accelerator) in REPLACED {
+        if let Some(line) = text.lines().find(|line| line.contains(name)) {
+            let symbol = line.split_whitespace().last().unwrap_or_default();
+            bail!(
+                "{accelerator} is computed in software, not by its accelerator: the guest links {symbol}"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A compiler that can build the standard library for a target it was not shipped for.

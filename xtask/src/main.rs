@@ -24,6 +24,9 @@ enum Chore {
         /// Changes nothing; fails if a guest's id is not the pinned one.
         #[arg(long)]
         check: bool,
+        /// Pins nothing; writes the program binary with names and lines to this file, for `l2-prover bench cycles`.
+        #[arg(long, value_name = "FILE", conflicts_with = "check")]
+        symbols: Option<PathBuf>,
     },
     /// Builds `program` for a bare RISC-V machine, as a guest without an operating system would.
     Bare,
@@ -38,8 +41,9 @@ fn main() -> ExitCode {
     }
     let chore = Cli::parse().chore;
     let done = root().and_then(|root| match chore {
-        Chore::Guests { check: false } => guests::pin(&root),
-        Chore::Guests { check: true } => guests::check(&root),
+        Chore::Guests { symbols: Some(file), .. } => guests::with_symbols(&root, &file),
+        Chore::Guests { check: false, .. } => guests::pin(&root),
+        Chore::Guests { check: true, .. } => guests::check(&root),
         Chore::Bare => guests::bare(&root),
         Chore::Layers => layers::check(&root)
             .map(|arrows| format!("{arrows} arrows between our crates, all drawn")),

@@ -2,8 +2,9 @@
 
 use client::{Cancel, Progress, ProveError, Prover};
 use devnode::{Chain, Kind, Traffic, TrafficConfig, genesis};
-use expect_test::expect;
-use prover_risc0::{Config, Risc0Prover};
+use expect_test::expect_file;
+use program::phase::Phase;
+use prover_risc0::{Config, Risc0Prover, measure};
 use verifier::{Policy, RISC0_PROGRAM_ID, System, VerifyError};
 
 /// Inputs of the first `blocks` blocks of a dev chain with this traffic, one for each block.
@@ -25,28 +26,71 @@ fn prover(dev_mode: bool) -> Risc0Prover {
     Risc0Prover::new(Config { dev_mode, ..Config::default() }).unwrap()
 }
 
+/// Inputs of the first blocks of a dev chain, all in one batch.
+fn batch(kinds: &[Kind], blocks: u64, per_block: usize) -> Vec<u8> {
+    let mut chain = Chain::new(&genesis::dev()).unwrap();
+    let config = TrafficConfig { seed: 1, per_block, kinds: kinds.to_vec(), stop_after: None };
+    let mut traffic = Traffic::new(config);
+    for _ in 0..blocks {
+        traffic.fill(&mut chain).unwrap();
+        chain.mine(chain.head().timestamp + 2).unwrap();
+    }
+    let (input, pre_state_root) = chain.input(1..=blocks).unwrap();
+    input.encode(pre_state_root).unwrap()
+}
+
 /// Cycle counts are exact. A change of this table is a change of what a proof costs: say why in the commit.
 #[test]
 fn the_guest_agrees_with_the_native_program_at_known_cost() {
-    let mut table = String::from("block         user cycles  keccak permutations\n");
-    let transfers = inputs(&[Kind::Transfer], 1, 1);
     let mixed = inputs(&Kind::ALL, 3, 8);
-    for (name, input) in
-        [("one transfer", &transfers[0]), ("deployment", &mixed[0]), ("mixed", &mixed[2])]
-    {
-        let execution = prover(false).execute(input).unwrap();
-        assert_eq!(execution.public_values, program::run(input).unwrap().abi_encode(), "{name}");
-        let cycles = execution.cycles.unwrap();
-        let permutations = cycles.keccak_permutations.unwrap();
-        table += &format!("{name:<12} {:>12} {permutations:>20}\n", cycles.user);
+    let mut rows = vec![
+        ("one transfer".to_owned(), inputs(&[Kind::Transfer], 1, 1).remove(0)),
+        ("deployment".to_owned(), mixed[0].clone()),
+        ("mixed".to_owned(), mixed[2].clone()),
+        ("precompiles".to_owned(), inputs(&[Kind::Precompile], 1, 8).remove(0)),
+    ];
+    rows.extend(
+        [1, 2, 4, 8, 16]
+            .map(|blocks| (format!("tokens, {blocks} blocks"), batch(&[Kind::Token], blocks, 8))),
+    );
+    let mut table = String::from(
+        "# What generated blocks cost\n\nWritten by `UPDATE_EXPECT=1 cargo nextest run --release -p l2 -p prover-risc0 \
+         --features l2/build_zkvm -E 'test(at_known_cost)'`, which\nfails when a figure moves. User cycles, by phase in \
+         the last columns.\n\n| input | gas | user | total | all in / gas | keccak | SHA-256 | big integers | in software |",
+    );
+    for phase in Phase::ALL {
+        table += &format!(" {} |", phase.name());
     }
-    expect![[r#"
-        block         user cycles  keccak permutations
-        one transfer       655292                   74
-        deployment       11459296                  537
-        mixed             5721022                  775
-    "#]]
-    .assert_eq(&table);
+    table += &format!(" outside |\n|{}\n", "---|".repeat(10 + Phase::ALL.len()));
+    for (name, input) in rows {
+        let outcome = program::run_detailed(&input).unwrap();
+        let measured = measure(None, &input, 20, None).unwrap();
+        assert_eq!(measured.public_values, outcome.statement.abi_encode(), "{name}");
+        // Whoever disconnects an accelerator reads its name here.
+        for (accelerator, calls) in [
+            ("keccak", measured.keccak_permutations),
+            ("SHA-256", measured.sha256_calls),
+            ("big-integer (secp256k1)", measured.bigint_calls),
+        ] {
+            assert!(calls > 0, "{name}: nothing went through the {accelerator} accelerator");
+        }
+        let gas: u64 = outcome.blocks.iter().map(|block| block.gas_used).sum();
+        let all_in = (measured.total + measured.keccak_cycles()) as f64 / gas as f64;
+        table += &format!(
+            "| {name} | {gas} | {} | {} | {all_in:.1} | {} | {} | {} | {} |",
+            measured.user,
+            measured.total,
+            measured.keccak_permutations,
+            measured.sha256_calls,
+            measured.bigint_calls,
+            measured.software_calls.values().sum::<u64>(),
+        );
+        for (_, cycles) in &measured.phases {
+            table += &format!(" {} |", cycles.user);
+        }
+        table += &format!(" {} |\n", measured.outside.user);
+    }
+    expect_file!["../../../docs/cycles.md"].assert_eq(&table);
 }
 
 #[test]

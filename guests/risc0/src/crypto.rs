@@ -1,17 +1,19 @@
 //! RISC Zero's accelerators behind the hooks that the program's dependencies offer.
 //!
 //! * `alloy_primitives::keccak256` is in [`crate::keccak`].
-//! * revm's precompiles call [`Accelerated`]; what it does not override runs in revm's own software.
+//! * revm's precompiles call [`Accelerated`]; what it leaves to revm's own software is marked, for the meter to count.
 //! * Senders and EIP-7702 authorities are recovered by [`Accelerated`] as alloy's crypto provider.
 
 use std::sync::Arc;
 
-use crate::secp256k1;
+use crate::{bls12_381, secp256k1};
 use alloy_consensus::crypto::{
     RecoveryError,
     backend::{CryptoProvider, install_default_provider},
 };
 use alloy_primitives::{Address, keccak256};
+use program::phase::software_call;
+use revm::precompile::bls12_381::{G1Point, G1PointScalar, G2Point, G2PointScalar};
 use revm::precompile::{Crypto, DefaultCrypto, PrecompileHalt, install_crypto};
 use risc0_crypto_evm as risc0;
 
@@ -59,8 +61,69 @@ impl Crypto for Accelerated {
         // The accelerator knows operands up to its modulus' width class; anything else is software.
         match risc0::modexp(base, exponent, modulus) {
             Some(power) => Ok(power),
-            None => DefaultCrypto.modexp(base, exponent, modulus),
+            None => {
+                software_call::<0x605>();
+                DefaultCrypto.modexp(base, exponent, modulus)
+            }
         }
+    }
+
+    fn bn254_pairing_check(&self, pairs: &[(&[u8], &[u8])]) -> Result<bool, PrecompileHalt> {
+        software_call::<0x608>();
+        DefaultCrypto.bn254_pairing_check(pairs)
+    }
+
+    fn verify_kzg_proof(
+        &self,
+        z: &[u8; 32],
+        y: &[u8; 32],
+        commitment: &[u8; 48],
+        proof: &[u8; 48],
+    ) -> Result<(), PrecompileHalt> {
+        software_call::<0x60a>();
+        DefaultCrypto.verify_kzg_proof(z, y, commitment, proof)
+    }
+
+    fn bls12_381_g1_add(&self, a: G1Point, b: G1Point) -> Result<[u8; 96], PrecompileHalt> {
+        bls12_381::add(&a, &b)
+    }
+
+    fn bls12_381_g1_msm(
+        &self,
+        pairs: &mut dyn Iterator<Item = Result<G1PointScalar, PrecompileHalt>>,
+    ) -> Result<[u8; 96], PrecompileHalt> {
+        bls12_381::multiply_and_add(pairs)
+    }
+
+    fn bls12_381_g2_add(&self, a: G2Point, b: G2Point) -> Result<[u8; 192], PrecompileHalt> {
+        software_call::<0x60d>();
+        DefaultCrypto.bls12_381_g2_add(a, b)
+    }
+
+    fn bls12_381_g2_msm(
+        &self,
+        pairs: &mut dyn Iterator<Item = Result<G2PointScalar, PrecompileHalt>>,
+    ) -> Result<[u8; 192], PrecompileHalt> {
+        software_call::<0x60e>();
+        DefaultCrypto.bls12_381_g2_msm(pairs)
+    }
+
+    fn bls12_381_pairing_check(
+        &self,
+        pairs: &[(G1Point, G2Point)],
+    ) -> Result<bool, PrecompileHalt> {
+        software_call::<0x60f>();
+        DefaultCrypto.bls12_381_pairing_check(pairs)
+    }
+
+    fn bls12_381_fp_to_g1(&self, fp: &[u8; 48]) -> Result<[u8; 96], PrecompileHalt> {
+        software_call::<0x610>();
+        DefaultCrypto.bls12_381_fp_to_g1(fp)
+    }
+
+    fn bls12_381_fp2_to_g2(&self, fp2: ([u8; 48], [u8; 48])) -> Result<[u8; 192], PrecompileHalt> {
+        software_call::<0x611>();
+        DefaultCrypto.bls12_381_fp2_to_g2(fp2)
     }
 
     fn secp256r1_verify_signature(

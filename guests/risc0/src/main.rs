@@ -3,6 +3,7 @@
 //! The host sends the input's length in bytes as one little-endian word, then the input padded to whole words.
 //! The journal is the statement's ABI encoding and nothing else.
 
+mod bls12_381;
 mod crypto;
 mod keccak;
 mod memory;
