@@ -7,12 +7,14 @@
 //! | operation | in the guest | on the host |
 //! |---|---|---|
 //! | keccak | RISC Zero's circuit | tiny-keccak's permutation |
-//! | ecrecover, senders | `risc0-crypto-evm` | libsecp256k1 |
+//! | ecrecover, senders | ours, on `risc0-crypto`'s fields and curve | libsecp256k1 |
 //! | P-256 | `risc0-crypto-evm` | RustCrypto `p256` |
 //! | SHA-256 | RISC Zero's circuit | RustCrypto `sha2` |
 //! | modexp | `risc0-crypto-evm` | `aurora-engine-modexp` |
 //! | BN254 addition, multiplication | `risc0-crypto-evm` | arkworks |
-//! | BLS12-381 | arkworks | blst |
+//! | BN254 pairing | arkworks' formulas on our field, whose products are the circuit's | arkworks |
+//! | BLS12-381 G1 | `risc0-crypto` | blst |
+//! | BLS12-381 otherwise | arkworks | blst |
 //! | KZG | arkworks | c-kzg |
 
 #![expect(clippy::print_stdout, reason = "what an operation costs is told with --no-capture")]
@@ -305,14 +307,23 @@ fn bn254_point(rng: &mut StdRng) -> Vec<u8> {
     Calls::host(Address::with_last_byte(7), &input).unwrap().0
 }
 
+/// The generator of BN254's second group as EIP-197 writes it: imaginary parts first.
+const BN254_G2: [&str; 4] = [
+    "198e9393920d483a7260bfb731fb5d25f1aa493335a9e71297e485b7aef312c2",
+    "1800deef121f1e76426a00665e5c4479674322d4f75edadd46debd5cd992f6ed",
+    "090689d0585ff075ec9e99ad690c3395bc4b313370b38ef355acdadcd122975b",
+    "12c85ea5db8c6deb4aab71808dcb408fe3d1e7690c43d37b4ce6cc0166fa7daa",
+];
+
+fn bn254_prime() -> U256 {
+    let prime = "30644e72e131a029b85045b68181585d97816a916871ca8d3c208c16d87cfd47";
+    U256::from_str_radix(prime, 16).unwrap()
+}
+
 /// The points of BN254 that are no random ones: infinity, the generator, two that are not on the curve, three whose
 /// coordinates are not below the prime.
 fn bn254_edges() -> ([Vec<u8>; 3], [Vec<u8>; 5]) {
-    let prime = U256::from_str_radix(
-        "30644e72e131a029b85045b68181585d97816a916871ca8d3c208c16d87cfd47",
-        16,
-    )
-    .unwrap();
+    let prime = bn254_prime();
     let (one, two) = (U256::from(1), U256::from(2));
     let point = |x, y| [word(x), word(y)].concat();
     (
@@ -386,7 +397,7 @@ fn bls12_381_additions_and_maps() {
     let mut rng = rng();
     let mut sums = |point: &dyn Fn(&mut StdRng) -> Vec<u8>, length: usize| {
         let mut inputs: Vec<Vec<u8>> =
-            (0..20).map(|_| [point(&mut rng), point(&mut rng)].concat()).collect();
+            (0..1_000).map(|_| [point(&mut rng), point(&mut rng)].concat()).collect();
         let honest = inputs[0][..length].to_vec();
         inputs.extend([vec![0; 2 * length], honest.repeat(2)]);
         inputs.push([vec![0; length], honest.clone()].concat());
@@ -421,12 +432,12 @@ fn bls12_381_additions_and_maps() {
 #[test]
 fn bls12_381_multiplications() {
     let mut rng = rng();
-    for (name, precompile, length, point) in [
-        ("BLS12-381 G1 multiplication", 0x0c, 128, &g1 as &dyn Fn(&mut StdRng) -> Vec<u8>),
-        ("BLS12-381 G2 multiplication", 0x0e, 256, &g2),
+    for (name, precompile, length, random, point) in [
+        ("BLS12-381 G1 multiplication", 0x0c, 128, 1_000, &g1 as &dyn Fn(&mut StdRng) -> Vec<u8>),
+        ("BLS12-381 G2 multiplication", 0x0e, 256, 3, &g2),
     ] {
         let mut inputs: Vec<Vec<u8>> =
-            (0..3).map(|_| [point(&mut rng), bytes(&mut rng, 32)].concat()).collect();
+            (0..random).map(|_| [point(&mut rng), bytes(&mut rng, 32)].concat()).collect();
         inputs.push([inputs[0].clone(), inputs[1].clone()].concat());
         inputs.push([vec![0; length], bytes(&mut rng, 32)].concat());
         inputs.push([inputs[0][..length].to_vec(), vec![0; 32]].concat());
@@ -442,8 +453,24 @@ fn bls12_381_multiplications() {
 fn pairings() {
     let mut rng = rng();
     // Infinity pairs with everything; the rest of the edge values are official tests, which run in the guest too.
-    let inputs = vec![vec![], vec![0; 192], vec![0; 384], vec![0xff; 192], vec![0; 191]];
-    check("BN254 pairing", &Calls::new(8, inputs), 3);
+    let mut inputs = vec![vec![], vec![0; 192], vec![0; 384]];
+    let generator = BN254_G2.map(|word| U256::from_str_radix(word, 16).unwrap());
+    let generator: Vec<u8> = generator.into_iter().flat_map(word).collect();
+    for _ in 0..5 {
+        let (one, other) = (bn254_point(&mut rng), bn254_point(&mut rng));
+        // A point and its negative cancel each other; two points do not, and neither does one.
+        let y = U256::from_be_slice(&one[32..]);
+        let minus = [&one[..32], &word(bn254_prime() - y)].concat();
+        for second in [minus, other] {
+            inputs.push([one.as_slice(), &generator, &second, &generator].concat());
+        }
+    }
+    inputs.push([bn254_point(&mut rng).as_slice(), &generator].concat());
+    let good = inputs.len();
+    let mut off = inputs[3].clone();
+    off[191] ^= 1;
+    inputs.extend([off, vec![0xff; 192], vec![0; 191]]);
+    check("BN254 pairing", &Calls::new(8, inputs), good);
     let one = [g1(&mut rng), g2(&mut rng)].concat();
     let inputs = vec![vec![0; 384], one, vec![], vec![0xff; 384], vec![0; 383]];
     check("BLS12-381 pairing", &Calls::new(0x0f, inputs), 2);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::{bls12_381, secp256k1};
+use crate::{bls12_381, bn254, secp256k1};
 use alloy_consensus::crypto::{
     RecoveryError,
     backend::{CryptoProvider, install_default_provider},
@@ -69,8 +69,7 @@ impl Crypto for Accelerated {
     }
 
     fn bn254_pairing_check(&self, pairs: &[(&[u8], &[u8])]) -> Result<bool, PrecompileHalt> {
-        software_call::<0x608>();
-        DefaultCrypto.bn254_pairing_check(pairs)
+        bn254::pairing_check(pairs)
     }
 
     fn verify_kzg_proof(

@@ -4,6 +4,7 @@
 //! The journal is the statement's ABI encoding and nothing else.
 
 mod bls12_381;
+mod bn254;
 mod crypto;
 mod keccak;
 mod memory;
