@@ -1,10 +1,21 @@
-//! EIP-2537's operations in G1, with RISC Zero's big-integer circuit.
+//! EIP-2537's operations and EIP-4844's proofs, with RISC Zero's big-integer circuit: G1 by `risc0-crypto`, G2 and pairings
+//! by arkworks' formulas.
 
+use ark_bls12_381 as ark;
+use ark_ec::bls12::{Bls12, Bls12Config, G1Affine, G2Affine, TwistType};
+use ark_ec::pairing::Pairing as _;
+use ark_ec::short_weierstrass::{self as sw, SWCurveConfig};
+use ark_ec::{AffineRepr as _, CurveConfig, CurveGroup as _};
+use ark_ff::{
+    AdditiveGroup as _, Fp, Fp2, Fp2Config, Fp6, Fp6Config, Fp12Config, One as _, Zero as _,
+};
 use revm::precompile::PrecompileHalt;
-use revm::precompile::bls12_381::{G1Point, G1PointScalar};
+use revm::precompile::bls12_381::{G1Point, G1PointScalar, G2Point, G2PointScalar};
 use risc0_crypto::BigInt;
-use risc0_crypto::curves::bls12_381::{Affine, Fq, FrConfig};
+use risc0_crypto::curves::bls12_381::{Affine, Fq, Fr, FrConfig};
 use risc0_crypto::field::UnverifiedFp;
+
+use crate::field::{self, Plain, plain};
 
 /// Bytes of a coordinate.
 const FIELD: usize = 48;
@@ -48,4 +59,283 @@ fn encode(point: &Affine) -> [u8; 2 * FIELD] {
         y.as_bigint().write_be_bytes(&mut bytes[FIELD..]);
     }
     bytes
+}
+
+/// The sum of two points of the second curve, which need not lie in the subgroup.
+pub fn add2(a: &G2Point, b: &G2Point) -> Result<[u8; 4 * FIELD], PrecompileHalt> {
+    Ok(encode2((decode2(a)? + decode2(b)?).into_affine()))
+}
+
+/// The sum of multiples of points of the second subgroup.
+pub fn multiply_and_add2(
+    pairs: &mut dyn Iterator<Item = Result<G2PointScalar, PrecompileHalt>>,
+) -> Result<[u8; 4 * FIELD], PrecompileHalt> {
+    let mut sum = sw::Projective::<G2>::zero();
+    for pair in pairs {
+        let (point, scalar) = pair?;
+        let point = in_subgroup2(decode2(&point)?)?;
+        let mut limbs = [0; 4];
+        for (limb, bytes) in limbs.iter_mut().rev().zip(scalar.chunks_exact(8)) {
+            *limb = u64::from_be_bytes(bytes.try_into().expect("8 bytes"));
+        }
+        sum += point.mul_bigint(limbs);
+    }
+    Ok(encode2(sum.into_affine()))
+}
+
+/// Whether the product of the pairings is one.
+pub fn pairing_check(pairs: &[(G1Point, G2Point)]) -> Result<bool, PrecompileHalt> {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for (one, two) in pairs {
+        let (one, two) = (decode(one)?, in_subgroup2(decode2(two)?)?);
+        if !one.is_in_correct_subgroup() {
+            return Err(PrecompileHalt::Bls12381G1NotInSubgroup);
+        }
+        left.push(one);
+        right.push(two);
+    }
+    Ok(product_is_one(&left, &right))
+}
+
+/// EIP-4844: whether the polynomial with this commitment is `y` at `z`.
+pub fn verify_kzg(
+    commitment: &[u8; FIELD],
+    z: &[u8; 32],
+    y: &[u8; 32],
+    proof: &[u8; FIELD],
+) -> Option<bool> {
+    let (commitment, proof) = (decompress(commitment)?, decompress(proof)?);
+    let [z, y] = [z, y].map(|bytes| Fr::from_bigint(BigInt::from_be_bytes(bytes)));
+    let (z, y) = (z?, y?);
+    // e(C - y, -1) * e(proof, tau - z) = 1, with what is multiplied by z moved to the first group.
+    let left = &(&commitment - &(&Affine::GENERATOR * &y)) + &(&proof * &z);
+    let tau = G2Affine::<Config>::new_unchecked(Fq2::new(TAU[0], TAU[1]), Fq2::new(TAU[2], TAU[3]));
+    Some(product_is_one(&[left, proof], &[-G2::GENERATOR, tau]))
+}
+
+/// A point of the first subgroup in 48 bytes: x, and in the three highest bits that it is one, whether it is infinity
+/// and whether y is the larger root.
+fn decompress(bytes: &[u8; FIELD]) -> Option<Affine> {
+    let (flags, mut x) = (bytes[0] >> 5, *bytes);
+    x[0] &= 0x1f;
+    match flags {
+        0b100 | 0b101 => {
+            let x = Fq::from_bigint(BigInt::from_be_bytes(&x))?;
+            let (even, odd) = Affine::ys_from_x(x)?;
+            let even_is_larger = even.as_bigint() > odd.as_bigint();
+            let y = if even_is_larger == (flags == 0b101) { even } else { odd };
+            Affine::new_in_subgroup(x, y)
+        }
+        0b110 if x == [0; FIELD] => Some(Affine::IDENTITY),
+        _ => None,
+    }
+}
+
+/// Points of both subgroups.
+fn product_is_one(left: &[Affine], right: &[G2Affine<Config>]) -> bool {
+    let (mut ones, mut twos) = (Vec::new(), Vec::new());
+    for (one, two) in left.iter().zip(right) {
+        // Paired with infinity, everything is one.
+        if let (Some((x, y)), false) = (one.xy(), two.is_zero()) {
+            let [x, y] = [x, y].map(|number| {
+                let mut bytes = [0; FIELD];
+                number.as_bigint().write_be_bytes(&mut bytes);
+                field::decode(&bytes).expect("both libraries have the same modulus")
+            });
+            ones.push(G1Affine::<Config>::new_unchecked(x, y));
+            twos.push(*two);
+        }
+    }
+    ones.is_empty() || Bls12::<Config>::multi_pairing(ones, twos).0.is_one()
+}
+
+fn decode2((x0, x1, y0, y1): &G2Point) -> Result<G2Affine<Config>, PrecompileHalt> {
+    let number = |bytes: &[u8]| field::decode(bytes).ok_or(PrecompileHalt::NonCanonicalFp);
+    let (x, y) = (Fq2::new(number(x0)?, number(x1)?), Fq2::new(number(y0)?, number(y1)?));
+    if x.is_zero() && y.is_zero() {
+        return Ok(G2Affine::<Config>::identity());
+    }
+    let point = G2Affine::<Config>::new_unchecked(x, y);
+    // SOUNDNESS: nothing is computed with a point off the curve.
+    match point.is_on_curve() {
+        true => Ok(point),
+        false => Err(PrecompileHalt::Bls12381G2NotOnCurve),
+    }
+}
+
+fn in_subgroup2(point: G2Affine<Config>) -> Result<G2Affine<Config>, PrecompileHalt> {
+    match G2::is_in_correct_subgroup_assuming_on_curve(&point) {
+        true => Ok(point),
+        false => Err(PrecompileHalt::Bls12381G2NotInSubgroup),
+    }
+}
+
+fn encode2(point: G2Affine<Config>) -> [u8; 4 * FIELD] {
+    let mut bytes = [0; 4 * FIELD];
+    if let Some((x, y)) = point.xy() {
+        for (number, bytes) in
+            [x.c0, x.c1, y.c0, y.c1].into_iter().zip(bytes.chunks_exact_mut(FIELD))
+        {
+            field::encode(number, bytes);
+        }
+    }
+    bytes
+}
+
+// The tower and both curves: arkworks' own constants.
+
+type F = Fp<Plain<ark::FqConfig>, 6>;
+type Fq2 = Fp2<Quadratic>;
+
+/// The ceremony's secret times the generator of the second group (`g2_monomial_1` of trusted_setup_4096.json), as x and
+/// y, the real part first.
+const TAU: [F; 4] = [
+    number([
+        0xc98e_dada_20c1_def2,
+        0x0870_41de_6210_00ed,
+        0xa368_5147_7ba4_c60b,
+        0x3926_c911_ccec_eac9,
+        0x7344_29b7_b386_08e2,
+        0x185c_bfee_5349_2714,
+    ]),
+    number([
+        0xafaa_ab24_f349_9f72,
+        0x2914_e587_0cb4_52d2,
+        0x1009_a2ce_615a_c53d,
+        0x2618_7075_cbfb_efa8,
+        0x843b_c287_230a_f389,
+        0x15bf_d7dd_8cde_b128,
+    ]),
+    number([
+        0xee68_9bfb_bb83_2a99,
+        0x4ce2_6d10_5941_f383,
+        0xe824_51a4_96a9_c979,
+        0x1315_6949_0e28_de18,
+        0xd7d5_ee85_99d1_fca2,
+        0x0143_53bd_b96b_626d,
+    ]),
+    number([
+        0x2304_8ef3_0d0a_154f,
+        0x9495_346f_3d7a_c9cd,
+        0xda5e_d1ba_9bfa_0789,
+        0xef79_de09_fc63_671f,
+        0x0343_2fca_e018_1b4b,
+        0x1666_c54b_0a32_5295,
+    ]),
+];
+
+const fn number(limbs: [u64; 6]) -> F {
+    Fp(ark_ff::BigInt(limbs), core::marker::PhantomData)
+}
+
+const fn plain2(x: ark::Fq2) -> Fq2 {
+    Fq2::new(plain(x.c0), plain(x.c1))
+}
+
+const fn plain_all<const N: usize>(all: &[ark::Fq2]) -> [Fq2; N] {
+    let mut plain = [Fq2::ZERO; N];
+    let mut i = 0;
+    while i < N {
+        plain[i] = plain2(all[i]);
+        i += 1;
+    }
+    plain
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Quadratic;
+
+impl Fp2Config for Quadratic {
+    type Fp = F;
+    const NONRESIDUE: F = plain(ark::Fq2Config::NONRESIDUE);
+    const FROBENIUS_COEFF_FP2_C1: &'static [F] = &[
+        plain(ark::Fq2Config::FROBENIUS_COEFF_FP2_C1[0]),
+        plain(ark::Fq2Config::FROBENIUS_COEFF_FP2_C1[1]),
+    ];
+
+    fn mul_fp_by_nonresidue_in_place(fe: &mut F) -> &mut F {
+        // It is -1.
+        fe.neg_in_place()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Sextic;
+
+impl Fp6Config for Sextic {
+    type Fp2Config = Quadratic;
+    const NONRESIDUE: Fq2 = plain2(ark::Fq6Config::NONRESIDUE);
+    const FROBENIUS_COEFF_FP6_C1: &'static [Fq2] =
+        &plain_all::<6>(ark::Fq6Config::FROBENIUS_COEFF_FP6_C1);
+    const FROBENIUS_COEFF_FP6_C2: &'static [Fq2] =
+        &plain_all::<6>(ark::Fq6Config::FROBENIUS_COEFF_FP6_C2);
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Dodecic;
+
+impl Fp12Config for Dodecic {
+    type Fp6Config = Sextic;
+    const NONRESIDUE: Fp6<Sextic> = Fp6::new(
+        plain2(ark::Fq12Config::NONRESIDUE.c0),
+        plain2(ark::Fq12Config::NONRESIDUE.c1),
+        plain2(ark::Fq12Config::NONRESIDUE.c2),
+    );
+    const FROBENIUS_COEFF_FP12_C1: &'static [Fq2] =
+        &plain_all::<12>(ark::Fq12Config::FROBENIUS_COEFF_FP12_C1);
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct G1;
+
+impl CurveConfig for G1 {
+    type BaseField = F;
+    type ScalarField = ark::Fr;
+    const COFACTOR: &'static [u64] = ark::g1::Config::COFACTOR;
+    const COFACTOR_INV: ark::Fr = ark::g1::Config::COFACTOR_INV;
+}
+
+impl SWCurveConfig for G1 {
+    const COEFF_A: F = plain(ark::g1::Config::COEFF_A);
+    const COEFF_B: F = plain(ark::g1::Config::COEFF_B);
+    const GENERATOR: sw::Affine<Self> = sw::Affine::new_unchecked(
+        plain(ark::g1::Config::GENERATOR.x),
+        plain(ark::g1::Config::GENERATOR.y),
+    );
+    type ZeroFlag = ();
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct G2;
+
+impl CurveConfig for G2 {
+    type BaseField = Fq2;
+    type ScalarField = ark::Fr;
+    const COFACTOR: &'static [u64] = ark::g2::Config::COFACTOR;
+    const COFACTOR_INV: ark::Fr = ark::g2::Config::COFACTOR_INV;
+}
+
+impl SWCurveConfig for G2 {
+    const COEFF_A: Fq2 = plain2(ark::g2::Config::COEFF_A);
+    const COEFF_B: Fq2 = plain2(ark::g2::Config::COEFF_B);
+    const GENERATOR: sw::Affine<Self> = sw::Affine::new_unchecked(
+        plain2(ark::g2::Config::GENERATOR.x),
+        plain2(ark::g2::Config::GENERATOR.y),
+    );
+    type ZeroFlag = ();
+}
+
+#[derive(Debug)]
+pub struct Config;
+
+impl Bls12Config for Config {
+    const X: &'static [u64] = ark::Config::X;
+    const X_IS_NEGATIVE: bool = ark::Config::X_IS_NEGATIVE;
+    const TWIST_TYPE: TwistType = ark::Config::TWIST_TYPE;
+    type Fp = F;
+    type Fp2Config = Quadratic;
+    type Fp6Config = Sextic;
+    type Fp12Config = Dodecic;
+    type G1Config = G1;
+    type G2Config = G2;
 }

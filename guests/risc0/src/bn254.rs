@@ -1,140 +1,16 @@
 //! EIP-197's pairing check: arkworks' formulas over a field whose products are RISC Zero's big-integer circuit.
 
-use core::marker::PhantomData;
-
 use ark_bn254 as ark;
 use ark_ec::bn::{Bn, BnConfig, G1Affine, G2Affine, TwistType};
 use ark_ec::pairing::Pairing as _;
 use ark_ec::short_weierstrass::{Affine, SWCurveConfig};
 use ark_ec::{AffineRepr as _, CurveConfig};
 use ark_ff::{
-    BigInt, BigInteger as _, Fp, Fp2, Fp2Config, Fp6, Fp6Config, Fp12Config, FpConfig, MontBackend,
-    MontConfig, One as _, PrimeField as _, SqrtPrecomputation, Zero as _,
+    AdditiveGroup as _, Fp, Fp2, Fp2Config, Fp6, Fp6Config, Fp12Config, One as _, Zero as _,
 };
 use revm::precompile::PrecompileHalt;
-use risc0_bigint2::field::{modinv_256, modmul_256};
 
-/// A prime field of arkworks in which a number is kept as it is, not in Montgomery's form: the circuit multiplies modulo
-/// any prime.
-#[derive(Debug)]
-pub struct Plain<T>(PhantomData<T>);
-
-type Montgomery<T> = Fp<MontBackend<T, 4>, 4>;
-
-/// Takes a constant out of Montgomery's form (algorithm REDC).
-const fn plain<T: MontConfig<4>>(x: Montgomery<T>) -> Fp<Plain<T>, 4> {
-    let mut limbs = [0; 8];
-    let mut i = 0;
-    while i < 4 {
-        limbs[i] = x.0.0[i];
-        i += 1;
-    }
-    i = 0;
-    while i < 4 {
-        let factor = limbs[i].wrapping_mul(T::INV);
-        let (mut carry, mut j) = (0, i);
-        while j < 8 {
-            let product = if j < i + 4 { factor as u128 * T::MODULUS.0[j - i] as u128 } else { 0 };
-            let sum = limbs[j] as u128 + product + carry;
-            limbs[j] = sum as u64;
-            carry = sum >> 64;
-            j += 1;
-        }
-        i += 1;
-    }
-    // Of a reduced number, this is reduced.
-    Fp(BigInt([limbs[4], limbs[5], limbs[6], limbs[7]]), PhantomData)
-}
-
-fn words(number: &BigInt<4>) -> &[u32; 8] {
-    bytemuck::cast_ref(&number.0)
-}
-
-impl<T: MontConfig<4>> Plain<T> {
-    fn reduce(a: &mut BigInt<4>) {
-        if *a >= T::MODULUS {
-            a.sub_with_borrow(&T::MODULUS);
-        }
-    }
-
-    fn product(a: &BigInt<4>, b: &BigInt<4>) -> BigInt<4> {
-        let mut product = [0; 8];
-        // SOUNDNESS: this function of the circuit's library checks that the product is reduced.
-        modmul_256(words(a), words(b), words(&T::MODULUS), &mut product);
-        BigInt(bytemuck::cast(product))
-    }
-}
-
-impl<T: MontConfig<4>> FpConfig<4> for Plain<T> {
-    const MODULUS: BigInt<4> = T::MODULUS;
-    const GENERATOR: Fp<Self, 4> = plain(T::GENERATOR);
-    const ZERO: Fp<Self, 4> = Fp(BigInt([0; 4]), PhantomData);
-    const ONE: Fp<Self, 4> = Fp(BigInt([1, 0, 0, 0]), PhantomData);
-    const NEG_ONE: Fp<Self, 4> = plain(<MontBackend<T, 4> as FpConfig<4>>::NEG_ONE);
-    const TWO_ADICITY: u32 = <MontBackend<T, 4> as FpConfig<4>>::TWO_ADICITY;
-    const TWO_ADIC_ROOT_OF_UNITY: Fp<Self, 4> = plain(T::TWO_ADIC_ROOT_OF_UNITY);
-    // Nobody takes a root here.
-    const SQRT_PRECOMP: Option<SqrtPrecomputation<Fp<Self, 4>>> = None;
-
-    // The modulus has 254 bits, so sums of two reduced numbers do not overflow.
-    fn add_assign(a: &mut Fp<Self, 4>, b: &Fp<Self, 4>) {
-        a.0.add_with_carry(&b.0);
-        Self::reduce(&mut a.0);
-    }
-
-    fn sub_assign(a: &mut Fp<Self, 4>, b: &Fp<Self, 4>) {
-        if a.0 < b.0 {
-            a.0.add_with_carry(&T::MODULUS);
-        }
-        a.0.sub_with_borrow(&b.0);
-    }
-
-    fn double_in_place(a: &mut Fp<Self, 4>) {
-        a.0.mul2();
-        Self::reduce(&mut a.0);
-    }
-
-    fn neg_in_place(a: &mut Fp<Self, 4>) {
-        if !a.0.is_zero() {
-            let mut negative = T::MODULUS;
-            negative.sub_with_borrow(&a.0);
-            a.0 = negative;
-        }
-    }
-
-    fn mul_assign(a: &mut Fp<Self, 4>, b: &Fp<Self, 4>) {
-        a.0 = Self::product(&a.0, &b.0);
-    }
-
-    fn sum_of_products<const N: usize>(a: &[Fp<Self, 4>; N], b: &[Fp<Self, 4>; N]) -> Fp<Self, 4> {
-        let mut sum = Self::ZERO;
-        for (a, b) in a.iter().zip(b) {
-            sum += Fp(Self::product(&a.0, &b.0), PhantomData);
-        }
-        sum
-    }
-
-    fn square_in_place(a: &mut Fp<Self, 4>) {
-        a.0 = Self::product(&a.0, &a.0);
-    }
-
-    fn inverse(a: &Fp<Self, 4>) -> Option<Fp<Self, 4>> {
-        if a.0.is_zero() {
-            return None;
-        }
-        let mut inverse = [0; 8];
-        modinv_256(words(&a.0), words(&T::MODULUS), &mut inverse);
-        Some(Fp(BigInt(bytemuck::cast(inverse)), PhantomData))
-    }
-
-    fn from_bigint(number: BigInt<4>) -> Option<Fp<Self, 4>> {
-        (number < T::MODULUS).then_some(Fp(number, PhantomData))
-    }
-
-    fn into_bigint(number: Fp<Self, 4>) -> BigInt<4> {
-        number.0
-    }
-}
+use crate::field::{self, Plain, plain};
 
 // The tower and both curves: arkworks' own constants.
 
@@ -146,7 +22,7 @@ const fn plain2(x: ark::Fq2) -> Fq2 {
 }
 
 const fn plain_all<const N: usize>(all: &[ark::Fq2]) -> [Fq2; N] {
-    let mut plain = [Fq2::new(FqZero::ZERO, FqZero::ZERO); N];
+    let mut plain = [Fq2::ZERO; N];
     let mut i = 0;
     while i < N {
         plain[i] = plain2(all[i]);
@@ -154,8 +30,6 @@ const fn plain_all<const N: usize>(all: &[ark::Fq2]) -> [Fq2; N] {
     }
     plain
 }
-
-type FqZero = Plain<ark::FqConfig>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Quadratic;
@@ -170,7 +44,7 @@ impl Fp2Config for Quadratic {
 
     fn mul_fp_by_nonresidue_in_place(fe: &mut Fq) -> &mut Fq {
         // It is -1.
-        ark_ff::AdditiveGroup::neg_in_place(fe)
+        fe.neg_in_place()
     }
 }
 
@@ -280,12 +154,7 @@ pub fn pairing_check(pairs: &[(&[u8], &[u8])]) -> Result<bool, PrecompileHalt> {
 fn coordinates<const N: usize>(bytes: &[u8]) -> Result<[Fq; N], PrecompileHalt> {
     let mut all = [Fq::zero(); N];
     for (coordinate, bytes) in all.iter_mut().zip(bytes.chunks_exact(32)) {
-        let mut limbs = [0; 4];
-        for (limb, bytes) in limbs.iter_mut().rev().zip(bytes.chunks_exact(8)) {
-            *limb = u64::from_be_bytes(bytes.try_into().expect("8 bytes"));
-        }
-        let number = Fq::from_bigint(BigInt(limbs));
-        *coordinate = number.ok_or(PrecompileHalt::Bn254FieldPointNotAMember)?;
+        *coordinate = field::decode(bytes).ok_or(PrecompileHalt::Bn254FieldPointNotAMember)?;
     }
     Ok(all)
 }

@@ -79,8 +79,10 @@ impl Crypto for Accelerated {
         commitment: &[u8; 48],
         proof: &[u8; 48],
     ) -> Result<(), PrecompileHalt> {
-        software_call::<0x60a>();
-        DefaultCrypto.verify_kzg_proof(z, y, commitment, proof)
+        match bls12_381::verify_kzg(commitment, z, y, proof) {
+            Some(true) => Ok(()),
+            _ => Err(PrecompileHalt::BlobVerifyKzgProofFailed),
+        }
     }
 
     fn bls12_381_g1_add(&self, a: G1Point, b: G1Point) -> Result<[u8; 96], PrecompileHalt> {
@@ -95,24 +97,21 @@ impl Crypto for Accelerated {
     }
 
     fn bls12_381_g2_add(&self, a: G2Point, b: G2Point) -> Result<[u8; 192], PrecompileHalt> {
-        software_call::<0x60d>();
-        DefaultCrypto.bls12_381_g2_add(a, b)
+        bls12_381::add2(&a, &b)
     }
 
     fn bls12_381_g2_msm(
         &self,
         pairs: &mut dyn Iterator<Item = Result<G2PointScalar, PrecompileHalt>>,
     ) -> Result<[u8; 192], PrecompileHalt> {
-        software_call::<0x60e>();
-        DefaultCrypto.bls12_381_g2_msm(pairs)
+        bls12_381::multiply_and_add2(pairs)
     }
 
     fn bls12_381_pairing_check(
         &self,
         pairs: &[(G1Point, G2Point)],
     ) -> Result<bool, PrecompileHalt> {
-        software_call::<0x60f>();
-        DefaultCrypto.bls12_381_pairing_check(pairs)
+        bls12_381::pairing_check(pairs)
     }
 
     fn bls12_381_fp_to_g1(&self, fp: &[u8; 48]) -> Result<[u8; 96], PrecompileHalt> {

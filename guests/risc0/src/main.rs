@@ -6,6 +6,7 @@
 mod bls12_381;
 mod bn254;
 mod crypto;
+mod field;
 mod keccak;
 mod memory;
 mod secp256k1;
