@@ -14,8 +14,9 @@
 //! | BN254 addition, multiplication | `risc0-crypto-evm` | arkworks |
 //! | BN254 pairing | arkworks' formulas on our field, whose products are the circuit's | arkworks |
 //! | BLS12-381 G1 | `risc0-crypto` | blst |
-//! | BLS12-381 otherwise | arkworks | blst |
-//! | KZG | arkworks | c-kzg |
+//! | BLS12-381 G2, pairing | arkworks' formulas on our field | blst |
+//! | BLS12-381 maps | arkworks | blst |
+//! | KZG | ours, on the two rows above | c-kzg |
 
 #![expect(clippy::print_stdout, reason = "what an operation costs is told with --no-capture")]
 
