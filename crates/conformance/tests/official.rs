@@ -1,22 +1,17 @@
 //! Ethereum's official tests, a fixed spread of about one in twenty. All of them: `l2-prover conformance`.
-#![expect(clippy::print_stdout, reason = "a test that skips something says so")]
+#![expect(clippy::print_stdout, reason = "how many tests were run is told with --no-capture")]
+
+mod support;
 
 use conformance::{Options, run};
-use std::path::PathBuf;
 
 /// One in so many.
 const SAMPLE: u64 = 20;
 
 #[test]
 fn a_spread_of_official_tests_passes() {
-    let archive = std::env::var_os("L2_PROVER_DATA")
-        .map(|folder| PathBuf::from(folder).join("official/eest-v5.4.0-blockchain_tests.tar.zst"));
-    let Some(archive) = archive.filter(|path| path.exists()) else {
-        println!(
-            "skipped: about 1,000 official tests, because L2_PROVER_DATA names no folder with them"
-        );
-        return;
-    };
+    let name = "eest-v5.4.0-blockchain_tests.tar.zst";
+    let Some(archive) = support::archive(name, "about 1,000 official tests") else { return };
     let options = Options {
         network: None,
         filter: None,

@@ -3,7 +3,12 @@
 //! The fixtures are of an early Amsterdam whose gas is not that of any release of revm, so their blocks cannot be
 //! reproduced. What a block touches hardly depends on gas: the transactions are executed under BPO2 rules, with nothing
 //! but the official witness to answer.
-#![expect(clippy::print_stdout, reason = "a test that skips something says so")]
+#![expect(
+    clippy::print_stdout,
+    reason = "how many witnesses were compared is told with --no-capture"
+)]
+
+mod support;
 
 use alloy_consensus::{
     Header,
@@ -18,7 +23,7 @@ use program::{
     state::State,
 };
 use serde::Deserialize;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 use witness::record::{Recorded, Recorder, Store};
 
 /// Tests whose witness holds something that nobody needs, on purpose.
@@ -63,14 +68,8 @@ struct Unasked {
 
 #[test]
 fn official_witnesses_hold_what_we_ask_for_and_nothing_else() {
-    let archive = std::env::var_os("L2_PROVER_DATA")
-        .map(|folder| PathBuf::from(folder).join("official/eest-zkevm-v0.3.3.tar.zst"));
-    let Some(archive) = archive.filter(|path| path.exists()) else {
-        println!(
-            "skipped: 234 official witnesses, because L2_PROVER_DATA names no folder with them"
-        );
-        return;
-    };
+    let name = "eest-zkevm-v0.3.3.tar.zst";
+    let Some(archive) = support::archive(name, "234 official witnesses") else { return };
     let (mut sufficient, mut superfluous, mut insufficient) = (0, 0, 0);
     source::read(&[archive], &mut |file| {
         let tests: BTreeMap<String, Test> = serde_json::from_slice(&file.json).unwrap();

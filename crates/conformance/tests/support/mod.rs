@@ -1,0 +1,15 @@
+//! What tests of official fixtures share.
+
+use std::path::PathBuf;
+
+/// The archive with this name in the data folder; says what is skipped where it is absent.
+#[expect(clippy::print_stdout, reason = "a test that skips something says so")]
+pub fn archive(name: &str, skipped: &str) -> Option<PathBuf> {
+    let archive = std::env::var_os("L2_PROVER_DATA")
+        .map(|folder| PathBuf::from(folder).join("official").join(name))
+        .filter(|path| path.exists());
+    if archive.is_none() {
+        println!("skipped: {skipped}, because L2_PROVER_DATA names no folder with them");
+    }
+    archive
+}
