@@ -182,11 +182,6 @@ fn encode2(point: G2Affine<Config>) -> [u8; 4 * FIELD] {
     bytes
 }
 
-// The tower and both curves: arkworks' own constants.
-
-type F = Fp<Plain<ark::FqConfig>, 6>;
-type Fq2 = Fp2<Quadratic>;
-
 /// The ceremony's secret times the generator of the second group (`g2_monomial_1` of trusted_setup_4096.json), as x and
 /// y, the real part first.
 const TAU: [F; 4] = [
@@ -228,102 +223,7 @@ const fn number(limbs: [u64; 6]) -> F {
     Fp(ark_ff::BigInt(limbs), core::marker::PhantomData)
 }
 
-const fn plain2(x: ark::Fq2) -> Fq2 {
-    Fq2::new(plain(x.c0), plain(x.c1))
-}
-
-const fn plain_all<const N: usize>(all: &[ark::Fq2]) -> [Fq2; N] {
-    let mut plain = [Fq2::ZERO; N];
-    let mut i = 0;
-    while i < N {
-        plain[i] = plain2(all[i]);
-        i += 1;
-    }
-    plain
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Quadratic;
-
-impl Fp2Config for Quadratic {
-    type Fp = F;
-    const NONRESIDUE: F = plain(ark::Fq2Config::NONRESIDUE);
-    const FROBENIUS_COEFF_FP2_C1: &'static [F] = &[
-        plain(ark::Fq2Config::FROBENIUS_COEFF_FP2_C1[0]),
-        plain(ark::Fq2Config::FROBENIUS_COEFF_FP2_C1[1]),
-    ];
-
-    fn mul_fp_by_nonresidue_in_place(fe: &mut F) -> &mut F {
-        // It is -1.
-        fe.neg_in_place()
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Sextic;
-
-impl Fp6Config for Sextic {
-    type Fp2Config = Quadratic;
-    const NONRESIDUE: Fq2 = plain2(ark::Fq6Config::NONRESIDUE);
-    const FROBENIUS_COEFF_FP6_C1: &'static [Fq2] =
-        &plain_all::<6>(ark::Fq6Config::FROBENIUS_COEFF_FP6_C1);
-    const FROBENIUS_COEFF_FP6_C2: &'static [Fq2] =
-        &plain_all::<6>(ark::Fq6Config::FROBENIUS_COEFF_FP6_C2);
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Dodecic;
-
-impl Fp12Config for Dodecic {
-    type Fp6Config = Sextic;
-    const NONRESIDUE: Fp6<Sextic> = Fp6::new(
-        plain2(ark::Fq12Config::NONRESIDUE.c0),
-        plain2(ark::Fq12Config::NONRESIDUE.c1),
-        plain2(ark::Fq12Config::NONRESIDUE.c2),
-    );
-    const FROBENIUS_COEFF_FP12_C1: &'static [Fq2] =
-        &plain_all::<12>(ark::Fq12Config::FROBENIUS_COEFF_FP12_C1);
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct G1;
-
-impl CurveConfig for G1 {
-    type BaseField = F;
-    type ScalarField = ark::Fr;
-    const COFACTOR: &'static [u64] = ark::g1::Config::COFACTOR;
-    const COFACTOR_INV: ark::Fr = ark::g1::Config::COFACTOR_INV;
-}
-
-impl SWCurveConfig for G1 {
-    const COEFF_A: F = plain(ark::g1::Config::COEFF_A);
-    const COEFF_B: F = plain(ark::g1::Config::COEFF_B);
-    const GENERATOR: sw::Affine<Self> = sw::Affine::new_unchecked(
-        plain(ark::g1::Config::GENERATOR.x),
-        plain(ark::g1::Config::GENERATOR.y),
-    );
-    type ZeroFlag = ();
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct G2;
-
-impl CurveConfig for G2 {
-    type BaseField = Fq2;
-    type ScalarField = ark::Fr;
-    const COFACTOR: &'static [u64] = ark::g2::Config::COFACTOR;
-    const COFACTOR_INV: ark::Fr = ark::g2::Config::COFACTOR_INV;
-}
-
-impl SWCurveConfig for G2 {
-    const COEFF_A: Fq2 = plain2(ark::g2::Config::COEFF_A);
-    const COEFF_B: Fq2 = plain2(ark::g2::Config::COEFF_B);
-    const GENERATOR: sw::Affine<Self> = sw::Affine::new_unchecked(
-        plain2(ark::g2::Config::GENERATOR.x),
-        plain2(ark::g2::Config::GENERATOR.y),
-    );
-    type ZeroFlag = ();
-}
+field::tower!(F, 6);
 
 #[derive(Debug)]
 pub struct Config;
