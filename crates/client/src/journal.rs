@@ -3,6 +3,7 @@
 //! * A proof is on disk, durable, before the server hears of it, and stays until the server has judged it.
 //! * A rejected proof is kept, with the reason, in `rejected/`.
 //! * One client at a time uses a folder.
+//! * `inputs/` and `scratch/` hold what only a running client needs.
 
 use protocol::{ArtifactRef, ClientId, JobId, Submit};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub enum JournalError {
     },
 }
 
+/// Folder of the proving process's temporary files, below the client's.
+pub const SCRATCH: &str = "scratch";
+
 type Result<T, E = JournalError> = std::result::Result<T, E>;
 
 /// The client's folder. Dropping it lets another client have it. All methods block.
@@ -70,7 +74,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn open(root: &Path, fresh_id: ClientId) -> Result<Self> {
-        for folder in ["proofs", "rejected", "inputs"] {
+        for folder in ["proofs", "rejected"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(io_error(&path))?;
         }
@@ -94,10 +98,9 @@ impl Journal {
             Err(source) => return Err(JournalError::Io { path, source }),
         };
         // Inputs are fetched anew: what lies there was left by a client that died.
-        let inputs = root.join("inputs");
-        for file in fs::read_dir(&inputs).map_err(io_error(&inputs))? {
-            let path = file.map_err(io_error(&inputs))?.path();
-            fs::remove_file(&path).map_err(io_error(&path))?;
+        for folder in ["inputs", SCRATCH] {
+            let path = root.join(folder);
+            crate::process::empty(&path).map_err(io_error(&path))?;
         }
         Ok(Self { root: root.into(), client, _lock: lock })
     }
@@ -211,7 +214,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// Writes a file so that it is there whole and durable, or not at all.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().expect("every file lies in the client's folder");
     let go = || {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;

@@ -4,18 +4,20 @@
 //! * A finished proof is on disk before the server hears of it, and stays there until the server has judged it, across
 //!   restarts of either side.
 //! * Heartbeats come from a thread that proving cannot starve.
-//! * It names no proof system: that is a [`Prover`].
+//! * It names no proof system: that is a [`Prover`]. A [`ProverProcess`] is one that proves in a process of its own.
 
 pub mod api;
 pub mod config;
 mod exec;
 pub mod journal;
+pub mod process;
 pub mod prover;
 pub mod status;
 mod work;
 
 pub use config::Config;
 pub use exec::ExecProver;
+pub use process::ProverProcess;
 pub use prover::{
     BoxError, Cancel, Cycles, Execution, FailureClass, Progress, ProofKind, ProofSystem,
     ProveError, Prover,

@@ -1,9 +1,13 @@
 //! What a proof system has to offer a client.
 
 use alloy_primitives::B256;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fs, io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 pub use protocol::{FailureClass, Progress, ProofKind, ProofSystem};
@@ -37,11 +41,39 @@ pub trait Prover: Send + Sync {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Vec<u8>, ProveError>;
 
+    /// As [`prove`](Self::prove), for an input in a file, which stays.
+    ///
+    /// # Errors
+    /// As [`prove`](Self::prove).
+    fn prove_file(
+        &self,
+        input: &Path,
+        kind: ProofKind,
+        cancel: &Cancel,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError> {
+        let input = fs::read(input).map_err(ProveError::unavailable)?;
+        self.prove(&input, kind, cancel, progress)
+    }
+
     /// Runs the program on `input` without proving. Blocks.
     ///
     /// # Errors
     /// As [`prove`](Self::prove).
     fn execute(&self, input: &[u8]) -> Result<Execution, ProveError>;
+
+    /// Tries whether this machine can still run the program: the shortest run is that on an empty input, which the program
+    /// has to refuse. Blocks.
+    ///
+    /// # Errors
+    /// [`ProveError`] says what is in the way.
+    fn self_test(&self) -> Result<(), ProveError> {
+        match self.execute(&[]) {
+            Err(ProveError::BadInput(_)) => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Err(ProveError::Failed("the program accepts an empty input".into())),
+        }
+    }
 }
 
 /// What running a program gave.
@@ -109,6 +141,9 @@ pub enum ProveError {
     /// The prover tried and failed.
     #[error("prover failed: {0}")]
     Failed(#[source] BoxError),
+    /// The prover hung.
+    #[error("prover took too long: {0}")]
+    TimedOut(String),
     /// It was told to stop.
     #[error("proving was cancelled")]
     Cancelled,
@@ -122,7 +157,54 @@ impl ProveError {
             Self::Unavailable(_) => FailureClass::BackendUnavailable,
             Self::OutOfMemory(_) => FailureClass::OutOfMemory,
             Self::Failed(_) => FailureClass::BackendFailed,
+            Self::TimedOut(_) => FailureClass::Timeout,
             Self::Cancelled => FailureClass::Cancelled,
+        }
+    }
+
+    /// The error of that class. With [`detail`](Self::detail) it takes an error from one process to another.
+    pub(crate) fn of(class: FailureClass, detail: String) -> Self {
+        match class {
+            FailureClass::GuestPanic => Self::BadInput(detail),
+            FailureClass::BackendUnavailable => Self::Unavailable(detail.into()),
+            FailureClass::OutOfMemory => Self::OutOfMemory(detail),
+            FailureClass::Timeout => Self::TimedOut(detail),
+            FailureClass::Cancelled => Self::Cancelled,
+            _ => Self::Failed(detail.into()),
+        }
+    }
+
+    /// What happened, without what the variant says of itself.
+    pub(crate) fn detail(&self) -> String {
+        match self {
+            Self::BadInput(text) | Self::OutOfMemory(text) | Self::TimedOut(text) => text.clone(),
+            Self::Unavailable(error) | Self::Failed(error) => error.to_string(),
+            Self::Cancelled => String::new(),
+        }
+    }
+
+    /// This machine's disk or system does not play along.
+    pub(crate) fn unavailable(error: io::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_the_same_in_the_next_process() {
+        for error in [
+            ProveError::BadInput("a".into()),
+            ProveError::Unavailable("b".into()),
+            ProveError::OutOfMemory("c".into()),
+            ProveError::Failed("d".into()),
+            ProveError::TimedOut("e".into()),
+            ProveError::Cancelled,
+        ] {
+            let there = ProveError::of(error.class(), error.detail());
+            assert_eq!((there.class(), there.to_string()), (error.class(), error.to_string()));
         }
     }
 }

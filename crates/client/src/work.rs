@@ -227,19 +227,15 @@ impl Worker {
         let mut seen = progress.subscribe();
         let (tell, done) = oneshot::channel();
         let prove = move || {
-            let bytes = std::fs::read(&input);
+            let report = |step| {
+                progress.send_replace(Some(step));
+            };
+            let prove =
+                std::panic::AssertUnwindSafe(|| prover.prove_file(&input, kind, &flag, &report));
+            let result = std::panic::catch_unwind(prove)
+                .unwrap_or_else(|panic| Err(ProveError::Failed(panic_text(&*panic).into())));
             // The file is not needed twice: a client that dies fetches it anew.
             let _gone = std::fs::remove_file(&input);
-            let result =
-                bytes.map_err(|error| ProveError::Unavailable(error.into())).and_then(|bytes| {
-                    let report = |step| {
-                        progress.send_replace(Some(step));
-                    };
-                    let prove =
-                        std::panic::AssertUnwindSafe(|| prover.prove(&bytes, kind, &flag, &report));
-                    std::panic::catch_unwind(prove)
-                        .unwrap_or_else(|panic| Err(ProveError::Failed(panic_text(&*panic).into())))
-                });
             let _nobody_waits = tell.send(result);
         };
         let thread = thread::Builder::new().name("prove".into()).spawn(prove);

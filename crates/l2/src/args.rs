@@ -58,6 +58,9 @@ pub enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(Bench),
+    /// Prove one job for the Prover Client that started this process
+    #[command(hide = true)]
+    ProverProcess(ProverProcess),
 }
 
 /// Which prover runs the program.
@@ -259,7 +262,8 @@ pub struct Client {
     /// Which prover to use [default: risc0 if this build has it, else exec]
     #[arg(long, env = "PROVER_CLIENT_PROVER", value_enum)]
     pub prover: Option<ProverArg>,
-    /// Where proofs are kept until the server has acknowledged them; one folder for each client
+    /// Where proofs are kept until the server has acknowledged them, and the zkVM's temporary files, some GB; one folder
+    /// for each client
     #[arg(
         long,
         env = "PROVER_CLIENT_DATA_DIR",
@@ -267,6 +271,35 @@ pub struct Client {
         value_name = "FOLDER"
     )]
     pub data_dir: PathBuf,
+    /// A proof that takes longer than this is given up
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_PROVE_LIMIT",
+        default_value = "24h",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub prove_limit: Duration,
+    /// A prover that makes no progress for so long is given up
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_STALL_LIMIT",
+        default_value = "1h",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub stall_limit: Duration,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
+
+/// `l2-prover prover-process`
+#[derive(Debug, Args)]
+pub struct ProverProcess {
+    /// Which prover to use
+    #[arg(long, value_enum)]
+    pub prover: ProverArg,
     /// The zkVM
     #[command(flatten)]
     pub zkvm: ZkvmArgs,

@@ -7,6 +7,7 @@ pub mod dev;
 pub mod execute;
 pub mod node;
 pub mod prove;
+pub mod prover_process;
 pub mod server;
 pub mod verify;
 pub mod witness;

@@ -40,19 +40,29 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
-    let serves = matches!(cli.command, Command::Node(_) | Command::Server(_) | Command::Client(_));
+    let serves = matches!(
+        cli.command,
+        Command::Node(_) | Command::Server(_) | Command::Client(_) | Command::ProverProcess(_)
+    );
     output.init_logs(cli.global.log.as_deref().unwrap_or(if serves { "info" } else { "error" }))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("failed to start the async runtime")?;
+    if let Command::ProverProcess(args) = &cli.command {
+        runtime.block_on(async { signals::ignore() }).context("failed to ignore signals")?;
+        // Outside of the async runtime, which a prover may want to have for itself.
+        return commands::prover_process::run(args);
+    }
     runtime.block_on(async {
         let shutdown = signals::shutdown().context("failed to listen for signals")?;
         match cli.command {
             Command::Dev(args) => Box::pin(commands::dev::run(args, output, shutdown)).await,
             Command::Node(args) => commands::node::run(args, output, shutdown).await,
             Command::Server(args) => Box::pin(commands::server::run(args, output, shutdown)).await,
-            Command::Client(args) => Box::pin(commands::client::run(args, output, shutdown)).await,
+            Command::Client(args) => {
+                Box::pin(commands::client::run(args, &cli.global, output, shutdown)).await
+            }
             Command::Prove(args) => Box::pin(commands::prove::run(args, output, shutdown)).await,
             Command::Execute(args) => {
                 Box::pin(commands::execute::run(args, output, shutdown)).await
@@ -61,6 +71,7 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             Command::Witness(args) => Box::pin(commands::witness::run(args, output)).await,
             Command::Conformance(args) => commands::conformance::run(&args, output),
             Command::Bench(args) => commands::bench::run(args, output, shutdown).await,
+            Command::ProverProcess(args) => commands::prover_process::run(&args),
         }
     })
 }

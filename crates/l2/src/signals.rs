@@ -32,3 +32,14 @@ pub fn shutdown() -> io::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+/// From now on ctrl-c and SIGTERM do nothing: another process decides when this one ends.
+///
+/// # Errors
+/// If the signals cannot be handled.
+pub fn ignore() -> io::Result<()> {
+    // Listening once takes the default away for the rest of the process.
+    let _interrupt = signal(SignalKind::interrupt())?;
+    let _terminate = signal(SignalKind::terminate())?;
+    Ok(())
+}

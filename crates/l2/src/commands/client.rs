@@ -1,20 +1,31 @@
 //! `l2-prover client`: a Prover Client.
 
 use std::fmt;
+use std::sync::Arc;
 
 use alloy_primitives::B256;
 use anyhow::Context as _;
+use client::{Prover as _, ProverProcess};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Client, ProverArg};
+use crate::args::{Client, Global, ProverArg};
+use crate::commands::prover_process;
 use crate::output::Output;
 use crate::provers;
 
 /// Runs the command.
-pub async fn run(args: Client, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let prover = args.prover.unwrap_or_else(ProverArg::best).build(&args.zkvm)?;
-    provers::warn_if_mocked(&*prover, output);
+pub async fn run(
+    args: Client,
+    global: &Global,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let arg = args.prover.unwrap_or_else(ProverArg::best);
+    let prover = arg.build(&args.zkvm)?;
+    let setup = prover_process::setup(&args, arg, global);
+    let prover = ProverProcess::new(setup, &*prover);
+    provers::warn_if_mocked(&prover, output);
     output.report(&Started {
         event: "started",
         server: args.server.clone(),
@@ -27,7 +38,7 @@ pub async fn run(args: Client, output: &Output, shutdown: CancellationToken) -> 
         data_dir: args.data_dir,
         ..Default::default()
     };
-    let running = client::Client::start(config, prover)
+    let running = client::Client::start(config, Arc::new(prover))
         .await
         .with_context(|| format!("failed to start a Prover Client of {}", args.server))?;
     shutdown.cancelled().await;

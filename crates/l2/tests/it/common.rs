@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use protocol::Status;
+use serde_json::{Value, json};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The command, with nothing of the caller's settings.
 pub fn l2_prover(arguments: &[&str]) -> Command {
@@ -71,6 +75,11 @@ impl Service {
         (service, started)
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line on stdout.
     pub fn line(&mut self) -> Option<Value> {
         let mut line = String::new();
@@ -108,4 +117,36 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The server's status as soon as it is as wanted.
+pub async fn status_when(endpoint: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = None;
+    while Instant::now() < deadline {
+        if let Ok(answer) = reqwest::get(format!("{endpoint}{}", protocol::paths::STATUS)).await {
+            let status: Status = answer.json().await.expect("the status is JSON");
+            if wanted(&status) {
+                return status;
+            }
+            last = Some(status);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the server did not get there: {last:#?}");
+}
+
+/// A call of the node.
+pub async fn rpc(url: &str, method: &str) -> Value {
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": [] });
+    let answer =
+        reqwest::Client::new().post(url).json(&request).send().await.expect("the node answers");
+    let answer: Value = answer.json().await.expect("the answer is JSON");
+    assert!(answer.get("error").is_none(), "{method}: {answer}");
+    answer["result"].clone()
+}
+
+/// A text in a JSON object.
+pub fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_else(|| panic!("{value} has no text {key}")).to_owned()
 }

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
 
 use protocol::{JobState, Status};
 use serde_json::{Value, json};
 
-use crate::common::{Service, json_lines, run};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::common::{Service, json_lines, rpc, run, status_when, text};
 
 #[test]
 fn dev_proves_blocks_and_ends() {
@@ -146,36 +143,6 @@ fn keep_acknowledged(acknowledged: &mut BTreeMap<u64, Value>, status: &Status) {
             "block {block} was proven again after its proof was acknowledged"
         );
     }
-}
-
-/// The server's status as soon as it is as wanted.
-async fn status_when(endpoint: &str, wanted: impl Fn(&Status) -> bool) -> Status {
-    let deadline = Instant::now() + PATIENCE;
-    let mut last = None;
-    while Instant::now() < deadline {
-        if let Ok(answer) = reqwest::get(format!("{endpoint}{}", protocol::paths::STATUS)).await {
-            let status: Status = answer.json().await.expect("the status is JSON");
-            if wanted(&status) {
-                return status;
-            }
-            last = Some(status);
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the server did not get there: {last:#?}");
-}
-
-async fn rpc(url: &str, method: &str) -> Value {
-    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": [] });
-    let answer =
-        reqwest::Client::new().post(url).json(&request).send().await.expect("the node answers");
-    let answer: Value = answer.json().await.expect("the answer is JSON");
-    assert!(answer.get("error").is_none(), "{method}: {answer}");
-    answer["result"].clone()
-}
-
-fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_else(|| panic!("{value} has no text {key}")).to_owned()
 }
 
 /// A port that was free a moment ago: the server must come back on the same one.

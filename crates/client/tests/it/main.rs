@@ -1,0 +1,3 @@
+//! The client's parts from outside, with real processes.
+
+mod process;
