@@ -3,8 +3,8 @@
 use crate::Config;
 use futures::StreamExt;
 use protocol::{
-    Advice, ApiError, ArtifactRef, Fail, Heartbeat, JobId, ProofData, Request, Submit, Verdict,
-    paths,
+    Advice, ApiError, ArtifactRef, ErrorCode, Fail, Heartbeat, JobId, ProofData, Request, Submit,
+    Verdict, paths,
 };
 use sha2::{Digest, Sha256};
 use std::{io, path::Path, time::Duration};
@@ -44,6 +44,17 @@ pub enum CallError {
         /// Length announced.
         len: u64,
     },
+    /// The proof is more than the server takes.
+    #[error(
+        "the proof has {len} bytes and the server takes {most}: let clients prove larger segments, ask for succinct proofs, \
+         or raise the server's max_artifact_bytes"
+    )]
+    ProofTooLarge {
+        /// Its length.
+        len: u64,
+        /// The server's limit.
+        most: u64,
+    },
     /// Our own disk failed.
     #[error("local file failed: {0}")]
     Disk(#[from] io::Error),
@@ -55,7 +66,19 @@ impl CallError {
         match self {
             Self::Unreachable { .. } | Self::Foreign { .. } => true,
             Self::Refused(error) => error.retryable,
-            Self::Corrupt(_) | Self::TooLarge { .. } | Self::Disk(_) => false,
+            Self::Corrupt(_)
+            | Self::TooLarge { .. }
+            | Self::ProofTooLarge { .. }
+            | Self::Disk(_) => false,
+        }
+    }
+
+    /// Whether the server refuses a body for its length.
+    pub fn too_large(&self) -> bool {
+        match self {
+            Self::ProofTooLarge { .. } => true,
+            Self::Refused(error) => error.code == ErrorCode::TooLarge,
+            _ => false,
         }
     }
 }
@@ -216,6 +239,15 @@ impl Api {
             Err(error) => self.unreachable(&error),
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(error) => CallError::Refused(error),
+                // Said by a proxy in between, in its own words.
+                Err(_) if status == reqwest::StatusCode::PAYLOAD_TOO_LARGE => {
+                    CallError::Refused(ApiError {
+                        code: ErrorCode::TooLarge,
+                        message: format!("{} takes no body of this length", self.server),
+                        retryable: false,
+                        retry_after_ms: None,
+                    })
+                }
                 Err(_) => self.foreign(status),
             },
         }

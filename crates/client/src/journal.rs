@@ -1,7 +1,7 @@
 //! The client's folder: its id, and the proofs that the server has not acknowledged.
 //!
 //! * A proof is on disk, durable, before the server hears of it, and stays until the server has judged it.
-//! * A rejected proof is kept, with the reason, in `rejected/`.
+//! * A proof that the server rejects or is too large for it is kept, with the reason, in `rejected/`.
 //! * One client at a time uses a folder.
 //! * `inputs/` and `scratch/` hold what only a running client needs.
 

@@ -72,7 +72,7 @@ impl Worker {
         let journal = self.journal.clone();
         let open = blocking(move || journal.open_entries()).await.map_err(disk)?;
         for entry in open {
-            self.hand_in(&entry).await?;
+            self.hand_in(&entry, None).await?;
             if self.stopping.is_cancelled() {
                 return Ok(());
             }
@@ -138,7 +138,7 @@ impl Worker {
         let (class, message) = match finished {
             Ok(entry) => {
                 // The lease is kept until the proof is judged: uploading may take its time.
-                let handed_in = self.hand_in(&entry).await;
+                let handed_in = self.hand_in(&entry, job.max_proof_bytes).await;
                 drop(beating);
                 return handed_in;
             }
@@ -154,7 +154,7 @@ impl Worker {
             status.failed += 1;
             status.last_error = Some(message.clone());
         });
-        self.report(&job, class, message).await;
+        self.report(job.job, job.lease, class, message).await;
         Ok(())
     }
 
@@ -262,8 +262,10 @@ impl Worker {
         result
     }
 
-    /// Uploads and submits a kept proof until the server has judged it. It is kept otherwise.
-    async fn hand_in(&self, entry: &Entry) -> Result<(), CallError> {
+    /// Uploads and submits a kept proof until the server has judged it. It is kept otherwise. `most` is the server's limit
+    /// in bytes, if it is known.
+    async fn hand_in(&self, entry: &Entry, most: Option<u64>) -> Result<(), CallError> {
+        let len = entry.submit.proof.len;
         self.status.send_modify(|status| status.phase = Phase::Submitting { job: entry.job });
         let path = self.journal.proof_path(entry);
         let mut failures = 0;
@@ -273,6 +275,10 @@ impl Worker {
                 return Ok(());
             }
             let attempt = async {
+                // A body that is too long may be cut off before the server has said so: do not begin with it.
+                if let Some(most) = most.filter(|most| len > *most) {
+                    return Err(CallError::ProofTooLarge { len, most });
+                }
                 if !uploaded {
                     self.api.upload(&entry.submit.proof, &path).await?;
                 }
@@ -298,7 +304,14 @@ impl Worker {
                     failures = failures.saturating_add(1);
                 }
                 // The server does not know the job, say. Asking again cannot help; the proof is kept all the same.
-                Err(error) => break Verdict::Rejected { reason: error.to_string() },
+                Err(error) => {
+                    let reason = error.to_string();
+                    if error.too_large() {
+                        let (lease, class) = (entry.submit.lease, FailureClass::ProofTooLarge);
+                        self.report(entry.job, lease, class, reason.clone()).await;
+                    }
+                    break Verdict::Rejected { reason };
+                }
             }
         };
         self.settle(entry, &verdict).await.map_err(disk)
@@ -332,23 +345,22 @@ impl Worker {
         Ok(())
     }
 
-    async fn report(&self, job: &Response, class: FailureClass, message: String) {
+    async fn report(&self, job: JobId, lease: LeaseId, class: FailureClass, message: String) {
+        let fail = Fail { client: self.journal.client(), lease, class, message };
         // A server that is gone shall not keep us; the lease runs out by itself.
         let _given_up =
-            tokio::time::timeout(Duration::from_secs(10), self.try_report(job, class, message))
-                .await;
+            tokio::time::timeout(Duration::from_secs(10), self.try_report(job, fail)).await;
     }
 
-    async fn try_report(&self, job: &Response, class: FailureClass, message: String) {
-        let fail = Fail { client: self.journal.client(), lease: job.lease, class, message };
+    async fn try_report(&self, job: JobId, fail: Fail) {
         for attempt in 0..FAIL_ATTEMPTS {
-            match self.api.fail(&job.job, fail.clone()).await {
+            match self.api.fail(&job, fail.clone()).await {
                 Err(error) if error.retryable() => {
                     tokio::time::sleep(back_off(attempt, Duration::from_secs(2), rand::random()))
                         .await;
                 }
                 Err(error) => {
-                    return tracing::debug!(job = %job.job, %error, "server does not take the failure");
+                    return tracing::debug!(%job, %error, "server does not take the failure");
                 }
                 Ok(()) => return,
             }

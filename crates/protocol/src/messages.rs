@@ -75,6 +75,9 @@ pub struct Response {
     pub kind: ProofKind,
     /// The program's input, to be fetched as an artifact.
     pub prover_inputs: ArtifactRef,
+    /// A proof of more bytes is not taken. Servers from before this field do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_proof_bytes: Option<u64>,
 }
 
 /// There is no job for this client now.
@@ -273,6 +276,8 @@ pub enum FailureClass {
     BackendFailed,
     /// It took too long.
     Timeout,
+    /// The proof is finished, but has more bytes than the server takes.
+    ProofTooLarge,
     /// The client was told to stop. Nobody is to blame.
     Cancelled,
     /// The client itself is broken: its disk, for example. Also every class this version does not know.
@@ -298,6 +303,7 @@ impl FailureClass {
             Self::BackendUnavailable => "backend_unavailable",
             Self::BackendFailed => "backend_failed",
             Self::Timeout => "timeout",
+            Self::ProofTooLarge => "proof_too_large",
             Self::Cancelled => "cancelled",
             Self::ClientInternal => "client_internal",
         }

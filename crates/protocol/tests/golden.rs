@@ -44,20 +44,21 @@ fn version_1_is_spoken_as_it_always_was() {
             wait_ms: 30_000,
         }),
     );
-    check(
-        "response",
-        &ProofData::Response(Response {
-            job: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf".parse().unwrap(),
-            lease,
-            ttl_ms: 60_000,
-            heartbeat_ms: 15_000,
-            block_numbers: BlockRange::new(7, 9).unwrap(),
-            system: ProofSystem::Risc0,
-            program_id,
-            kind: ProofKind::Composite,
-            prover_inputs: ArtifactRef::of(b"input"),
-        }),
-    );
+    let response = Response {
+        job: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf".parse().unwrap(),
+        lease,
+        ttl_ms: 60_000,
+        heartbeat_ms: 15_000,
+        block_numbers: BlockRange::new(7, 9).unwrap(),
+        system: ProofSystem::Risc0,
+        program_id,
+        kind: ProofKind::Composite,
+        prover_inputs: ArtifactRef::of(b"input"),
+        max_proof_bytes: None,
+    };
+    check("response", &ProofData::Response(response.clone()));
+    let max_proof_bytes = Some(1 << 30);
+    check("response_limited", &ProofData::Response(Response { max_proof_bytes, ..response }));
     let reason = NoWorkReason::NothingReady;
     check("no_work", &ProofData::NoWork(NoWork { reason, retry_after_ms: 1_000 }));
     check(
@@ -147,6 +148,7 @@ fn every_failure_class_is_named_as_it_is_written() {
         BackendUnavailable,
         BackendFailed,
         Timeout,
+        ProofTooLarge,
         Cancelled,
         ClientInternal,
     ] {

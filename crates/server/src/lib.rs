@@ -114,6 +114,7 @@ impl Server {
             heartbeat: config.heartbeat,
             max_wait: config.max_wait,
             verify_threads: config.verify_threads,
+            max_proof_bytes: config.max_artifact_bytes,
             policy: verifier::Policy {
                 danger_accept_exec: config.danger_accept_exec_proofs,
                 danger_accept_dev_mode: config.danger_accept_dev_mode_proofs,

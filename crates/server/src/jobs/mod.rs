@@ -101,6 +101,8 @@ pub struct JobsConfig {
     pub max_wait: Duration,
     /// Proofs verified at the same time.
     pub verify_threads: usize,
+    /// The longest proof that can be uploaded, in bytes.
+    pub max_proof_bytes: u64,
     /// Which proofs that prove nothing are accepted.
     pub policy: Policy,
 }
@@ -225,6 +227,7 @@ impl Jobs {
                         program_id: leased.target.program_id,
                         kind: leased.target.kind,
                         prover_inputs: leased.input,
+                        max_proof_bytes: Some(self.0.rules.max_proof_bytes),
                     }));
                 }
                 Offer::Resting { until } => (NoWorkReason::Resting, Some(until)),

@@ -67,6 +67,8 @@ pub struct Echo {
     pub takes: Duration,
     /// The statement is another one than asked for.
     pub lies: bool,
+    /// Bytes that make the proof longer.
+    pub padding: usize,
     /// Inputs proven, in order.
     pub proven: Mutex<Vec<Vec<u8>>>,
 }
@@ -100,6 +102,7 @@ impl Prover for Echo {
         self.proven.lock().unwrap().push(input.to_vec());
         let mut proof = input.to_vec();
         proof[0] ^= u8::from(self.lies);
+        proof.resize(proof.len() + self.padding, 0);
         Ok(proof)
     }
 

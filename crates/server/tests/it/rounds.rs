@@ -262,3 +262,24 @@ async fn batches_of_several_blocks_wait_until_they_are_full() {
     until("8-10 follows", async || server.status().await.unwrap().last_enqueued == Some(10)).await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_the_server_cannot_take_is_reported_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = 300_000;
+    let chain = Chain::new(1);
+    let server = Config { max_artifact_bytes: limit, max_failures: 1, ..config(dir.path()) };
+    let server = serve(server, &chain).await;
+    let prover = Arc::new(Echo { padding: 1_000_000, ..Echo::default() });
+    let client =
+        Client::start(client_config(dir.path(), "a", &server.url()), prover.clone()).await.unwrap();
+    until("the job is given up", async || server.status().await.unwrap().counts.dead == 1).await;
+    let error = server.status().await.unwrap().jobs[0].last_error.clone().unwrap();
+    assert!(error.contains("proof_too_large") && error.contains("max_artifact_bytes"), "{error}");
+    until("the client has put it aside", async || client.status().rejected == 1).await;
+    let kept = std::fs::read_dir(dir.path().join("a/rejected")).unwrap().count();
+    assert_eq!(kept, 2, "the proof and the reason");
+    assert_eq!(prover.proven.lock().unwrap().len(), 1, "it was not tried again");
+    client.stop().await;
+    server.stop().await;
+}
