@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 use std::{io, path::Path, time::Duration};
 use tokio::io::AsyncWriteExt;
 
+/// A message is at most so long, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -95,12 +98,12 @@ pub struct Api {
 type Result<T, E = CallError> = std::result::Result<T, E>;
 
 impl Api {
-    /// A connection to the server named in `config`. Nothing is sent yet.
+    /// A connection to `server`. Nothing is sent yet.
     ///
     /// # Errors
     /// A text that says what is wrong with the address.
-    pub fn new(config: &Config) -> Result<Self, String> {
-        let server = config.server.trim_end_matches('/').to_owned();
+    pub fn new(config: &Config, server: &str) -> Result<Self, String> {
+        let server = server.trim_end_matches('/').to_owned();
         let url = reqwest::Url::parse(&server).map_err(|error| error.to_string())?;
         if url.scheme() != "http" {
             return Err(format!("scheme {} is not supported: use http://", url.scheme()));
@@ -112,6 +115,11 @@ impl Api {
             .build()
             .map_err(|error| error.to_string())?;
         Ok(Self { server, http, silence: config.silence, max_input: config.max_input_bytes })
+    }
+
+    /// The server's address.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// Asks for work.
@@ -225,8 +233,20 @@ impl Api {
         if !answer.status().is_success() {
             return Err(self.refusal(answer).await);
         }
-        let bytes = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let bytes = self.body(answer).await?;
         serde_json::from_slice(&bytes).map_err(|error| self.foreign(error))
+    }
+
+    /// The answer's body, if it is as short as a message.
+    async fn body(&self, mut answer: reqwest::Response) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() > MAX_ANSWER {
+                return Err(self.foreign(format!("more than {MAX_ANSWER} bytes")));
+            }
+        }
+        Ok(bytes)
     }
 
     fn url(&self, path: &str) -> String {
@@ -235,8 +255,8 @@ impl Api {
 
     async fn refusal(&self, answer: reqwest::Response) -> CallError {
         let status = answer.status();
-        match answer.bytes().await {
-            Err(error) => self.unreachable(&error),
+        match self.body(answer).await {
+            Err(error) => error,
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(error) => CallError::Refused(error),
                 // Said by a proxy in between, in its own words.

@@ -7,15 +7,15 @@ use std::{path::PathBuf, time::Duration};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The Prover Server, as `http://HOST:PORT`.
-    pub server: String,
+    /// The Prover Servers to work for in turn, each as `http://HOST:PORT`.
+    pub servers: Vec<String>,
     /// Folder of the client's id and of proofs that the server has not acknowledged. Made if it is missing; one client at
     /// a time may use it.
     pub data_dir: PathBuf,
-    /// How long a request for work may be held open by the server.
+    /// How long a request for work may be held open by the server; several servers share this time.
     #[serde(with = "humantime_serde")]
     pub wait: Duration,
-    /// The longest pause between attempts to reach the server.
+    /// The longest pause between attempts to reach a server.
     #[serde(with = "humantime_serde")]
     pub max_back_off: Duration,
     /// An attempt is given up if the server is silent for so long.
@@ -28,7 +28,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            server: "http://127.0.0.1:4000".into(),
+            servers: vec!["http://127.0.0.1:4000".into()],
             data_dir: "data/client".into(),
             wait: Duration::from_secs(20),
             max_back_off: Duration::from_secs(30),

@@ -2,10 +2,13 @@
 //!
 //! * A proof is on disk, durable, before the server hears of it, and stays until the server has judged it.
 //! * A proof that the server rejects or is too large for it is kept, with the reason, in `rejected/`.
+//! * `claim.json` is the job that is being worked on. A client that starts anew asks for it again.
 //! * One client at a time uses a folder.
 //! * `inputs/` and `scratch/` hold what only a running client needs.
 
-use protocol::{ArtifactRef, ClientId, JobId, Submit};
+use crate::process::PROOF;
+use alloy_primitives::B256;
+use protocol::{ArtifactRef, ClientId, JobId, LeaseId, ProofKind, ProofSystem, Submit};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, TryLockError},
@@ -59,6 +62,28 @@ pub struct Entry {
     pub job: JobId,
     /// The message that hands the proof in.
     pub submit: Submit,
+    /// The server that lent us the job. Entries from before this field do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+}
+
+/// A job that this client has taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The server that lent it.
+    pub server: String,
+    /// The job.
+    pub job: JobId,
+    /// Our lease on it.
+    pub lease: LeaseId,
+    /// The proof system asked for.
+    pub system: ProofSystem,
+    /// The program asked for.
+    pub program_id: B256,
+    /// The kind of proof asked for.
+    pub kind: ProofKind,
+    /// How many clients have begun with it: more than one if the first was killed.
+    pub begun: u32,
 }
 
 #[derive(Serialize)]
@@ -97,12 +122,14 @@ impl Journal {
             }
             Err(source) => return Err(JournalError::Io { path, source }),
         };
+        let journal = Self { root: root.into(), client, _lock: lock };
+        journal.rescue()?;
         // Inputs are fetched anew: what lies there was left by a client that died.
         for folder in ["inputs", SCRATCH] {
             let path = root.join(folder);
             crate::process::empty(&path).map_err(io_error(&path))?;
         }
-        Ok(Self { root: root.into(), client, _lock: lock })
+        Ok(journal)
     }
 
     /// The client's id.
@@ -115,14 +142,71 @@ impl Journal {
         self.root.join("inputs").join(job.to_string())
     }
 
-    /// Keeps a proof until it is judged.
+    /// Notes that this job is being worked on. There is one such note.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn claim(&self, claim: &Claim) -> Result<()> {
+        // ORDER: a proof that lies there is of the job before; once it has gone, what appears there is of this one.
+        remove(&self.root.join(SCRATCH).join(PROOF))?;
+        write(&self.claim_path(), &json(claim))
+    }
+
+    /// The job that was being worked on when the client ended. A note that cannot be read is logged and counts as none.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn claimed(&self) -> Result<Option<Claim>> {
+        let path = self.claim_path();
+        match fs::read(&path) {
+            Ok(text) => Ok(serde_json::from_slice(&text)
+                .inspect_err(
+                    |error| tracing::warn!(file = %path.display(), %error, "claim is damaged"),
+                )
+                .ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error(&path)(error)),
+        }
+    }
+
+    /// Notes that no job is being worked on.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn unclaim(&self) -> Result<()> {
+        remove(&self.claim_path())
+    }
+
+    /// Keeps the proof of the claimed job until it is judged. Returns its entry; the claim is over.
     ///
     /// # Errors
     /// [`JournalError::Io`]: the proof is not safe.
-    pub fn keep(&self, entry: &Entry, proof: &[u8]) -> Result<()> {
-        // ORDER: the proof before the message that names it: an entry that can be read is complete.
-        write(&self.proof_path(entry), proof)?;
-        write(&self.entry_path(entry), &json(entry))
+    pub fn keep(&self, claim: &Claim, proof: &[u8]) -> Result<Entry> {
+        let Claim { job, lease, system, program_id, kind, .. } = *claim;
+        let (client, proof_ref) = (self.client, ArtifactRef::of(proof));
+        let submit = Submit { client, lease, system, program_id, kind, proof: proof_ref };
+        let entry = Entry { job, submit, server: Some(claim.server.clone()) };
+        // ORDER: the proof before the message that names it: an entry that can be read is complete. The claim last.
+        write(&self.proof_path(&entry), proof)?;
+        write(&self.entry_path(&entry), &json(&entry))?;
+        self.unclaim()?;
+        remove(&self.root.join(SCRATCH).join(PROOF))?;
+        Ok(entry)
+    }
+
+    /// Keeps a proof that a proving process had finished when its client was killed.
+    fn rescue(&self) -> Result<()> {
+        let path = self.root.join(SCRATCH).join(PROOF);
+        let Some(claim) = self.claimed()? else { return Ok(()) };
+        match fs::read(&path) {
+            Ok(proof) => {
+                self.keep(&claim, &proof)?;
+                tracing::info!(job = %claim.job, "finished proof found");
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_error(&path)(error)),
+        }
     }
 
     /// The proofs that wait for a verdict, oldest first. A file that cannot be read as one is left alone and logged.
@@ -168,15 +252,8 @@ impl Journal {
     /// [`JournalError::Io`].
     pub fn forget(&self, entry: &Entry) -> Result<()> {
         // ORDER: the message first: a proof without it is never handed in again.
-        for path in [self.entry_path(entry), self.proof_path(entry)] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error(&path)(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove(&self.entry_path(entry))?;
+        remove(&self.proof_path(entry))
     }
 
     /// Puts a proof that the server refuses aside, with the reason. Returns where its bytes are.
@@ -191,6 +268,10 @@ impl Journal {
         fs::rename(&from, &kept).map_err(io_error(&from))?;
         self.forget(entry)?;
         Ok(kept)
+    }
+
+    fn claim_path(&self) -> PathBuf {
+        self.root.join("claim.json")
     }
 
     fn entry_path(&self, entry: &Entry) -> PathBuf {
@@ -211,6 +292,14 @@ fn name(entry: &Entry) -> String {
 
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec_pretty(value).expect("ids, names and numbers can be written as JSON")
+}
+
+/// Removes a file if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file so that it is there whole and durable, or not at all.
@@ -234,32 +323,30 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::B256;
-    use protocol::{LeaseId, ProofKind, ProofSystem};
 
     fn id(n: u8) -> ClientId {
         ClientId::from_bytes([n; 16])
     }
 
-    fn entry(n: u8, proof: &[u8]) -> Entry {
-        let submit = Submit {
-            client: id(1),
+    fn claim(n: u8) -> Claim {
+        Claim {
+            server: "http://127.0.0.1:4000".into(),
+            job: JobId::from_bytes([n; 16]),
             lease: LeaseId::from_bytes([n; 16]),
             system: ProofSystem::Risc0,
             program_id: B256::ZERO,
             kind: ProofKind::Succinct,
-            proof: ArtifactRef::of(proof),
-        };
-        Entry { job: JobId::from_bytes([n; 16]), submit }
+            begun: 1,
+        }
     }
 
     #[test]
     fn a_kept_proof_survives_until_it_is_forgotten_or_put_aside() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(dir.path(), id(1)).unwrap();
-        let (a, b) = (entry(1, b"a"), entry(2, b"b"));
-        journal.keep(&a, b"a").unwrap();
-        journal.keep(&b, b"b").unwrap();
+        let a = journal.keep(&claim(1), b"a").unwrap();
+        let b = journal.keep(&claim(2), b"b").unwrap();
+        assert_eq!((a.submit.proof, b.job), (ArtifactRef::of(b"a"), claim(2).job));
         drop(journal);
 
         let journal = Journal::open(dir.path(), id(9)).unwrap();
@@ -285,12 +372,48 @@ mod tests {
     fn a_damaged_proof_is_not_handed_in() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(dir.path(), id(1)).unwrap();
-        let a = entry(1, b"a");
-        journal.keep(&a, b"a").unwrap();
+        let a = journal.keep(&claim(1), b"a").unwrap();
         fs::write(journal.proof_path(&a), b"x").unwrap();
         fs::write(dir.path().join("proofs/other.json"), b"{").unwrap();
         assert_eq!(journal.open_entries().unwrap(), []);
         assert!(journal.proof_path(&a).exists(), "nothing is deleted");
+    }
+
+    #[test]
+    fn a_claim_lasts_until_its_proof_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Journal::open(dir.path(), id(1)).unwrap();
+        let journal = open();
+        assert_eq!(journal.claimed().unwrap(), None);
+        journal.claim(&claim(1)).unwrap();
+        journal.claim(&claim(2)).unwrap();
+        drop(journal);
+        let journal = open();
+        assert_eq!(journal.claimed().unwrap(), Some(claim(2)));
+        journal.keep(&claim(2), b"b").unwrap();
+        assert_eq!(journal.claimed().unwrap(), None);
+        fs::write(dir.path().join("claim.json"), "{").unwrap();
+        assert_eq!(journal.claimed().unwrap(), None);
+    }
+
+    #[test]
+    fn a_proof_whose_client_was_killed_before_it_took_it_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), id(1)).unwrap();
+        let finished = dir.path().join(SCRATCH).join(PROOF);
+        fs::write(&finished, b"of the job before").unwrap();
+        journal.claim(&claim(3)).unwrap();
+        drop(journal);
+        let journal = Journal::open(dir.path(), id(1)).unwrap();
+        assert_eq!(journal.open_entries().unwrap(), []);
+        fs::write(&finished, b"c").unwrap();
+        drop(journal);
+        let journal = Journal::open(dir.path(), id(1)).unwrap();
+        let open = journal.open_entries().unwrap();
+        assert_eq!((open.len(), open[0].job), (1, claim(3).job));
+        assert_eq!(fs::read(journal.proof_path(&open[0])).unwrap(), b"c");
+        assert_eq!(journal.claimed().unwrap(), None);
+        assert_eq!(fs::read_dir(dir.path().join(SCRATCH)).unwrap().count(), 0);
     }
 
     #[test]

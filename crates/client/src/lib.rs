@@ -30,20 +30,23 @@ use protocol::ClientId;
 use std::{io, sync::Arc};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use work::{Beats, Worker};
+use work::{Beats, Server, Worker};
 
 /// Why a client does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The server's address is not one.
-    #[error("setting server is {server:?}, which is no address of a Prover Server: {detail}")]
+    #[error("setting servers has {server:?}, which is no address of a Prover Server: {detail}")]
     Server {
         /// The setting's value.
         server: String,
         /// What is wrong with it.
         detail: String,
     },
+    /// There is no server to work for.
+    #[error("setting servers is empty: name a Prover Server")]
+    NoServer,
     /// The folder cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -62,11 +65,19 @@ impl Client {
     /// # Errors
     /// A wrong address, or a folder that cannot be used.
     pub async fn start(config: Config, prover: Arc<dyn Prover>) -> Result<Running, Error> {
-        let api = || {
-            Api::new(&config)
-                .map_err(|detail| Error::Server { server: config.server.clone(), detail })
+        let api = |server: &String| {
+            Api::new(&config, server)
+                .map_err(|detail| Error::Server { server: server.clone(), detail })
         };
-        let (api, beats) = (api()?, Beats::start(api()?).map_err(Error::Thread)?);
+        let servers: Vec<_> = config
+            .servers
+            .iter()
+            .map(|server| Ok(Server::new(api(server)?, api(server)?)))
+            .collect::<Result<_, Error>>()?;
+        if servers.is_empty() {
+            return Err(Error::NoServer);
+        }
+        let beats = Beats::start().map_err(Error::Thread)?;
         let journal = Journal::open(&config.data_dir, ClientId::from_bytes(rand::random()))?;
         if let Some(danger) = prover.danger() {
             tracing::warn!(danger, "this client's proofs prove nothing");
@@ -84,7 +95,7 @@ impl Client {
         });
         let stopping = CancellationToken::new();
         let worker =
-            Worker::new(config, api, beats, Arc::new(journal), prover, status, stopping.clone());
+            Worker::new(config, servers, beats, Arc::new(journal), prover, status, stopping.clone());
         tracing::info!(%client, "client started");
         Ok(Running { stopping, worker: tokio::spawn(worker.run()), watching })
     }

@@ -245,7 +245,10 @@ impl Prover for ProverProcess {
     ) -> Result<Vec<u8>, ProveError> {
         let proof = self.file(PROOF)?;
         let work = Work::Prove { input: input.into(), kind, proof: proof.clone() };
-        let done = self.run(work, cancel, progress)?;
+        let done = self.run(work, cancel, progress).inspect_err(|_| {
+            // What a killed child leaves behind can be large.
+            let _later = empty(&self.setup.folder);
+        })?;
         Self::read(&proof, done)
     }
 

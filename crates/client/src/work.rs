@@ -4,83 +4,185 @@ use crate::{
     Config, JobInfo, Phase, Status,
     api::{Api, CallError},
     exec::panic_text,
-    journal::{Entry, Journal, JournalError},
+    journal::{Claim, Entry, Journal, JournalError},
     prover::{Cancel, ProveError, Prover},
 };
 use protocol::{
-    Advice, ArtifactRef, Capability, ErrorCode, Fail, FailureClass, Heartbeat, JobId, LeaseId,
-    NoWorkReason, Progress, ProofData, Request, Response, Submit, Verdict,
+    Advice, Capability, ErrorCode, Fail, FailureClass, Heartbeat, JobId, LeaseId, NoWorkReason,
+    Progress, ProofData, Request, Response, Verdict,
 };
 use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
 use tokio::{
     runtime,
     sync::{oneshot, watch},
+    time::Instant,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A job is given back when so many clients, one after the other in this folder, were killed while they had it: it may be
+/// what kills them.
+const MAX_BEGUN: u32 = 3;
 
 /// Attempts to tell the server of a failure; after that the lease just runs out.
 const FAIL_ATTEMPTS: u32 = 3;
 
+/// The fastest heartbeat a server may ask for.
+const FASTEST_BEAT: Duration = Duration::from_millis(50);
+
+/// A server to work for.
+pub struct Server {
+    api: Api,
+    /// For heartbeats, whose thread needs connections of its own.
+    beats: Api,
+    /// Calls in a row to which it gave no sensible answer.
+    failures: u32,
+    /// It is left alone until then.
+    next: Instant,
+    /// Set when it says that no more jobs are to be asked for.
+    drained: Cancel,
+}
+
 /// What a client is made of.
 pub struct Worker {
     config: Config,
-    api: Api,
+    servers: Vec<Server>,
     journal: Arc<Journal>,
     prover: Arc<dyn Prover>,
     status: watch::Sender<Status>,
     stopping: CancellationToken,
     beats: Beats,
-    /// Set when the server says that no more jobs are to be asked for.
-    drained: Cancel,
+    /// The job at hand, and before that the one which the last client in this folder was killed with.
+    claim: Option<Claim>,
+    /// Leases that are kept alive.
+    held: Vec<(LeaseId, DropGuard)>,
+}
+
+impl Server {
+    /// A server reached through `api`, and through `beats` for heartbeats only.
+    pub fn new(api: Api, beats: Api) -> Self {
+        Self { api, beats, failures: 0, next: Instant::now(), drained: Cancel::new() }
+    }
 }
 
 impl Worker {
     /// Puts a client together.
     pub fn new(
         config: Config,
-        api: Api,
+        servers: Vec<Server>,
         beats: Beats,
         journal: Arc<Journal>,
         prover: Arc<dyn Prover>,
         status: watch::Sender<Status>,
         stopping: CancellationToken,
     ) -> Self {
-        Self { config, api, journal, prover, status, stopping, beats, drained: Cancel::new() }
+        let (claim, held) = (None, Vec::new());
+        Self { config, servers, journal, prover, status, stopping, beats, claim, held }
     }
 
     /// Works until it is stopped.
     pub async fn run(mut self) {
-        let stopping = self.stopping.clone();
-        let mut failures = 0;
-        while !stopping.is_cancelled() {
-            match self.round().await {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    tracing::warn!(%error, "no luck; trying again");
-                    let phase = Phase::Unreachable { error: error.to_string() };
-                    self.status.send_modify(|status| status.phase = phase);
-                    self.pause(back_off(failures, self.config.max_back_off, rand::random())).await;
-                    failures = failures.saturating_add(1);
-                }
+        self.take_over().await;
+        while !self.stopping.is_cancelled() {
+            if let Err(error) = self.round().await {
+                tracing::error!(%error, "the client's folder cannot be used; trying again");
+                self.status.send_modify(|status| status.last_error = Some(error.to_string()));
+                self.pause(self.config.max_back_off).await;
             }
         }
         self.status.send_modify(|status| status.phase = Phase::Stopped);
     }
 
-    /// One job, or one pause.
-    async fn round(&mut self) -> Result<(), CallError> {
+    /// Finds out what the last client in this folder was killed with. The server gives it to us again when we ask, unless it
+    /// is of another prover: then it goes back.
+    async fn take_over(&mut self) {
         let journal = self.journal.clone();
-        let open = blocking(move || journal.open_entries()).await.map_err(disk)?;
-        for entry in open {
-            self.hand_in(&entry, None).await?;
+        let Ok(Some(claim)) = blocking(move || journal.claimed()).await else { return };
+        if (claim.system, claim.program_id) == (self.prover.system(), self.prover.program_id()) {
+            tracing::info!(job = %claim.job, begun = claim.begun, "job found that a killed client had begun");
+            if let Some(turn) = self.turn_of(Some(&claim.server)) {
+                // Asked first, or the job would wait for its lease to run out.
+                self.servers.swap(0, turn);
+            }
+            self.claim = Some(Claim { begun: claim.begun.saturating_add(1), ..claim });
+            return;
+        }
+        let message = "the client was started again with another prover".to_owned();
+        if let Some(turn) = self.turn_of(Some(&claim.server)) {
+            self.report(turn, claim.job, claim.lease, FailureClass::Cancelled, message).await;
+        }
+        self.unclaim().await;
+    }
+
+    /// Notes that this job is at hand, for a client that comes after us.
+    async fn note(&mut self, turn: usize, job: &Response) -> Result<Claim, NotProved> {
+        let claim = match self.claim.take() {
+            Some(claim) if (claim.job, claim.lease) == (job.job, job.lease) => claim,
+            _ => Claim {
+                server: self.servers[turn].api.server().to_owned(),
+                job: job.job,
+                lease: job.lease,
+                system: job.system,
+                program_id: job.program_id,
+                kind: job.kind,
+                begun: 1,
+            },
+        };
+        if claim.begun > MAX_BEGUN {
+            return Err(NotProved::Deadly(claim.begun - 1));
+        }
+        let (journal, noted) = (self.journal.clone(), claim.clone());
+        self.claim = Some(claim.clone());
+        blocking(move || journal.claim(&noted))
+            .await
+            .map_err(|error| NotProved::Fetch(disk(error)))?;
+        Ok(claim)
+    }
+
+    async fn unclaim(&mut self) {
+        self.claim = None;
+        let journal = self.journal.clone();
+        if let Err(error) = blocking(move || journal.unclaim()).await {
+            tracing::warn!(%error, "claim cannot be removed");
+        }
+    }
+
+    /// Hands in what is finished; then one job, or one question, or one pause.
+    async fn round(&mut self) -> Result<(), JournalError> {
+        let journal = self.journal.clone();
+        let mut open = blocking(move || journal.open_entries()).await?;
+        let mut kept = Vec::new();
+        while let Some(entry) = open.pop() {
+            if !self.hand_in(&entry, None).await? {
+                kept.push(entry);
+            }
             if self.stopping.is_cancelled() {
                 return Ok(());
             }
         }
-        if self.drained.is_set() {
-            self.stopping.cancelled().await;
-            return Ok(());
+        // A server whose job we have proven would lend us the same one again.
+        let owed = |server: &Server| {
+            kept.iter().any(|entry| entry.server.as_deref().is_none_or(|s| s == server.api.server()))
+        };
+        let asked = self.servers.iter().enumerate();
+        let asked = asked.filter(|(_, server)| !server.drained.is_set() && !owed(server));
+        let now = Instant::now();
+        match asked.min_by_key(|(_, server)| server.next).map(|(turn, server)| (turn, server.next)) {
+            Some((turn, next)) if next <= now => self.ask(turn).await,
+            _ => {
+                let soon = self.servers.iter().map(|server| server.next).filter(|next| *next > now);
+                // Without one that may be asked later there is nothing to wait for but the end.
+                match soon.min() {
+                    Some(next) => self.pause(next.duration_since(now)).await,
+                    None => self.stopping.cancelled().await,
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Asks one server for a job, and works on it.
+    async fn ask(&mut self, turn: usize) -> Result<(), JournalError> {
+        let wait = self.config.wait / u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
         let request = Request {
             client: self.journal.client(),
             capabilities: vec![Capability {
@@ -88,31 +190,54 @@ impl Worker {
                 program_id: self.prover.program_id(),
                 mocked: self.prover.danger().is_some(),
             }],
-            wait_ms: u64::try_from(self.config.wait.as_millis()).unwrap_or(u64::MAX),
+            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         };
         let answer = tokio::select! {
             () = self.stopping.cancelled() => return Ok(()),
-            answer = self.api.request(request) => answer?,
+            answer = self.servers[turn].api.request(request) => answer,
         };
         match answer {
-            ProofData::Response(job) => self.work_on(job).await,
-            ProofData::NoWork(no_work) => {
+            Ok(ProofData::Response(job)) => {
+                let worked = self.work_on(turn, job).await;
+                // The others come first now.
+                let server = &mut self.servers[turn];
+                server.next = server.next.max(Instant::now());
+                return worked;
+            }
+            Ok(ProofData::NoWork(no_work)) => {
                 if no_work.reason != NoWorkReason::NothingReady {
-                    tracing::info!(reason = ?no_work.reason, "server has no job for this client");
+                    tracing::info!(server = self.servers[turn].api.server(), reason = ?no_work.reason, "server has no job for this client");
                 }
                 self.status.send_modify(|status| status.phase = Phase::Idle(Some(no_work.reason)));
-                self.pause(
-                    Duration::from_millis(no_work.retry_after_ms).min(self.config.max_back_off),
-                )
-                .await;
-                Ok(())
+                let pause = Duration::from_millis(no_work.retry_after_ms);
+                let server = &mut self.servers[turn];
+                server.failures = 0;
+                server.next = Instant::now() + pause.min(self.config.max_back_off);
             }
-            _ => Ok(()),
+            Ok(_) => {}
+            Err(error) => self.avoid(turn, &error),
         }
+        Ok(())
+    }
+
+    /// Leaves a server alone for a while, longer each time.
+    fn avoid(&mut self, turn: usize, error: &CallError) {
+        let server = &mut self.servers[turn];
+        tracing::warn!(server = server.api.server(), %error, "no luck; trying again");
+        let pause = back_off(server.failures, self.config.max_back_off, rand::random());
+        server.next = Instant::now() + pause;
+        server.failures = server.failures.saturating_add(1);
+        let phase = Phase::Unreachable { error: error.to_string() };
+        self.status.send_modify(|status| status.phase = phase);
+    }
+
+    /// Which of our servers has this address.
+    fn turn_of(&self, address: Option<&str>) -> Option<usize> {
+        self.servers.iter().position(|server| Some(server.api.server()) == address)
     }
 
     /// Fetches, proves, keeps and hands in. Failures are reported to the server.
-    async fn work_on(&mut self, job: Response) -> Result<(), CallError> {
+    async fn work_on(&mut self, turn: usize, job: Response) -> Result<(), JournalError> {
         let mut info = JobInfo {
             job: job.job,
             blocks: job.block_numbers,
@@ -125,41 +250,62 @@ impl Worker {
         let cancel = Cancel::new();
         let (progress, watching) = watch::channel(None);
         let beat = Beat {
-            api: self.beats.api.clone(),
+            api: self.servers[turn].beats.clone(),
             client: self.journal.client(),
             job: job.job,
             lease: job.lease,
             cancel: cancel.clone(),
-            drained: self.drained.clone(),
+            drained: self.servers[turn].drained.clone(),
         };
-        let beating =
-            self.beats.keep(beat, Duration::from_millis(job.heartbeat_ms.max(1)), watching);
-        let finished = self.fetch_and_prove(&job, &mut info, &cancel, progress).await;
+        let every = Duration::from_millis(job.heartbeat_ms).max(FASTEST_BEAT);
+        self.held.push((job.lease, self.beats.keep(beat, every, watching)));
+        let finished = self.fetch_and_prove(turn, &job, &mut info, &cancel, progress).await;
         let (class, message) = match finished {
+            // The lease is kept until the proof is judged: uploading may take its time.
             Ok(entry) => {
-                // The lease is kept until the proof is judged: uploading may take its time.
-                let handed_in = self.hand_in(&entry, job.max_proof_bytes).await;
-                drop(beating);
-                return handed_in;
+                self.servers[turn].failures = 0;
+                return self.hand_in(&entry, job.max_proof_bytes).await.map(drop);
             }
-            Err(NotProved::Prove(error)) => (error.class(), error.to_string()),
-            // Asking again gets the same lease, and the input is fetched again.
-            Err(NotProved::Fetch(error)) if error.retryable() => return Err(error),
-            Err(NotProved::Fetch(error)) => (fetch_class(&error), error.to_string()),
+            Err(NotProved::Prove(error)) => {
+                self.servers[turn].failures = 0;
+                (error.class(), error.to_string())
+            }
+            Err(NotProved::Fetch(error)) => {
+                self.avoid(turn, &error);
+                if error.retryable() && self.servers.len() == 1 {
+                    // Asking again gets the same lease, and the input is fetched again.
+                    self.let_go(job.lease);
+                    return Ok(());
+                }
+                (fetch_class(&error), error.to_string())
+            }
+            Err(NotProved::Deadly(clients)) => (
+                FailureClass::ClientInternal,
+                format!(
+                    "{clients} clients were killed while they had this job; the kernel's log may say why"
+                ),
+            ),
         };
-        drop(beating);
+        self.let_go(job.lease);
         tracing::warn!(job = %job.job, %class, %message, "job not proved");
         self.status.send_modify(|status| {
             status.phase = Phase::Idle(None);
             status.failed += 1;
             status.last_error = Some(message.clone());
         });
-        self.report(job.job, job.lease, class, message).await;
+        self.report(turn, job.job, job.lease, class, message).await;
+        self.unclaim().await;
         Ok(())
     }
 
+    /// Sends no more heartbeats for a lease.
+    fn let_go(&mut self, lease: LeaseId) {
+        self.held.retain(|(held, _)| *held != lease);
+    }
+
     async fn fetch_and_prove(
-        &self,
+        &mut self,
+        turn: usize,
         job: &Response,
         info: &mut JobInfo,
         cancel: &Cancel,
@@ -174,34 +320,27 @@ impl Worker {
                 retry_after_ms: None,
             })));
         }
+        let claim = self.note(turn, job).await?;
         let path = self.journal.input_path(&job.job);
         let fetched = tokio::select! {
             () = self.stopping.cancelled() => {
                 cancel.set();
                 return Err(NotProved::Prove(ProveError::Cancelled));
             }
-            fetched = self.api.download(&job.prover_inputs, &path) => fetched,
+            fetched = self.servers[turn].api.download(&job.prover_inputs, &path) => fetched,
         };
         fetched.map_err(NotProved::Fetch)?;
         self.status.send_modify(|status| status.phase = Phase::Proving(*info));
         let proof =
             self.prove(job, path, info, cancel, progress).await.map_err(NotProved::Prove)?;
-        let entry = Entry {
-            job: job.job,
-            submit: Submit {
-                client: self.journal.client(),
-                lease: job.lease,
-                system: job.system,
-                program_id: job.program_id,
-                kind: job.kind,
-                proof: ArtifactRef::of(&proof),
-            },
-        };
         // ORDER: on disk before the server hears of it: from here on no crash loses the proof.
         let proof: Arc<[u8]> = proof.into();
-        loop {
-            let (journal, kept, proof) = (self.journal.clone(), entry.clone(), proof.clone());
-            let Err(error) = blocking(move || journal.keep(&kept, &proof)).await else { break };
+        let entry = loop {
+            let (journal, claim, proof) = (self.journal.clone(), claim.clone(), proof.clone());
+            let error = match blocking(move || journal.keep(&claim, &proof)).await {
+                Ok(entry) => break entry,
+                Err(error) => error,
+            };
             // A full disk may have room again; a proof is worth the wait.
             tracing::error!(job = %job.job, %error, "finished proof cannot be written; trying again");
             self.status.send_modify(|status| status.last_error = Some(error.to_string()));
@@ -209,7 +348,8 @@ impl Worker {
                 return Err(NotProved::Prove(ProveError::Cancelled));
             }
             self.pause(Duration::from_secs(2)).await;
-        }
+        };
+        self.claim = None;
         tracing::info!(job = %job.job, proof = %entry.submit.proof.sha256, "proof finished");
         Ok(entry)
     }
@@ -262,59 +402,87 @@ impl Worker {
         result
     }
 
-    /// Uploads and submits a kept proof until the server has judged it. It is kept otherwise. `most` is the server's limit
-    /// in bytes, if it is known.
-    async fn hand_in(&self, entry: &Entry, most: Option<u64>) -> Result<(), CallError> {
-        let len = entry.submit.proof.len;
+    /// Hands a kept proof in, to the server that lent the job or to another one that knows it. `most` is the former's limit
+    /// in bytes, if it is known. Returns whether the proof was judged; it is kept otherwise.
+    async fn hand_in(&mut self, entry: &Entry, most: Option<u64>) -> Result<bool, JournalError> {
         self.status.send_modify(|status| status.phase = Phase::Submitting { job: entry.job });
-        let path = self.journal.proof_path(entry);
-        let mut failures = 0;
-        let mut uploaded = false;
-        let verdict = loop {
-            if self.stopping.is_cancelled() {
-                return Ok(());
+        let home = self.turn_of(entry.server.as_deref());
+        let others = (0..self.servers.len()).filter(|turn| Some(*turn) != home);
+        let mut strangers = 0;
+        for turn in home.into_iter().chain(others) {
+            if self.servers[turn].next > Instant::now() {
+                continue;
             }
+            let lender = home.is_none_or(|home| home == turn);
             let attempt = async {
-                // A body that is too long may be cut off before the server has said so: do not begin with it.
-                if let Some(most) = most.filter(|most| len > *most) {
-                    return Err(CallError::ProofTooLarge { len, most });
+                if !lender {
+                    // Asks whether it knows the job: the proof may be long.
+                    let (client, lease) = (entry.submit.client, entry.submit.lease);
+                    let beat = Heartbeat { client, lease, progress: None };
+                    self.servers[turn].api.heartbeat(&entry.job, beat).await?;
                 }
-                if !uploaded {
-                    self.api.upload(&entry.submit.proof, &path).await?;
-                }
-                self.api.submit(&entry.job, entry.submit.clone()).await
+                self.submit(turn, entry, most.filter(|_| lender)).await
             };
             let attempt = tokio::select! {
-                () = self.stopping.cancelled() => return Ok(()),
+                () = self.stopping.cancelled() => return Ok(false),
                 attempt = attempt => attempt,
             };
-            match attempt {
-                Ok(Verdict::Pending { retry_after_ms }) => {
-                    uploaded = true;
-                    self.pause(Duration::from_millis(retry_after_ms)).await;
+            let verdict = match attempt {
+                Ok(verdict) => verdict,
+                Err(CallError::Refused(error)) if error.code == ErrorCode::NoSuchJob => {
+                    strangers += 1;
+                    // Asking again cannot help if nobody knows it; the proof is kept all the same.
+                    if strangers < self.servers.len() {
+                        continue;
+                    }
+                    Verdict::Rejected { reason: error.to_string() }
                 }
-                Ok(verdict) => break verdict,
                 Err(error) if error.retryable() || matches!(error, CallError::Disk(_)) => {
-                    tracing::warn!(job = %entry.job, %error, "proof not handed in yet; it is kept");
-                    uploaded = false;
-                    let text = error.to_string();
-                    self.status
-                        .send_modify(|status| status.phase = Phase::Unreachable { error: text });
-                    self.pause(back_off(failures, self.config.max_back_off, rand::random())).await;
-                    failures = failures.saturating_add(1);
+                    tracing::warn!(job = %entry.job, "proof not handed in yet; it is kept");
+                    self.avoid(turn, &error);
+                    continue;
                 }
-                // The server does not know the job, say. Asking again cannot help; the proof is kept all the same.
                 Err(error) => {
                     let reason = error.to_string();
-                    if error.too_large() {
+                    if lender && error.too_large() {
                         let (lease, class) = (entry.submit.lease, FailureClass::ProofTooLarge);
-                        self.report(entry.job, lease, class, reason.clone()).await;
+                        self.report(turn, entry.job, lease, class, reason.clone()).await;
                     }
-                    break Verdict::Rejected { reason };
+                    Verdict::Rejected { reason }
                 }
+            };
+            // What another server holds against it does not count before the lender has seen it.
+            if lender || strangers == self.servers.len() || !matches!(verdict, Verdict::Rejected { .. }) {
+                self.settle(entry, &verdict).await?;
+                self.let_go(entry.submit.lease);
+                return Ok(true);
             }
-        };
-        self.settle(entry, &verdict).await.map_err(disk)
+        }
+        Ok(false)
+    }
+
+    /// Uploads a proof and submits it until it is judged.
+    async fn submit(
+        &self,
+        turn: usize,
+        entry: &Entry,
+        most: Option<u64>,
+    ) -> Result<Verdict, CallError> {
+        let (api, len) = (&self.servers[turn].api, entry.submit.proof.len);
+        // A body that is too long may be cut off before the server has said so: do not begin with it.
+        if let Some(most) = most.filter(|most| len > *most) {
+            return Err(CallError::ProofTooLarge { len, most });
+        }
+        api.upload(&entry.submit.proof, &self.journal.proof_path(entry)).await?;
+        loop {
+            match api.submit(&entry.job, entry.submit.clone()).await? {
+                Verdict::Pending { retry_after_ms } => {
+                    let pause = Duration::from_millis(retry_after_ms);
+                    tokio::time::sleep(pause.min(self.config.max_back_off)).await;
+                }
+                verdict => return Ok(verdict),
+            }
+        }
     }
 
     /// Does with a kept proof what the verdict says.
@@ -345,16 +513,16 @@ impl Worker {
         Ok(())
     }
 
-    async fn report(&self, job: JobId, lease: LeaseId, class: FailureClass, message: String) {
+    async fn report(&self, turn: usize, job: JobId, lease: LeaseId, class: FailureClass, message: String) {
         let fail = Fail { client: self.journal.client(), lease, class, message };
         // A server that is gone shall not keep us; the lease runs out by itself.
         let _given_up =
-            tokio::time::timeout(Duration::from_secs(10), self.try_report(job, fail)).await;
+            tokio::time::timeout(Duration::from_secs(10), self.try_report(turn, job, fail)).await;
     }
 
-    async fn try_report(&self, job: JobId, fail: Fail) {
+    async fn try_report(&self, turn: usize, job: JobId, fail: Fail) {
         for attempt in 0..FAIL_ATTEMPTS {
-            match self.api.fail(&job, fail.clone()).await {
+            match self.servers[turn].api.fail(&job, fail.clone()).await {
                 Err(error) if error.retryable() => {
                     tokio::time::sleep(back_off(attempt, Duration::from_secs(2), rand::random()))
                         .await;
@@ -376,6 +544,8 @@ impl Worker {
 }
 
 enum NotProved {
+    /// So many clients were killed while they had the job.
+    Deadly(u32),
     Fetch(CallError),
     Prove(ProveError),
 }
@@ -412,9 +582,8 @@ async fn blocking<T: Send + 'static, E: Send + 'static>(
     }
 }
 
-/// Heartbeats, from a thread, a runtime and connections of their own: neither proving nor a busy runtime delays them.
+/// Heartbeats, from a thread and a runtime of their own, and through connections of their own: neither proving nor a busy runtime delays them.
 pub struct Beats {
-    api: Api,
     runtime: runtime::Handle,
     _stop: DropGuard,
 }
@@ -429,18 +598,18 @@ struct Beat {
 }
 
 impl Beats {
-    /// Starts the thread. `api` must be used for nothing else.
+    /// Starts the thread.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(api: Api) -> io::Result<Self> {
+    pub fn start() -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
         let stopped = stop.clone();
         thread::Builder::new()
             .name("heartbeat".into())
             .spawn(move || runtime.block_on(stopped.cancelled()))?;
-        Ok(Self { api, runtime: handle, _stop: stop.drop_guard() })
+        Ok(Self { runtime: handle, _stop: stop.drop_guard() })
     }
 
     /// Keeps the lease alive until the guard is dropped. Cancels when the server says so.

@@ -251,14 +251,15 @@ pub struct Server {
 /// `l2-prover client`
 #[derive(Debug, Args)]
 pub struct Client {
-    /// The Prover Server
+    /// The Prover Server; several, to work for them in turn: separated by commas, or the flag repeated
     #[arg(
         long,
         env = "PROVER_CLIENT_PROVER_SERVER_ENDPOINT",
         default_value = "http://127.0.0.1:3900",
+        value_delimiter = ',',
         value_name = "URL"
     )]
-    pub server: String,
+    pub server: Vec<String>,
     /// Which prover to use [default: risc0 if this build has it, else exec]
     #[arg(long, env = "PROVER_CLIENT_PROVER", value_enum)]
     pub prover: Option<ProverArg>,

@@ -74,7 +74,8 @@ pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> any
     let mut clients = Vec::new();
     for index in 1..=args.clients {
         let data_dir = data.path().join(format!("client-{index}"));
-        let config = client::Config { server: endpoint.clone(), data_dir, ..Default::default() };
+        let servers = vec![endpoint.clone()];
+        let config = client::Config { servers, data_dir, ..Default::default() };
         let running = client::Client::start(config, prover.clone()).await;
         clients.push(running.with_context(|| format!("failed to start Prover Client {index}"))?);
     }

@@ -2,26 +2,31 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use protocol::Status;
 
-use crate::common::{Service, rpc, status_when, text};
+use crate::common::{PATIENCE, Service, rpc, status_when, text};
+use crate::proxy::{self, Step, Then};
 
 /// A node with so many blocks, a server that wants exec proofs of them, and a folder.
 struct Place {
     folder: tempfile::TempDir,
     endpoint: String,
+    /// The node's URL.
+    node: String,
     _node: Service,
     _server: Service,
 }
 
 impl Place {
     async fn new(blocks: u64, lease: &str) -> Self {
-        let (node, started) = Service::start(&["node", "--node-port", "0", "--block-time", "1h"]);
-        let node_url = text(&started, "node");
+        let (process, started) =
+            Service::start(&["node", "--node-port", "0", "--block-time", "1h"]);
+        let node = text(&started, "node");
         for _ in 0..blocks {
-            rpc(&node_url, "evm_mine").await;
+            rpc(&node, "evm_mine").await;
         }
         let folder = tempfile::tempdir().expect("temporary folder");
         let data = folder.path().join("server").display().to_string();
@@ -33,14 +38,14 @@ impl Place {
             "--lease",
             lease,
             "--rpc-url",
-            &node_url,
+            &node,
             "--listen-port",
             "0",
             "--data-dir",
             &data,
         ]);
         let endpoint = text(&started, "server");
-        Self { folder, endpoint, _node: node, _server: server }
+        Self { folder, endpoint, node, _node: process, _server: server }
     }
 
     fn client(&self, name: &str, server: &str, more: &[&str]) -> Service {
@@ -91,6 +96,83 @@ async fn a_stopped_proving_process_keeps_its_lease_until_it_is_given_up_as_hung(
     assert_eq!(job.lost, 0, "heartbeats kept the lease for longer than it runs");
     let error = job.last_error.clone().expect("it says why");
     assert!(error.contains("timeout") && error.contains("no progress for 4s"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_killed_at_any_step_goes_on_where_it_was() {
+    let place = Place::new(0, "60s").await;
+    let steps = [
+        Step::Leased,
+        Step::HalfDownloaded,
+        Step::Downloaded,
+        Step::Uploading,
+        Step::Uploaded,
+        Step::Judged,
+    ];
+    for (step, goal) in steps.into_iter().zip(1..) {
+        rpc(&place.node, "evm_mine").await;
+        let (tell, reached) = mpsc::channel();
+        let mut once = Some(tell);
+        let proxy = proxy::start(&place.endpoint, move |now| match &once {
+            Some(tell) if now == step => {
+                tell.send(()).expect("the test waits");
+                once = None;
+                // The input has to arrive, so that the process which proves it is met.
+                if step == Step::Downloaded { Then::PassOn } else { Then::Hang }
+            }
+            _ => Then::PassOn,
+        });
+        let mut client = place.client("a", &proxy, &[]);
+        tokio::task::block_in_place(|| reached.recv_timeout(PATIENCE).expect("it comes there"));
+        if step == Step::Downloaded {
+            while children(client.id()).is_empty() {}
+        }
+        client.kill();
+        let mut client = place.client("a", &place.endpoint, &[]);
+        let status = status_when(&place.endpoint, |status| status.counts.proved == goal).await;
+        assert_eq!(client.terminate(), Some(0));
+        for job in &status.jobs {
+            assert_eq!((job.failures, job.lost), (0, 0), "killed at {step:?}: {job:?}");
+        }
+    }
+    let status = status_when(&place.endpoint, |_| true).await;
+    assert_eq!((status.clients[0].proved, status.clients[0].rejected), (6, 0));
+    // The last client may have been stopped before it had heard of its last proof, and forgets it now.
+    let _client = place.client("a", &place.endpoint, &[]);
+    let left = |folder: &str| {
+        std::fs::read_dir(place.folder.path().join("a").join(folder)).expect("a folder").count()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while left("proofs") > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((left("proofs"), left("rejected"), left("scratch")), (0, 0, 0));
+    assert!(!place.folder.path().join("a/claim.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_kills_every_client_goes_back() {
+    let place = Place::new(1, "60s").await;
+    for _ in 0..3 {
+        let (tell, reached) = mpsc::channel();
+        let proxy = proxy::start(&place.endpoint, move |now| {
+            if now != Step::HalfDownloaded {
+                return Then::PassOn;
+            }
+            tell.send(()).expect("the test waits");
+            Then::Hang
+        });
+        let mut client = place.client("a", &proxy, &[]);
+        tokio::task::block_in_place(|| reached.recv_timeout(PATIENCE).expect("it comes there"));
+        client.kill();
+    }
+    let _client = place.client("a", &place.endpoint, &[]);
+    let failed = |status: &Status| status.jobs.iter().any(|job| job.failures > 0);
+    let status = status_when(&place.endpoint, failed).await;
+    let job = &status.jobs[0];
+    let error = job.last_error.clone().unwrap_or_default();
+    assert!(error.contains("3 clients were killed while they had this job"), "{job:?}");
+    assert!(error.contains("client_internal"), "{error}");
 }
 
 /// Sends `signal` to one proving process after the other, until `done` says what came of it.

@@ -9,7 +9,7 @@ use protocol::Status;
 use serde_json::{Value, json};
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The command, with nothing of the caller's settings.
 pub fn l2_prover(arguments: &[&str]) -> Command {

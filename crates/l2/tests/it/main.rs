@@ -3,5 +3,6 @@
 mod clients;
 mod common;
 mod pipeline;
+mod proxy;
 mod refusals;
 mod settings;

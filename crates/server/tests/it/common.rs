@@ -129,7 +129,7 @@ pub async fn serve(config: Config, chain: &Chain) -> Running {
 
 pub fn client_config(dir: &Path, name: &str, url: &str) -> client::Config {
     client::Config {
-        server: url.into(),
+        servers: vec![url.into()],
         data_dir: dir.join(name),
         wait: Duration::from_secs(5),
         max_back_off: Duration::from_millis(200),
