@@ -94,8 +94,15 @@ impl Client {
             last_error: None,
         });
         let stopping = CancellationToken::new();
-        let worker =
-            Worker::new(config, servers, beats, Arc::new(journal), prover, status, stopping.clone());
+        let worker = Worker::new(
+            config,
+            servers,
+            beats,
+            Arc::new(journal),
+            prover,
+            status,
+            stopping.clone(),
+        );
         tracing::info!(%client, "client started");
         Ok(Running { stopping, worker: tokio::spawn(worker.run()), watching })
     }

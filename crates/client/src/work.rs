@@ -149,31 +149,30 @@ impl Worker {
     /// Hands in what is finished; then one job, or one question, or one pause.
     async fn round(&mut self) -> Result<(), JournalError> {
         let journal = self.journal.clone();
-        let mut open = blocking(move || journal.open_entries()).await?;
-        let mut kept = Vec::new();
-        while let Some(entry) = open.pop() {
+        let mut owed = Vec::new();
+        for entry in blocking(move || journal.open_entries()).await? {
             if !self.hand_in(&entry, None).await? {
-                kept.push(entry);
+                owed.push(self.turn_of(entry.server.as_deref()));
             }
             if self.stopping.is_cancelled() {
                 return Ok(());
             }
         }
         // A server whose job we have proven would lend us the same one again.
-        let owed = |server: &Server| {
-            kept.iter().any(|entry| entry.server.as_deref().is_none_or(|s| s == server.api.server()))
+        let askable = |(turn, server): &(usize, &Server)| {
+            let owed = owed.iter().any(|lender| lender.is_none_or(|lender| lender == *turn));
+            !owed && !server.drained.is_set()
         };
-        let asked = self.servers.iter().enumerate();
-        let asked = asked.filter(|(_, server)| !server.drained.is_set() && !owed(server));
+        let asked = self.servers.iter().enumerate().filter(askable);
         let now = Instant::now();
-        match asked.min_by_key(|(_, server)| server.next).map(|(turn, server)| (turn, server.next)) {
+        match asked.min_by_key(|(_, server)| server.next).map(|(turn, server)| (turn, server.next))
+        {
             Some((turn, next)) if next <= now => self.ask(turn).await,
             _ => {
                 let soon = self.servers.iter().map(|server| server.next).filter(|next| *next > now);
-                // Without one that may be asked later there is nothing to wait for but the end.
                 match soon.min() {
                     Some(next) => self.pause(next.duration_since(now)).await,
-                    None => self.stopping.cancelled().await,
+                    None => self.pause(self.config.max_back_off).await,
                 }
                 Ok(())
             }
@@ -277,7 +276,10 @@ impl Worker {
                     self.let_go(job.lease);
                     return Ok(());
                 }
-                (fetch_class(&error), error.to_string())
+                // While another server is worked for, this one shall not wait for us.
+                let class =
+                    if error.retryable() { FailureClass::Cancelled } else { fetch_class(&error) };
+                (class, error.to_string())
             }
             Err(NotProved::Deadly(clients)) => (
                 FailureClass::ClientInternal,
@@ -452,7 +454,10 @@ impl Worker {
                 }
             };
             // What another server holds against it does not count before the lender has seen it.
-            if lender || strangers == self.servers.len() || !matches!(verdict, Verdict::Rejected { .. }) {
+            if lender
+                || strangers == self.servers.len()
+                || !matches!(verdict, Verdict::Rejected { .. })
+            {
                 self.settle(entry, &verdict).await?;
                 self.let_go(entry.submit.lease);
                 return Ok(true);
@@ -513,7 +518,14 @@ impl Worker {
         Ok(())
     }
 
-    async fn report(&self, turn: usize, job: JobId, lease: LeaseId, class: FailureClass, message: String) {
+    async fn report(
+        &self,
+        turn: usize,
+        job: JobId,
+        lease: LeaseId,
+        class: FailureClass,
+        message: String,
+    ) {
         let fail = Fail { client: self.journal.client(), lease, class, message };
         // A server that is gone shall not keep us; the lease runs out by itself.
         let _given_up =

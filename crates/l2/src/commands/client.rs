@@ -28,7 +28,7 @@ pub async fn run(
     provers::warn_if_mocked(&prover, output);
     output.report(&Started {
         event: "started",
-        servers: args.server.clone(),
+        server: args.server.join(", "),
         prover: prover.system(),
         program_id: prover.program_id(),
         danger: prover.danger(),
@@ -38,9 +38,9 @@ pub async fn run(
         data_dir: args.data_dir,
         ..Default::default()
     };
-    let running = client::Client::start(config, Arc::new(prover))
-        .await
-        .with_context(|| format!("failed to start a Prover Client of {}", args.server.join(", ")))?;
+    let running = client::Client::start(config, Arc::new(prover)).await.with_context(|| {
+        format!("failed to start a Prover Client of {}", args.server.join(", "))
+    })?;
     shutdown.cancelled().await;
     output.note("stopping; ctrl-c again to stop at once");
     running.stop().await;
@@ -50,7 +50,7 @@ pub async fn run(
 #[derive(Serialize)]
 struct Started {
     event: &'static str,
-    servers: Vec<String>,
+    server: String,
     prover: protocol::ProofSystem,
     program_id: B256,
     danger: Option<&'static str>,
@@ -58,7 +58,6 @@ struct Started {
 
 impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers = self.servers.join(", ");
-        write!(f, "Prover Client of {servers}: {}, program {}", self.prover, self.program_id)
+        write!(f, "Prover Client of {}: {}, program {}", self.server, self.prover, self.program_id)
     }
 }

@@ -42,6 +42,17 @@ fn flags_win_over_environment_over_file() {
 }
 
 #[test]
+fn a_client_may_have_several_servers() {
+    let both = "http://127.0.0.1:1,http://127.0.0.1:2";
+    assert_eq!(endpoint(None, Some(both), None), "http://127.0.0.1:1, http://127.0.0.1:2");
+    let mut twice = l2_prover(&["client", "--server", "http://127.0.0.1:1", "--server", "nowhere"]);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let output = twice.args(["--prover", "exec"]).current_dir(folder.path()).output();
+    let error = String::from_utf8_lossy(&output.expect("started").stderr).into_owned();
+    assert!(error.contains("\"nowhere\", which is no address of a Prover Server"), "{error}");
+}
+
+#[test]
 fn a_malformed_file_is_an_error() {
     let folder = tempfile::tempdir().expect("temporary folder");
     std::fs::write(folder.path().join(".env"), "this is no setting\n").expect("written");

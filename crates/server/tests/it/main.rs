@@ -4,4 +4,5 @@ mod api;
 mod common;
 mod real;
 mod rounds;
+mod servers;
 mod store;
