@@ -27,10 +27,10 @@ pub use status::{JobInfo, Phase, Status};
 use api::Api;
 use journal::{Journal, JournalError};
 use protocol::ClientId;
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use work::{Beats, Server, Worker};
+use work::{Beats, Server, Stop, Worker};
 
 /// Why a client does not start.
 #[derive(Debug, thiserror::Error)]
@@ -93,25 +93,19 @@ impl Client {
             failed: 0,
             last_error: None,
         });
-        let stopping = CancellationToken::new();
-        let worker = Worker::new(
-            config,
-            servers,
-            beats,
-            Arc::new(journal),
-            prover,
-            status,
-            stopping.clone(),
-        );
+        let now = CancellationToken::new();
+        let stop = Stop { draining: now.child_token(), now };
+        let worker =
+            Worker::new(config, servers, beats, Arc::new(journal), prover, status, stop.clone());
         tracing::info!(%client, "client started");
-        Ok(Running { stopping, worker: tokio::spawn(worker.run()), watching })
+        Ok(Running { stop, worker: tokio::spawn(worker.run()), watching })
     }
 }
 
 /// A running client. Dropping it without [`stop`](Self::stop) leaves its tasks to the runtime.
 #[derive(Debug)]
 pub struct Running {
-    stopping: CancellationToken,
+    stop: Stop,
     worker: JoinHandle<()>,
     watching: watch::Receiver<Status>,
 }
@@ -129,8 +123,20 @@ impl Running {
 
     /// Stops: proving is cancelled and the job given back; a finished proof is handed in at the next start.
     pub async fn stop(self) {
-        self.stopping.cancel();
-        if let Err(error) = self.worker.await {
+        self.drain(Duration::ZERO).await;
+    }
+
+    /// Stops when the job at hand is finished and handed in, but after `grace` at the latest: then as [`stop`](Self::stop).
+    pub async fn drain(mut self, grace: Duration) {
+        self.stop.draining.cancel();
+        let ended = match tokio::time::timeout(grace, &mut self.worker).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => {
+                self.stop.now.cancel();
+                self.worker.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::error!(%error, "client crashed");
         }
     }

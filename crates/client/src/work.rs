@@ -26,6 +26,9 @@ const MAX_BEGUN: u32 = 3;
 /// Attempts to tell the server of a failure; after that the lease just runs out.
 const FAIL_ATTEMPTS: u32 = 3;
 
+/// Pause before a proof is written to a full disk again.
+const DISK_PAUSE: Duration = Duration::from_secs(2);
+
 /// The fastest heartbeat a server may ask for.
 const FASTEST_BEAT: Duration = Duration::from_millis(50);
 
@@ -42,6 +45,15 @@ pub struct Server {
     drained: Cancel,
 }
 
+/// How a client is told to end.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// No more jobs; the one at hand may be finished. Cancelled with `now`.
+    pub draining: CancellationToken,
+    /// Nothing more; the job at hand goes back.
+    pub now: CancellationToken,
+}
+
 /// What a client is made of.
 pub struct Worker {
     config: Config,
@@ -49,7 +61,7 @@ pub struct Worker {
     journal: Arc<Journal>,
     prover: Arc<dyn Prover>,
     status: watch::Sender<Status>,
-    stopping: CancellationToken,
+    stop: Stop,
     beats: Beats,
     /// The job at hand, and before that the one which the last client in this folder was killed with.
     claim: Option<Claim>,
@@ -73,16 +85,16 @@ impl Worker {
         journal: Arc<Journal>,
         prover: Arc<dyn Prover>,
         status: watch::Sender<Status>,
-        stopping: CancellationToken,
+        stop: Stop,
     ) -> Self {
         let (claim, held) = (None, Vec::new());
-        Self { config, servers, journal, prover, status, stopping, beats, claim, held }
+        Self { config, servers, journal, prover, status, stop, beats, claim, held }
     }
 
     /// Works until it is stopped.
     pub async fn run(mut self) {
         self.take_over().await;
-        while !self.stopping.is_cancelled() {
+        while !self.stop.draining.is_cancelled() {
             if let Err(error) = self.round().await {
                 tracing::error!(%error, "the client's folder cannot be used; trying again");
                 self.status.send_modify(|status| status.last_error = Some(error.to_string()));
@@ -154,7 +166,7 @@ impl Worker {
             if !self.hand_in(&entry, None).await? {
                 owed.push(self.turn_of(entry.server.as_deref()));
             }
-            if self.stopping.is_cancelled() {
+            if self.stop.draining.is_cancelled() {
                 return Ok(());
             }
         }
@@ -192,7 +204,7 @@ impl Worker {
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         };
         let answer = tokio::select! {
-            () = self.stopping.cancelled() => return Ok(()),
+            () = self.stop.draining.cancelled() => return Ok(()),
             answer = self.servers[turn].api.request(request) => answer,
         };
         match answer {
@@ -325,7 +337,7 @@ impl Worker {
         let claim = self.note(turn, job).await?;
         let path = self.journal.input_path(&job.job);
         let fetched = tokio::select! {
-            () = self.stopping.cancelled() => {
+            () = self.stop.now.cancelled() => {
                 cancel.set();
                 return Err(NotProved::Prove(ProveError::Cancelled));
             }
@@ -346,10 +358,11 @@ impl Worker {
             // A full disk may have room again; a proof is worth the wait.
             tracing::error!(job = %job.job, %error, "finished proof cannot be written; trying again");
             self.status.send_modify(|status| status.last_error = Some(error.to_string()));
-            if self.stopping.is_cancelled() {
+            if self.stop.now.is_cancelled() {
                 return Err(NotProved::Prove(ProveError::Cancelled));
             }
-            self.pause(Duration::from_secs(2)).await;
+            // Not cut short by draining: it is what the grace time is for.
+            let _stopped = tokio::time::timeout(DISK_PAUSE, self.stop.now.cancelled()).await;
         };
         self.claim = None;
         tracing::info!(job = %job.job, proof = %entry.submit.proof.sha256, "proof finished");
@@ -393,7 +406,7 @@ impl Worker {
                     info.progress = *seen.borrow_and_update();
                     self.status.send_modify(|status| status.phase = Phase::Proving(*info));
                 }
-                () = self.stopping.cancelled(), if !stopped => {
+                () = self.stop.now.cancelled(), if !stopped => {
                     stopped = true;
                     cancel.set();
                 }
@@ -426,7 +439,7 @@ impl Worker {
                 self.submit(turn, entry, most.filter(|_| lender)).await
             };
             let attempt = tokio::select! {
-                () = self.stopping.cancelled() => return Ok(false),
+                () = self.stop.now.cancelled() => return Ok(false),
                 attempt = attempt => attempt,
             };
             let verdict = match attempt {
@@ -549,7 +562,7 @@ impl Worker {
 
     async fn pause(&self, pause: Duration) {
         tokio::select! {
-            () = self.stopping.cancelled() => {}
+            () = self.stop.draining.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

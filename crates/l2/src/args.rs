@@ -272,6 +272,15 @@ pub struct Client {
         value_name = "FOLDER"
     )]
     pub data_dir: PathBuf,
+    /// After ctrl-c or SIGTERM: time to finish the proof at hand; then its job is given back
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_GRACE",
+        default_value = "20s",
+        value_parser = parse::duration,
+        value_name = "TIME"
+    )]
+    pub grace: Duration,
     /// A proof that takes longer than this is given up
     #[arg(
         long,

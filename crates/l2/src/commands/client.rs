@@ -42,8 +42,8 @@ pub async fn run(
         format!("failed to start a Prover Client of {}", args.server.join(", "))
     })?;
     shutdown.cancelled().await;
-    output.note("stopping; ctrl-c again to stop at once");
-    running.stop().await;
+    output.note(&format!("finishing for at most {:?}; ctrl-c again to stop at once", args.grace));
+    running.drain(args.grace).await;
     Ok(())
 }
 

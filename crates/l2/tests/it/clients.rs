@@ -151,6 +151,30 @@ async fn a_client_killed_at_any_step_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_sigterm_ends_a_client_at_once_and_keeps_its_proof() {
+    let place = Place::new(1, "60s").await;
+    let (tell, reached) = mpsc::channel();
+    let proxy = proxy::start(&place.endpoint, move |now| {
+        if now != Step::Uploading {
+            return Then::PassOn;
+        }
+        tell.send(()).expect("the test waits");
+        Then::Hang
+    });
+    let mut client = place.client("a", &proxy, &["--grace", "1h"]);
+    tokio::task::block_in_place(|| reached.recv_timeout(PATIENCE).expect("it comes there"));
+    client.signal();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(state(client.id()).is_some_and(|state| state != 'Z'), "it has an hour's grace");
+    assert_eq!(client.terminate(), Some(130));
+    let proofs = place.folder.path().join("a/proofs");
+    assert_eq!(std::fs::read_dir(proofs).expect("a folder").count(), 2, "proof and message");
+    let _client = place.client("a", &place.endpoint, &[]);
+    let status = status_when(&place.endpoint, |status| status.counts.proved == 1).await;
+    assert_eq!((status.jobs[0].lost, status.jobs[0].failures), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_kills_every_client_goes_back() {
     let place = Place::new(1, "60s").await;
     for _ in 0..3 {

@@ -94,12 +94,17 @@ impl Service {
         self.child.wait().expect("it is gone");
     }
 
-    /// SIGTERM; returns the exit code.
-    pub fn terminate(&mut self) -> Option<i32> {
+    /// SIGTERM.
+    pub fn signal(&self) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill").args(["-TERM", &pid]).status().expect("there is a kill").success()
         );
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.signal();
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("it is our child") {

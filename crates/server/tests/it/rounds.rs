@@ -165,6 +165,35 @@ async fn a_stopped_client_gives_its_job_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_client_finishes_its_job_and_takes_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(3)).await;
+    let prover = echo(500);
+    let client =
+        Client::start(client_config(dir.path(), "a", &server.url()), prover.clone()).await.unwrap();
+    until("it proves", async || matches!(client.status().phase, Phase::Proving(_))).await;
+    client.drain(Duration::from_secs(60)).await;
+    let counts = server.status().await.unwrap().counts;
+    assert_eq!((counts.proved, counts.leased, counts.ready), (1, 0, 2));
+    assert_eq!(prover.proven.lock().unwrap().len(), 1);
+    assert_eq!(std::fs::read_dir(dir.path().join("a/proofs")).unwrap().count(), 0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_outlasts_the_grace_time_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    let client =
+        Client::start(client_config(dir.path(), "a", &server.url()), echo(60_000)).await.unwrap();
+    until("it proves", async || matches!(client.status().phase, Phase::Proving(_))).await;
+    client.drain(Duration::from_millis(300)).await;
+    let job = &server.status().await.unwrap().jobs[0];
+    assert_eq!((job.state, job.failures, job.lost), (JobState::Ready, 0, 0));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_prover_is_reported_by_class() {
     struct Broken;
     impl Prover for Broken {
