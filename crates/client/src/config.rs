@@ -21,6 +21,11 @@ pub struct Config {
     /// An attempt is given up if the server is silent for so long.
     #[serde(with = "humantime_serde")]
     pub silence: Duration,
+    /// After so many failures of the prover in a row the client asks for no more work.
+    pub broken_failures: u32,
+    /// It then waits so long before a self-test, and longer each time that this is not enough.
+    #[serde(with = "humantime_serde")]
+    pub broken_pause: Duration,
     /// The largest input to accept, in bytes.
     pub max_input_bytes: u64,
 }
@@ -33,6 +38,8 @@ impl Default for Config {
             wait: Duration::from_secs(20),
             max_back_off: Duration::from_secs(30),
             silence: Duration::from_secs(60),
+            broken_failures: 3,
+            broken_pause: Duration::from_secs(60),
             max_input_bytes: 1 << 30,
         }
     }

@@ -7,6 +7,7 @@
 //! * It names no proof system: that is a [`Prover`]. A [`ProverProcess`] is one that proves in a process of its own.
 
 pub mod api;
+mod breaker;
 pub mod config;
 mod exec;
 pub mod journal;

@@ -38,6 +38,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long a child may live on after its last message.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// A self-test runs the program for an instant; one that takes so long hangs.
+const SELF_TEST: Duration = Duration::from_secs(300);
+
 /// How much of the end of the child's stderr is searched for a reason, in bytes. There may be a backtrace after it.
 const LAST_WORDS: usize = 32 * 1024;
 
@@ -263,7 +266,9 @@ impl Prover for ProverProcess {
 
     fn self_test(&self) -> Result<(), ProveError> {
         self.file(PROOF)?;
-        self.run(Work::SelfTest, &Cancel::new(), &|_| {}).map(drop)
+        let stall = self.setup.stall.min(SELF_TEST);
+        let hasty = Self { setup: Setup { stall, ..self.setup.clone() }, ..self.clone() };
+        hasty.run(Work::SelfTest, &Cancel::new(), &|_| {}).map(drop)
     }
 }
 

@@ -21,6 +21,11 @@ pub enum Phase {
         /// The job.
         job: JobId,
     },
+    /// The prover has failed too often; it is tested after a pause.
+    Broken {
+        /// What failed last.
+        error: String,
+    },
     /// Stopped.
     Stopped,
 }

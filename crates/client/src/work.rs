@@ -3,6 +3,7 @@
 use crate::{
     Config, JobInfo, Phase, Status,
     api::{Api, CallError},
+    breaker::Breaker,
     exec::panic_text,
     journal::{Claim, Entry, Journal, JournalError},
     prover::{Cancel, ProveError, Prover},
@@ -67,6 +68,10 @@ pub struct Worker {
     claim: Option<Claim>,
     /// Leases that are kept alive.
     held: Vec<(LeaseId, DropGuard)>,
+    /// Open if the prover cannot be trusted with a job now.
+    breaker: Breaker,
+    /// While it is open: when to test the prover.
+    test_at: Option<Instant>,
 }
 
 impl Server {
@@ -87,8 +92,19 @@ impl Worker {
         status: watch::Sender<Status>,
         stop: Stop,
     ) -> Self {
-        let (claim, held) = (None, Vec::new());
-        Self { config, servers, journal, prover, status, stop, beats, claim, held }
+        Self {
+            breaker: Breaker::new(config.broken_failures, config.broken_pause),
+            test_at: None,
+            config,
+            servers,
+            journal,
+            prover,
+            status,
+            stop,
+            beats,
+            claim: None,
+            held: Vec::new(),
+        }
     }
 
     /// Works until it is stopped.
@@ -170,6 +186,15 @@ impl Worker {
                 return Ok(());
             }
         }
+        if let Some(test_at) = self.test_at {
+            let pause = test_at.saturating_duration_since(Instant::now());
+            self.pause(pause.min(self.config.max_back_off)).await;
+            if !pause.is_zero() {
+                return Ok(());
+            }
+            self.self_test().await;
+            return Ok(());
+        }
         // A server whose job we have proven would lend us the same one again.
         let askable = |(turn, server): &(usize, &Server)| {
             let owed = owed.iter().any(|lender| lender.is_none_or(|lender| lender == *turn));
@@ -231,6 +256,48 @@ impl Worker {
         Ok(())
     }
 
+    /// Asks for no more work if the prover has failed too often.
+    fn mind(&mut self, error: &str) {
+        let Some(pause) = self.breaker.open() else { return };
+        tracing::error!(
+            code = "prover_broken", %error, test_in = ?pause,
+            "this prover fails again and again; it asks for no more work until a self-test has passed"
+        );
+        self.test_at = Some(Instant::now() + pause);
+        self.status.send_modify(|status| status.phase = Phase::Broken { error: error.into() });
+    }
+
+    /// Tries whether the prover works again.
+    async fn self_test(&mut self) {
+        let (tell, done) = oneshot::channel();
+        let prover = self.prover.clone();
+        let test = move || {
+            let test = std::panic::AssertUnwindSafe(|| prover.self_test());
+            let result = std::panic::catch_unwind(test)
+                .unwrap_or_else(|panic| Err(ProveError::Failed(panic_text(&*panic).into())));
+            let _nobody_waits = tell.send(result);
+        };
+        let started = thread::Builder::new().name("self-test".into()).spawn(test);
+        let result = match started {
+            Err(error) => Err(ProveError::unavailable(error)),
+            // A thread that is left behind goes with the process.
+            Ok(_thread) => tokio::select! {
+                () = self.stop.draining.cancelled() => return,
+                result = done => result
+                    .unwrap_or_else(|_| Err(ProveError::Failed("the self-test vanished".into()))),
+            },
+        };
+        self.breaker.tested(result.is_ok());
+        self.test_at = None;
+        match result {
+            Ok(()) => {
+                tracing::info!(code = "prover_recovered", "self-test passed; one job is tried");
+                self.status.send_modify(|status| status.phase = Phase::Idle(None));
+            }
+            Err(error) => self.mind(&error.to_string()),
+        }
+    }
+
     /// Leaves a server alone for a while, longer each time.
     fn avoid(&mut self, turn: usize, error: &CallError) {
         let server = &mut self.servers[turn];
@@ -275,6 +342,7 @@ impl Worker {
             // The lease is kept until the proof is judged: uploading may take its time.
             Ok(entry) => {
                 self.servers[turn].failures = 0;
+                self.breaker.proved();
                 return self.hand_in(&entry, job.max_proof_bytes).await.map(drop);
             }
             Err(NotProved::Prove(error)) => {
@@ -307,6 +375,8 @@ impl Worker {
             status.failed += 1;
             status.last_error = Some(message.clone());
         });
+        self.breaker.failed(class);
+        self.mind(&message);
         self.report(turn, job.job, job.lease, class, message).await;
         self.unclaim().await;
         Ok(())

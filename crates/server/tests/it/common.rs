@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -67,6 +67,10 @@ pub struct Echo {
     pub takes: Duration,
     /// The statement is another one than asked for.
     pub lies: bool,
+    /// Every attempt fails, and every self-test too.
+    pub broken: AtomicBool,
+    /// Self-tests made.
+    pub tests: AtomicU64,
     /// Bytes that make the proof longer.
     pub padding: usize,
     /// Inputs proven, in order.
@@ -94,6 +98,7 @@ impl Prover for Echo {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Vec<u8>, ProveError> {
         progress(Progress::Segment { done: 0, total: 1 });
+        self.check()?;
         let begun = std::time::Instant::now();
         while begun.elapsed() < self.takes {
             cancel.check()?;
@@ -106,8 +111,20 @@ impl Prover for Echo {
         Ok(proof)
     }
 
+    fn self_test(&self) -> Result<(), ProveError> {
+        self.tests.fetch_add(1, Ordering::SeqCst);
+        self.check()
+    }
+
     fn execute(&self, input: &[u8]) -> Result<Execution, ProveError> {
         Ok(Execution { public_values: input.to_vec(), cycles: None })
+    }
+}
+
+impl Echo {
+    fn check(&self) -> Result<(), ProveError> {
+        let fire = || ProveError::Failed("the GPU is on fire".into());
+        if self.broken.load(Ordering::SeqCst) { Err(fire()) } else { Ok(()) }
     }
 }
 

@@ -237,6 +237,29 @@ async fn a_failing_prover_is_reported_by_class() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_prover_asks_for_no_work_until_its_self_test_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(5)).await;
+    let prover = Arc::new(Echo { broken: true.into(), ..Echo::default() });
+    let config = client::Config {
+        broken_failures: 1,
+        broken_pause: Duration::from_millis(50),
+        ..client_config(dir.path(), "a", &server.url())
+    };
+    let client = Client::start(config, prover.clone()).await.unwrap();
+    until("it has tested itself twice", async || prover.tests.load(Ordering::SeqCst) >= 2).await;
+    let Phase::Broken { error } = client.status().phase else { panic!("{:?}", client.status()) };
+    assert!(error.contains("the GPU is on fire"), "{error}");
+    let jobs = server.status().await.unwrap().jobs;
+    let failures: Vec<_> = jobs.iter().map(|job| job.failures).collect();
+    assert_eq!(failures, [1, 0, 0, 0, 0], "one job was enough");
+    prover.broken.store(false, Ordering::SeqCst);
+    until("all is proved", async || proved(&server).await == 5).await;
+    client.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_on_another_chain_halts_the_intake_until_it_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::new(2);
