@@ -117,6 +117,10 @@ impl Worker {
                 self.pause(self.config.max_back_off).await;
             }
         }
+        // A job whose input could not be fetched, say: another client shall have it at once.
+        if let Some(claim) = self.claim.take() {
+            self.give_back(&claim, "the client was stopped").await;
+        }
         self.status.send_modify(|status| status.phase = Phase::Stopped);
     }
 
@@ -134,9 +138,14 @@ impl Worker {
             self.claim = Some(Claim { begun: claim.begun.saturating_add(1), ..claim });
             return;
         }
-        let message = "the client was started again with another prover".to_owned();
+        self.give_back(&claim, "the client was started again with another prover").await;
+    }
+
+    /// Gives back a job that was not finished, through nobody's fault.
+    async fn give_back(&mut self, claim: &Claim, why: &str) {
         if let Some(turn) = self.turn_of(Some(&claim.server)) {
-            self.report(turn, claim.job, claim.lease, FailureClass::Cancelled, message).await;
+            let class = FailureClass::Cancelled;
+            self.report(turn, claim.job, claim.lease, class, why.into()).await;
         }
         self.unclaim().await;
     }
@@ -241,12 +250,13 @@ impl Worker {
                 return worked;
             }
             Ok(ProofData::NoWork(no_work)) => {
-                if no_work.reason != NoWorkReason::NothingReady {
-                    tracing::info!(server = self.servers[turn].api.server(), reason = ?no_work.reason, "server has no job for this client");
+                let (server, reason) = (&mut self.servers[turn], no_work.reason);
+                if reason != NoWorkReason::NothingReady {
+                    let server = server.api.server();
+                    tracing::info!(server, ?reason, "server has no job for this client");
                 }
-                self.status.send_modify(|status| status.phase = Phase::Idle(Some(no_work.reason)));
+                self.status.send_modify(|status| status.phase = Phase::Idle(Some(reason)));
                 let pause = Duration::from_millis(no_work.retry_after_ms);
-                let server = &mut self.servers[turn];
                 server.failures = 0;
                 server.next = Instant::now() + pause.min(self.config.max_back_off);
             }

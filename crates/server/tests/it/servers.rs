@@ -3,7 +3,11 @@
 use crate::common::{Chain, Echo, client_config, config, serve, until};
 use axum::{Router, body::Body, routing::any};
 use client::{Client, Phase};
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::net::TcpListener;
 
 fn echo(takes_ms: u64) -> Arc<Echo> {
@@ -114,4 +118,39 @@ async fn servers_that_answer_garbage_do_not_stop_the_client() {
     assert_eq!(client.status().accepted, 5);
     client.stop().await;
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_a_client_cannot_go_on_with_goes_back_when_it_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(1);
+    let server = serve(config(dir.path()), &chain).await;
+    until("the job is there", async || server.status().await.unwrap().counts.ready == 1).await;
+    // The server's disk fails: the client has a lease, and tries to fetch the input again and again.
+    let name = server.status().await.unwrap().jobs[0].prover_inputs.sha256.to_string();
+    let artifacts = dir.path().join("server/artifacts");
+    let input = find(&artifacts, &name).expect("the input is stored");
+    std::fs::remove_file(&input).unwrap();
+    std::fs::create_dir(&input).unwrap();
+    let client =
+        Client::start(client_config(dir.path(), "a", &server.url()), echo(0)).await.unwrap();
+    until("it has tried", async || matches!(client.status().phase, Phase::Unreachable { .. }))
+        .await;
+    assert_eq!(server.status().await.unwrap().counts.leased, 1);
+    client.stop().await;
+    let job = &server.status().await.unwrap().jobs[0];
+    assert_eq!((job.state, job.failures, job.lost), (protocol::JobState::Ready, 0, 0));
+    assert!(!dir.path().join("a/claim.json").exists());
+    server.stop().await;
+}
+
+/// The file of this name in a folder of folders.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    std::fs::read_dir(folder).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => find(&path, name),
+            false => path.ends_with(name).then_some(path),
+        }
+    })
 }
