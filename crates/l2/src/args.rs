@@ -206,6 +206,16 @@ pub struct Server {
     /// Where jobs and proofs are kept [default: .l2-prover/server; with --dev-node a temporary folder]
     #[arg(long, env = "PROVER_SERVER_DATA_DIR", value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+    /// PostgreSQL database for the jobs, `postgres://USER@HOST/DATABASE`; servers that share it act as one and must share
+    /// the folder too [default: SQLite in the folder]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_DATABASE",
+        hide_env_values = true,
+        value_name = "URL",
+        conflicts_with = "dev_node"
+    )]
+    pub database: Option<String>,
     /// Which proofs are asked for
     #[arg(long, env = "PROVER_SERVER_PROVER", value_enum, default_value_t = ProverArg::Risc0)]
     pub prover: ProverArg,

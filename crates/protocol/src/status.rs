@@ -31,6 +31,8 @@ pub struct Status {
 pub enum IntakeStatus {
     /// There is no L2 node: no new jobs.
     Off,
+    /// Another server on the same database follows the node; this one takes over when that goes.
+    Standby,
     /// It follows the node's head.
     Following,
     /// Enough jobs are ready; it goes on when clients take some.

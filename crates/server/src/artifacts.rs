@@ -12,6 +12,7 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tempfile::NamedTempFile;
 use tokio::task::spawn_blocking;
@@ -57,6 +58,18 @@ pub enum ArtifactError {
     },
 }
 
+/// Whether other servers use the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// None may.
+    Alone,
+    /// All that use the same database.
+    Shared,
+}
+
+/// What was half written and then not touched for so long is left from a crash.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
 /// A folder of artifacts. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
@@ -67,19 +80,35 @@ pub struct Artifacts {
 type Result<T, E = ArtifactError> = std::result::Result<T, E>;
 
 impl Artifacts {
-    /// Opens the folder, makes it if it is missing, and clears what was half written. Blocks.
+    /// Opens the folder, makes it if it is missing, and clears what was half written: all of it, or, where other servers
+    /// may be writing, what nobody has touched for a day. Blocks.
     ///
     /// `limit` is the most bytes an artifact may have.
     ///
     /// # Errors
     /// [`ArtifactError::Io`].
-    pub fn open(root: &Path, limit: u64) -> Result<Self> {
+    pub fn open(root: &Path, limit: u64, sharing: Sharing) -> Result<Self> {
         let tmp = root.join("tmp");
-        match fs::remove_dir_all(&tmp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error(&tmp)(error));
+        let clear = || {
+            fs::create_dir_all(&tmp)?;
+            for file in fs::read_dir(&tmp)? {
+                let file = file?;
+                let stale = match sharing {
+                    Sharing::Alone => true,
+                    Sharing::Shared => {
+                        file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > STALE)
+                    }
+                };
+                if stale {
+                    fs::remove_file(file.path())?;
+                }
             }
-            _ => fs::create_dir_all(&tmp).map_err(io_error(&tmp))?,
+            Ok::<_, io::Error>(())
+        };
+        match clear() {
+            // Another server cleared it at the same time, or finished what it was writing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.map_err(io_error(&tmp))?,
         }
         Ok(Self { root: root.into(), limit })
     }
@@ -239,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_kept_under_their_hash_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(dir.path(), 6).unwrap();
+        let artifacts = Artifacts::open(dir.path(), 6, Sharing::Alone).unwrap();
         let id = ArtifactId::of(b"abcdef");
 
         let missing = artifacts.read(id).await.unwrap_err();

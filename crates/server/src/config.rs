@@ -3,7 +3,9 @@
 use alloy_primitives::B256;
 use protocol::{ProofKind, ProofSystem};
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgConnectOptions;
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::Duration,
@@ -17,8 +19,11 @@ pub struct Config {
     pub listen_ip: IpAddr,
     /// Port to listen on. 0 takes any free one.
     pub listen_port: u16,
-    /// Folder of the database and the artifacts. Made if it is missing; one server at a time may use it.
+    /// Folder of the artifacts and, without [`database`](Self::database), of the jobs. Made if it is missing. One server at
+    /// a time may use it, or all servers on one PostgreSQL database, which must share it.
     pub data_dir: PathBuf,
+    /// A PostgreSQL database for the jobs, which several servers may use. Left out: SQLite in the folder.
+    pub database: Option<DatabaseUrl>,
 
     /// The proof system that jobs ask for.
     pub system: ProofSystem,
@@ -71,6 +76,7 @@ impl Default for Config {
             listen_ip: Ipv4Addr::LOCALHOST.into(),
             listen_port: 4000,
             data_dir: "data/server".into(),
+            database: None,
             system: ProofSystem::Risc0,
             program_id: None,
             kind: ProofKind::Composite,
@@ -89,6 +95,54 @@ impl Default for Config {
             danger_accept_dev_mode_proofs: false,
             danger_listen_without_auth: false,
         }
+    }
+}
+
+/// Address of a PostgreSQL database. As text it is without user and password, so that it can be shown and logged.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    /// The address `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; what is left out is as for `psql`.
+    pub fn new(url: String) -> Self {
+        Self(url)
+    }
+
+    /// The whole address, password and all.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Host and name, if it is an address.
+    fn place(&self) -> Option<(String, String)> {
+        let schemes = ["postgres://", "postgresql://"];
+        let options: PgConnectOptions = schemes
+            .iter()
+            .any(|scheme| self.0.starts_with(scheme))
+            .then(|| self.0.parse().ok())??;
+        let host = match options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        let name = options.get_database().unwrap_or(options.get_username());
+        // A password with a slash in it, not escaped, would end up in the name.
+        (!name.contains('@')).then(|| (host, name.to_owned()))
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place() {
+            Some((host, name)) => write!(f, "{name} at {host}"),
+            None => f.write_str("(no address)"),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
     }
 }
 
@@ -140,6 +194,13 @@ impl Config {
                 "is exec, whose proofs prove nothing: set danger_accept_exec_proofs to allow them",
             );
         }
+        if self.database.as_ref().is_some_and(|url| url.place().is_none()) {
+            return problem(
+                "database",
+                "must be postgres://USER@HOST/DATABASE; other characters than letters and digits in a password are \
+                 written as %XX",
+            );
+        }
         if !self.listen_ip.is_loopback() && !self.danger_listen_without_auth {
             return Err(InvalidConfig {
                 key: "listen_ip",
@@ -172,6 +233,37 @@ mod tests {
         let text = serde_json::to_string(&config).unwrap();
         assert!(text.contains(r#""lease":"1m""#), "{text}");
         assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+    }
+
+    #[test]
+    fn a_database_is_shown_without_its_password() {
+        let shown = [
+            ("postgres://prover:hunter2@db.example:5433/jobs", "jobs at db.example:5433"),
+            ("postgresql://prover@db.example/jobs?password=hunter2", "jobs at db.example:5432"),
+            (
+                "postgres://prover:hunter2@db.example?host=/run/postgresql",
+                "prover at /run/postgresql",
+            ),
+        ];
+        for (url, text) in shown {
+            let url = DatabaseUrl::new(url.into());
+            assert_eq!(url.to_string(), text);
+            let config = Config { database: Some(url), ..Config::default() };
+            config.check().unwrap();
+            assert!(!format!("{config:?}").contains("hunter2"));
+        }
+        for wrong in [
+            "jobs.sqlite",
+            "sqlite://jobs",
+            "postgres://u:12/hunter2@db/jobs",
+            "postgres://u:hunter2/@db/x",
+        ] {
+            let config =
+                Config { database: Some(DatabaseUrl::new(wrong.into())), ..Config::default() };
+            let error = config.check().unwrap_err();
+            assert_eq!(error.key, "database");
+            assert!(!format!("{error} {error:?} {config:?}").contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! * No block is skipped: the next batch starts right after the last one enqueued, whatever else happens.
 //! * Each batch continues the one before by hash. A node that says otherwise halts the intake until it takes it back.
 //! * An input is durable before its job is.
+//! * Of several servers on one database, one follows the node, and another takes over when it goes.
 //! * Only so many jobs are prepared ahead: the node's head may run away, our disk may not.
 
 use crate::{
@@ -87,6 +88,8 @@ pub struct Intake<S> {
     pub ready_jobs: u64,
     /// How often the node is asked.
     pub poll_interval: Duration,
+    /// Whether this server follows the node: of several on one database, one does.
+    pub leads: watch::Receiver<bool>,
     /// Where the intake says what it does.
     pub progress: watch::Sender<Progress>,
 }
@@ -154,9 +157,18 @@ enum Step {
 
 impl<S: BatchSource> Intake<S> {
     /// Runs until `shutdown`. What fails is tried again: a block is never skipped.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
         let mut failures = 0;
         loop {
+            if !*self.leads.borrow() {
+                self.progress.send_modify(|progress| progress.status = IntakeStatus::Standby);
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return,
+                    leads = self.leads.wait_for(|leads| *leads) => if leads.is_err() { return },
+                }
+                tracing::info!("this server follows the node now");
+            }
             let step = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,

@@ -16,18 +16,17 @@ pub mod jobs;
 pub mod service;
 pub mod verifying;
 
-pub use config::{Config, InvalidConfig};
+pub use config::{Config, DatabaseUrl, InvalidConfig};
 pub use intake::{BatchSource, PreparedBatch};
 
-use artifacts::{ArtifactError, Artifacts};
-use clock::Clock;
+use artifacts::{ArtifactError, Artifacts, Sharing};
 use intake::{Intake, Progress};
-use jobs::{JobStore, Jobs, JobsConfig, StoreError, Target, state::Rules};
-use protocol::IntakeStatus;
+use jobs::{JobStore, Jobs, JobsConfig, StoreError, Target, peers::Peers, state::Rules};
+use protocol::{ArtifactId, IntakeStatus};
 use service::Service;
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -60,6 +59,17 @@ pub enum Error {
     /// Another server uses the folder.
     #[error("folder {} is used by another server: stop it, or set another data_dir", .0.display())]
     FolderInUse(PathBuf),
+    /// The folder is not the one that the other servers on the database use.
+    #[error(
+        "folder {} does not hold the artifacts of database {database}: all servers on one database must have the same \
+         data_dir, on a file system they share", path.display()
+    )]
+    OtherFolder {
+        /// The folder.
+        path: PathBuf,
+        /// The database and its host.
+        database: String,
+    },
     /// The folder cannot be used.
     #[error("folder {} cannot be used: {source}", path.display())]
     Folder {
@@ -91,7 +101,11 @@ impl Server {
         source: Option<S>,
     ) -> Result<Running, Error> {
         config.check()?;
-        let lock = lock(&config.data_dir)?;
+        let sharing = match config.database {
+            None => Sharing::Alone,
+            Some(_) => Sharing::Shared,
+        };
+        let lock = lock(&config.data_dir, sharing)?;
         let addr = SocketAddr::new(config.listen_ip, config.listen_port);
         // Before the database is touched: the commonest mistake is a server that runs already.
         let listener = TcpListener::bind(addr).await.map_err(|source| match source.kind() {
@@ -100,14 +114,21 @@ impl Server {
         })?;
         let addr = listener.local_addr().map_err(|source| Error::Listen { addr, source })?;
 
-        let artifacts =
-            Artifacts::open(&config.data_dir.join("artifacts"), config.max_artifact_bytes)?;
+        let folder = config.data_dir.join("artifacts");
+        let artifacts = Artifacts::open(&folder, config.max_artifact_bytes, sharing)?;
         let rules = Rules {
             lease: config.lease,
             max_failures: config.max_failures,
             max_lost: config.max_lost,
         };
-        let store = JobStore::open(&config.data_dir.join("jobs.sqlite"), rules).await?;
+        let store = match &config.database {
+            None => JobStore::open(&config.data_dir.join("jobs.sqlite"), rules).await?,
+            Some(url) => {
+                let store = JobStore::connect(url, rules).await?;
+                same_folder(&store, &folder, url).await?;
+                store
+            }
+        };
         let stopping = CancellationToken::new();
         let jobs_config = JobsConfig {
             lease: config.lease,
@@ -129,13 +150,26 @@ impl Server {
                 tracing::warn!(setting = name, "a dangerous setting is on");
             }
         }
-        let jobs =
-            Jobs::new(store, artifacts.clone(), Clock::start(), jobs_config, stopping.clone());
-        jobs.resume().await?;
+        let peers = match &config.database {
+            None => None,
+            Some(url) => Some(store.database().ok(Peers::join(url).await)?),
+        };
+        let jobs = Jobs::new(store, artifacts.clone(), jobs_config, stopping.clone());
+        // Another server that runs has heard the heartbeats meanwhile, and may be verifying what is open.
+        if peers.as_ref().is_none_or(Peers::alone) {
+            jobs.resume().await?;
+        }
+        let (leading, leads) = watch::channel(peers.is_none());
+        let mut tasks = vec![("verifying", tokio::spawn(jobs.clone().judge_left_behind()))];
+        if let Some(mut peers) = peers {
+            jobs.store().database().ok(peers.welcome().await)?;
+            let run = peers.run(jobs.clone(), leading, stopping.clone());
+            tasks.push(("peers", tokio::spawn(run)));
+        }
 
         let (progress, watching) =
             watch::channel(Progress { status: IntakeStatus::Off, head: None });
-        let intake = source.map(|source| {
+        if let Some(source) = source {
             progress.send_modify(|progress| progress.status = IntakeStatus::Following);
             let intake = Intake {
                 source,
@@ -150,10 +184,11 @@ impl Server {
                 batch_blocks: config.batch_blocks,
                 ready_jobs: config.ready_jobs,
                 poll_interval: config.poll_interval,
+                leads,
                 progress,
             };
-            tokio::spawn(intake.run(stopping.clone()))
-        });
+            tasks.push(("intake", tokio::spawn(intake.run(stopping.clone()))));
+        }
         let service = Service::new(jobs, artifacts, watching);
         let router = api::router(service.clone());
         let shutdown = stopping.clone().cancelled_owned();
@@ -161,7 +196,7 @@ impl Server {
             axum::serve(listener, router).with_graceful_shutdown(shutdown).await
         });
         tracing::info!(%addr, "server started");
-        Ok(Running { addr, service, stopping, intake, http, _lock: lock })
+        Ok(Running { addr, service, stopping, tasks, http, _lock: lock })
     }
 }
 
@@ -171,7 +206,7 @@ pub struct Running {
     addr: SocketAddr,
     service: Service,
     stopping: CancellationToken,
-    intake: Option<JoinHandle<()>>,
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
     http: JoinHandle<io::Result<()>>,
     _lock: File,
 }
@@ -198,8 +233,8 @@ impl Running {
     /// Stops: no new requests, the ones under way end or are cut, proofs being verified are judged.
     pub async fn stop(mut self) {
         self.stopping.cancel();
-        if let Some(intake) = self.intake.take() {
-            report("intake", intake.await);
+        for (name, task) in self.tasks {
+            report(name, task.await);
         }
         match tokio::time::timeout(STOP_PATIENCE, &mut self.http).await {
             Ok(ended) => report("http", ended),
@@ -216,14 +251,45 @@ fn report<T>(part: &'static str, ended: Result<T, tokio::task::JoinError>) {
     }
 }
 
-/// Makes the folder and takes it for this process. The lock goes with the process, however that ends.
-fn lock(folder: &Path) -> Result<File, Error> {
+/// Makes the folder and takes it for this process, or for all servers on one database. The lock goes with the process,
+/// however that ends.
+fn lock(folder: &Path, sharing: Sharing) -> Result<File, Error> {
     let fail = |source| Error::Folder { path: folder.into(), source };
     fs::create_dir_all(folder).map_err(fail)?;
     let file = File::options().create(true).append(true).open(folder.join("lock")).map_err(fail)?;
-    match file.try_lock() {
+    let locked = match sharing {
+        Sharing::Alone => file.try_lock(),
+        Sharing::Shared => file.try_lock_shared(),
+    };
+    match locked {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::FolderInUse(folder.into())),
         Err(TryLockError::Error(source)) => Err(fail(source)),
+    }
+}
+
+/// Makes sure that all servers on the database have the same artifacts: folder and database know one name.
+async fn same_folder(store: &JobStore, folder: &Path, url: &DatabaseUrl) -> Result<(), Error> {
+    let path = folder.join("folder-id");
+    let fail = |source| Error::Folder { path: path.clone(), source };
+    let fresh = ArtifactId::from_bytes(rand::random()).to_string();
+    let named = || {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(fresh.as_bytes())?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(&path) {
+            Ok(_) => Ok(fresh.clone()),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::read_to_string(&path)
+            }
+            Err(error) => Err(error.error),
+        }
+    };
+    // ORDER: the folder has its name before the database knows it.
+    let id = named().map_err(fail)?;
+    if store.artifact_folder(&id).await? == id {
+        Ok(())
+    } else {
+        Err(Error::OtherFolder { path: folder.into(), database: url.to_string() })
     }
 }

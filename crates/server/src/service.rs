@@ -37,7 +37,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn status(&self) -> Result<Status, StoreError> {
-        let now = self.jobs.now();
+        let now = self.jobs.now().await?;
         let store = self.jobs.store();
         let Progress { status: intake, head } = self.intake.borrow().clone();
         Ok(Status {

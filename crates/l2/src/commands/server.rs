@@ -36,6 +36,7 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
         (None, url) => (url.context("--rpc-url or --dev-node is needed")?, args.chain.config()?),
     };
     let chain_id = chain.chain_id;
+    let database = args.database.map(server::DatabaseUrl::new);
     let source = witness::Node::connect(&url, chain)
         .await
         .context("failed to use the node (see --rpc-url, --chain)")?;
@@ -43,6 +44,7 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
         listen_ip: args.listen_ip,
         listen_port: args.listen_port,
         data_dir: data.path().to_owned(),
+        database: database.clone(),
         system: args.prover.system(),
         kind: args.kind.into(),
         start_block: args.first_block,
@@ -60,6 +62,7 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
         node: url,
         chain_id,
         data_dir: data.path().to_owned(),
+        database: database.map(|url| url.to_string()),
         prover: args.prover.system(),
         program_id: B256::new(args.prover.pinned_program_id()),
     };
@@ -128,6 +131,8 @@ struct Started {
     node: String,
     chain_id: u64,
     data_dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
     prover: protocol::ProofSystem,
     program_id: B256,
 }
@@ -137,6 +142,9 @@ impl fmt::Display for Started {
         writeln!(f, "Prover Server at {}", self.server)?;
         writeln!(f, "  node       {} (chain {})", self.node, self.chain_id)?;
         writeln!(f, "  data       {}", self.data_dir.display())?;
+        if let Some(database) = &self.database {
+            writeln!(f, "  database   {database}")?;
+        }
         write!(f, "  asks for   {} proofs of program {}", self.prover, self.program_id)
     }
 }

@@ -1,8 +1,10 @@
 //! Jobs: what clients may do with them, step by step.
 //!
-//! [`state`] decides, [`store`] remembers, and [`Jobs`] is what the rest of the server talks to. A proof is
-//! acknowledged only after it is durable and verified.
+//! [`state`] decides, [`store`] remembers in a [`database`] that other servers ([`peers`]) may share, and [`Jobs`] is what
+//! the rest of the server talks to. A proof is acknowledged only after it is durable and verified.
 
+pub mod database;
+pub mod peers;
 pub mod state;
 pub mod store;
 
@@ -10,9 +12,10 @@ pub use store::{JobStore, NewBatch, StoreError, Target, Unlinked, Wanted};
 
 use crate::{
     artifacts::{ArtifactError, Artifacts},
-    clock::{Clock, Timestamp},
+    clock::Timestamp,
     verifying::{self, Rejection},
 };
+use database::News;
 use protocol::{
     Advice, ArtifactId, ArtifactRef, Capability, Fail, Heartbeat, JobId, LeaseId, NoWork,
     NoWorkReason, Progress, ProofData, ProofSystem, Request, Response, Submit, Verdict,
@@ -73,7 +76,6 @@ pub struct Jobs(Arc<Inner>);
 struct Inner {
     store: JobStore,
     artifacts: Artifacts,
-    clock: Clock,
     rules: JobsConfig,
     /// Notified whenever a job may have become ready.
     ready: Notify,
@@ -112,14 +114,12 @@ impl Jobs {
     pub fn new(
         store: JobStore,
         artifacts: Artifacts,
-        clock: Clock,
         rules: JobsConfig,
         stopping: CancellationToken,
     ) -> Self {
         Self(Arc::new(Inner {
             store,
             artifacts,
-            clock,
             rules,
             ready: Notify::new(),
             taken: Notify::new(),
@@ -136,17 +136,47 @@ impl Jobs {
         &self.0.store
     }
 
-    /// The server's time.
-    pub fn now(&self) -> Timestamp {
-        self.0.clock.now()
+    /// The time that counts for leases.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.0.store.now().await
     }
 
-    /// Goes on after a start: leases that lived run anew, proofs that were being verified are verified.
+    /// Goes on after a start of the only server: leases that lived run anew, proofs that were being verified are verified.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn resume(&self) -> Result<(), StoreError> {
-        for (job, submit) in self.0.store.restart(self.now()).await? {
+        let now = self.now().await?;
+        self.0.store.restart(now).await?;
+        self.judge_left(now).await
+    }
+
+    /// Verifies, now and again, what a server began to verify and did not finish. Runs until the server stops.
+    pub async fn judge_left_behind(self) {
+        let patience = self.0.rules.lease;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.0.stopping.cancelled() => return,
+                () = tokio::time::sleep(patience) => {}
+            }
+            let judged = async {
+                let now = self.now().await?;
+                let before = Timestamp(now.0.saturating_sub(crate::clock::millis(patience)));
+                self.judge_left(before).await
+            };
+            if let Err(error) = judged.await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "open submissions could not be read");
+            }
+        }
+    }
+
+    async fn judge_left(&self, before: Timestamp) -> Result<(), StoreError> {
+        for (job, submit) in self.0.store.unjudged(before).await? {
             let this = self.clone();
             self.0.tasks.spawn(async move {
                 if let Err(error) = this.submit(job, submit).await {
@@ -155,6 +185,14 @@ impl Jobs {
             });
         }
         Ok(())
+    }
+
+    /// Wakes those who wait for `news`, whichever server made it.
+    pub fn wake(&self, news: News) {
+        match news {
+            News::Ready => self.0.ready.notify_waiters(),
+            News::Taken => self.0.taken.notify_waiters(),
+        }
     }
 
     /// Waits until no proof is being verified, then closes the store.
@@ -169,7 +207,7 @@ impl Jobs {
     /// # Errors
     /// [`StoreError::Unlinked`] if it does not continue the last one.
     pub async fn enqueue(&self, batch: &NewBatch, target: &Target) -> Result<JobId, StoreError> {
-        let job = self.0.store.enqueue(batch, target, self.now()).await?;
+        let job = self.0.store.enqueue(batch, target, self.now().await?).await?;
         tracing::info!(%job, blocks = %batch.blocks, "job enqueued");
         self.0.ready.notify_waiters();
         Ok(job)
@@ -198,7 +236,7 @@ impl Jobs {
             return Ok(ProofData::NoWork(NoWork { reason, retry_after_ms: 30_000 }));
         }
         let deadline =
-            self.now() + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
+            self.now().await? + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
         loop {
             if self.0.stopping.is_cancelled() {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
@@ -206,7 +244,7 @@ impl Jobs {
             // ORDER: listen before looking, or a job that becomes ready in between is missed.
             let mut ready = std::pin::pin!(self.0.ready.notified());
             ready.as_mut().enable();
-            let now = self.now();
+            let now = self.now().await?;
             let lease = LeaseId::from_bytes(rand::random());
             let (reason, wake) = match self
                 .0
@@ -262,7 +300,7 @@ impl Jobs {
                 None => all.remove(&beat.lease),
             };
         };
-        match self.0.store.heartbeat(job, beat.lease, self.now()).await {
+        match self.0.store.heartbeat(job, beat.lease, self.now().await?).await {
             Ok(()) => {
                 progress(beat.progress);
                 // A server that stops comes back: its clients go on proving meanwhile.
@@ -295,7 +333,7 @@ impl Jobs {
 
     async fn submit_to_end(&self, job: JobId, submit: Submit) -> Result<Verdict, JobError> {
         self.check_upload(&submit.proof).await?;
-        let wanted = match self.0.store.submit(job, &submit, self.now()).await? {
+        let wanted = match self.0.store.submit(job, &submit, self.now().await?).await? {
             Submitted::Judged(verdict) => return Ok(verdict),
             Submitted::Verify(wanted) => wanted,
         };
@@ -337,7 +375,7 @@ impl Jobs {
     /// # Errors
     /// [`JobError::Store`] if the lease is not the job's.
     pub async fn fail(&self, job: JobId, fail: &Fail) -> Result<(), JobError> {
-        self.0.store.fail(job, fail, self.now()).await?;
+        self.0.store.fail(job, fail, self.now().await?).await?;
         tracing::warn!(%job, client = %fail.client, class = %fail.class, message = ?fail.message, "client failed");
         self.forget(fail.lease);
         self.0.ready.notify_waiters();
@@ -349,7 +387,7 @@ impl Jobs {
     /// # Errors
     /// [`JobError::Store`] if it is not dead.
     pub async fn requeue(&self, job: JobId) -> Result<(), JobError> {
-        self.0.store.requeue(job, self.now()).await?;
+        self.0.store.requeue(job, self.now().await?).await?;
         self.0.ready.notify_waiters();
         Ok(())
     }
@@ -402,7 +440,7 @@ impl Jobs {
         let verdict = self
             .0
             .store
-            .judge(job, submit, checked.map_err(|reason| reason.to_string()), self.now())
+            .judge(job, submit, checked.map_err(|reason| reason.to_string()), self.now().await?)
             .await?;
         match &verdict {
             Verdict::Rejected { reason } => {

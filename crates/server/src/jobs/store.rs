@@ -1,31 +1,22 @@
-//! Jobs on disk: one SQLite database.
+//! Jobs in a database: what is written there, and how it is read.
 //!
-//! * Each method is one transaction, and has happened for good when it returns (`synchronous=FULL`).
+//! * Each method is one transaction, and has happened for good when it returns.
 //! * What a job becomes is decided by [`state::next`](super::state::next); the store only remembers.
 //! * Batches are enqueued without a gap, each continuing its predecessor's last block.
+//! * Several servers may use one PostgreSQL database. What decides about a job locks its row first, then its client's;
+//!   no transaction waits for a second job.
 
+use super::database::{Database, News, Tx};
 use super::state::{Event, Job, Lease, Refused, Rules, State, back_off, next};
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, config::DatabaseUrl};
 use alloy_primitives::B256;
 use protocol::{
     ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, ClientSummary, Counts, Fail,
     FailureClass, JobId, JobState, JobSummary, LeaseId, ProofKind, ProofSystem, Submit, Verdict,
 };
 use sha2::{Digest, Sha256};
-use sqlx::{
-    Row, SqlitePool, Transaction,
-    sqlite::{
-        Sqlite, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
-        SqliteSynchronous,
-    },
-};
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-/// Marks a database as ours, in SQLite's header: "l2pr".
-const APPLICATION_ID: i64 = 0x6c32_7072;
+use sqlx::{Any, AnyConnection, Row, any::AnyRow};
+use std::path::Path;
 
 /// Jobs and clients shown in a status.
 const SHOWN: i64 = 100;
@@ -148,35 +139,48 @@ pub enum StoreError {
     /// The batch does not continue the last one.
     #[error(transparent)]
     Unlinked(#[from] Unlinked),
-    /// The file belongs to another program.
-    #[error("{} is not a Prover Server's database: name another data_dir, or move the file away", .0.display())]
-    Foreign(PathBuf),
-    /// The file is damaged.
+    /// The database belongs to another program.
     #[error(
-        "database {} is damaged ({detail}): restore it from a backup, or move it away to start anew; \
-         clients keep proofs that were not acknowledged",
-        path.display()
+        "{0} is not a Prover Server's database: name another data_dir or database, or move it away"
+    )]
+    Foreign(String),
+    /// The database is damaged.
+    #[error(
+        "database {database} is damaged ({detail}): restore it from a backup, or move it away to start anew; \
+         clients keep proofs that were not acknowledged"
     )]
     Corrupt {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the database and its host.
+        database: String,
         /// What is wrong.
         detail: String,
     },
     /// The database was written by another version of this program.
-    #[error("database {} does not fit this version ({detail}): use the version that wrote it", path.display())]
+    #[error(
+        "database {database} does not fit this version ({detail}): use the version that wrote it"
+    )]
     Version {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the database and its host.
+        database: String,
         /// What is wrong.
         detail: String,
     },
-    /// The database cannot be used now: the disk, for example.
-    #[error("database {} failed", path.display())]
+    /// The database may lose what it has committed.
+    #[error(
+        "database {database} may lose committed jobs and proofs, since its setting {setting} is off: turn it on"
+    )]
+    Unsafe {
+        /// The database and its host.
+        database: String,
+        /// PostgreSQL's setting.
+        setting: &'static str,
+    },
+    /// The database cannot be used now: its disk or the connection, for example.
+    #[error("database {database} failed")]
     Database {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
+        /// The file, or the database and its host.
+        database: String,
+        /// What the database says.
         #[source]
         source: sqlx::Error,
     },
@@ -240,79 +244,91 @@ pub fn job_id(batch: &NewBatch, target: &Target) -> JobId {
     JobId::from_bytes(id)
 }
 
-/// Jobs, leases, submissions and clients in one SQLite file.
+/// Jobs, leases, submissions and clients. Clones share the database.
 #[derive(Clone, Debug)]
 pub struct JobStore {
-    path: PathBuf,
+    db: Database,
     rules: Rules,
-    writer: SqlitePool,
-    readers: SqlitePool,
 }
 
-type Tx = Transaction<'static, Sqlite>;
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl JobStore {
-    /// Opens the database at `path`, which is made if it is missing, and brings it to this version's schema.
+    /// Opens the SQLite database at `path`, which is made if it is missing, and brings it to this version's schema.
     ///
     /// # Errors
     /// [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Version`] or [`StoreError::Database`].
     pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10));
-        let fail = |error| wrap(path, error);
-        claim(path, &options).await?;
-        let options =
-            options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
-        // One writer, so that transactions queue here and not on SQLite's lock.
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await
-            .map_err(fail)?;
-        sqlx::migrate!().run(&writer).await.map_err(|error| {
-            use sqlx::migrate::MigrateError::{Execute, ExecuteMigration};
-            match error {
-                Execute(error) | ExecuteMigration(error, _) => fail(error),
-                other => StoreError::Version { path: path.into(), detail: other.to_string() },
-            }
-        })?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(2)
-            .connect_with(options)
-            .await
-            .map_err(fail)?;
-        Ok(Self { path: path.into(), rules, writer, readers })
+        Ok(Self { db: Database::sqlite(path).await?, rules })
+    }
+
+    /// Connects to a PostgreSQL database, which several servers may use, and brings it to this version's schema.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), or [`StoreError::Unsafe`].
+    pub async fn connect(url: &DatabaseUrl, rules: Rules) -> Result<Self> {
+        Ok(Self { db: Database::postgres(url).await?, rules })
+    }
+
+    /// The database below.
+    pub fn database(&self) -> &Database {
+        &self.db
     }
 
     /// Closes the database. Methods fail afterwards.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        self.db.close().await;
     }
 
-    /// Gives every lease its full time again: the server could not hear heartbeats while it was away.
-    ///
-    /// Returns the proofs that were being verified when it went, with their jobs.
+    /// The time that counts for leases.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn restart(&self, now: Timestamp) -> Result<Vec<(JobId, Submit)>> {
-        let mut tx = self.begin().await?;
-        let rows = sqlx::query("SELECT * FROM jobs WHERE state = 'leased'").fetch_all(&mut *tx);
-        for row in self.ok(rows.await)? {
+    pub async fn now(&self) -> Result<Timestamp> {
+        self.db.now().await
+    }
+
+    /// The name of the artifact folder of a PostgreSQL database: `id`, unless it has one already.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn artifact_folder(&self, id: &str) -> Result<String> {
+        let mut tx = self.db.begin().await?;
+        let insert = sqlx::query(
+            "INSERT INTO artifact_folder (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING",
+        );
+        self.db.ok(insert.bind(id.to_owned()).execute(&mut *tx).await)?;
+        let row = sqlx::query("SELECT id FROM artifact_folder").fetch_one(&mut *tx).await;
+        let id = self.get(&self.db.ok(row)?, "id")?;
+        self.db.ok(tx.commit().await)?;
+        Ok(id)
+    }
+
+    /// Gives every lease its full time again: nobody could hear heartbeats while no server ran.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn restart(&self, now: Timestamp) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let rows = self.db.locking("SELECT * FROM jobs WHERE state = 'leased' ORDER BY seq");
+        for row in self.db.ok(sqlx::query(rows).fetch_all(&mut *tx).await)? {
             let row = self.job_row(&row)?;
             let job = row.id;
             let after = self.apply(&mut tx, row, &Event::ServerRestarted, now).await?;
             after.map_err(|refused| StoreError::Refused { job, refused })?;
         }
-        let rows =
-            sqlx::query("SELECT * FROM submissions WHERE verdict IS NULL ORDER BY received_at");
-        let rows = self.ok(rows.fetch_all(&mut *tx).await)?;
-        self.ok(tx.commit().await)?;
+        self.db.ok(tx.commit().await)
+    }
+
+    /// The proofs handed in before `before` that have no verdict, with their jobs: whoever verified them went, or failed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn unjudged(&self, before: Timestamp) -> Result<Vec<(JobId, Submit)>> {
+        let rows = sqlx::query(
+            "SELECT * FROM submissions WHERE verdict IS NULL AND received_at <= $1 ORDER BY received_at",
+        );
+        let rows = self.db.ok(rows.bind(int(before.0)).fetch_all(self.db.readers()).await)?;
         rows.iter()
             .map(|row| {
                 let job = JobId::from_bytes(self.bytes(row, "job")?);
@@ -334,7 +350,7 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn tip(&self) -> Result<Option<Tip>> {
-        let mut connection = self.ok(self.readers.acquire().await)?;
+        let mut connection = self.db.ok(self.db.readers().acquire().await)?;
         self.tip_in(&mut connection).await
     }
 
@@ -344,8 +360,8 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn ready(&self) -> Result<u64> {
         let count = sqlx::query("SELECT count(*) AS n FROM jobs WHERE state = 'ready'")
-            .fetch_one(&self.readers);
-        let row = self.ok(count.await)?;
+            .fetch_one(self.db.readers());
+        let row = self.db.ok(count.await)?;
         self.uint(&row, "n")
     }
 
@@ -361,9 +377,10 @@ impl JobStore {
         now: Timestamp,
     ) -> Result<JobId> {
         let id = job_id(batch, target);
-        let mut tx = self.begin().await?;
-        let known = sqlx::query("SELECT 1 FROM jobs WHERE id = ?").bind(blob(id.as_bytes()));
-        if self.ok(known.fetch_optional(&mut *tx).await)?.is_some() {
+        let mut tx = self.db.begin().await?;
+        self.db.lock_chain(&mut tx).await?;
+        let known = sqlx::query("SELECT 1 FROM jobs WHERE id = $1").bind(blob(id.as_bytes()));
+        if self.db.ok(known.fetch_optional(&mut *tx).await)?.is_some() {
             return Ok(id);
         }
         if let Some(tip) = self.tip_in(&mut tx).await? {
@@ -371,7 +388,7 @@ impl JobStore {
         }
         let row = sqlx::query(
             "INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input,
-             input_len, gas_used, transactions, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             input_len, gas_used, transactions, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
         )
         .bind(int(batch.blocks.first()))
         .bind(int(batch.blocks.last()))
@@ -384,11 +401,11 @@ impl JobStore {
         .bind(int(batch.gas_used))
         .bind(int(batch.transactions))
         .bind(int(now.0))
-        .execute(&mut *tx);
-        let batch_row = self.ok(row.await)?.last_insert_rowid();
+        .fetch_one(&mut *tx);
+        let batch_row: i64 = self.get(&self.db.ok(row.await)?, "id")?;
         let job = sqlx::query(
             "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at)
-             VALUES (?, ?, ?, ?, ?, 'ready', ?, 0, 0, ?)",
+             VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $7)",
         )
         .bind(blob(id.as_bytes()))
         .bind(batch_row)
@@ -398,8 +415,9 @@ impl JobStore {
         .bind(int(now.0))
         .bind(int(now.0))
         .execute(&mut *tx);
-        self.ok(job.await)?;
-        self.ok(tx.commit().await)?;
+        self.db.ok(job.await)?;
+        self.db.tell(&mut tx, News::Ready).await?;
+        self.db.ok(tx.commit().await)?;
         Ok(id)
     }
 
@@ -415,32 +433,41 @@ impl JobStore {
         lease: LeaseId,
         now: Timestamp,
     ) -> Result<Offer> {
-        let mut tx = self.begin().await?;
-        let rests_until = self.greet(&mut tx, client, now).await?;
-        let held = sqlx::query(
-            "SELECT * FROM jobs WHERE state = 'leased' AND lease_client = ? ORDER BY seq",
+        self.expire_silent(client, now).await?;
+        let mut tx = self.db.begin().await?;
+        self.db.lock_client(&mut tx, client).await?;
+        let held = self.db.locking(
+            "SELECT * FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq",
         );
-        let held = self.ok(held.bind(blob(client.as_bytes())).fetch_all(&mut *tx).await)?;
-        let held: Vec<JobRow> = held.iter().map(|row| self.job_row(row)).collect::<Result<_>>()?;
-        // A client that comes back with another prover cannot go on with what it had; that lease runs out.
-        let mut chosen =
-            held.into_iter().find(|row| capabilities.iter().any(|c| row.target.suits(c)));
+        let held = sqlx::query(held).bind(blob(client.as_bytes())).fetch_all(&mut *tx);
+        let mut chosen = None;
+        for row in self.db.ok(held.await)? {
+            let row = self.job_row(&row)?;
+            if chosen.is_none() && capabilities.iter().any(|c| row.target.suits(c)) {
+                chosen = Some(row);
+            } else {
+                // A client that comes back with another prover cannot go on with what it had.
+                self.expire(&mut tx, row, now).await?;
+            }
+        }
+        // ORDER: after the jobs it may have, since whoever decides about a job locks its client last.
+        let rests_until = self.greet(&mut tx, client, now).await?;
         if chosen.is_none() {
-            self.expire(&mut tx, now).await?;
             if rests_until > now {
-                self.ok(tx.commit().await)?;
+                self.db.ok(tx.commit().await)?;
                 return Ok(Offer::Resting { until: rests_until });
             }
             for capability in capabilities {
-                let row = sqlx::query(
-                    "SELECT * FROM jobs WHERE state = 'ready' AND not_before <= ? AND system = ? AND program_id = ?
+                let row = self.db.skipping_locked(
+                    "SELECT * FROM jobs WHERE state = 'ready' AND not_before <= $1 AND system = $2 AND program_id = $3
                      ORDER BY seq LIMIT 1",
-                )
-                .bind(int(now.0))
-                .bind(capability.system.to_string())
-                .bind(blob(capability.program_id.as_slice()))
-                .fetch_optional(&mut *tx);
-                if let Some(row) = self.ok(row.await)? {
+                );
+                let row = sqlx::query(row)
+                    .bind(int(now.0))
+                    .bind(capability.system.to_string())
+                    .bind(blob(capability.program_id.as_slice()))
+                    .fetch_optional(&mut *tx);
+                if let Some(row) = self.db.ok(row.await)? {
                     let row = self.job_row(&row)?;
                     if chosen.as_ref().is_none_or(|best| row.seq < best.seq) {
                         chosen = Some(row);
@@ -455,12 +482,13 @@ impl JobStore {
                 let State::Leased(lease) =
                     after.map_err(|refused| StoreError::Refused { job, refused })?.state
                 else {
-                    return Err(self.damaged("a lease was granted, but is not there"));
+                    return Err(self.db.damaged("a lease was granted, but is not there"));
                 };
                 let batch = sqlx::query(
-                    "SELECT b.* FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = ?",
+                    "SELECT b.* FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = $1",
                 );
-                let batch = self.ok(batch.bind(blob(job.as_bytes())).fetch_one(&mut *tx).await)?;
+                let batch =
+                    self.db.ok(batch.bind(blob(job.as_bytes())).fetch_one(&mut *tx).await)?;
                 Offer::Job(Box::new(Leased {
                     job,
                     lease,
@@ -471,17 +499,17 @@ impl JobStore {
             }
             None => {
                 let row = sqlx::query(
-                    "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'ready' AND not_before <= ?1) AS others,
+                    "SELECT (SELECT count(*) FROM jobs WHERE state = 'ready' AND not_before <= $1) AS others,
                      (SELECT min(t) FROM (
-                         SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND not_before > ?1
-                         UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased')) AS next",
+                         SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND not_before > $1
+                         UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased') AS times) AS next",
                 );
-                let row = self.ok(row.bind(int(now.0)).fetch_one(&mut *tx).await)?;
+                let row = self.db.ok(row.bind(int(now.0)).fetch_one(&mut *tx).await)?;
                 let next = self.optional_uint(&row, "next")?.map(Timestamp);
                 Offer::Nothing { for_others: self.uint(&row, "others")? != 0, next }
             }
         };
-        self.ok(tx.commit().await)?;
+        self.db.ok(tx.commit().await)?;
         Ok(offer)
     }
 
@@ -490,7 +518,7 @@ impl JobStore {
     /// # Errors
     /// [`StoreError::Refused`] if the lease is not the job's, or the job is proved.
     pub async fn heartbeat(&self, job: JobId, lease: LeaseId, now: Timestamp) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let client = row.job.state.lease().map(|lease| lease.client);
         let after = self.apply(&mut tx, row, &Event::Heartbeat { lease }, now).await?;
@@ -498,7 +526,7 @@ impl JobStore {
         if let Some(client) = client {
             self.greet(&mut tx, client, now).await?;
         }
-        self.ok(tx.commit().await)
+        self.db.ok(tx.commit().await)
     }
 
     /// Remembers a proof whose bytes are durable. The same proof under the same lease gets the same verdict for ever.
@@ -506,12 +534,12 @@ impl JobStore {
     /// # Errors
     /// [`StoreError::NoSuchJob`].
     pub async fn submit(&self, job: JobId, submit: &Submit, now: Timestamp) -> Result<Submitted> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         self.greet(&mut tx, submit.client, now).await?;
         match self.verdict(&mut tx, job, submit).await? {
             Some(Some(verdict)) => {
-                self.ok(tx.commit().await)?;
+                self.db.ok(tx.commit().await)?;
                 return Ok(Submitted::Judged(verdict));
             }
             Some(None) => {}
@@ -522,9 +550,9 @@ impl JobStore {
         let submitted = match after {
             Ok(_) => {
                 let statement = sqlx::query(
-                    "SELECT b.statement FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.seq = ?",
+                    "SELECT b.statement FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.seq = $1",
                 );
-                let statement = self.ok(statement.bind(seq).fetch_one(&mut *tx).await)?;
+                let statement = self.db.ok(statement.bind(seq).fetch_one(&mut *tx).await)?;
                 Submitted::Verify(Wanted { target, statement: self.get(&statement, "statement")? })
             }
             Err(_proved) => {
@@ -532,7 +560,7 @@ impl JobStore {
                 Submitted::Judged(Verdict::Duplicate)
             }
         };
-        self.ok(tx.commit().await)?;
+        self.db.ok(tx.commit().await)?;
         Ok(submitted)
     }
 
@@ -547,7 +575,7 @@ impl JobStore {
         checked: std::result::Result<(), String>,
         now: Timestamp,
     ) -> Result<Verdict> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         if let Some(Some(verdict)) = self.verdict(&mut tx, job, submit).await? {
             return Ok(verdict);
@@ -564,9 +592,10 @@ impl JobStore {
                         self.end_lease(&mut tx, held.id, outcome, now).await?;
                     }
                     let credit = sqlx::query(
-                        "UPDATE clients SET proved = proved + 1, strikes = 0, rests_until = 0 WHERE id = ?",
+                        "UPDATE clients SET proved = proved + 1, strikes = 0, rests_until = 0 WHERE id = $1",
                     );
-                    self.ok(credit.bind(blob(submit.client.as_bytes())).execute(&mut *tx).await)?;
+                    self.db
+                        .ok(credit.bind(blob(submit.client.as_bytes())).execute(&mut *tx).await)?;
                     self.record(&mut tx, job, submit, "accepted", None).await?;
                     Verdict::Accepted
                 } else {
@@ -585,7 +614,7 @@ impl JobStore {
                 Verdict::Rejected { reason }
             }
         };
-        self.ok(tx.commit().await)?;
+        self.db.ok(tx.commit().await)?;
         Ok(verdict)
     }
 
@@ -594,7 +623,7 @@ impl JobStore {
     /// # Errors
     /// [`StoreError::Refused`] if the lease is not the job's.
     pub async fn fail(&self, job: JobId, fail: &Fail, now: Timestamp) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let (seq, held) = (row.seq, row.job.state.lease().cloned());
         let event = Event::Fail { lease: fail.lease, class: fail.class };
@@ -608,7 +637,7 @@ impl JobStore {
         {
             self.strike(&mut tx, held.client, false, now).await?;
         }
-        self.ok(tx.commit().await)
+        self.db.ok(tx.commit().await)
     }
 
     /// Gives a dead job fresh budgets.
@@ -616,11 +645,11 @@ impl JobStore {
     /// # Errors
     /// [`StoreError::Refused`] if it is not dead.
     pub async fn requeue(&self, job: JobId, now: Timestamp) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let after = self.apply(&mut tx, row, &Event::Requeue, now).await?;
         after.map_err(|refused| StoreError::Refused { job, refused })?;
-        self.ok(tx.commit().await)
+        self.db.ok(tx.commit().await)
     }
 
     /// The newest jobs, oldest of them first.
@@ -631,9 +660,9 @@ impl JobStore {
         let rows = sqlx::query(
             "SELECT j.*, b.first, b.last, b.gas_used, b.transactions, b.input, b.input_len,
              (SELECT max(granted_at) FROM leases l WHERE l.job = j.id) AS leased_at
-             FROM (SELECT * FROM jobs ORDER BY seq DESC LIMIT ?) j JOIN batches b ON b.id = j.batch ORDER BY j.seq",
+             FROM (SELECT * FROM jobs ORDER BY seq DESC LIMIT $1) j JOIN batches b ON b.id = j.batch ORDER BY j.seq",
         );
-        let rows = self.ok(rows.bind(SHOWN).fetch_all(&self.readers).await)?;
+        let rows = self.db.ok(rows.bind(SHOWN).fetch_all(self.db.readers()).await)?;
         rows.iter().map(|row| self.summary(row)).collect()
     }
 
@@ -643,7 +672,7 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn held(&self) -> Result<Vec<(JobId, LeaseId)>> {
         let rows = sqlx::query("SELECT id, lease FROM jobs WHERE state IN ('leased', 'verifying')");
-        let rows = self.ok(rows.fetch_all(&self.readers).await)?;
+        let rows = self.db.ok(rows.fetch_all(self.db.readers()).await)?;
         rows.iter()
             .map(|row| {
                 Ok((
@@ -661,7 +690,7 @@ impl JobStore {
     pub async fn counts(&self) -> Result<Counts> {
         let rows = sqlx::query("SELECT state, count(*) AS n FROM jobs GROUP BY state");
         let mut counts = Counts::default();
-        for row in self.ok(rows.fetch_all(&self.readers).await)? {
+        for row in self.db.ok(rows.fetch_all(self.db.readers()).await)? {
             let n = self.uint(&row, "n")?;
             match self.state_name(&row)? {
                 JobState::Ready => counts.ready = n,
@@ -681,9 +710,9 @@ impl JobStore {
     pub async fn proved_through(&self) -> Result<Option<u64>> {
         let row = sqlx::query(
             "SELECT max(b.last) AS last FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.state = 'proved' AND b.first <
-             ifnull((SELECT min(b.first) FROM jobs j JOIN batches b ON j.batch = b.id WHERE j.state <> 'proved'), b.first + 1)",
+             coalesce((SELECT min(b.first) FROM jobs j JOIN batches b ON j.batch = b.id WHERE j.state <> 'proved'), b.first + 1)",
         );
-        let row = self.ok(row.fetch_one(&self.readers).await)?;
+        let row = self.db.ok(row.fetch_one(self.db.readers()).await)?;
         self.optional_uint(&row, "last")
     }
 
@@ -692,8 +721,8 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn clients(&self, now: Timestamp) -> Result<Vec<ClientSummary>> {
-        let rows = sqlx::query("SELECT * FROM clients ORDER BY last_seen DESC LIMIT ?");
-        let rows = self.ok(rows.bind(SHOWN).fetch_all(&self.readers).await)?;
+        let rows = sqlx::query("SELECT * FROM clients ORDER BY last_seen DESC LIMIT $1");
+        let rows = self.db.ok(rows.bind(SHOWN).fetch_all(self.db.readers()).await)?;
         rows.iter()
             .map(|row| {
                 Ok(ClientSummary {
@@ -719,21 +748,16 @@ struct JobRow {
 
 // Steps of transactions.
 impl JobStore {
-    async fn begin(&self) -> Result<Tx> {
-        self.ok(self.writer.begin_with("BEGIN IMMEDIATE").await)
-    }
-
     async fn find(&self, tx: &mut Tx, job: JobId) -> Result<JobRow> {
-        let row = sqlx::query("SELECT * FROM jobs WHERE id = ?")
-            .bind(blob(job.as_bytes()))
-            .fetch_optional(&mut **tx);
-        let row = self.ok(row.await)?.ok_or(StoreError::NoSuchJob(job))?;
+        let row = self.db.locking("SELECT * FROM jobs WHERE id = $1");
+        let row = sqlx::query(row).bind(blob(job.as_bytes())).fetch_optional(&mut **tx);
+        let row = self.db.ok(row.await)?.ok_or(StoreError::NoSuchJob(job))?;
         self.job_row(&row)
     }
 
-    async fn tip_in(&self, connection: &mut sqlx::SqliteConnection) -> Result<Option<Tip>> {
+    async fn tip_in(&self, connection: &mut AnyConnection) -> Result<Option<Tip>> {
         let row = sqlx::query("SELECT last, last_hash FROM batches ORDER BY id DESC LIMIT 1");
-        let Some(row) = self.ok(row.fetch_optional(connection).await)? else { return Ok(None) };
+        let Some(row) = self.db.ok(row.fetch_optional(connection).await)? else { return Ok(None) };
         Ok(Some(Tip {
             last: self.uint(&row, "last")?,
             last_hash: self.bytes(&row, "last_hash")?.into(),
@@ -743,28 +767,40 @@ impl JobStore {
     /// Remembers that a client was heard, and returns until when it rests.
     async fn greet(&self, tx: &mut Tx, client: ClientId, now: Timestamp) -> Result<Timestamp> {
         let row = sqlx::query(
-            "INSERT INTO clients (id, first_seen, last_seen) VALUES (?1, ?2, ?2)
-             ON CONFLICT (id) DO UPDATE SET last_seen = ?2 RETURNING rests_until",
+            "INSERT INTO clients (id, first_seen, last_seen) VALUES ($1, $2, $2)
+             ON CONFLICT (id) DO UPDATE SET last_seen = $2 RETURNING rests_until",
         );
         let row = row.bind(blob(client.as_bytes())).bind(int(now.0)).fetch_one(&mut **tx);
-        let row = self.ok(row.await)?;
+        let row = self.db.ok(row.await)?;
         Ok(Timestamp(self.uint(&row, "rests_until")?))
     }
 
-    /// Takes back the leases that ran out.
-    async fn expire(&self, tx: &mut Tx, now: Timestamp) -> Result<()> {
-        let rows =
-            sqlx::query("SELECT * FROM jobs WHERE state = 'leased' AND lease_expires_at < ?");
-        let rows = rows.bind(int(now.0)).fetch_all(&mut **tx);
-        for row in self.ok(rows.await)? {
+    /// Takes back the leases of others than `client` that ran out, each in a transaction of its own.
+    async fn expire_silent(&self, client: ClientId, now: Timestamp) -> Result<()> {
+        loop {
+            let mut tx = self.db.begin().await?;
+            let row = self.db.skipping_locked(
+                "SELECT * FROM jobs WHERE state = 'leased' AND lease_expires_at < $1 AND lease_client <> $2
+                 ORDER BY seq LIMIT 1",
+            );
+            let row = sqlx::query(row).bind(int(now.0)).bind(blob(client.as_bytes()));
+            let Some(row) = self.db.ok(row.fetch_optional(&mut *tx).await)? else { return Ok(()) };
             let row = self.job_row(&row)?;
-            let (seq, job, held) = (row.seq, row.id, row.job.state.lease().cloned());
-            let Some(held) = held else { return Err(self.damaged("a leased job has no lease")) };
-            if self.apply(tx, row, &Event::Expire, now).await?.is_ok() {
-                self.end_lease(tx, held.id, "expired", now).await?;
-                self.blame(tx, seq, &format!("client {} fell silent", held.client)).await?;
-                tracing::warn!(%job, client = %held.client, "lease expired");
-            }
+            self.expire(&mut tx, row, now).await?;
+            self.db.ok(tx.commit().await)?;
+        }
+    }
+
+    /// Takes back a lease, if it ran out.
+    async fn expire(&self, tx: &mut Tx, row: JobRow, now: Timestamp) -> Result<()> {
+        let (seq, job) = (row.seq, row.id);
+        let Some(held) = row.job.state.lease().cloned() else {
+            return Err(self.db.damaged("a leased job has no lease"));
+        };
+        if self.apply(tx, row, &Event::Expire, now).await?.is_ok() {
+            self.end_lease(tx, held.id, "expired", now).await?;
+            self.blame(tx, seq, &format!("client {} fell silent", held.client)).await?;
+            tracing::warn!(%job, client = %held.client, "lease expired");
         }
         Ok(())
     }
@@ -798,19 +834,19 @@ impl JobStore {
         let lease = after.state.lease();
         if let Some(lease) = lease {
             let granted = sqlx::query(
-                "INSERT INTO leases (id, job, client, granted_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO leases (id, job, client, granted_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
             )
             .bind(blob(lease.id.as_bytes()))
             .bind(blob(row.id.as_bytes()))
             .bind(blob(lease.client.as_bytes()))
             .bind(int(lease.since.0))
             .execute(&mut **tx);
-            self.ok(granted.await)?;
+            self.db.ok(granted.await)?;
         }
         let finished = matches!(after.state, State::Proved | State::Dead).then_some(int(now.0));
         let update = sqlx::query(
-            "UPDATE jobs SET state = ?, not_before = ?, failures = ?, lost = ?, lease = ?, lease_client = ?,
-             lease_since = ?, lease_expires_at = ?, finished_at = ?, proof = ?, proof_len = ?, proved_by = ? WHERE seq = ?",
+            "UPDATE jobs SET state = $1, not_before = $2, failures = $3, lost = $4, lease = $5, lease_client = $6,
+             lease_since = $7, lease_expires_at = $8, finished_at = $9, proof = $10, proof_len = $11, proved_by = $12 WHERE seq = $13",
         )
         .bind(state_text(after.state.name()))
         .bind(int(after.not_before.0))
@@ -826,7 +862,12 @@ impl JobStore {
         .bind(proof.map(|(_, client)| blob(client.as_bytes())))
         .bind(row.seq)
         .execute(&mut **tx);
-        self.ok(update.await)?;
+        self.db.ok(update.await)?;
+        match (&row.job.state, &after.state) {
+            (_, State::Ready) => self.db.tell(tx, News::Ready).await?,
+            (State::Ready, _) => self.db.tell(tx, News::Taken).await?,
+            _ => {}
+        }
         Ok(Ok(after))
     }
 
@@ -838,20 +879,20 @@ impl JobStore {
         now: Timestamp,
     ) -> Result<()> {
         let end = sqlx::query(
-            "UPDATE leases SET ended_at = ?, outcome = ? WHERE id = ? AND ended_at IS NULL",
+            "UPDATE leases SET ended_at = $1, outcome = $2 WHERE id = $3 AND ended_at IS NULL",
         )
         .bind(int(now.0))
         .bind(outcome)
         .bind(blob(lease.as_bytes()))
         .execute(&mut **tx);
-        self.ok(end.await).map(drop)
+        self.db.ok(end.await).map(drop)
     }
 
     async fn blame(&self, tx: &mut Tx, seq: i64, error: &str) -> Result<()> {
-        let update = sqlx::query("UPDATE jobs SET last_error = ? WHERE seq = ?")
+        let update = sqlx::query("UPDATE jobs SET last_error = $1 WHERE seq = $2")
             .bind(error.to_owned())
             .bind(seq);
-        self.ok(update.execute(&mut **tx).await).map(drop)
+        self.db.ok(update.execute(&mut **tx).await).map(drop)
     }
 
     /// Lets a client rest, longer each time.
@@ -863,16 +904,17 @@ impl JobStore {
         now: Timestamp,
     ) -> Result<()> {
         let row = sqlx::query(
-            "UPDATE clients SET strikes = strikes + 1, rejected = rejected + ? WHERE id = ? RETURNING strikes",
+            "UPDATE clients SET strikes = strikes + 1, rejected = rejected + $1 WHERE id = $2 RETURNING strikes",
         );
-        let row = row.bind(rejected).bind(blob(client.as_bytes())).fetch_optional(&mut **tx);
-        let Some(row) = self.ok(row.await)? else { return Ok(()) };
+        let row =
+            row.bind(i64::from(rejected)).bind(blob(client.as_bytes())).fetch_optional(&mut **tx);
+        let Some(row) = self.db.ok(row.await)? else { return Ok(()) };
         let strikes = u32::try_from(self.uint(&row, "strikes")?).unwrap_or(u32::MAX);
-        let rest = sqlx::query("UPDATE clients SET rests_until = ? WHERE id = ?")
+        let rest = sqlx::query("UPDATE clients SET rests_until = $1 WHERE id = $2")
             .bind(int((now + back_off(strikes)).0))
             .bind(blob(client.as_bytes()))
             .execute(&mut **tx);
-        self.ok(rest.await).map(drop)
+        self.db.ok(rest.await).map(drop)
     }
 
     /// The verdict on a submission, if it is known, if there is one.
@@ -883,13 +925,13 @@ impl JobStore {
         submit: &Submit,
     ) -> Result<Option<Option<Verdict>>> {
         let row = sqlx::query(
-            "SELECT verdict, reason FROM submissions WHERE job = ? AND lease = ? AND proof = ?",
+            "SELECT verdict, reason FROM submissions WHERE job = $1 AND lease = $2 AND proof = $3",
         )
         .bind(blob(job.as_bytes()))
         .bind(blob(submit.lease.as_bytes()))
         .bind(blob(submit.proof.sha256.as_bytes()))
         .fetch_optional(&mut **tx);
-        let Some(row) = self.ok(row.await)? else { return Ok(None) };
+        let Some(row) = self.db.ok(row.await)? else { return Ok(None) };
         let reason = self.optional_text(&row, "reason")?.unwrap_or_default();
         let verdict = self.optional_text(&row, "verdict")?;
         Ok(Some(verdict.map(|verdict| match verdict.as_str() {
@@ -908,7 +950,7 @@ impl JobStore {
     ) -> Result<()> {
         let insert = sqlx::query(
             "INSERT INTO submissions (job, lease, proof, proof_len, client, system, program_id, kind, received_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(blob(job.as_bytes()))
         .bind(blob(submit.lease.as_bytes()))
@@ -920,7 +962,7 @@ impl JobStore {
         .bind(submit.kind.to_string())
         .bind(int(now.0))
         .execute(&mut **tx);
-        self.ok(insert.await).map(drop)
+        self.db.ok(insert.await).map(drop)
     }
 
     async fn record(
@@ -932,20 +974,20 @@ impl JobStore {
         reason: Option<&str>,
     ) -> Result<()> {
         let update =
-            sqlx::query("UPDATE submissions SET verdict = ?, reason = ? WHERE job = ? AND lease = ? AND proof = ?")
+            sqlx::query("UPDATE submissions SET verdict = $1, reason = $2 WHERE job = $3 AND lease = $4 AND proof = $5")
                 .bind(verdict)
                 .bind(reason.map(str::to_owned))
                 .bind(blob(job.as_bytes()))
                 .bind(blob(submit.lease.as_bytes()))
                 .bind(blob(submit.proof.sha256.as_bytes()))
                 .execute(&mut **tx);
-        self.ok(update.await).map(drop)
+        self.db.ok(update.await).map(drop)
     }
 }
 
 // Reading rows. What cannot be read was not written by us: the database is damaged.
 impl JobStore {
-    fn job_row(&self, row: &SqliteRow) -> Result<JobRow> {
+    fn job_row(&self, row: &AnyRow) -> Result<JobRow> {
         let lease = || -> Result<Lease> {
             Ok(Lease {
                 id: LeaseId::from_bytes(self.bytes(row, "lease")?),
@@ -978,7 +1020,7 @@ impl JobStore {
         })
     }
 
-    fn summary(&self, row: &SqliteRow) -> Result<JobSummary> {
+    fn summary(&self, row: &AnyRow) -> Result<JobSummary> {
         let JobRow { id, target, job, .. } = self.job_row(row)?;
         let proved = job.state == State::Proved;
         let client = match job.state.lease() {
@@ -1008,7 +1050,7 @@ impl JobStore {
         })
     }
 
-    fn state_name(&self, row: &SqliteRow) -> Result<JobState> {
+    fn state_name(&self, row: &AnyRow) -> Result<JobState> {
         let text: String = self.get(row, "state")?;
         let states = [
             JobState::Ready,
@@ -1018,109 +1060,57 @@ impl JobStore {
             JobState::Dead,
         ];
         let found = states.into_iter().find(|state| state_text(*state) == text);
-        found.ok_or_else(|| self.damaged("a job is in no known state"))
+        found.ok_or_else(|| self.db.damaged("a job is in no known state"))
     }
 
-    fn get<'r, T>(&self, row: &'r SqliteRow, column: &str) -> Result<T>
+    fn get<'r, T>(&self, row: &'r AnyRow, column: &str) -> Result<T>
     where
-        T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
+        T: sqlx::Decode<'r, Any> + sqlx::Type<Any>,
     {
-        row.try_get(column).map_err(|error| self.damaged(error))
+        row.try_get(column).map_err(|error| self.db.damaged(error))
     }
 
-    fn uint(&self, row: &SqliteRow, column: &str) -> Result<u64> {
+    fn uint(&self, row: &AnyRow, column: &str) -> Result<u64> {
         Ok(self.get::<i64>(row, column)?.cast_unsigned())
     }
 
-    fn optional_uint(&self, row: &SqliteRow, column: &str) -> Result<Option<u64>> {
+    fn optional_uint(&self, row: &AnyRow, column: &str) -> Result<Option<u64>> {
         Ok(self.get::<Option<i64>>(row, column)?.map(i64::cast_unsigned))
     }
 
-    fn small(&self, row: &SqliteRow, column: &str) -> Result<u32> {
-        u32::try_from(self.uint(row, column)?).map_err(|error| self.damaged(error))
+    fn small(&self, row: &AnyRow, column: &str) -> Result<u32> {
+        u32::try_from(self.uint(row, column)?).map_err(|error| self.db.damaged(error))
     }
 
-    fn optional_text(&self, row: &SqliteRow, column: &str) -> Result<Option<String>> {
+    fn optional_text(&self, row: &AnyRow, column: &str) -> Result<Option<String>> {
         self.get(row, column)
     }
 
-    fn bytes<const N: usize>(&self, row: &SqliteRow, column: &str) -> Result<[u8; N]> {
+    fn bytes<const N: usize>(&self, row: &AnyRow, column: &str) -> Result<[u8; N]> {
         let bytes: Vec<u8> = self.get(row, column)?;
         bytes
             .try_into()
-            .map_err(|_| self.damaged(format!("column {column} does not have {N} bytes")))
+            .map_err(|_| self.db.damaged(format!("column {column} does not have {N} bytes")))
     }
 
     fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
         &self,
-        row: &SqliteRow,
+        row: &AnyRow,
         column: &str,
     ) -> Result<T> {
-        self.get::<String>(row, column)?.parse().map_err(|error| self.damaged(error))
+        self.get::<String>(row, column)?.parse().map_err(|error| self.db.damaged(error))
     }
 
-    fn artifact(&self, row: &SqliteRow, hash: &str, len: &str) -> Result<ArtifactRef> {
+    fn artifact(&self, row: &AnyRow, hash: &str, len: &str) -> Result<ArtifactRef> {
         Ok(ArtifactRef {
             sha256: ArtifactId::from_bytes(self.bytes(row, hash)?),
             len: self.uint(row, len)?,
         })
     }
 
-    fn range(&self, row: &SqliteRow) -> Result<BlockRange> {
+    fn range(&self, row: &AnyRow) -> Result<BlockRange> {
         BlockRange::new(self.uint(row, "first")?, self.uint(row, "last")?)
-            .map_err(|error| self.damaged(error))
-    }
-
-    fn ok<T>(&self, result: sqlx::Result<T>) -> Result<T> {
-        result.map_err(|error| wrap(&self.path, error))
-    }
-
-    fn damaged(&self, detail: impl ToString) -> StoreError {
-        StoreError::Corrupt { path: self.path.clone(), detail: detail.to_string() }
-    }
-}
-
-/// Makes sure that the file is ours, or new, before anything is written to it.
-async fn claim(path: &Path, options: &SqliteConnectOptions) -> Result<()> {
-    use sqlx::{ConnectOptions, Connection};
-    let fail = |error| wrap(path, error);
-    let mut connection = options.connect().await.map_err(fail)?;
-    let id: i64 = sqlx::query_scalar("PRAGMA application_id")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(fail)?;
-    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(fail)?;
-    if id != APPLICATION_ID {
-        if tables != 0 || id != 0 {
-            return Err(StoreError::Foreign(path.into()));
-        }
-        sqlx::query("PRAGMA application_id = 1815244914")
-            .execute(&mut connection)
-            .await
-            .map_err(fail)?;
-    }
-    let check: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(fail)?;
-    if check != "ok" {
-        return Err(StoreError::Corrupt { path: path.into(), detail: check });
-    }
-    connection.close().await.map_err(fail)
-}
-
-fn wrap(path: &Path, source: sqlx::Error) -> StoreError {
-    // SQLITE_CORRUPT and SQLITE_NOTADB; extended codes carry them in the low byte.
-    let code = source
-        .as_database_error()
-        .and_then(|error| error.code())
-        .and_then(|code| code.parse::<u32>().ok());
-    match code.map(|code| code & 0xff) {
-        Some(11 | 26) => StoreError::Corrupt { path: path.into(), detail: source.to_string() },
-        _ => StoreError::Database { path: path.into(), source },
+            .map_err(|error| self.db.damaged(error))
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod api;
 mod common;
+mod peers;
+mod postgres;
 mod real;
 mod rounds;
 mod servers;

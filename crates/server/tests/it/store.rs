@@ -1,6 +1,6 @@
-//! The job store, with the time as an argument.
+//! The job store, with the time as an argument. One suite for both databases.
 
-use crate::common::Chain;
+use crate::{common::Chain, postgres::Postgres};
 use alloy_primitives::{B256, keccak256};
 use protocol::{
     ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, JobState, LeaseId,
@@ -14,17 +14,18 @@ use server::{
         store::{Leased, Offer, Submitted},
     },
 };
-use std::{path::Path, time::Duration};
+use std::{path::PathBuf, time::Duration};
+use tempfile::TempDir;
 
 const TARGET: Target =
     Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
 const RULES: Rules = Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5 };
 
-fn at(seconds: u64) -> Timestamp {
+pub fn at(seconds: u64) -> Timestamp {
     Timestamp(1_000_000 + 1_000 * seconds)
 }
 
-fn client(n: u8) -> ClientId {
+pub fn client(n: u8) -> ClientId {
     ClientId::from_bytes([n; 16])
 }
 
@@ -43,33 +44,85 @@ fn batch(chain: &Chain, number: u64) -> NewBatch {
     }
 }
 
-async fn open(dir: &Path) -> JobStore {
-    JobStore::open(&dir.join("jobs.sqlite"), RULES).await.unwrap()
+/// A database for one test.
+pub enum Place {
+    Sqlite(TempDir),
+    Postgres(Postgres),
+}
+
+impl Place {
+    fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self) -> PathBuf {
+        match self {
+            Self::Sqlite(dir) => dir.path().join("jobs.sqlite"),
+            Self::Postgres(_) => panic!("a PostgreSQL database is no file"),
+        }
+    }
+
+    pub async fn open(&self) -> JobStore {
+        match self {
+            Self::Sqlite(_) => JobStore::open(&self.file(), RULES).await.unwrap(),
+            Self::Postgres(server) => JobStore::connect(&server.url(), RULES).await.unwrap(),
+        }
+    }
+}
+
+/// Makes two tests of each function, one for each database.
+macro_rules! on_both_stores {
+    ($($claim:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $claim() {
+                super::$claim(&super::Place::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $claim() {
+                if let Some(server) = crate::postgres::Postgres::start().await {
+                    super::$claim(&super::Place::Postgres(server)).await;
+                }
+            })*
+        }
+    };
+}
+
+on_both_stores! {
+    a_living_lease_keeps_its_job_and_a_dead_client_loses_it_to_the_next_one
+    jobs_go_only_to_clients_that_can_prove_them
+    a_rejected_proof_frees_the_job_at_once_and_its_client_rests
+    a_late_proof_is_used_and_the_one_after_it_is_a_duplicate
+    a_job_that_fails_everywhere_is_given_up_until_it_is_requeued
+    no_block_is_skipped_and_no_other_chain_is_mixed_in
+    a_restart_keeps_everything_and_gives_living_leases_their_time_again
 }
 
 /// A store with jobs on blocks 1 to `blocks`.
-async fn store(dir: &Path, blocks: u64) -> JobStore {
-    let (store, chain) = (open(dir).await, Chain::new(blocks));
+pub async fn store(place: &Place, blocks: u64) -> JobStore {
+    let (store, chain) = (place.open().await, Chain::new(blocks));
     for number in 1..=blocks {
         store.enqueue(&batch(&chain, number), &TARGET, at(0)).await.unwrap();
     }
     store
 }
 
-async fn offer(store: &JobStore, n: u8, now: Timestamp) -> Offer {
+pub async fn offer(store: &JobStore, n: u8, now: Timestamp) -> Offer {
     let capability = Capability { system: ProofSystem::Exec, program_id: B256::ZERO, mocked: true };
     let lease = LeaseId::from_bytes(rand::random());
     store.lease(client(n), &[capability], lease, now).await.unwrap()
 }
 
-async fn lease(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
+pub async fn lease(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
     match offer(store, n, now).await {
         Offer::Job(leased) => Some(*leased),
         _ => None,
     }
 }
 
-fn submit(leased: &Leased, proof: &[u8]) -> Submit {
+pub fn submit(leased: &Leased, proof: &[u8]) -> Submit {
     Submit {
         client: leased.lease.client,
         lease: leased.lease.id,
@@ -80,14 +133,12 @@ fn submit(leased: &Leased, proof: &[u8]) -> Submit {
     }
 }
 
-async fn state(store: &JobStore, job: JobId) -> JobState {
+pub async fn state(store: &JobStore, job: JobId) -> JobState {
     store.jobs().await.unwrap().iter().find(|summary| summary.job == job).unwrap().state
 }
 
-#[tokio::test]
-async fn a_living_lease_keeps_its_job_and_a_dead_client_loses_it_to_the_next_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 2).await;
+async fn a_living_lease_keeps_its_job_and_a_dead_client_loses_it_to_the_next_one(place: &Place) {
+    let store = store(place, 2).await;
     let first = lease(&store, 1, at(0)).await.unwrap();
     assert_eq!(first.blocks, BlockRange::new(1, 1).unwrap());
     // The answer was lost: the same client asks again.
@@ -118,10 +169,8 @@ async fn a_living_lease_keeps_its_job_and_a_dead_client_loses_it_to_the_next_one
     assert_eq!(state(&store, first.job).await, JobState::Leased);
 }
 
-#[tokio::test]
-async fn jobs_go_only_to_clients_that_can_prove_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 1).await;
+async fn jobs_go_only_to_clients_that_can_prove_them(place: &Place) {
+    let store = store(place, 1).await;
     let other =
         Capability { system: ProofSystem::Exec, program_id: B256::repeat_byte(1), mocked: false };
     let offer =
@@ -131,10 +180,8 @@ async fn jobs_go_only_to_clients_that_can_prove_them() {
     assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
 }
 
-#[tokio::test]
-async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 1).await;
+async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests(place: &Place) {
+    let store = store(place, 1).await;
     let leased = lease(&store, 1, at(0)).await.unwrap();
     let wrong = submit(&leased, b"wrong");
     let Submitted::Verify(wanted) = store.submit(leased.job, &wrong, at(1)).await.unwrap() else {
@@ -170,10 +217,8 @@ async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests() {
     assert_eq!(store.proved_through().await.unwrap(), Some(1));
 }
 
-#[tokio::test]
-async fn a_late_proof_is_used_and_the_one_after_it_is_a_duplicate() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 1).await;
+async fn a_late_proof_is_used_and_the_one_after_it_is_a_duplicate(place: &Place) {
+    let store = store(place, 1).await;
     let slow = lease(&store, 1, at(0)).await.unwrap();
     let fast = lease(&store, 2, at(100)).await.unwrap();
     assert_eq!(slow.job, fast.job);
@@ -201,10 +246,8 @@ async fn a_late_proof_is_used_and_the_one_after_it_is_a_duplicate() {
     );
 }
 
-#[tokio::test]
-async fn a_job_that_fails_everywhere_is_given_up_until_it_is_requeued() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 1).await;
+async fn a_job_that_fails_everywhere_is_given_up_until_it_is_requeued(place: &Place) {
+    let store = store(place, 1).await;
     for n in 1..=3 {
         let now = at(1_000 * u64::from(n));
         let leased = lease(&store, n, now).await.unwrap();
@@ -225,10 +268,8 @@ async fn a_job_that_fails_everywhere_is_given_up_until_it_is_requeued() {
     assert!(store.requeue(summary.job, at(9_002)).await.is_err());
 }
 
-#[tokio::test]
-async fn no_block_is_skipped_and_no_other_chain_is_mixed_in() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, chain) = (store(dir.path(), 2).await, Chain::new(9));
+async fn no_block_is_skipped_and_no_other_chain_is_mixed_in(place: &Place) {
+    let (store, chain) = (store(place, 2).await, Chain::new(9));
     let again = batch(&chain, 2);
     let known = store.enqueue(&again, &TARGET, at(5)).await.unwrap();
     assert_eq!(store.jobs().await.unwrap()[1].job, known);
@@ -243,10 +284,8 @@ async fn no_block_is_skipped_and_no_other_chain_is_mixed_in() {
     assert_eq!(store.tip().await.unwrap().unwrap().last, 2);
 }
 
-#[tokio::test]
-async fn a_restart_keeps_everything_and_gives_living_leases_their_time_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let before = store(dir.path(), 3).await;
+async fn a_restart_keeps_everything_and_gives_living_leases_their_time_again(place: &Place) {
+    let before = store(place, 3).await;
     let held = lease(&before, 1, at(0)).await.unwrap();
     let handed_in = lease(&before, 2, at(0)).await.unwrap();
     let open_submission = submit(&handed_in, b"proof");
@@ -254,8 +293,10 @@ async fn a_restart_keeps_everything_and_gives_living_leases_their_time_again() {
     before.close().await;
 
     // An hour later.
-    let after = open(dir.path()).await;
-    assert_eq!(after.restart(at(3_600)).await.unwrap(), [(handed_in.job, open_submission)]);
+    let after = place.open().await;
+    after.restart(at(3_600)).await.unwrap();
+    assert_eq!(after.unjudged(at(1)).await.unwrap(), [(handed_in.job, open_submission)]);
+    assert_eq!(after.unjudged(at(0)).await.unwrap(), []);
     assert_eq!(lease(&after, 3, at(3_601)).await.unwrap().blocks, BlockRange::new(3, 3).unwrap());
     assert!(lease(&after, 4, at(3_659)).await.is_none());
     after.heartbeat(held.job, held.lease.id, at(3_659)).await.unwrap();
@@ -263,15 +304,19 @@ async fn a_restart_keeps_everything_and_gives_living_leases_their_time_again() {
 
 #[tokio::test]
 async fn a_file_that_is_not_ours_or_is_damaged_is_named_and_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("jobs.sqlite");
+    let place = Place::sqlite();
+    let path = place.file();
     std::fs::write(
         &path,
         "this is not a database, but it is long enough to look like one. ".repeat(100),
     )
     .unwrap();
     let error = JobStore::open(&path, RULES).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Corrupt { path: named, .. } if *named == path), "{error}");
+    let named = path.display().to_string();
+    assert!(
+        matches!(&error, StoreError::Corrupt { database, .. } if *database == named),
+        "{error}"
+    );
     assert!(error.to_string().contains("restore it from a backup"), "{error}");
 
     std::fs::remove_file(&path).unwrap();
@@ -280,24 +325,27 @@ async fn a_file_that_is_not_ours_or_is_damaged_is_named_and_left_alone() {
     sqlx::query("CREATE TABLE cats (name TEXT)").execute(&foreign).await.unwrap();
     foreign.close().await;
     let error = JobStore::open(&path, RULES).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Foreign(named) if *named == path), "{error}");
+    assert!(matches!(&error, StoreError::Foreign(database) if *database == named), "{error}");
 
     // Ours, with its middle overwritten.
     std::fs::remove_file(&path).unwrap();
-    store(dir.path(), 50).await.close().await;
+    store(&place, 50).await.close().await;
     let mut bytes = std::fs::read(&path).unwrap();
     let (from, to) = (4096, bytes.len() - 4096);
     bytes[from..to].fill(0xa5);
     std::fs::write(&path, bytes).unwrap();
     let error = JobStore::open(&path, RULES).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Corrupt { path: named, .. } if *named == path), "{error}");
+    assert!(
+        matches!(&error, StoreError::Corrupt { database, .. } if *database == named),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_database_of_a_later_version_is_not_touched() {
-    let dir = tempfile::tempdir().unwrap();
-    store(dir.path(), 1).await.close().await;
-    let path = dir.path().join("jobs.sqlite");
+    let place = Place::sqlite();
+    store(&place, 1).await.close().await;
+    let path = place.file();
     let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
     sqlx::query("INSERT INTO _sqlx_migrations VALUES (9999, 'later', 0, 1, x'00', 0)")
         .execute(&pool)

@@ -1,0 +1,345 @@
+//! The database under the job store: one SQLite file, or a PostgreSQL database that several servers share.
+//!
+//! * What is committed is durable: SQLite runs with `synchronous=FULL`, and a PostgreSQL that promises less is refused.
+//! * One SQL text serves both. Where they differ, the difference is a method here: how a transaction begins, how rows are
+//!   locked, whose clock counts.
+//! * A password never leaves the address: messages name the database and its host.
+
+use super::store::StoreError;
+use crate::{
+    clock::{Clock, Timestamp},
+    config::DatabaseUrl,
+};
+use protocol::ClientId;
+use sqlx::{
+    Any, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection,
+    Transaction,
+    any::{AnyConnectOptions, AnyPoolOptions},
+    migrate::{MigrateError, Migrator},
+    postgres::PgConnectOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use std::{path::Path, sync::Arc, time::Duration};
+
+/// Marks a database as ours, in SQLite's header: "l2pr".
+const APPLICATION_ID: i64 = 0x6c32_7072;
+
+/// Marks our locks among PostgreSQL's advisory locks: "l2pr".
+pub const LOCKS: i32 = 0x6c32_7072;
+
+/// Marks the locks that are held on a client for one transaction.
+const CLIENT_LOCKS: i32 = LOCKS + 1;
+
+/// Where servers on one PostgreSQL database tell each other what happened.
+pub const CHANNEL: &str = "l2_prover";
+
+/// Settings of every SQLite connection.
+const SQLITE_SESSION: &str =
+    "PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000; PRAGMA synchronous = FULL";
+
+/// Settings of every PostgreSQL connection: a stalled server holds up the others for seconds, not for ever, and locks of
+/// a machine that vanished are freed.
+pub const POSTGRES_SESSION: &str = "SET application_name = 'l2-prover'; SET lock_timeout = '10s';
+    SET idle_in_transaction_session_timeout = '10s'; SET default_transaction_isolation = 'read committed';
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// A transaction. Dropping it undoes what was done in it.
+pub type Tx = Transaction<'static, Any>;
+type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// An open database. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Database {
+    name: Arc<str>,
+    kind: Kind,
+    writer: AnyPool,
+    readers: AnyPool,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Sqlite(Clock),
+    Postgres(DatabaseUrl),
+}
+
+impl Database {
+    /// Opens the file at `path`, which is made if it is missing, and brings it to this version's schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Version`] or [`StoreError::Database`].
+    pub async fn sqlite(path: &Path) -> Result<Self> {
+        let name: Arc<str> = path.display().to_string().into();
+        let fail = |error| wrap_sqlite(&name, error);
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .busy_timeout(Duration::from_secs(10));
+        claim(&name, &options).await?;
+        let options =
+            options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let mut connection = options.connect().await.map_err(fail)?;
+        migrated(&name, SQLITE.run(&mut connection).await, fail)?;
+        connection.close().await.map_err(fail)?;
+
+        // As a URL, in which the driver escapes everything but the percent sign.
+        let file = path.to_string_lossy().replace('%', "%25");
+        let address = AnyConnectOptions::from_url(&options.filename(file).to_url_lossy());
+        let address = address.map_err(fail)?;
+        let pool = |size| pool(size, SQLITE_SESSION).connect_with(address.clone());
+        // One writer, so that transactions queue here and not on SQLite's lock.
+        let (writer, readers) = (pool(1).await.map_err(fail)?, pool(2).await.map_err(fail)?);
+        Ok(Self { name: name.clone(), kind: Kind::Sqlite(Clock::start()), writer, readers })
+    }
+
+    /// Connects to a PostgreSQL database, and brings it to this version's schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsafe`] if it may lose what is committed, or as [`sqlite`](Self::sqlite).
+    pub async fn postgres(url: &DatabaseUrl) -> Result<Self> {
+        let name: Arc<str> = url.to_string().into();
+        let fail = |error| wrap_postgres(&name, error);
+        let options: PgConnectOptions = url.expose().parse().map_err(fail)?;
+        let mut connection = options.connect().await.map_err(fail)?;
+        for setting in ["fsync", "synchronous_commit"] {
+            let value = sqlx::query_scalar("SELECT current_setting($1)").bind(setting);
+            let value: String = value.fetch_one(&mut connection).await.map_err(fail)?;
+            if value == "off" {
+                return Err(StoreError::Unsafe { database: name.to_string(), setting });
+            }
+        }
+        let foreign = sqlx::query_scalar(
+            "SELECT to_regclass('_sqlx_migrations') IS NULL AND EXISTS
+             (SELECT FROM information_schema.tables WHERE table_schema = current_schema())",
+        );
+        if foreign.fetch_one(&mut connection).await.map_err(fail)? {
+            return Err(StoreError::Foreign(name.to_string()));
+        }
+        // Servers that start together take turns: the migrator holds a lock.
+        migrated(&name, POSTGRES.run(&mut connection).await, fail)?;
+        connection.close().await.map_err(fail)?;
+        let address = url.expose().parse().map_err(fail)?;
+        let pool = pool(8, POSTGRES_SESSION).connect_with(address).await.map_err(fail)?;
+        Ok(Self {
+            name: name.clone(),
+            kind: Kind::Postgres(url.clone()),
+            writer: pool.clone(),
+            readers: pool,
+        })
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// The address, if other servers may use the database too.
+    pub fn shared(&self) -> Option<&DatabaseUrl> {
+        match &self.kind {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(url) => Some(url),
+        }
+    }
+
+    /// Where to read from without a transaction.
+    pub fn readers(&self) -> &AnyPool {
+        &self.readers
+    }
+
+    /// The time that counts: several servers go by their database's clock.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if it cannot be asked.
+    pub async fn now(&self) -> Result<Timestamp> {
+        match &self.kind {
+            Kind::Sqlite(clock) => Ok(clock.now()),
+            Kind::Postgres(_) => {
+                let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT";
+                let now: i64 = self.ok(sqlx::query_scalar(now).fetch_one(&self.readers).await)?;
+                Ok(Timestamp(now.cast_unsigned()))
+            }
+        }
+    }
+
+    /// Begins a transaction that may write.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn begin(&self) -> Result<Tx> {
+        let begin = match self.kind {
+            Kind::Sqlite(_) => "BEGIN IMMEDIATE",
+            Kind::Postgres(_) => "BEGIN",
+        };
+        self.ok(self.writer.begin_with(begin).await)
+    }
+
+    /// `select`, of rows that nobody else changes until the transaction ends. Waits for others that change them.
+    pub fn locking(&self, select: &str) -> AssertSqlSafe<String> {
+        self.with_lock(select, "FOR UPDATE")
+    }
+
+    /// The same, leaving out rows that others are changing.
+    pub fn skipping_locked(&self, select: &str) -> AssertSqlSafe<String> {
+        self.with_lock(select, "FOR UPDATE SKIP LOCKED")
+    }
+
+    fn with_lock(&self, select: &str, lock: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(match self.kind {
+            // Whoever writes to SQLite is alone.
+            Kind::Sqlite(_) => select.to_owned(),
+            Kind::Postgres(_) => format!("{select} {lock}"),
+        })
+    }
+
+    /// Lets requests of one client, at whatever server, take turns until the transaction ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn lock_client(&self, tx: &mut Tx, client: ClientId) -> Result<()> {
+        if self.shared().is_some() {
+            let [a, b, c, d, ..] = *client.as_bytes();
+            let lock = sqlx::query("SELECT pg_advisory_xact_lock($1, $2)")
+                .bind(CLIENT_LOCKS)
+                .bind(i32::from_be_bytes([a, b, c, d]));
+            self.ok(lock.execute(&mut **tx).await)?;
+        }
+        Ok(())
+    }
+
+    /// Lets those who add batches take turns until the transaction ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn lock_chain(&self, tx: &mut Tx) -> Result<()> {
+        if self.shared().is_some() {
+            let lock = sqlx::query("LOCK TABLE batches IN SHARE ROW EXCLUSIVE MODE");
+            self.ok(lock.execute(&mut **tx).await)?;
+        }
+        Ok(())
+    }
+
+    /// Tells all servers on this database, if there are several, as soon as the transaction is committed.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn tell(&self, tx: &mut Tx, news: News) -> Result<()> {
+        if self.shared().is_some() {
+            let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(news.name());
+            self.ok(notify.execute(&mut **tx).await)?;
+        }
+        Ok(())
+    }
+
+    /// Says of a failure which database failed.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] or [`StoreError::Database`].
+    pub fn ok<T>(&self, result: sqlx::Result<T>) -> Result<T> {
+        result.map_err(|error| match self.kind {
+            Kind::Sqlite(_) => wrap_sqlite(&self.name, error),
+            Kind::Postgres(_) => wrap_postgres(&self.name, error),
+        })
+    }
+
+    /// The error of rows that this program cannot have written.
+    pub fn damaged(&self, detail: impl ToString) -> StoreError {
+        StoreError::Corrupt { database: self.name.to_string(), detail: detail.to_string() }
+    }
+}
+
+/// What servers on one database tell each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A job became ready.
+    Ready,
+    /// A ready job was taken.
+    Taken,
+}
+
+impl News {
+    /// As it is sent.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Taken => "taken",
+        }
+    }
+}
+
+/// A pool whose connections begin with `session`.
+fn pool(size: u32, session: &'static str) -> AnyPoolOptions {
+    sqlx::any::install_default_drivers();
+    AnyPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(Duration::from_secs(15))
+        .after_connect(move |connection, _| {
+            Box::pin(async move { connection.execute(session).await.map(drop) })
+        })
+}
+
+/// Makes sure that the file is ours, or new, before anything is written to it.
+async fn claim(name: &str, options: &SqliteConnectOptions) -> Result<()> {
+    let fail = |error| wrap_sqlite(name, error);
+    let mut connection: SqliteConnection = options.connect().await.map_err(fail)?;
+    let id: i64 = sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(fail)?;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(fail)?;
+    if id != APPLICATION_ID {
+        if tables != 0 || id != 0 {
+            return Err(StoreError::Foreign(name.into()));
+        }
+        sqlx::query("PRAGMA application_id = 1815244914")
+            .execute(&mut connection)
+            .await
+            .map_err(fail)?;
+    }
+    let check: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(fail)?;
+    if check != "ok" {
+        return Err(StoreError::Corrupt { database: name.into(), detail: check });
+    }
+    connection.close().await.map_err(fail)
+}
+
+fn migrated(
+    name: &str,
+    result: Result<(), MigrateError>,
+    fail: impl Fn(sqlx::Error) -> StoreError,
+) -> Result<()> {
+    result.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
+        other => StoreError::Version { database: name.into(), detail: other.to_string() },
+    })
+}
+
+fn wrap_sqlite(name: &str, source: sqlx::Error) -> StoreError {
+    // SQLITE_CORRUPT and SQLITE_NOTADB; extended codes carry them in the low byte.
+    match code(&source).and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+        Some(11 | 26) => StoreError::Corrupt { database: name.into(), detail: source.to_string() },
+        _ => StoreError::Database { database: name.into(), source },
+    }
+}
+
+fn wrap_postgres(name: &str, source: sqlx::Error) -> StoreError {
+    // data_corrupted and index_corrupted.
+    match code(&source).as_deref() {
+        Some("XX001" | "XX002") => {
+            StoreError::Corrupt { database: name.into(), detail: source.to_string() }
+        }
+        _ => StoreError::Database { database: name.into(), source },
+    }
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
