@@ -7,7 +7,7 @@ ZKVM = --release -p l2 -p prover-risc0 --features l2/build_zkvm
 # Arguments for the command, e.g. `make dev ARGS="--blocks 3"`.
 ARGS ?=
 
-.PHONY: help dev dev-exec test lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests
+.PHONY: help dev dev-exec test two-servers lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +21,10 @@ dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothin
 test: ## All tests; the zkVM's in release
 	$(CARGO) nextest run
 	$(CARGO) nextest run $(ZKVM)
+
+two-servers: setup-build setup-test ## Two servers on one PostgreSQL, one of them killed every 5 s for two minutes: every block proven once
+	$(CARGO) build --profile quick -p l2
+	scripts/two_servers.sh $(CARGO_TARGET_DIR)/quick/l2-prover
 
 lint: ## Format, clippy, rustdoc, layers
 	$(CARGO) fmt --all --check
@@ -64,6 +68,9 @@ endif
 
 setup-test:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/dev/null),)
+	$(call install,postgresql)
+endif
 
 setup-fuzz: setup-build
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
