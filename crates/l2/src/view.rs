@@ -196,6 +196,8 @@ mod tests {
             job: JobId::from_bytes([u8::try_from(number).expect("small"); 16]),
             block_numbers: BlockRange::new(number, number).expect("not empty"),
             state,
+            cause: None,
+            priority: 0,
             system: ProofSystem::Risc0,
             program_id: alloy_primitives::B256::ZERO,
             kind: ProofKind::Composite,

@@ -34,6 +34,8 @@ pub enum ErrorCode {
     NoSuchEndpoint,
     /// There is no such job.
     NoSuchJob,
+    /// No such client has ever asked for work.
+    NoSuchClient,
     /// There is no such artifact: upload it first.
     NoSuchArtifact,
     /// The lease is not the job's live one.

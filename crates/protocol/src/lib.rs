@@ -20,4 +20,6 @@ pub use messages::{
     Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, UnknownName,
     Verdict,
 };
-pub use status::{ClientSummary, Counts, IntakeStatus, JobState, JobSummary, Status};
+pub use status::{
+    ClientSummary, Counts, DeadCause, IntakeStatus, JobState, JobSummary, Priority, Status,
+};

@@ -102,8 +102,10 @@ pub enum NoWorkReason {
     MockedProofsRefused,
     /// The client failed lately and rests a while.
     Resting,
-    /// The server is about to stop.
+    /// The server is about to stop, or an operator lets the server or this client finish what it has.
     Draining,
+    /// The client is in quarantine until an operator releases it.
+    Quarantined,
     /// A reason this version does not know.
     #[serde(other)]
     Other,

@@ -1,6 +1,6 @@
 //! Where each message goes.
 
-use crate::{ArtifactId, JobId};
+use crate::{ArtifactId, ClientId, JobId};
 
 /// Prefix of every path of this version.
 pub const V1: &str = "/v1";
@@ -29,6 +29,33 @@ pub fn submit(job: &JobId) -> String {
 /// `POST` a [`Fail`](crate::Fail).
 pub fn fail(job: &JobId) -> String {
     format!("/v1/jobs/{job}/fail")
+}
+
+/// `GET` the jobs as a list of [`JobSummary`](crate::JobSummary), newest last: at most 1,000, of `?state=`.
+pub const JOBS: &str = "/v1/jobs";
+/// `GET` the clients as a list of [`ClientSummary`](crate::ClientSummary), the latest first.
+pub const CLIENTS: &str = "/v1/clients";
+/// `POST` nothing: grants no more leases. `DELETE`: grants them again.
+pub const DRAIN: &str = "/v1/drain";
+
+/// `GET` a [`JobSummary`](crate::JobSummary).
+pub fn job(job: &JobId) -> String {
+    format!("/v1/jobs/{job}")
+}
+
+/// `POST` nothing: gives a job up.
+pub fn cancel(job: &JobId) -> String {
+    format!("/v1/jobs/{job}/cancel")
+}
+
+/// `POST` a [`Priority`](crate::Priority).
+pub fn priority(job: &JobId) -> String {
+    format!("/v1/jobs/{job}/priority")
+}
+
+/// `POST` nothing. `deed` is `drain`, `quarantine` or `release`.
+pub fn client(client: &ClientId, deed: &str) -> String {
+    format!("/v1/clients/{client}/{deed}")
 }
 
 /// `POST` nothing: gives a dead job fresh budgets.

@@ -76,8 +76,36 @@ pub enum JobState {
     Verifying,
     /// Done.
     Proved,
-    /// Given up.
+    /// Given up, for a [`DeadCause`].
     Dead,
+}
+
+/// Why a job was given up. An operator can requeue it all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DeadCause {
+    /// It failed too often.
+    Budget,
+    /// Two clients fell silent on it: it may have killed them.
+    Quarantined,
+    /// An operator does not want it.
+    Cancelled,
+    /// A cause this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl DeadCause {
+    /// The name used in messages and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Budget => "budget",
+            Self::Quarantined => "quarantined",
+            Self::Cancelled => "cancelled",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// One job.
@@ -89,6 +117,12 @@ pub struct JobSummary {
     pub block_numbers: BlockRange,
     /// Where it is in its life.
     pub state: JobState,
+    /// Why it was given up, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<DeadCause>,
+    /// Served before others if it is above zero, after them if it is below.
+    #[serde(default)]
+    pub priority: i32,
     /// The proof system asked for.
     pub system: ProofSystem,
     /// The program asked for.
@@ -134,4 +168,17 @@ pub struct ClientSummary {
     pub rejected: u64,
     /// It gets no job before this time, because it failed lately.
     pub rests_until: Option<u64>,
+    /// It gets no job until an operator releases it: its proofs were rejected, or an operator said so.
+    #[serde(default)]
+    pub quarantined: bool,
+    /// It finishes what it has and gets no other job until an operator releases it.
+    #[serde(default)]
+    pub draining: bool,
+}
+
+/// The body of a request to change a job's priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Priority {
+    /// From -100 to 100; each step makes the job ten minutes older or younger than it is.
+    pub priority: i32,
 }

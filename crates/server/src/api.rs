@@ -2,26 +2,33 @@
 
 use crate::{
     artifacts::{self, ArtifactError},
-    jobs::{JobError, StoreError},
+    jobs::{JobError, StoreError, state::Deed},
     service::Service,
 };
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Path, Request, State, rejection::BytesRejection},
+    extract::{
+        DefaultBodyLimit, Path, Query, Request, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use futures::StreamExt;
 use protocol::{
-    ApiError, ArtifactId, ErrorCode, FailAck, HeartbeatAck, JobId, ProofData, SubmitAck,
+    ApiError, ArtifactId, ErrorCode, FailAck, HeartbeatAck, JobId, JobState, Priority, ProofData,
+    SubmitAck,
 };
 use serde::Deserialize;
 use std::str::FromStr;
 
 /// A message is at most so long, in bytes.
 const MAX_MESSAGE: usize = 64 * 1024;
+
+/// A list of jobs has at most so many.
+const MAX_LISTED: u32 = 1_000;
 
 type Answer<T> = Result<T, Refusal>;
 
@@ -33,6 +40,13 @@ pub fn router(service: Service) -> Router {
         .route("/v1/jobs/{job}/submit", post(submit))
         .route("/v1/jobs/{job}/fail", post(fail))
         .route("/v1/jobs/{job}/requeue", post(requeue))
+        .route("/v1/jobs/{job}/cancel", post(cancel))
+        .route("/v1/jobs/{job}/priority", post(prioritise))
+        .route("/v1/jobs/{job}", get(job))
+        .route("/v1/jobs", get(jobs))
+        .route("/v1/clients", get(clients))
+        .route("/v1/clients/{client}/{deed}", post(decide))
+        .route("/v1/drain", post(drain).delete(undrain))
         .route("/v1/status", get(status))
         .route("/livez", get(async || "ok\n"))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE))
@@ -86,6 +100,74 @@ async fn requeue(State(service): State<Service>, Path(job): Path<String>) -> Ans
     Ok(StatusCode::NO_CONTENT)
 }
 
+async fn cancel(State(service): State<Service>, Path(job): Path<String>) -> Answer<StatusCode> {
+    service.jobs().cancel(id(&job)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn prioritise(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+    body: Body1,
+) -> Answer<StatusCode> {
+    let body: Priority =
+        serde_json::from_slice(&bytes(body)?).map_err(|error| malformed(&error))?;
+    service.jobs().prioritise(id(&job)?, body.priority).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn job(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+) -> Answer<Json<protocol::JobSummary>> {
+    let job = service.jobs().store().job(id(&job)?).await;
+    Ok(Json(job.map_err(JobError::from)?))
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    state: Option<JobState>,
+}
+
+async fn jobs(
+    State(service): State<Service>,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Answer<Json<Vec<protocol::JobSummary>>> {
+    let Query(wanted) = query.map_err(|error| malformed(&error))?;
+    let jobs = service.jobs().store().list(wanted.state, MAX_LISTED).await;
+    Ok(Json(jobs.map_err(JobError::from)?))
+}
+
+async fn clients(State(service): State<Service>) -> Answer<Json<Vec<protocol::ClientSummary>>> {
+    let now = service.jobs().now().await.map_err(JobError::from)?;
+    Ok(Json(service.jobs().store().clients(now).await.map_err(JobError::from)?))
+}
+
+async fn decide(
+    State(service): State<Service>,
+    Path((client, deed)): Path<(String, String)>,
+    request: Request,
+) -> Answer<StatusCode> {
+    let deed = match deed.as_str() {
+        "drain" => Deed::Drain,
+        "quarantine" => Deed::Quarantine,
+        "release" => Deed::Release,
+        _ => return Err(no_such_endpoint(request).await),
+    };
+    service.jobs().decide(id(&client)?, deed).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn drain(State(service): State<Service>) -> StatusCode {
+    service.jobs().drain(true);
+    StatusCode::NO_CONTENT
+}
+
+async fn undrain(State(service): State<Service>) -> StatusCode {
+    service.jobs().drain(false);
+    StatusCode::NO_CONTENT
+}
+
 async fn status(State(service): State<Service>) -> Answer<Json<protocol::Status>> {
     Ok(Json(service.status().await.map_err(JobError::from)?))
 }
@@ -132,13 +214,7 @@ fn message(body: Body1) -> Answer<ProofData> {
         #[serde(rename = "type")]
         _name: String,
     }
-    let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("a message has at most {MAX_MESSAGE} bytes");
-            refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
-        }
-        _ => refuse(StatusCode::BAD_REQUEST, ErrorCode::Malformed, error.to_string()),
-    })?;
+    let body = bytes(body)?;
     serde_json::from_slice(&body).map_err(|error| {
         // Error texts repeat what was sent; they are cut so that nobody can fill a log with them.
         let text: String = error.to_string().chars().take(300).collect();
@@ -147,6 +223,21 @@ fn message(body: Body1) -> Answer<ProofData> {
         let code = if unknown { ErrorCode::UnknownMessage } else { ErrorCode::Malformed };
         refuse(StatusCode::BAD_REQUEST, code, text)
     })
+}
+
+fn bytes(body: Body1) -> Answer<Bytes> {
+    body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = format!("a message has at most {MAX_MESSAGE} bytes");
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
+        }
+        _ => malformed(&error),
+    })
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> Refusal {
+    let text = error.to_string().chars().take(300).collect();
+    refuse(StatusCode::BAD_REQUEST, ErrorCode::Malformed, text)
 }
 
 fn other_message(wanted: &str) -> Refusal {
@@ -196,6 +287,9 @@ impl From<JobError> for Refusal {
             JobError::Artifacts(error) => error.into(),
             JobError::Store(StoreError::NoSuchJob(_)) => {
                 refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchJob, text)
+            }
+            JobError::Store(StoreError::NoSuchClient(_)) => {
+                refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchClient, text)
             }
             JobError::Store(StoreError::Refused { refused, .. }) => {
                 use crate::jobs::state::Refused::NotTheLease;

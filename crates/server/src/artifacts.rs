@@ -113,6 +113,11 @@ impl Artifacts {
         Ok(Self { root: root.into(), limit })
     }
 
+    /// The folder as it is, to read from.
+    pub fn existing(root: &Path) -> Self {
+        Self { root: root.into(), limit: u64::MAX }
+    }
+
     /// Stores bytes made here.
     ///
     /// # Errors

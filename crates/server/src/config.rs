@@ -55,6 +55,8 @@ pub struct Config {
     pub max_failures: u32,
     /// A job is given up after so many clients fell silent on it.
     pub max_lost: u32,
+    /// A client is quarantined after so many rejected proofs in a row.
+    pub max_rejected: u32,
 
     /// The largest artifact, in bytes. Also bounds the memory for verifying one proof.
     pub max_artifact_bytes: u64,
@@ -89,6 +91,7 @@ impl Default for Config {
             max_wait: Duration::from_secs(30),
             max_failures: 3,
             max_lost: 5,
+            max_rejected: 3,
             max_artifact_bytes: 1 << 30,
             verify_threads: 1,
             danger_accept_exec_proofs: false,
@@ -168,6 +171,7 @@ impl Config {
             ("ready_jobs", self.ready_jobs == 0),
             ("max_failures", self.max_failures == 0),
             ("max_lost", self.max_lost == 0),
+            ("max_rejected", self.max_rejected == 0),
             ("max_artifact_bytes", self.max_artifact_bytes == 0),
             ("verify_threads", self.verify_threads == 0),
             ("poll_interval", self.poll_interval.is_zero()),

@@ -18,6 +18,7 @@ pub mod verifying;
 
 pub use config::{Config, DatabaseUrl, InvalidConfig};
 pub use intake::{BatchSource, PreparedBatch};
+pub use jobs::fsck;
 
 use artifacts::{ArtifactError, Artifacts, Sharing};
 use intake::{Intake, Progress};
@@ -120,6 +121,7 @@ impl Server {
             lease: config.lease,
             max_failures: config.max_failures,
             max_lost: config.max_lost,
+            max_rejected: config.max_rejected,
         };
         let store = match &config.database {
             None => JobStore::open(&config.data_dir.join("jobs.sqlite"), rules).await?,
@@ -253,7 +255,7 @@ fn report<T>(part: &'static str, ended: Result<T, tokio::task::JoinError>) {
 
 /// Makes the folder and takes it for this process, or for all servers on one database. The lock goes with the process,
 /// however that ends.
-fn lock(folder: &Path, sharing: Sharing) -> Result<File, Error> {
+pub(crate) fn lock(folder: &Path, sharing: Sharing) -> Result<File, Error> {
     let fail = |source| Error::Folder { path: folder.into(), source };
     fs::create_dir_all(folder).map_err(fail)?;
     let file = File::options().create(true).append(true).open(folder.join("lock")).map_err(fail)?;

@@ -15,7 +15,7 @@ use sqlx::{
     Any, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection,
     Transaction,
     any::{AnyConnectOptions, AnyPoolOptions},
-    migrate::{MigrateError, Migrator},
+    migrate::{Migrate, MigrateError, Migrator},
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -65,12 +65,21 @@ enum Kind {
     Postgres(DatabaseUrl),
 }
 
+/// What is done about a database of an earlier version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// It is brought to this version's.
+    Ours,
+    /// It is refused.
+    AsItIs,
+}
+
 impl Database {
     /// Opens the file at `path`, which is made if it is missing, and brings it to this version's schema.
     ///
     /// # Errors
     /// [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Version`] or [`StoreError::Database`].
-    pub async fn sqlite(path: &Path) -> Result<Self> {
+    pub async fn sqlite(path: &Path, schema: Schema) -> Result<Self> {
         let name: Arc<str> = path.display().to_string().into();
         let fail = |error| wrap_sqlite(&name, error);
         let options = SqliteConnectOptions::new()
@@ -81,7 +90,11 @@ impl Database {
         let options =
             options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
         let mut connection = options.connect().await.map_err(fail)?;
-        migrated(&name, SQLITE.run(&mut connection).await, fail)?;
+        let migrations = match schema {
+            Schema::Ours => SQLITE.run(&mut connection).await,
+            Schema::AsItIs => same(&SQLITE, &mut connection).await,
+        };
+        migrated(&name, migrations, fail)?;
         connection.close().await.map_err(fail)?;
 
         // As a URL, in which the driver escapes everything but the percent sign.
@@ -98,7 +111,7 @@ impl Database {
     ///
     /// # Errors
     /// [`StoreError::Unsafe`] if it may lose what is committed, or as [`sqlite`](Self::sqlite).
-    pub async fn postgres(url: &DatabaseUrl) -> Result<Self> {
+    pub async fn postgres(url: &DatabaseUrl, schema: Schema) -> Result<Self> {
         let name: Arc<str> = url.to_string().into();
         let fail = |error| wrap_postgres(&name, error);
         let options: PgConnectOptions = url.expose().parse().map_err(fail)?;
@@ -118,7 +131,11 @@ impl Database {
             return Err(StoreError::Foreign(name.to_string()));
         }
         // Servers that start together take turns: the migrator holds a lock.
-        migrated(&name, POSTGRES.run(&mut connection).await, fail)?;
+        let migrations = match schema {
+            Schema::Ours => POSTGRES.run(&mut connection).await,
+            Schema::AsItIs => same(&POSTGRES, &mut connection).await,
+        };
+        migrated(&name, migrations, fail)?;
         connection.close().await.map_err(fail)?;
         let address = url.expose().parse().map_err(fail)?;
         let pool = pool(8, POSTGRES_SESSION).connect_with(address).await.map_err(fail)?;
@@ -174,6 +191,18 @@ impl Database {
             Kind::Postgres(_) => "BEGIN",
         };
         self.ok(self.writer.begin_with(begin).await)
+    }
+
+    /// Begins a transaction that sees one moment and writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn begin_reading(&self) -> Result<Tx> {
+        let begin = match self.kind {
+            Kind::Sqlite(_) => "BEGIN",
+            Kind::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        self.ok(self.readers.begin_with(begin).await)
     }
 
     /// `select`, of rows that nobody else changes until the transaction ends. Waits for others that change them.
@@ -309,6 +338,18 @@ async fn claim(name: &str, options: &SqliteConnectOptions) -> Result<()> {
         return Err(StoreError::Corrupt { database: name.into(), detail: check });
     }
     connection.close().await.map_err(fail)
+}
+
+/// Whether the database is of this version.
+async fn same(ours: &Migrator, connection: &mut impl Migrate) -> Result<(), MigrateError> {
+    let applied = connection.list_applied_migrations(&ours.table_name).await?;
+    let latest = ours.iter().map(|migration| migration.version).max();
+    match applied.iter().map(|migration| migration.version).max() {
+        found if found == latest => Ok(()),
+        found => {
+            Err(MigrateError::VersionTooNew(latest.unwrap_or_default(), found.unwrap_or_default()))
+        }
+    }
 }
 
 fn migrated(

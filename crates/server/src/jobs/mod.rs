@@ -4,6 +4,7 @@
 //! the rest of the server talks to. A proof is acknowledged only after it is durable and verified.
 
 pub mod database;
+pub mod fsck;
 pub mod peers;
 pub mod state;
 pub mod store;
@@ -17,13 +18,16 @@ use crate::{
 };
 use database::News;
 use protocol::{
-    Advice, ArtifactId, ArtifactRef, Capability, Fail, Heartbeat, JobId, LeaseId, NoWork,
+    Advice, ArtifactId, ArtifactRef, Capability, ClientId, Fail, Heartbeat, JobId, LeaseId, NoWork,
     NoWorkReason, Progress, ProofData, ProofSystem, Request, Response, Submit, Verdict,
 };
-use state::Refused;
+use state::{Deed, Refused};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use store::{Offer, Submitted};
@@ -86,6 +90,8 @@ struct Inner {
     /// Proofs being verified, so that submitting twice verifies once.
     verifying: Mutex<HashMap<Verifying, watch::Receiver<Option<Verdict>>>>,
     permits: Semaphore,
+    /// Whether an operator wants the leases to end.
+    draining: AtomicBool,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -126,6 +132,7 @@ impl Jobs {
             progress: Mutex::default(),
             verifying: Mutex::default(),
             permits: Semaphore::new(rules.verify_threads),
+            draining: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stopping,
         }))
@@ -238,7 +245,7 @@ impl Jobs {
         let deadline =
             self.now().await? + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
         loop {
-            if self.0.stopping.is_cancelled() {
+            if self.0.stopping.is_cancelled() || self.0.draining.load(Ordering::Relaxed) {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
             }
             // ORDER: listen before looking, or a job that becomes ready in between is missed.
@@ -268,6 +275,8 @@ impl Jobs {
                         max_proof_bytes: Some(self.0.rules.max_proof_bytes),
                     }));
                 }
+                Offer::Draining => (NoWorkReason::Draining, None),
+                Offer::Quarantined => (NoWorkReason::Quarantined, None),
                 Offer::Resting { until } => (NoWorkReason::Resting, Some(until)),
                 Offer::Nothing { for_others: true, next } => (NoWorkReason::NotCapable, next),
                 Offer::Nothing { for_others: false, next } => (NoWorkReason::NothingReady, next),
@@ -301,12 +310,12 @@ impl Jobs {
             };
         };
         match self.0.store.heartbeat(job, beat.lease, self.now().await?).await {
-            Ok(()) => {
+            Ok(standing) => {
                 progress(beat.progress);
-                // A server that stops comes back: its clients go on proving meanwhile.
-                Ok(Advice::Continue)
+                // A server that stops or drains comes back: its clients go on proving meanwhile.
+                Ok(if standing.draining { Advice::Drain } else { Advice::Continue })
             }
-            Err(StoreError::Refused { refused: Refused::Proved, .. }) => {
+            Err(StoreError::Refused { refused: Refused::Proved | Refused::Dead, .. }) => {
                 progress(None);
                 Ok(Advice::Cancel)
             }
@@ -390,6 +399,45 @@ impl Jobs {
         self.0.store.requeue(job, self.now().await?).await?;
         self.0.ready.notify_waiters();
         Ok(())
+    }
+
+    /// Gives a job up; its client is told to stop.
+    ///
+    /// # Errors
+    /// [`JobError::Store`] if it is proved.
+    pub async fn cancel(&self, job: JobId) -> Result<(), JobError> {
+        Ok(self.0.store.cancel(job, self.now().await?).await?)
+    }
+
+    /// Serves a job earlier or later than its age says.
+    ///
+    /// # Errors
+    /// [`JobError::Malformed`] if the priority is not from -100 to 100.
+    pub async fn prioritise(&self, job: JobId, priority: i32) -> Result<(), JobError> {
+        if !(-100..=100).contains(&priority) {
+            return Err(JobError::Malformed(format!(
+                "a priority is a number from -100 to 100, not {priority}"
+            )));
+        }
+        Ok(self.0.store.prioritise(job, priority).await?)
+    }
+
+    /// What an operator decides about a client.
+    ///
+    /// # Errors
+    /// [`JobError::Store`] if nobody knows the client.
+    pub async fn decide(&self, client: ClientId, deed: Deed) -> Result<(), JobError> {
+        self.0.store.decide(client, deed, self.now().await?).await?;
+        tracing::info!(%client, ?deed, "an operator decided about a client");
+        self.0.ready.notify_waiters();
+        Ok(())
+    }
+
+    /// Grants no more leases, or grants them again; until the next start.
+    pub fn drain(&self, on: bool) {
+        self.0.draining.store(on, Ordering::Relaxed);
+        tracing::info!(on, "draining");
+        self.0.ready.notify_waiters();
     }
 
     /// The newest jobs, oldest of them first, with what their clients last said.

@@ -1,9 +1,9 @@
 //! The other servers on the same PostgreSQL database: who follows the node, and who hears of what.
 //!
 //! * One connection of its own holds two of PostgreSQL's advisory locks, which go with the process or its machine.
-//! * Whoever holds [`LEADER`] follows the node. Two that believe so for a moment do no harm: batches are enqueued one after
+//! * Whoever holds `LEADER` follows the node. Two that believe so for a moment do no harm: batches are enqueued one after
 //!   the other, and the same batch once.
-//! * Every server holds [`MEMBER`] together with the others. Who can have it alone is the only one, so nobody has heard
+//! * Every server holds `MEMBER` together with the others. Who can have it alone is the only one, so nobody has heard
 //!   heartbeats before it.
 
 use super::{

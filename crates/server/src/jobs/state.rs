@@ -1,4 +1,4 @@
-//! A job's life, as one pure function.
+//! A job's life and a client's standing, as two pure functions.
 //!
 //! * A job has at most one live lease.
 //! * A lease that is not renewed in time is ignored; nobody has to clean it up. Until another client gets the job, its
@@ -6,16 +6,18 @@
 //! * The lease id is the authority over heartbeat and failure. A valid proof needs none: it is taken from anyone, even
 //!   for a job that was given up.
 //! * Only [`Event::Verified`] proves a job, and a proved job never changes again.
+//! * A job on which two clients fell silent, one after the other, is not sent round the fleet: it is quarantined.
 //!
 //! ```text
 //! ready --lease--> leased --submit--> verifying --verified--> proved
 //!   ^                |  expire / fail     | rejected
 //!   +----------------+--------------------+
-//! leased --budget spent--> dead --requeue--> ready
+//! leased --budget spent, second client lost--> dead --requeue--> ready
+//! any but proved --cancel--> dead
 //! ```
 
 use crate::clock::Timestamp;
-use protocol::{ClientId, FailureClass, JobState, LeaseId};
+use protocol::{ClientId, DeadCause, FailureClass, JobState, LeaseId};
 use std::time::Duration;
 
 /// What decides about a job's next step.
@@ -29,6 +31,8 @@ pub struct Job {
     pub failures: u32,
     /// Clients that fell silent.
     pub lost: u32,
+    /// The last of those.
+    pub lost_to: Option<ClientId>,
 }
 
 /// Where a job is in its life.
@@ -43,7 +47,7 @@ pub enum State {
     /// Done.
     Proved,
     /// Given up.
-    Dead,
+    Dead(DeadCause),
 }
 
 /// A client's claim on a job.
@@ -99,6 +103,8 @@ pub enum Event {
     ServerRestarted,
     /// An operator gives the job fresh budgets.
     Requeue,
+    /// An operator does not want the proof any more.
+    Cancel,
 }
 
 /// The numbers by which the rules go.
@@ -110,6 +116,8 @@ pub struct Rules {
     pub max_failures: u32,
     /// Silent clients until a job is given up.
     pub max_lost: u32,
+    /// Rejected proofs in a row until a client is quarantined.
+    pub max_rejected: u32,
 }
 
 /// Why an event does not apply.
@@ -127,6 +135,9 @@ pub enum Refused {
     /// The job is proved.
     #[error("the job is proved already")]
     Proved,
+    /// The job is dead.
+    #[error("the job was given up")]
+    Dead,
     /// Only a dead job can be requeued.
     #[error("only a job that was given up can be requeued")]
     NotDead,
@@ -157,6 +168,7 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         }
         (Verifying(held), Event::Heartbeat { lease }) if held.id == *lease => Ok(job.clone()),
         (Proved, Event::Heartbeat { .. }) => Err(Refused::Proved),
+        (Dead(_), Event::Heartbeat { .. }) => Err(Refused::Dead),
         (_, Event::Heartbeat { .. }) => Err(Refused::NotTheLease),
 
         (Leased(held), Event::Submit { lease }) if held.id == *lease => to(Verifying(held.clone())),
@@ -179,22 +191,101 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
 
         (Leased(held), Event::Expire) if held.expires_at < now => {
             let lost = job.lost.saturating_add(1);
-            let state = if lost < rules.max_lost { Ready } else { Dead };
-            Ok(Job { state, lost, ..job.clone() })
+            let state = match job.lost_to {
+                Some(other) if other != held.client => Dead(DeadCause::Quarantined),
+                _ if lost < rules.max_lost => Ready,
+                _ => Dead(DeadCause::Budget),
+            };
+            Ok(Job { state, lost, lost_to: Some(held.client), ..job.clone() })
         }
         (_, Event::Expire) => Err(Refused::NotExpired),
 
         (Leased(held), Event::ServerRestarted) => to(Leased(renewed(held, now, rules))),
         (_, Event::ServerRestarted) => Ok(job.clone()),
 
-        (Dead, Event::Requeue) => Ok(Job { state: Ready, not_before: now, failures: 0, lost: 0 }),
+        (Dead(_), Event::Requeue) => {
+            Ok(Job { state: Ready, not_before: now, failures: 0, lost: 0, lost_to: None })
+        }
         (_, Event::Requeue) => Err(Refused::NotDead),
+
+        (Proved, Event::Cancel) => Err(Refused::Proved),
+        (_, Event::Cancel) => to(Dead(DeadCause::Cancelled)),
     }
 }
 
 /// How long a job or a client rests after its `n`-th failure in a row: doubling from 5 s up to 10 minutes.
 pub fn back_off(n: u32) -> Duration {
     Duration::from_secs(5 << n.saturating_sub(1).min(7)).min(Duration::from_secs(600))
+}
+
+/// By how much each step of priority makes a job older than it is.
+const AGE_OF_A_STEP: Duration = Duration::from_secs(600);
+
+/// Ready jobs are served by this time, earliest first: when they were enqueued, made earlier or later by their priority.
+///
+/// So an urgent job overtakes what was enqueued in the ten minutes, times its priority, before it, and none waits for ever.
+pub fn due(created_at: Timestamp, priority: i32) -> Timestamp {
+    let shift = crate::clock::millis(AGE_OF_A_STEP).saturating_mul(priority.unsigned_abs().into());
+    Timestamp(if priority < 0 {
+        created_at.0.saturating_add(shift)
+    } else {
+        created_at.0.saturating_sub(shift)
+    })
+}
+
+/// What a client may expect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Failures and rejected proofs since its last accepted one.
+    pub strikes: u32,
+    /// Rejected proofs since then.
+    pub rejected: u32,
+    /// It gets no job before this time.
+    pub rests_until: Timestamp,
+    /// It gets no job until an operator releases it.
+    pub quarantined: bool,
+    /// It finishes what it has and gets no other job until an operator releases it.
+    pub draining: bool,
+}
+
+/// What bears on a client's standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Its proof was accepted.
+    Proved,
+    /// It gave a job back because of a failure.
+    Failed,
+    /// Its proof was rejected.
+    Rejected,
+    /// An operator lets it finish and then rest.
+    Drain,
+    /// An operator gives it no more jobs.
+    Quarantine,
+    /// An operator trusts it again.
+    Release,
+}
+
+/// What becomes of a client's standing.
+pub fn judge(standing: &Standing, deed: Deed, now: Timestamp, rules: &Rules) -> Standing {
+    let struck = |rejected: u32| {
+        let strikes = standing.strikes.saturating_add(1);
+        Standing { strikes, rejected, rests_until: now + back_off(strikes), ..*standing }
+    };
+    match deed {
+        Deed::Proved => {
+            Standing { strikes: 0, rejected: 0, rests_until: Timestamp(0), ..*standing }
+        }
+        Deed::Failed => struck(standing.rejected),
+        Deed::Rejected => {
+            let struck = struck(standing.rejected.saturating_add(1));
+            // An honest client has no rejected proof to show, so it takes few to see that one is broken.
+            let quarantined = struck.quarantined || struck.rejected >= rules.max_rejected;
+            Standing { quarantined, ..struck }
+        }
+        Deed::Drain => Standing { draining: true, ..*standing },
+        Deed::Quarantine => Standing { quarantined: true, ..*standing },
+        Deed::Release => Standing::default(),
+    }
 }
 
 impl State {
@@ -205,7 +296,15 @@ impl State {
             Self::Leased(_) => JobState::Leased,
             Self::Verifying(_) => JobState::Verifying,
             Self::Proved => JobState::Proved,
-            Self::Dead => JobState::Dead,
+            Self::Dead(_) => JobState::Dead,
+        }
+    }
+
+    /// Why the job was given up, if it was.
+    pub fn cause(&self) -> Option<DeadCause> {
+        match self {
+            Self::Dead(cause) => Some(*cause),
+            _ => None,
         }
     }
 
@@ -231,7 +330,8 @@ fn failed(job: &Job, class: FailureClass, now: Timestamp, rules: &Rules) -> Job 
     // Even a failure that no retry could cure takes the whole budget to kill a job: the server has executed the input
     // itself, so one client that calls it unprovable is more likely broken than right.
     let failures = job.failures.saturating_add(1);
-    let state = if failures < rules.max_failures { State::Ready } else { State::Dead };
+    let state =
+        if failures < rules.max_failures { State::Ready } else { State::Dead(DeadCause::Budget) };
     Job { state, failures, not_before: now + back_off(failures), ..job.clone() }
 }
 
@@ -240,8 +340,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RULES: Rules = Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5 };
-    const FRESH: Job = Job { state: State::Ready, not_before: Timestamp(0), failures: 0, lost: 0 };
+    const RULES: Rules =
+        Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
+    const FRESH: Job =
+        Job { state: State::Ready, not_before: Timestamp(0), failures: 0, lost: 0, lost_to: None };
 
     fn lease_id(n: u8) -> LeaseId {
         LeaseId::from_bytes([n; 16])
@@ -268,6 +370,7 @@ mod tests {
             3 => Just(Event::Expire),
             1 => Just(Event::ServerRestarted),
             1 => Just(Event::Requeue),
+            1 => Just(Event::Cancel),
         ]
     }
 
@@ -303,13 +406,13 @@ mod tests {
                 {
                     let kept = after.state.lease().is_some_and(|l| l.id == held.id && l.client == held.client);
                     let own = matches!(&event, Event::Fail { lease, .. } if *lease == held.id);
-                    prop_assert!(kept || own || event == Event::Verified, "{event:?}");
+                    prop_assert!(kept || own || matches!(event, Event::Verified | Event::Cancel), "{event:?}");
                 }
                 // A proof being verified keeps its client's place whatever the time.
                 if let State::Verifying(held) = &job.state {
                     let kept = after.state == job.state;
                     let own = event == Event::Rejected { lease: held.id };
-                    prop_assert!(kept || own || event == Event::Verified);
+                    prop_assert!(kept || own || matches!(event, Event::Verified | Event::Cancel));
                 }
                 // No lease shrinks, none is granted for less than the full time.
                 if let (Some(new), true) = (after.state.lease(), matches!(after.state, State::Leased(_))) {
@@ -326,10 +429,17 @@ mod tests {
                     prop_assert_eq!(&after, &job);
                 }
                 // Budgets are kept, and only spending one kills a job.
-                prop_assert!(after.state == State::Dead || after.state == State::Proved
+                prop_assert!(matches!(after.state, State::Dead(_) | State::Proved)
                     || (after.failures < RULES.max_failures && after.lost < RULES.max_lost));
-                prop_assert!(after.state != State::Dead || job.state == State::Dead
-                    || after.failures == RULES.max_failures || after.lost == RULES.max_lost);
+                if let (State::Dead(cause), true) = (&after.state, after.state != job.state) {
+                    let deserved = match cause {
+                        DeadCause::Budget => after.failures == RULES.max_failures || after.lost == RULES.max_lost,
+                        DeadCause::Quarantined => event == Event::Expire && after.lost_to != job.lost_to,
+                        DeadCause::Cancelled => event == Event::Cancel,
+                        _ => false,
+                    };
+                    prop_assert!(deserved, "{cause:?} after {event:?}");
+                }
                 job = after;
             }
         }
@@ -355,7 +465,7 @@ mod tests {
         ] {
             let (mut job, mut now) = (FRESH, Timestamp(0));
             let mut attempts = 0;
-            while job.state != State::Dead {
+            while job.state != State::Dead(DeadCause::Budget) {
                 now = now.max(job.not_before);
                 attempts += 1;
                 let lease = lease_id(u8::try_from(attempts).unwrap());
@@ -367,6 +477,97 @@ mod tests {
             assert_eq!(attempts, budget);
             let requeued = next(&job, &Event::Requeue, now, &RULES).unwrap();
             assert_eq!(requeued, Job { not_before: now, ..FRESH });
+        }
+    }
+
+    #[test]
+    fn a_job_that_two_clients_fell_silent_on_waits_for_an_operator() {
+        let silent = |job: &Job, n: u8| {
+            let now = Timestamp(u64::from(n) * 100_000);
+            let lease = Event::Lease { client: client(n), lease: lease_id(n) };
+            let job = next(job, &lease, now, &RULES).unwrap();
+            next(&job, &Event::Expire, now + Duration::from_millis(60_001), &RULES).unwrap()
+        };
+        let once = silent(&FRESH, 1);
+        assert_eq!(once.state, State::Ready);
+        let again = silent(&Job { not_before: Timestamp(0), ..once.clone() }, 1);
+        assert_eq!(again.state, State::Ready, "the same one again may be a bad client");
+        let job = silent(&once, 2);
+        assert_eq!(job.state, State::Dead(DeadCause::Quarantined));
+        let requeued = next(&job, &Event::Requeue, Timestamp(7), &RULES).unwrap();
+        assert_eq!(requeued, Job { not_before: Timestamp(7), ..FRESH });
+    }
+
+    /// A job's life in the fewest words: what an operator would draw on a napkin.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Napkin {
+        Waiting,
+        Held(u8),
+        Checked(u8),
+        Done,
+        Gone,
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_one_draws_on_a_napkin(steps in prop::collection::vec((event(), 0..90_000u64, any::<bool>()), 1..80)) {
+            use Napkin::{Checked, Done, Gone, Held, Waiting};
+            let (mut job, mut now, mut drawn) = (FRESH, Timestamp(0), Waiting);
+            let name = |lease: &LeaseId| lease.as_bytes()[0];
+            for (event, pause, aim) in steps {
+                now = now + Duration::from_millis(pause);
+                let event = aimed(event, &job, aim);
+                let after = next(&job, &event, now, &RULES);
+                // When is the clock's business; that it is one of these, the drawing's.
+                let may: &[Napkin] = match (drawn, &event) {
+                    (Done, _) | (_, Event::Verified) => &[Done],
+                    (_, Event::Cancel) => &[Gone],
+                    (Gone, Event::Requeue) => &[Waiting],
+                    (Waiting, Event::Lease { lease, .. }) => &[Waiting, Held(name(lease))],
+                    (Held(by), Event::Submit { lease }) if by == name(lease) => &[Checked(by)],
+                    (Held(by), Event::Fail { lease, .. }) if by == name(lease) => &[Waiting, Gone],
+                    (Checked(by), Event::Rejected { lease }) if by == name(lease) => &[Waiting],
+                    (Held(by), Event::Expire) => &[Held(by), Waiting, Gone],
+                    (same, _) => &[same],
+                };
+                job = after.unwrap_or(job);
+                drawn = match &job.state {
+                    State::Ready => Waiting,
+                    State::Leased(held) => Held(name(&held.id)),
+                    State::Verifying(held) => Checked(name(&held.id)),
+                    State::Proved => Done,
+                    State::Dead(_) => Gone,
+                };
+                prop_assert!(may.contains(&drawn), "{event:?} led to {drawn:?}, not to one of {may:?}");
+            }
+        }
+
+        #[test]
+        fn an_urgent_job_overtakes_and_no_job_waits_for_ever(age in 0..1u64 << 40, priority in -100..=100i32) {
+            let (old, new) = (Timestamp(1 << 41), Timestamp((1 << 41) + age));
+            let ahead = due(new, priority) < due(old, 0);
+            prop_assert_eq!(ahead, i64::try_from(age).unwrap() < i64::from(priority) * 600_000);
+        }
+
+        #[test]
+        fn a_client_in_quarantine_stays_there_until_it_is_released(deeds in prop::collection::vec(0..5usize, 0..40)) {
+            let deeds = deeds.into_iter().map(|n| [Deed::Proved, Deed::Failed, Deed::Rejected, Deed::Drain, Deed::Quarantine][n]);
+            let (mut standing, mut in_a_row) = (Standing::default(), 0);
+            for (n, deed) in deeds.enumerate() {
+                let now = Timestamp(1_000 * n as u64);
+                let after = judge(&standing, deed, now, &RULES);
+                match deed {
+                    Deed::Rejected => in_a_row += 1,
+                    Deed::Proved => in_a_row = 0,
+                    _ => {}
+                }
+                let expected = standing.quarantined || deed == Deed::Quarantine || in_a_row >= RULES.max_rejected;
+                prop_assert_eq!(after.quarantined, expected);
+                prop_assert!(!standing.draining || after.draining);
+                prop_assert_eq!(after.rests_until > now, matches!(deed, Deed::Failed | Deed::Rejected) || (deed != Deed::Proved && standing.rests_until > now));
+                standing = after;
+            }
+            prop_assert_eq!(judge(&standing, Deed::Release, Timestamp(0), &RULES), Standing::default());
         }
     }
 

@@ -6,20 +6,21 @@
 //! * Several servers may use one PostgreSQL database. What decides about a job locks its row first, then its client's;
 //!   no transaction waits for a second job.
 
-use super::database::{Database, News, Tx};
-use super::state::{Event, Job, Lease, Refused, Rules, State, back_off, next};
+use super::database::{Database, News, Schema, Tx};
+use super::state::{Deed, Event, Job, Lease, Refused, Rules, Standing, State, due, judge, next};
 use crate::{clock::Timestamp, config::DatabaseUrl};
 use alloy_primitives::B256;
 use protocol::{
-    ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, ClientSummary, Counts, Fail,
-    FailureClass, JobId, JobState, JobSummary, LeaseId, ProofKind, ProofSystem, Submit, Verdict,
+    ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, ClientSummary, Counts, DeadCause,
+    Fail, FailureClass, JobId, JobState, JobSummary, LeaseId, ProofKind, ProofSystem, Submit,
+    Verdict,
 };
 use sha2::{Digest, Sha256};
-use sqlx::{Any, AnyConnection, Row, any::AnyRow};
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 use std::path::Path;
 
 /// Jobs and clients shown in a status.
-const SHOWN: i64 = 100;
+const SHOWN: u32 = 100;
 
 /// A batch to be proven, as the server itself computed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +95,10 @@ pub enum Offer {
         /// Until then.
         until: Timestamp,
     },
+    /// An operator lets the client finish and then rest.
+    Draining,
+    /// The client is not trusted.
+    Quarantined,
     /// No job for it.
     Nothing {
         /// Whether jobs wait for clients with other capabilities.
@@ -128,6 +133,9 @@ pub enum StoreError {
     /// There is no such job.
     #[error("there is no job {0}")]
     NoSuchJob(JobId),
+    /// No such client has ever asked for work.
+    #[error("there is no client {0}")]
+    NoSuchClient(ClientId),
     /// The event does not apply to the job.
     #[error("job {job}: {refused}")]
     Refused {
@@ -259,7 +267,7 @@ impl JobStore {
     /// # Errors
     /// [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Version`] or [`StoreError::Database`].
     pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
-        Ok(Self { db: Database::sqlite(path).await?, rules })
+        Ok(Self { db: Database::sqlite(path, Schema::Ours).await?, rules })
     }
 
     /// Connects to a PostgreSQL database, which several servers may use, and brings it to this version's schema.
@@ -267,7 +275,13 @@ impl JobStore {
     /// # Errors
     /// As [`open`](Self::open), or [`StoreError::Unsafe`].
     pub async fn connect(url: &DatabaseUrl, rules: Rules) -> Result<Self> {
-        Ok(Self { db: Database::postgres(url).await?, rules })
+        Ok(Self { db: Database::postgres(url, Schema::Ours).await?, rules })
+    }
+
+    /// A store to read from: its rules decide nothing.
+    pub(super) fn reading(db: Database) -> Self {
+        let lease = std::time::Duration::ZERO;
+        Self { db, rules: Rules { lease, max_failures: 0, max_lost: 0, max_rejected: 0 } }
     }
 
     /// The database below.
@@ -404,8 +418,8 @@ impl JobStore {
         .fetch_one(&mut *tx);
         let batch_row: i64 = self.get(&self.db.ok(row.await)?, "id")?;
         let job = sqlx::query(
-            "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at)
-             VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $7)",
+            "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
+             VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7)",
         )
         .bind(blob(id.as_bytes()))
         .bind(batch_row)
@@ -413,7 +427,7 @@ impl JobStore {
         .bind(blob(target.program_id.as_slice()))
         .bind(target.kind.to_string())
         .bind(int(now.0))
-        .bind(int(now.0))
+        .bind(int(due(now, 0).0))
         .execute(&mut *tx);
         self.db.ok(job.await)?;
         self.db.tell(&mut tx, News::Ready).await?;
@@ -421,8 +435,8 @@ impl JobStore {
         Ok(id)
     }
 
-    /// Hands `client` the oldest job it can prove. A client that has a lease gets the same lease again. `lease` names a
-    /// new one and must be fresh and random.
+    /// Hands `client` the job it can prove that is [`due`] first. A client that has a lease gets the same lease again.
+    /// `lease` names a new one and must be fresh and random.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -451,16 +465,24 @@ impl JobStore {
             }
         }
         // ORDER: after the jobs it may have, since whoever decides about a job locks its client last.
-        let rests_until = self.greet(&mut tx, client, now).await?;
-        if chosen.is_none() {
-            if rests_until > now {
+        let standing = self.greet(&mut tx, client, now).await?;
+        if chosen.is_none() || standing.quarantined {
+            let barred = match standing {
+                Standing { quarantined: true, .. } => Some(Offer::Quarantined),
+                Standing { draining: true, .. } => Some(Offer::Draining),
+                Standing { rests_until: until, .. } if until > now => {
+                    Some(Offer::Resting { until })
+                }
+                _ => None,
+            };
+            if let Some(barred) = barred {
                 self.db.ok(tx.commit().await)?;
-                return Ok(Offer::Resting { until: rests_until });
+                return Ok(barred);
             }
             for capability in capabilities {
                 let row = self.db.skipping_locked(
                     "SELECT * FROM jobs WHERE state = 'ready' AND not_before <= $1 AND system = $2 AND program_id = $3
-                     ORDER BY seq LIMIT 1",
+                     ORDER BY due, seq LIMIT 1",
                 );
                 let row = sqlx::query(row)
                     .bind(int(now.0))
@@ -469,7 +491,8 @@ impl JobStore {
                     .fetch_optional(&mut *tx);
                 if let Some(row) = self.db.ok(row.await)? {
                     let row = self.job_row(&row)?;
-                    if chosen.as_ref().is_none_or(|best| row.seq < best.seq) {
+                    if chosen.as_ref().is_none_or(|best| (row.due, row.seq) < (best.due, best.seq))
+                    {
                         chosen = Some(row);
                     }
                 }
@@ -513,20 +536,22 @@ impl JobStore {
         Ok(offer)
     }
 
-    /// Keeps a lease alive.
+    /// Keeps a lease alive, and says how its client stands.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the lease is not the job's, or the job is proved.
-    pub async fn heartbeat(&self, job: JobId, lease: LeaseId, now: Timestamp) -> Result<()> {
+    /// [`StoreError::Refused`] if the lease is not the job's, or the job is proved or was given up.
+    pub async fn heartbeat(&self, job: JobId, lease: LeaseId, now: Timestamp) -> Result<Standing> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let client = row.job.state.lease().map(|lease| lease.client);
         let after = self.apply(&mut tx, row, &Event::Heartbeat { lease }, now).await?;
         after.map_err(|refused| StoreError::Refused { job, refused })?;
-        if let Some(client) = client {
-            self.greet(&mut tx, client, now).await?;
-        }
-        self.db.ok(tx.commit().await)
+        let standing = match client {
+            Some(client) => self.greet(&mut tx, client, now).await?,
+            None => Standing::default(),
+        };
+        self.db.ok(tx.commit().await)?;
+        Ok(standing)
     }
 
     /// Remembers a proof whose bytes are durable. The same proof under the same lease gets the same verdict for ever.
@@ -591,11 +616,7 @@ impl JobStore {
                             if held.id == submit.lease { "proved" } else { "proved_by_other" };
                         self.end_lease(&mut tx, held.id, outcome, now).await?;
                     }
-                    let credit = sqlx::query(
-                        "UPDATE clients SET proved = proved + 1, strikes = 0, rests_until = 0 WHERE id = $1",
-                    );
-                    self.db
-                        .ok(credit.bind(blob(submit.client.as_bytes())).execute(&mut *tx).await)?;
+                    self.record_deed(&mut tx, submit.client, Deed::Proved, now).await?;
                     self.record(&mut tx, job, submit, "accepted", None).await?;
                     Verdict::Accepted
                 } else {
@@ -609,7 +630,14 @@ impl JobStore {
                     self.end_lease(&mut tx, submit.lease, "rejected", now).await?;
                 }
                 self.blame(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
-                self.strike(&mut tx, submit.client, true, now).await?;
+                // Anyone can name a client, but only the client knows its leases.
+                let its = sqlx::query("SELECT 1 FROM leases WHERE id = $1 AND client = $2")
+                    .bind(blob(submit.lease.as_bytes()))
+                    .bind(blob(submit.client.as_bytes()))
+                    .fetch_optional(&mut *tx);
+                if self.db.ok(its.await)?.is_some() {
+                    self.record_deed(&mut tx, submit.client, Deed::Rejected, now).await?;
+                }
                 self.record(&mut tx, job, submit, "rejected", Some(&reason)).await?;
                 Verdict::Rejected { reason }
             }
@@ -635,7 +663,7 @@ impl JobStore {
         if let Some(held) = held
             && fail.class != FailureClass::Cancelled
         {
-            self.strike(&mut tx, held.client, false, now).await?;
+            self.record_deed(&mut tx, held.client, Deed::Failed, now).await?;
         }
         self.db.ok(tx.commit().await)
     }
@@ -652,18 +680,78 @@ impl JobStore {
         self.db.ok(tx.commit().await)
     }
 
+    /// Gives a job up. Its client is told to stop; a proof of it that comes all the same is used.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it is proved.
+    pub async fn cancel(&self, job: JobId, now: Timestamp) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let held = row.job.state.lease().map(|lease| lease.id);
+        let after = self.apply(&mut tx, row, &Event::Cancel, now).await?;
+        after.map_err(|refused| StoreError::Refused { job, refused })?;
+        if let Some(held) = held {
+            self.end_lease(&mut tx, held, "cancelled", now).await?;
+        }
+        self.db.ok(tx.commit().await)
+    }
+
+    /// Changes when a job is [`due`].
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchJob`].
+    pub async fn prioritise(&self, job: JobId, priority: i32) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let update = sqlx::query("UPDATE jobs SET priority = $1, due = $2 WHERE seq = $3")
+            .bind(i64::from(priority))
+            .bind(int(due(row.created_at, priority).0))
+            .bind(row.seq)
+            .execute(&mut *tx);
+        self.db.ok(update.await)?;
+        self.db.ok(tx.commit().await)
+    }
+
+    /// What an operator decides about a client.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchClient`].
+    pub async fn decide(&self, client: ClientId, deed: Deed, now: Timestamp) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        if !self.record_deed(&mut tx, client, deed, now).await? {
+            return Err(StoreError::NoSuchClient(client));
+        }
+        self.db.tell(&mut tx, News::Ready).await?;
+        self.db.ok(tx.commit().await)
+    }
+
     /// The newest jobs, oldest of them first.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn jobs(&self) -> Result<Vec<JobSummary>> {
-        let rows = sqlx::query(
-            "SELECT j.*, b.first, b.last, b.gas_used, b.transactions, b.input, b.input_len,
-             (SELECT max(granted_at) FROM leases l WHERE l.job = j.id) AS leased_at
-             FROM (SELECT * FROM jobs ORDER BY seq DESC LIMIT $1) j JOIN batches b ON b.id = j.batch ORDER BY j.seq",
-        );
-        let rows = self.db.ok(rows.bind(SHOWN).fetch_all(self.db.readers()).await)?;
+        self.list(None, SHOWN).await
+    }
+
+    /// The newest jobs in `state`, or in any, oldest of them first; at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn list(&self, state: Option<JobState>, limit: u32) -> Result<Vec<JobSummary>> {
+        let rows = summaries("WHERE $1 = '' OR state = $1 ORDER BY seq DESC LIMIT $2");
+        let rows = sqlx::query(rows).bind(state.map_or("", state_text)).bind(i64::from(limit));
+        let rows = self.db.ok(rows.fetch_all(self.db.readers()).await)?;
         rows.iter().map(|row| self.summary(row)).collect()
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchJob`].
+    pub async fn job(&self, job: JobId) -> Result<JobSummary> {
+        let row = sqlx::query(summaries("WHERE id = $1")).bind(blob(job.as_bytes()));
+        let row = self.db.ok(row.fetch_optional(self.db.readers()).await)?;
+        self.summary(&row.ok_or(StoreError::NoSuchJob(job))?)
     }
 
     /// The jobs that clients have, with their leases.
@@ -722,7 +810,7 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn clients(&self, now: Timestamp) -> Result<Vec<ClientSummary>> {
         let rows = sqlx::query("SELECT * FROM clients ORDER BY last_seen DESC LIMIT $1");
-        let rows = self.db.ok(rows.bind(SHOWN).fetch_all(self.db.readers()).await)?;
+        let rows = self.db.ok(rows.bind(i64::from(SHOWN)).fetch_all(self.db.readers()).await)?;
         rows.iter()
             .map(|row| {
                 Ok(ClientSummary {
@@ -732,6 +820,8 @@ impl JobStore {
                     rejected: self.uint(row, "rejected")?,
                     rests_until: Some(self.uint(row, "rests_until")?)
                         .filter(|until| *until > now.0),
+                    quarantined: self.uint(row, "quarantined")? != 0,
+                    draining: self.uint(row, "draining")? != 0,
                 })
             })
             .collect()
@@ -744,6 +834,8 @@ struct JobRow {
     id: JobId,
     target: Target,
     job: Job,
+    created_at: Timestamp,
+    due: Timestamp,
 }
 
 // Steps of transactions.
@@ -764,15 +856,14 @@ impl JobStore {
         }))
     }
 
-    /// Remembers that a client was heard, and returns until when it rests.
-    async fn greet(&self, tx: &mut Tx, client: ClientId, now: Timestamp) -> Result<Timestamp> {
+    /// Remembers that a client was heard, and returns how it stands.
+    async fn greet(&self, tx: &mut Tx, client: ClientId, now: Timestamp) -> Result<Standing> {
         let row = sqlx::query(
             "INSERT INTO clients (id, first_seen, last_seen) VALUES ($1, $2, $2)
-             ON CONFLICT (id) DO UPDATE SET last_seen = $2 RETURNING rests_until",
+             ON CONFLICT (id) DO UPDATE SET last_seen = $2 RETURNING *",
         );
         let row = row.bind(blob(client.as_bytes())).bind(int(now.0)).fetch_one(&mut **tx);
-        let row = self.db.ok(row.await)?;
-        Ok(Timestamp(self.uint(&row, "rests_until")?))
+        self.standing(&self.db.ok(row.await)?)
     }
 
     /// Takes back the leases of others than `client` that ran out, each in a transaction of its own.
@@ -843,10 +934,11 @@ impl JobStore {
             .execute(&mut **tx);
             self.db.ok(granted.await)?;
         }
-        let finished = matches!(after.state, State::Proved | State::Dead).then_some(int(now.0));
+        let finished = matches!(after.state, State::Proved | State::Dead(_)).then_some(int(now.0));
         let update = sqlx::query(
             "UPDATE jobs SET state = $1, not_before = $2, failures = $3, lost = $4, lease = $5, lease_client = $6,
-             lease_since = $7, lease_expires_at = $8, finished_at = $9, proof = $10, proof_len = $11, proved_by = $12 WHERE seq = $13",
+             lease_since = $7, lease_expires_at = $8, finished_at = $9, proof = $10, proof_len = $11, proved_by = $12,
+             cause = $13, lost_to = $14 WHERE seq = $15",
         )
         .bind(state_text(after.state.name()))
         .bind(int(after.not_before.0))
@@ -860,6 +952,8 @@ impl JobStore {
         .bind(proof.map(|(proof, _)| blob(proof.sha256.as_bytes())))
         .bind(proof.map(|(proof, _)| int(proof.len)))
         .bind(proof.map(|(_, client)| blob(client.as_bytes())))
+        .bind(after.state.cause().filter(|cause| *cause != DeadCause::Budget).map(DeadCause::name))
+        .bind(after.lost_to.map(|client| blob(client.as_bytes())))
         .bind(row.seq)
         .execute(&mut **tx);
         self.db.ok(update.await)?;
@@ -895,26 +989,33 @@ impl JobStore {
         self.db.ok(update.execute(&mut **tx).await).map(drop)
     }
 
-    /// Lets a client rest, longer each time.
-    async fn strike(
+    /// Records what bears on a client's standing, and what becomes of that. False if nobody knows the client.
+    async fn record_deed(
         &self,
         tx: &mut Tx,
         client: ClientId,
-        rejected: bool,
+        deed: Deed,
         now: Timestamp,
-    ) -> Result<()> {
-        let row = sqlx::query(
-            "UPDATE clients SET strikes = strikes + 1, rejected = rejected + $1 WHERE id = $2 RETURNING strikes",
-        );
-        let row =
-            row.bind(i64::from(rejected)).bind(blob(client.as_bytes())).fetch_optional(&mut **tx);
-        let Some(row) = self.db.ok(row.await)? else { return Ok(()) };
-        let strikes = u32::try_from(self.uint(&row, "strikes")?).unwrap_or(u32::MAX);
-        let rest = sqlx::query("UPDATE clients SET rests_until = $1 WHERE id = $2")
-            .bind(int((now + back_off(strikes)).0))
-            .bind(blob(client.as_bytes()))
-            .execute(&mut **tx);
-        self.db.ok(rest.await).map(drop)
+    ) -> Result<bool> {
+        let row = self.db.locking("SELECT * FROM clients WHERE id = $1");
+        let row = sqlx::query(row).bind(blob(client.as_bytes())).fetch_optional(&mut **tx);
+        let Some(row) = self.db.ok(row.await)? else { return Ok(false) };
+        let after = judge(&self.standing(&row)?, deed, now, &self.rules);
+        let update = sqlx::query(
+            "UPDATE clients SET proved = proved + $1, rejected = rejected + $2, strikes = $3, rejected_in_a_row = $4,
+             rests_until = $5, quarantined = $6, draining = $7 WHERE id = $8",
+        )
+        .bind(i64::from(deed == Deed::Proved))
+        .bind(i64::from(deed == Deed::Rejected))
+        .bind(i64::from(after.strikes))
+        .bind(i64::from(after.rejected))
+        .bind(int(after.rests_until.0))
+        .bind(i64::from(after.quarantined))
+        .bind(i64::from(after.draining))
+        .bind(blob(client.as_bytes()))
+        .execute(&mut **tx);
+        self.db.ok(update.await)?;
+        Ok(true)
     }
 
     /// The verdict on a submission, if it is known, if there is one.
@@ -1001,7 +1102,12 @@ impl JobStore {
             JobState::Leased => State::Leased(lease()?),
             JobState::Verifying => State::Verifying(lease()?),
             JobState::Proved => State::Proved,
-            JobState::Dead => State::Dead,
+            JobState::Dead => State::Dead(match self.optional_text(row, "cause")?.as_deref() {
+                None => DeadCause::Budget,
+                Some("quarantined") => DeadCause::Quarantined,
+                Some("cancelled") => DeadCause::Cancelled,
+                Some(_) => return Err(self.db.damaged("a job is dead for no known cause")),
+            }),
         };
         Ok(JobRow {
             seq: self.get(row, "seq")?,
@@ -1016,7 +1122,30 @@ impl JobStore {
                 not_before: Timestamp(self.uint(row, "not_before")?),
                 failures: self.small(row, "failures")?,
                 lost: self.small(row, "lost")?,
+                lost_to: match self.get::<Option<Vec<u8>>>(row, "lost_to")? {
+                    Some(_) => Some(ClientId::from_bytes(self.bytes(row, "lost_to")?)),
+                    None => None,
+                },
             },
+            created_at: Timestamp(self.uint(row, "created_at")?),
+            due: Timestamp(self.uint(row, "due")?),
+        })
+    }
+
+    pub(super) fn job_and_target(&self, row: &AnyRow) -> Result<(JobId, Target)> {
+        self.job_row(row).map(|row| (row.id, row.target))
+    }
+
+    pub(super) fn batch(&self, row: &AnyRow) -> Result<NewBatch> {
+        Ok(NewBatch {
+            blocks: self.range(row)?,
+            parent_hash: self.bytes(row, "parent_hash")?.into(),
+            last_hash: self.bytes(row, "last_hash")?.into(),
+            statement: self.get(row, "statement")?,
+            statement_digest: self.bytes(row, "statement_digest")?.into(),
+            input: self.artifact(row, "input", "input_len")?,
+            gas_used: self.uint(row, "gas_used")?,
+            transactions: self.uint(row, "transactions")?,
         })
     }
 
@@ -1032,6 +1161,9 @@ impl JobStore {
             job: id,
             block_numbers: self.range(row)?,
             state: job.state.name(),
+            cause: job.state.cause(),
+            priority: i32::try_from(self.get::<i64>(row, "priority")?)
+                .map_err(|error| self.db.damaged(error))?,
             system: target.system,
             program_id: target.program_id,
             kind: target.kind,
@@ -1050,6 +1182,16 @@ impl JobStore {
         })
     }
 
+    fn standing(&self, row: &AnyRow) -> Result<Standing> {
+        Ok(Standing {
+            strikes: self.small(row, "strikes")?,
+            rejected: self.small(row, "rejected_in_a_row")?,
+            rests_until: Timestamp(self.uint(row, "rests_until")?),
+            quarantined: self.uint(row, "quarantined")? != 0,
+            draining: self.uint(row, "draining")? != 0,
+        })
+    }
+
     fn state_name(&self, row: &AnyRow) -> Result<JobState> {
         let text: String = self.get(row, "state")?;
         let states = [
@@ -1063,7 +1205,7 @@ impl JobStore {
         found.ok_or_else(|| self.db.damaged("a job is in no known state"))
     }
 
-    fn get<'r, T>(&self, row: &'r AnyRow, column: &str) -> Result<T>
+    pub(super) fn get<'r, T>(&self, row: &'r AnyRow, column: &str) -> Result<T>
     where
         T: sqlx::Decode<'r, Any> + sqlx::Type<Any>,
     {
@@ -1101,7 +1243,7 @@ impl JobStore {
         self.get::<String>(row, column)?.parse().map_err(|error| self.db.damaged(error))
     }
 
-    fn artifact(&self, row: &AnyRow, hash: &str, len: &str) -> Result<ArtifactRef> {
+    pub(super) fn artifact(&self, row: &AnyRow, hash: &str, len: &str) -> Result<ArtifactRef> {
         Ok(ArtifactRef {
             sha256: ArtifactId::from_bytes(self.bytes(row, hash)?),
             len: self.uint(row, len)?,
@@ -1112,6 +1254,15 @@ impl JobStore {
         BlockRange::new(self.uint(row, "first")?, self.uint(row, "last")?)
             .map_err(|error| self.db.damaged(error))
     }
+}
+
+/// Reads summaries of the jobs that `filter` leaves.
+fn summaries(filter: &'static str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!(
+        "SELECT j.*, b.first, b.last, b.gas_used, b.transactions, b.input, b.input_len,
+         (SELECT max(granted_at) FROM leases l WHERE l.job = j.id) AS leased_at
+         FROM (SELECT * FROM jobs {filter}) j JOIN batches b ON b.id = j.batch ORDER BY j.seq"
+    ))
 }
 
 fn state_text(state: JobState) -> &'static str {

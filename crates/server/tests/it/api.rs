@@ -60,6 +60,13 @@ async fn what_cannot_be_understood_is_refused_with_its_reason() {
         ("/v1/jobs/..%2f..%2fetc/submit".into(), submit.clone(), 400, Malformed),
         (format!("/v1/jobs/{ID}/requeue"), String::new(), 404, NoSuchJob),
         (format!("/v1/jobs/{job}/requeue"), String::new(), 409, ErrorCode::WrongState),
+        (format!("/v1/jobs/{ID}/cancel"), String::new(), 404, NoSuchJob),
+        (format!("/v1/jobs/{ID}/priority"), r#"{"priority":1}"#.into(), 404, NoSuchJob),
+        (format!("/v1/jobs/{job}/priority"), r#"{"priority":101}"#.into(), 400, Malformed),
+        (format!("/v1/jobs/{job}/priority"), "9".into(), 400, Malformed),
+        (format!("/v1/clients/{ID}/drain"), String::new(), 404, ErrorCode::NoSuchClient),
+        ("/v1/clients/me/drain".into(), String::new(), 400, Malformed),
+        (format!("/v1/clients/{ID}/reward"), String::new(), 404, NoSuchEndpoint),
         ("/v2/request".into(), String::new(), 404, NoSuchEndpoint),
         ("/v1/status".into(), String::new(), 404, NoSuchEndpoint),
     ];
@@ -67,6 +74,12 @@ async fn what_cannot_be_understood_is_refused_with_its_reason() {
         let shown = body.chars().take(60).collect::<String>();
         let found = refused(&http, Method::POST, format!("{url}{path}"), body).await;
         assert_eq!(found, (StatusCode::from_u16(status).unwrap(), code), "{path} {shown}");
+    }
+    for (path, status, code) in
+        [(format!("/v1/jobs/{ID}"), 404, NoSuchJob), ("/v1/jobs?state=lost".into(), 400, Malformed)]
+    {
+        let found = refused(&http, Method::GET, format!("{url}{path}"), "").await;
+        assert_eq!(found, (StatusCode::from_u16(status).unwrap(), code), "{path}");
     }
     let mut after = running.status().await.unwrap();
     after.now = before.now;

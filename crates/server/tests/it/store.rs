@@ -3,14 +3,16 @@
 use crate::{common::Chain, postgres::Postgres};
 use alloy_primitives::{B256, keccak256};
 use protocol::{
-    ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, JobState, LeaseId,
-    ProofKind, ProofSystem, Submit, Verdict,
+    ArtifactRef, BlockRange, Capability, ClientId, DeadCause, Fail, FailureClass, JobId, JobState,
+    LeaseId, ProofKind, ProofSystem, Submit, Verdict,
 };
 use server::{
+    artifacts::{Artifacts, Sharing},
     clock::Timestamp,
     jobs::{
         JobStore, NewBatch, StoreError, Target, Unlinked,
-        state::{Refused, Rules},
+        fsck::Report,
+        state::{Deed, Refused, Rules},
         store::{Leased, Offer, Submitted},
     },
 };
@@ -19,7 +21,8 @@ use tempfile::TempDir;
 
 const TARGET: Target =
     Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
-const RULES: Rules = Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5 };
+const RULES: Rules =
+    Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
 
 pub fn at(seconds: u64) -> Timestamp {
     Timestamp(1_000_000 + 1_000 * seconds)
@@ -98,6 +101,12 @@ on_both_stores! {
     a_job_that_fails_everywhere_is_given_up_until_it_is_requeued
     no_block_is_skipped_and_no_other_chain_is_mixed_in
     a_restart_keeps_everything_and_gives_living_leases_their_time_again
+    a_job_that_two_clients_fell_silent_on_is_quarantined
+    a_cancelled_job_stops_its_client_and_a_proof_of_it_is_used_all_the_same
+    an_urgent_job_is_served_first
+    a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released
+    a_draining_client_finishes_what_it_has
+    fsck_is_content_with_what_we_write_and_names_what_others_wrote
 }
 
 /// A store with jobs on blocks 1 to `blocks`.
@@ -300,6 +309,169 @@ async fn a_restart_keeps_everything_and_gives_living_leases_their_time_again(pla
     assert_eq!(lease(&after, 3, at(3_601)).await.unwrap().blocks, BlockRange::new(3, 3).unwrap());
     assert!(lease(&after, 4, at(3_659)).await.is_none());
     after.heartbeat(held.job, held.lease.id, at(3_659)).await.unwrap();
+}
+
+async fn a_job_that_two_clients_fell_silent_on_is_quarantined(place: &Place) {
+    let store = store(place, 1).await;
+    let first = lease(&store, 1, at(0)).await.unwrap();
+    lease(&store, 2, at(61)).await.unwrap();
+    assert!(lease(&store, 3, at(122)).await.is_none(), "it is not sent to a third");
+    let summary = store.job(first.job).await.unwrap();
+    assert_eq!((summary.state, summary.cause), (JobState::Dead, Some(DeadCause::Quarantined)));
+    assert_eq!(store.list(Some(JobState::Dead), 9).await.unwrap(), [summary]);
+    assert_eq!(store.list(Some(JobState::Ready), 9).await.unwrap(), []);
+    store.requeue(first.job, at(123)).await.unwrap();
+    assert!(lease(&store, 3, at(123)).await.is_some());
+}
+
+async fn a_cancelled_job_stops_its_client_and_a_proof_of_it_is_used_all_the_same(place: &Place) {
+    let store = store(place, 1).await;
+    let leased = lease(&store, 1, at(0)).await.unwrap();
+    store.cancel(leased.job, at(1)).await.unwrap();
+    let told = store.heartbeat(leased.job, leased.lease.id, at(2)).await.unwrap_err();
+    assert!(matches!(told, StoreError::Refused { refused: Refused::Dead, .. }), "{told}");
+    assert!(lease(&store, 1, at(2)).await.is_none());
+    assert_eq!(store.job(leased.job).await.unwrap().cause, Some(DeadCause::Cancelled));
+
+    let late = submit(&leased, b"late");
+    assert!(matches!(store.submit(leased.job, &late, at(3)).await.unwrap(), Submitted::Verify(_)));
+    assert_eq!(store.judge(leased.job, &late, Ok(()), at(3)).await.unwrap(), Verdict::Accepted);
+    let refused = store.cancel(leased.job, at(4)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused { refused: Refused::Proved, .. }), "{refused}");
+}
+
+async fn an_urgent_job_is_served_first(place: &Place) {
+    let store = store(place, 3).await;
+    let jobs: Vec<_> = store.jobs().await.unwrap().iter().map(|job| job.job).collect();
+    store.prioritise(jobs[2], 1).await.unwrap();
+    store.prioritise(jobs[0], -1).await.unwrap();
+    assert_eq!(store.job(jobs[2]).await.unwrap().priority, 1);
+    let mut served = Vec::new();
+    for n in 1..=3 {
+        served.push(lease(&store, n, at(0)).await.unwrap().job);
+    }
+    assert_eq!(served, [jobs[2], jobs[1], jobs[0]]);
+    let missing = store.prioritise(JobId::from_bytes([9; 16]), 1).await.unwrap_err();
+    assert!(matches!(missing, StoreError::NoSuchJob(_)), "{missing}");
+}
+
+async fn a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released(place: &Place) {
+    let store = store(place, 1).await;
+    for n in 0..3 {
+        let now = at(1_000 * n);
+        let leased = lease(&store, 1, now).await.unwrap();
+        let wrong = submit(&leased, format!("wrong {n}").as_bytes());
+        store.submit(leased.job, &wrong, now).await.unwrap();
+        store.judge(leased.job, &wrong, Err("no".into()), now).await.unwrap();
+    }
+    assert_eq!(offer(&store, 1, at(9_000)).await, Offer::Quarantined);
+    assert!(store.clients(at(9_000)).await.unwrap()[0].quarantined);
+    // Its valid proofs are as good as any, and a stranger that names another does that one no harm.
+    let leased = lease(&store, 2, at(9_000)).await.unwrap();
+    for n in 0..3 {
+        let strange = LeaseId::from_bytes([n; 16]);
+        let wrong = Submit { lease: strange, ..submit(&leased, b"of a stranger") };
+        store.submit(leased.job, &wrong, at(9_000)).await.unwrap();
+        store.judge(leased.job, &wrong, Err("no".into()), at(9_000)).await.unwrap();
+    }
+    let clients = store.clients(at(9_000)).await.unwrap();
+    let named = clients.iter().find(|summary| summary.client == client(2)).unwrap();
+    assert_eq!((named.rejected, named.quarantined, named.rests_until), (0, false, None));
+    let right = Submit { client: client(1), ..submit(&leased, b"right") };
+    store.submit(leased.job, &right, at(9_001)).await.unwrap();
+    assert_eq!(
+        store.judge(leased.job, &right, Ok(()), at(9_001)).await.unwrap(),
+        Verdict::Accepted
+    );
+    assert_eq!(offer(&store, 1, at(9_002)).await, Offer::Quarantined);
+
+    store.decide(client(1), Deed::Release, at(9_003)).await.unwrap();
+    assert!(matches!(offer(&store, 1, at(9_003)).await, Offer::Nothing { .. }));
+    let unknown = store.decide(client(77), Deed::Release, at(9_004)).await.unwrap_err();
+    assert!(matches!(unknown, StoreError::NoSuchClient(_)), "{unknown}");
+}
+
+async fn a_draining_client_finishes_what_it_has(place: &Place) {
+    let store = store(place, 2).await;
+    let leased = lease(&store, 1, at(0)).await.unwrap();
+    assert!(!store.heartbeat(leased.job, leased.lease.id, at(1)).await.unwrap().draining);
+    store.decide(client(1), Deed::Drain, at(1)).await.unwrap();
+    assert!(store.heartbeat(leased.job, leased.lease.id, at(2)).await.unwrap().draining);
+    assert_eq!(lease(&store, 1, at(2)).await.unwrap().job, leased.job, "it lost the answer");
+    let proof = submit(&leased, b"proof");
+    store.submit(leased.job, &proof, at(3)).await.unwrap();
+    store.judge(leased.job, &proof, Ok(()), at(3)).await.unwrap();
+    assert_eq!(offer(&store, 1, at(4)).await, Offer::Draining);
+    assert!(lease(&store, 2, at(4)).await.is_some(), "others go on");
+}
+
+async fn fsck_is_content_with_what_we_write_and_names_what_others_wrote(place: &Place) {
+    let (store, chain) = (store(place, 4).await, Chain::new(4));
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts = Artifacts::open(dir.path(), 1 << 20, Sharing::Alone).unwrap();
+    for number in 1..=4 {
+        artifacts
+            .put(chain.prepared(BlockRange::new(number, number).unwrap()).input)
+            .await
+            .unwrap();
+    }
+    // One proved, one rejected and leased again, one being verified, one that nobody has.
+    let proved = lease(&store, 1, at(0)).await.unwrap();
+    let proof =
+        Submit { proof: artifacts.put(b"proof".to_vec()).await.unwrap(), ..submit(&proved, b"") };
+    store.submit(proved.job, &proof, at(0)).await.unwrap();
+    store.judge(proved.job, &proof, Ok(()), at(0)).await.unwrap();
+    let rejected = lease(&store, 2, at(0)).await.unwrap();
+    let wrong = submit(&rejected, b"wrong");
+    store.submit(rejected.job, &wrong, at(0)).await.unwrap();
+    store.judge(rejected.job, &wrong, Err("no".into()), at(0)).await.unwrap();
+    let held = lease(&store, 3, at(0)).await.unwrap();
+    let verifying = lease(&store, 4, at(0)).await.unwrap();
+    let open =
+        Submit { proof: artifacts.put(b"open".to_vec()).await.unwrap(), ..submit(&verifying, b"") };
+    store.submit(verifying.job, &open, at(0)).await.unwrap();
+    let clean = store.fsck(&artifacts).await.unwrap();
+    let expected = Report { batches: 4, jobs: 4, artifacts: 5, findings: Vec::new() };
+    assert_eq!(clean, expected);
+
+    // What a hand or a disk may do.
+    let path = |id: String| dir.path().join(&id[..2]).join(id);
+    std::fs::remove_file(path(held_input(&chain, &held))).unwrap();
+    std::fs::write(path(open.proof.sha256.to_string()), "other").unwrap();
+    let mut tx = store.database().begin().await.unwrap();
+    for sql in [
+        "UPDATE leases SET ended_at = 1 WHERE outcome IS NULL AND client = (SELECT lease_client FROM jobs WHERE state = 'leased')",
+        "UPDATE leases SET ended_at = NULL WHERE outcome = 'rejected'",
+        "UPDATE submissions SET verdict = 'duplicate' WHERE verdict = 'accepted'",
+        "UPDATE batches SET parent_hash = last_hash WHERE first = 3",
+        "UPDATE batches SET statement_digest = parent_hash WHERE first = 4",
+    ] {
+        let done = sqlx::query(sql).execute(&mut *tx).await.unwrap();
+        assert_eq!(done.rows_affected(), 1, "{sql}");
+    }
+    tx.commit().await.unwrap();
+    let found = store.fsck(&artifacts).await.unwrap().findings;
+    let problems: Vec<_> =
+        found.iter().map(|finding| format!("{}: {}", finding.subject, finding.problem)).collect();
+    let named = [
+        "is held under a lease that ended",
+        "has not ended, but its job is not held under it",
+        "is proved, but its proof was never accepted",
+        "block 3 continues",
+        "has another statement than its digest says",
+        "asks for something else than its id says",
+        "is missing; it is the input of job",
+        "is damaged",
+    ];
+    for name in named {
+        let count = problems.iter().filter(|problem| problem.contains(name)).count();
+        assert_eq!(count, 1, "{name}: {problems:#?}");
+    }
+    assert_eq!(problems.len(), named.len(), "{problems:#?}");
+}
+
+fn held_input(chain: &Chain, leased: &Leased) -> String {
+    ArtifactRef::of(&chain.prepared(leased.blocks).input).sha256.to_string()
 }
 
 #[tokio::test]

@@ -1,0 +1,230 @@
+//! Whether the jobs and their artifacts are as this program leaves them. Reads only.
+//!
+//! A finding is somebody else's doing: a disk, a hand, a restored backup. It says what is wrong and what to do.
+
+use super::{
+    database::{Database, Schema, Tx},
+    store::{JobStore, NewBatch, StoreError, Tip, follows, job_id},
+};
+use crate::{
+    Config, DatabaseUrl, Error,
+    artifacts::{ArtifactError, Artifacts, Sharing},
+};
+use alloy_primitives::keccak256;
+use protocol::ArtifactRef;
+use serde::Serialize;
+use std::{collections::HashMap, path::Path};
+
+/// What was looked at, and what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Batches looked at.
+    pub batches: u64,
+    /// Jobs looked at.
+    pub jobs: u64,
+    /// Artifacts read and hashed: inputs of jobs that are not proved, proofs of those that are, proofs without a verdict.
+    pub artifacts: u64,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is about: a job, a lease, a batch or an artifact.
+    pub subject: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What an operator should do.
+    pub advice: &'static str,
+}
+
+/// Rows that must not exist. `sql` names them in a column `subject`.
+struct Check {
+    subject: &'static str,
+    problem: &'static str,
+    sql: &'static str,
+}
+
+const RESTORE: &str =
+    "rows were changed by hand or lost: stop all servers and restore the database from a backup";
+
+const RESTORE_ARTIFACT: &str = "put the file back from a backup of the artifact folder";
+
+const CHECKS: [Check; 10] = [
+    Check {
+        subject: "batch",
+        problem: "has no job",
+        sql: "SELECT statement_digest AS subject FROM batches b WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id)",
+    },
+    Check {
+        subject: "job",
+        problem: "has no batch",
+        sql: "SELECT id AS subject FROM jobs j WHERE NOT EXISTS (SELECT 1 FROM batches b WHERE b.id = j.batch)",
+    },
+    Check {
+        subject: "lease",
+        problem: "has no job",
+        sql: "SELECT id AS subject FROM leases l WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = l.job)",
+    },
+    Check {
+        subject: "lease",
+        problem: "is of a client that never asked for work",
+        sql: "SELECT id AS subject FROM leases l WHERE NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = l.client)",
+    },
+    Check {
+        subject: "proof",
+        problem: "was handed in for a job that is not there",
+        sql: "SELECT proof AS subject FROM submissions s WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = s.job)",
+    },
+    Check {
+        subject: "job",
+        problem: "is held under a lease that ended, or is of another job or client",
+        sql: "SELECT j.id AS subject FROM jobs j LEFT JOIN leases l ON l.id = j.lease WHERE j.state IN ('leased', 'verifying')
+              AND (l.id IS NULL OR l.ended_at IS NOT NULL OR l.job <> j.id OR l.client <> j.lease_client)",
+    },
+    Check {
+        subject: "lease",
+        problem: "has not ended, but its job is not held under it",
+        sql: "SELECT l.id AS subject FROM leases l JOIN jobs j ON j.id = l.job
+              WHERE l.ended_at IS NULL AND (j.lease IS NULL OR j.lease <> l.id)",
+    },
+    Check {
+        subject: "job",
+        problem: "is proved, but its proof was never accepted",
+        sql: "SELECT j.id AS subject FROM jobs j WHERE j.state = 'proved' AND NOT EXISTS (SELECT 1 FROM submissions s
+              WHERE s.job = j.id AND s.proof = j.proof AND s.verdict = 'accepted')",
+    },
+    Check {
+        subject: "job",
+        problem: "is not proved by the proof that was accepted for it",
+        sql: "SELECT j.id AS subject FROM jobs j JOIN submissions s ON s.job = j.id
+              WHERE s.verdict = 'accepted' AND (j.proof IS NULL OR j.proof <> s.proof)",
+    },
+    Check {
+        subject: "job",
+        problem: "is being verified, but no proof waits for its verdict",
+        sql: "SELECT j.id AS subject FROM jobs j WHERE j.state = 'verifying' AND NOT EXISTS (SELECT 1 FROM submissions s
+              WHERE s.job = j.id AND s.lease = j.lease AND s.verdict IS NULL)",
+    },
+];
+
+/// Checks the server in `data_dir`, whose jobs are in `database` or in the folder.
+///
+/// # Errors
+/// [`Error::FolderInUse`] if a server with SQLite runs there; anything that cannot be opened or read.
+pub async fn run(data_dir: &Path, database: Option<&DatabaseUrl>) -> Result<Report, Error> {
+    let file = data_dir.join("jobs.sqlite");
+    let (db, _lock) = match database {
+        Some(url) => {
+            Config { database: Some(url.clone()), ..Config::default() }.check()?;
+            (Database::postgres(url, Schema::AsItIs).await?, None)
+        }
+        None => {
+            let missing = |source| Error::Folder { path: file.clone(), source };
+            std::fs::metadata(&file).map_err(missing)?;
+            let lock = crate::lock(data_dir, Sharing::Alone)?;
+            (Database::sqlite(&file, Schema::AsItIs).await?, Some(lock))
+        }
+    };
+    let store = JobStore::reading(db);
+    let report = store.fsck(&Artifacts::existing(&data_dir.join("artifacts"))).await;
+    store.close().await;
+    Ok(report?)
+}
+
+impl JobStore {
+    /// Checks every invariant of the jobs, and the artifacts that are still needed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be read, or holds values that this program cannot have written.
+    pub async fn fsck(&self, artifacts: &Artifacts) -> Result<Report, StoreError> {
+        let mut report = Report::default();
+        // One transaction: servers that go on meanwhile do not blur the picture.
+        let mut tx = self.database().begin_reading().await?;
+        for check in &CHECKS {
+            let rows = sqlx::query(check.sql).fetch_all(&mut *tx).await;
+            for row in self.database().ok(rows)? {
+                let subject: Vec<u8> = self.get(&row, "subject")?;
+                report.findings.push(Finding {
+                    subject: format!("{} {}", check.subject, hex(&subject)),
+                    problem: check.problem.into(),
+                    advice: RESTORE,
+                });
+            }
+        }
+        self.check_chain(&mut tx, &mut report).await?;
+        let needed = self.needed_artifacts(&mut tx).await?;
+        drop(tx);
+        for (artifact, reason) in needed {
+            report.artifacts += 1;
+            let problem = match artifacts.read(artifact.sha256).await {
+                Ok(bytes) if bytes.len() as u64 == artifact.len => continue,
+                Ok(bytes) => format!("has {} bytes, not {}", bytes.len(), artifact.len),
+                Err(ArtifactError::Missing(_)) => "is missing".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let subject = format!("artifact {}", artifact.sha256);
+            let problem = format!("{problem}; it is {reason}");
+            report.findings.push(Finding { subject, problem, advice: RESTORE_ARTIFACT });
+        }
+        Ok(report)
+    }
+
+    /// Batches follow one another, statements have their digests, and jobs the ids that follow from both.
+    async fn check_chain(&self, tx: &mut Tx, report: &mut Report) -> Result<(), StoreError> {
+        let mut findings = Vec::new();
+        let mut find =
+            |subject, problem| findings.push(Finding { subject, problem, advice: RESTORE });
+        let (mut tip, mut batches): (Option<Tip>, HashMap<i64, NewBatch>) = Default::default();
+        let rows = sqlx::query("SELECT * FROM batches ORDER BY id").fetch_all(&mut **tx).await;
+        for row in self.database().ok(rows)? {
+            let batch = self.batch(&row)?;
+            let subject = || format!("batch of blocks {}", batch.blocks);
+            if let Some(Err(unlinked)) = tip.as_ref().map(|tip| follows(tip, &batch)) {
+                find(subject(), unlinked.to_string());
+            }
+            if keccak256(&batch.statement) != batch.statement_digest {
+                find(subject(), "has another statement than its digest says".into());
+            }
+            tip = Some(Tip { last: batch.blocks.last(), last_hash: batch.last_hash });
+            batches.insert(self.get(&row, "id")?, batch);
+        }
+        report.batches = batches.len() as u64;
+        let rows = sqlx::query("SELECT * FROM jobs ORDER BY seq").fetch_all(&mut **tx).await;
+        for row in self.database().ok(rows)? {
+            report.jobs += 1;
+            let (job, target) = self.job_and_target(&row)?;
+            let batch = batches.get(&self.get::<i64>(&row, "batch")?);
+            if batch.is_some_and(|batch| job_id(batch, &target) != job) {
+                find(format!("job {job}"), "asks for something else than its id says".into());
+            }
+        }
+        report.findings.extend(findings);
+        Ok(())
+    }
+
+    /// The artifacts without which something cannot go on, and why.
+    async fn needed_artifacts(
+        &self,
+        tx: &mut Tx,
+    ) -> Result<Vec<(ArtifactRef, String)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT b.input AS hash, b.input_len AS len, j.id AS job, 'the input of' AS what FROM batches b
+             JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved'
+             UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved'
+             UNION ALL SELECT proof, proof_len, job, 'a proof to be verified for' FROM submissions WHERE verdict IS NULL",
+        );
+        let mut needed = Vec::new();
+        for row in self.database().ok(rows.fetch_all(&mut **tx).await)? {
+            let what: String = self.get(&row, "what")?;
+            let job: Vec<u8> = self.get(&row, "job")?;
+            needed.push((self.artifact(&row, "hash", "len")?, format!("{what} job {}", hex(&job))));
+        }
+        Ok(needed)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
