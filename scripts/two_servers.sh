@@ -64,11 +64,11 @@ head_block() {
 }
 until_true "the node answers" head_block
 
+where=(--data-dir "$folder/shared" --database "postgres://prover@127.0.0.1:$database_port/postgres")
 declare -A ports=([1]=$(free_port) [2]=$(free_port))
 start_server() {
     "$prover" server --prover exec --danger-accept-exec --lease 10s --rpc-url "http://127.0.0.1:$node_port" \
-        --listen-port "${ports[$1]}" --data-dir "$folder/shared" \
-        --database "postgres://prover@127.0.0.1:$database_port/postgres" >>"server-$1.log" 2>&1 &
+        --listen-port "${ports[$1]}" "${where[@]}" >>"server-$1.log" 2>&1 &
     pids[server$1]=$!
 }
 answers() { curl -sf "http://127.0.0.1:${ports[$1]}/livez"; }
@@ -108,3 +108,4 @@ expired=$(count "SELECT id FROM leases WHERE outcome = 'expired'")
 echo "servers killed $kills, blocks $last, with a job $blocks, jobs $jobs, accepted proofs $accepted, proven twice $twice," \
     "duplicate $duplicate, rejected $rejected, leases expired $expired"
 [ "$blocks $jobs $accepted $twice $rejected" = "$last $last $last 0 0" ] || die "not every block is proven exactly once"
+"$prover" fsck "${where[@]}"

@@ -45,6 +45,14 @@ pub enum Command {
     Server(Server),
     /// Run a Prover Client: takes jobs from a Prover Server and proves them
     Client(Client),
+    /// Look at the jobs of a running Prover Server, and decide about them
+    #[command(subcommand)]
+    Jobs(Jobs),
+    /// Look at the clients of a running Prover Server, and decide about them
+    #[command(subcommand)]
+    Clients(Clients),
+    /// Check the database and the artifacts of a Prover Server; changes nothing
+    Fsck(Fsck),
     /// Prove blocks from a file or a node, without a server
     Prove(Prove),
     /// Run the program on blocks without proving, and say what it costs
@@ -323,6 +331,121 @@ pub struct ProverProcess {
     /// The zkVM
     #[command(flatten)]
     pub zkvm: ZkvmArgs,
+}
+
+/// The server that an operator talks to.
+#[derive(Debug, Args)]
+pub struct Operated {
+    /// The Prover Server; of several on one database, any
+    #[arg(long, default_value = "http://127.0.0.1:3900", value_name = "URL")]
+    pub server: String,
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StateArg {
+    /// Waits for a client
+    Ready,
+    /// A client proves it
+    Leased,
+    /// Its proof is being verified
+    Verifying,
+    /// Done
+    Proved,
+    /// Failed too often, quarantined or cancelled
+    Dead,
+}
+
+/// `l2-prover jobs`
+#[derive(Debug, Subcommand)]
+pub enum Jobs {
+    /// List the newest jobs, at most 1,000
+    List {
+        /// Only jobs in this state
+        #[arg(long, value_enum)]
+        state: Option<StateArg>,
+        /// The server
+        #[command(flatten)]
+        operated: Operated,
+    },
+    /// Show a job
+    Show(OneJob),
+    /// Give a job up: its client is told to stop. A proof that comes all the same is used
+    Cancel(OneJob),
+    /// Give a dead job another chance, with fresh budgets
+    Requeue(OneJob),
+    /// Serve a job before others, or after them
+    Prioritise {
+        /// The job
+        #[command(flatten)]
+        job: OneJob,
+        /// From -100 to 100; each step makes the job ten minutes older or younger than it is
+        #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+        priority: i32,
+    },
+}
+
+/// A job.
+#[derive(Debug, Args)]
+pub struct OneJob {
+    /// The job's id
+    pub job: protocol::JobId,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// `l2-prover clients`
+#[derive(Debug, Subcommand)]
+pub enum Clients {
+    /// List the clients that were heard latest
+    List(Operated),
+    /// Let a client finish what it has, and give it no other job
+    Drain(SomeClients),
+    /// Give a client no more jobs, not even the one it has
+    Quarantine(OneClient),
+    /// Trust a client again. One that was drained has to be started anew
+    Release(SomeClients),
+}
+
+/// A client.
+#[derive(Debug, Args)]
+pub struct OneClient {
+    /// The client's id
+    pub client: protocol::ClientId,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// One client, or all.
+#[derive(Debug, Args)]
+pub struct SomeClients {
+    /// The client's id
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub client: Option<protocol::ClientId>,
+    /// All of this server, until it starts again: it grants no more leases
+    #[arg(long)]
+    pub all: bool,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// `l2-prover fsck`
+#[derive(Debug, Args)]
+pub struct Fsck {
+    /// The server's folder. Without --database the server must be stopped
+    #[arg(
+        long,
+        env = "PROVER_SERVER_DATA_DIR",
+        default_value = ".l2-prover/server",
+        value_name = "FOLDER"
+    )]
+    pub data_dir: PathBuf,
+    /// The server's PostgreSQL database
+    #[arg(long, env = "PROVER_SERVER_DATABASE", hide_env_values = true, value_name = "URL")]
+    pub database: Option<String>,
 }
 
 /// Blocks to work on: a file, or a range of a node.

@@ -63,6 +63,9 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             Command::Client(args) => {
                 Box::pin(commands::client::run(args, &cli.global, output, shutdown)).await
             }
+            Command::Jobs(args) => commands::operate::jobs(args, output).await,
+            Command::Clients(args) => commands::operate::clients(args, output).await,
+            Command::Fsck(args) => Box::pin(commands::fsck::run(args, output)).await,
             Command::Prove(args) => Box::pin(commands::prove::run(args, output, shutdown)).await,
             Command::Execute(args) => {
                 Box::pin(commands::execute::run(args, output, shutdown)).await

@@ -2,6 +2,7 @@
 
 mod clients;
 mod common;
+mod operate;
 mod pipeline;
 mod proxy;
 mod refusals;

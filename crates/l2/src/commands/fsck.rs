@@ -1,0 +1,42 @@
+//! `l2-prover fsck`: whether a server's database and artifacts are as it leaves them.
+
+use std::fmt;
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use server::fsck::Report;
+
+use crate::args::Fsck;
+use crate::output::Output;
+
+/// Runs the command. Findings are reported, and then are a failure.
+pub async fn run(args: Fsck, output: &Output) -> anyhow::Result<()> {
+    let database = args.database.map(server::DatabaseUrl::new);
+    let folder = args.data_dir.display().to_string();
+    let report = server::fsck::run(&args.data_dir, database.as_ref());
+    let report = report.await.with_context(|| format!("failed to check {folder}"))?;
+    let findings = report.findings.len();
+    output.report(&Checked { event: "checked", report })?;
+    if findings > 0 {
+        bail!("{findings} findings; do nothing else before they are understood");
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Checked {
+    event: &'static str,
+    #[serde(flatten)]
+    report: Report,
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { batches, jobs, artifacts, findings } = &self.report;
+        for finding in findings {
+            writeln!(f, "{}: {}\n  {}", finding.subject, finding.problem, finding.advice)?;
+        }
+        let well = if findings.is_empty() { "all is well" } else { "NOT all is well" };
+        write!(f, "{batches} batches, {jobs} jobs, {artifacts} artifacts checked: {well}")
+    }
+}
