@@ -16,6 +16,7 @@ mod node;
 mod pool;
 mod rpc;
 mod traffic;
+pub mod worst;
 
 pub use call::CallError;
 pub use chain::{Chain, ChainError, Mined};

@@ -3,7 +3,7 @@
 //! * The same seed on the same chain gives the same transactions, byte for byte.
 //! * It signs with dev accounts 5 to 9 and leaves 0 to 4 to people, whose nonces it would otherwise use up.
 
-mod precompiles;
+pub(crate) mod precompiles;
 
 use crate::{Chain, PoolError, Transaction, accounts, genesis::DEV_BASE_FEE};
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEip2930, TxEip7702, TxLegacy};

@@ -556,6 +556,22 @@ mod tests {
 pub enum Bench {
     /// Count the cycles that blocks cost in RISC Zero, by phase of the program
     Cycles(BenchCycles),
+    /// Make a block of each opcode and each precompile, and count what its gas costs in RISC Zero
+    Worst(BenchWorst),
+}
+
+/// `l2-prover bench worst`
+#[derive(Debug, Args)]
+pub struct BenchWorst {
+    /// Only cases whose names hold all these words, for instance `modexp even`
+    #[arg(value_name = "WORD")]
+    pub only: Vec<String>,
+    /// Gas of each block's transaction; more, if what it does once takes more
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(100_000..=16_777_216), value_name = "GAS")]
+    pub gas: u64,
+    /// Another program binary than the pinned one
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
 }
 
 /// `l2-prover bench cycles`
@@ -567,6 +583,9 @@ pub struct BenchCycles {
     /// Also measure all files as one batch: they must be block files of consecutive blocks
     #[arg(long)]
     pub batch: bool,
+    /// Also tell how often each opcode and each precompile was used, and for how much gas; with --json it is always there
+    #[arg(long)]
+    pub counts: bool,
     /// Print a Markdown table
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,

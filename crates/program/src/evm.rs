@@ -12,7 +12,6 @@ use revm::{
     context::{BlockEnv, CfgEnv, ContextSetters, Evm as RevmEvm, TxEnv},
     context_interface::result::{EVMError, HaltReason, ResultAndState},
     handler::{EthFrame, Handler, MainnetHandler, instructions::EthInstructions},
-    inspector::NoOpInspector,
     interpreter::{
         Host, Instruction, InstructionContext, InstructionExecResult,
         instructions::host::extcodehash,
@@ -29,11 +28,17 @@ pub(crate) const STORAGE_WITHOUT_CODE: B256 = B256::ZERO;
 /// Gas of a system call.
 const SYSTEM_CALL_GAS: u64 = 30_000_000;
 
+/// What watches the EVM: nothing, or natively what counts for [`crate::counts`].
+#[cfg(not(feature = "std"))]
+type Tap = revm::inspector::NoOpInspector;
+#[cfg(feature = "std")]
+type Tap = crate::counts::Tap;
+
 /// revm's EVM with Ethereum's rules.
 pub struct BlockEvm<DB: Database>(
     RevmEvm<
         EthEvmContext<DB>,
-        NoOpInspector,
+        Tap,
         EthInstructions<EthInterpreter, EthEvmContext<DB>>,
         PrecompilesMap,
         EthFrame,
@@ -48,7 +53,7 @@ impl<DB: Database> BlockEvm<DB> {
             .with_block(env.block_env)
             .with_cfg(env.cfg_env)
             .with_db(db)
-            .build_mainnet_with_inspector(NoOpInspector {})
+            .build_mainnet_with_inspector(Tap::default())
             .with_precompiles(PrecompilesMap::from_static(precompiles));
         evm.instruction.instruction_table_mut()[usize::from(EXTCODEHASH)] =
             Instruction::new(code_hash);
@@ -81,7 +86,7 @@ impl<DB: Database> Evm for BlockEvm<DB> {
     type Spec = SpecId;
     type BlockEnv = BlockEnv;
     type Precompiles = PrecompilesMap;
-    type Inspector = NoOpInspector;
+    type Inspector = Tap;
 
     fn block(&self) -> &BlockEnv {
         &self.0.ctx.block
@@ -96,6 +101,10 @@ impl<DB: Database> Evm for BlockEvm<DB> {
     }
 
     fn transact_raw(&mut self, tx: TxEnv) -> Result<ResultAndState, Self::Error> {
+        #[cfg(feature = "std")]
+        if crate::counts::counting() {
+            return revm::InspectEvm::inspect_tx(&mut self.0, tx);
+        }
         self.0.transact(tx)
     }
 
@@ -124,11 +133,11 @@ impl<DB: Database> Evm for BlockEvm<DB> {
 
     fn set_inspector_enabled(&mut self, _: bool) {}
 
-    fn components(&self) -> (&DB, &NoOpInspector, &PrecompilesMap) {
+    fn components(&self) -> (&DB, &Tap, &PrecompilesMap) {
         (&self.0.ctx.journaled_state.database, &self.0.inspector, &self.0.precompiles)
     }
 
-    fn components_mut(&mut self) -> (&mut DB, &mut NoOpInspector, &mut PrecompilesMap) {
+    fn components_mut(&mut self) -> (&mut DB, &mut Tap, &mut PrecompilesMap) {
         (&mut self.0.ctx.journaled_state.database, &mut self.0.inspector, &mut self.0.precompiles)
     }
 }

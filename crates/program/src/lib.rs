@@ -31,11 +31,15 @@ pub mod trie;
 
 #[cfg(feature = "std")]
 pub mod build;
+#[cfg(feature = "std")]
+mod counts;
 
 pub use batch::{
     AssumedParent, BlockSummary, Outcome, run, run_assuming_parent, run_detailed, run_in_place,
 };
 pub use chain::{BlobFork, ChainConfig};
+#[cfg(feature = "std")]
+pub use counts::{Counts, Uses, run_counted};
 pub use error::Error;
 pub use input::Input;
 pub use statement::Statement;

@@ -1,10 +1,10 @@
 //! Blocks and their witnesses, from wherever, to an executed input.
 
-use crate::{Culprit, Error, Prepared};
+use crate::{Culprit, Error, Prepared, cost};
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
 use alloy_rlp::Decodable;
-use program::{AssumedParent, ChainConfig, Input};
+use program::{AssumedParent, ChainConfig, Input, Outcome};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -89,12 +89,16 @@ pub(crate) fn prepare(
     };
     let input = input.encode(pre_state_root).map_err(refused)?;
     // SOUNDNESS of what we enqueue: what is said about the blocks holds because it was executed here.
-    let outcome = match parent {
-        Parent::Header => program::run_detailed(&input),
-        Parent::Assumed(parent) => program::run_assuming_parent(&input, parent.clone()),
+    let run = match parent {
+        Parent::Header => {
+            program::run_counted(&input).map(|(run, counts)| (run, cost::estimate(&counts)))
+        }
+        Parent::Assumed(parent) => {
+            program::run_assuming_parent(&input, parent.clone()).map(|run| (run, 0))
+        }
     };
-    let outcome = outcome.map_err(refused)?;
-    Ok(Prepared { input, statement: outcome.statement, blocks: outcome.blocks })
+    let (Outcome { statement, blocks, .. }, estimated_cycles) = run.map_err(refused)?;
+    Ok(Prepared { input, statement, blocks, estimated_cycles })
 }
 
 /// The chain of headers that ends in the first block's parent, oldest first, and that parent's state root.

@@ -9,6 +9,7 @@
 )]
 
 mod assemble;
+pub mod cost;
 mod error;
 pub mod file;
 mod node;
@@ -30,4 +31,6 @@ pub struct Prepared {
     pub statement: Statement,
     /// The blocks, oldest first.
     pub blocks: Vec<BlockSummary>,
+    /// What a proof is expected to cost: see [`cost::estimate`]. Zero if there can be none, because the parent is assumed.
+    pub estimated_cycles: u64,
 }

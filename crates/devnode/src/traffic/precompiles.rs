@@ -5,7 +5,7 @@ use alloy_signer::SignerSync;
 use rand::{Rng, rngs::StdRng};
 
 /// The precompiles' numbers, Frontier to Osaka.
-pub(super) const NUMBERS: [u64; 18] =
+pub(crate) const NUMBERS: [u64; 18] =
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 0xa, 0xb, 0xc, 0xd, 0xe, 0xf, 0x10, 0x11, 0x100];
 
 /// The BLS12-381 generator of G1: two coordinates of 64 bytes.
@@ -41,13 +41,13 @@ const KZG_ZERO_HASH: [u8; 32] =
     hex!("010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c444014");
 
 /// A precompile and an input it answers.
-pub(super) fn random_call(rng: &mut StdRng) -> (Address, Bytes) {
+pub(crate) fn random_call(rng: &mut StdRng) -> (Address, Bytes) {
     let number = NUMBERS[rng.random_range(0..NUMBERS.len())];
     (Address::from_word(B256::from(U256::from(number))), input(number, rng).into())
 }
 
 /// An input that precompile `number` accepts and answers with at least one byte.
-pub(super) fn input(number: u64, rng: &mut StdRng) -> Vec<u8> {
+pub(crate) fn input(number: u64, rng: &mut StdRng) -> Vec<u8> {
     match number {
         1 => {
             let signer = crate::accounts::signer(rng.random_range(0..10));

@@ -1,5 +1,7 @@
 //! `l2-prover bench cycles`: what blocks cost in a zkVM, and which part of the program costs it.
 
+mod worst;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,10 @@ use crate::risc0;
 
 /// Runs the command.
 pub async fn run(bench: Bench, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let Bench::Cycles(args) = bench;
+    let args = match bench {
+        Bench::Cycles(args) => args,
+        Bench::Worst(args) => return worst::run(args, output, shutdown).await,
+    };
     let (sender, mut costs) = tokio::sync::mpsc::channel(1);
     let markdown = args.markdown;
     let worker = tokio::task::spawn_blocking(move || measure_all(&args, &sender, &shutdown));
@@ -62,6 +67,10 @@ fn measure_all(
             "{} states something else in the zkVM than natively",
             prepared.name
         );
+        let (_, counts) = program::run_counted(&prepared.input)?;
+        cost.estimated_cycles = witness::cost::estimate(&counts);
+        cost.features = counts.features().collect();
+        cost.tells_counts = args.counts;
         cost.name.clone_from(&prepared.name);
         cost.gas = prepared.gas_used();
         cost.blocks = prepared.blocks.len();
@@ -112,6 +121,13 @@ pub struct Cost {
     pub blocks: usize,
     /// Number of transactions.
     pub transactions: usize,
+    /// What was expected of `total_cycles` from a native run.
+    pub estimated_cycles: u64,
+    /// What the native run counted.
+    pub features: BTreeMap<String, u64>,
+    /// Whether people are told of it too.
+    #[serde(skip)]
+    pub tells_counts: bool,
     /// Length of the program's input in bytes.
     pub input_bytes: usize,
     /// Cycles of instructions and accelerators.
@@ -184,6 +200,12 @@ impl fmt::Display for Cost {
             thousands(self.bigint_calls),
             self.software_calls
         )?;
+        writeln!(
+            f,
+            "  estimated       {:>14}  {:+.1} % of total, from a native run",
+            thousands(self.estimated_cycles),
+            100.0 * (self.estimated_cycles as f64 / self.total_cycles.max(1) as f64 - 1.0)
+        )?;
         for (index, (name, cost)) in self.phases.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
@@ -195,6 +217,9 @@ impl fmt::Display for Cost {
                 100.0 * cost.user as f64 / self.user_cycles.max(1) as f64,
                 thousands(cost.paging)
             )?;
+        }
+        for (name, count) in self.features.iter().filter(|_| self.tells_counts) {
+            write!(f, "\n  {name:<28} {:>14}", thousands(*count))?;
         }
         Ok(())
     }

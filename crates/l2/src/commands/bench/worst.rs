@@ -1,0 +1,98 @@
+//! `l2-prover bench worst`: blocks that do one thing as often as their gas lets them, and what they cost.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Context as _, ensure};
+use devnode::worst::WorstCase;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::BenchWorst;
+use crate::output::{Output, thousands};
+use crate::risc0;
+
+/// Runs the command.
+pub async fn run(
+    args: BenchWorst,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let worker = tokio::task::spawn_blocking(move || measure_all(&args, &shutdown));
+    output.report(&worker.await.context("measuring panicked")??)
+}
+
+fn measure_all(args: &BenchWorst, shutdown: &CancellationToken) -> anyhow::Result<Table> {
+    let program = args.program.as_deref().map(std::fs::read).transpose();
+    let program = program.context("failed to read the program binary of --program")?;
+    let mut costs = Vec::new();
+    for case in WorstCase::all() {
+        if !args.only.iter().all(|word| case.name.contains(word)) {
+            continue;
+        }
+        ensure!(!shutdown.is_cancelled(), "interrupted");
+        costs.push(measure(&case, args.gas, program.as_deref())?);
+    }
+    costs.sort_by(|a, b| b.per_gas.total_cmp(&a.per_gas));
+    Ok(Table(costs))
+}
+
+fn measure(case: &WorstCase, gas: u64, program: Option<&[u8]>) -> anyhow::Result<WorstCost> {
+    let chain = case.chain(gas).with_context(|| format!("failed to make {}", case.name))?;
+    let (input, root) = chain.input(1..=1)?;
+    let input = input.encode(root)?;
+    let (outcome, counts) = program::run_counted(&input)?;
+    let cost = risc0::measure(program, &input, 20, None)?;
+    ensure!(
+        cost.public_values == outcome.statement.abi_encode(),
+        "{} states something else in the zkVM than natively",
+        case.name
+    );
+    let gas: u64 = outcome.blocks.iter().map(|block| block.gas_used).sum();
+    let cycles = cost.user_cycles + cost.paging_cycles + cost.keccak_cycles;
+    Ok(WorstCost {
+        name: case.name.clone(),
+        gas,
+        user_cycles: cost.user_cycles,
+        paging_cycles: cost.paging_cycles,
+        cycles,
+        per_gas: cycles as f64 / gas as f64,
+        input_bytes: input.len(),
+        features: counts.features().collect(),
+    })
+}
+
+/// What a block of one case costs.
+#[derive(Debug, Serialize)]
+struct WorstCost {
+    name: String,
+    gas: u64,
+    user_cycles: u64,
+    paging_cycles: u64,
+    /// User cycles, paging and rows of the keccak circuit; no padding, which would hide small differences.
+    cycles: u64,
+    per_gas: f64,
+    input_bytes: usize,
+    /// What the native run counted.
+    features: BTreeMap<String, u64>,
+}
+
+/// The dearest first.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Table(Vec<WorstCost>);
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "| block of | gas | cycles | cycles / gas | input bytes |\n|---|---|---|---|---|"
+        )?;
+        for WorstCost { name, gas, cycles, per_gas, input_bytes, .. } in &self.0 {
+            let (gas, cycles) = (thousands(*gas), thousands(*cycles));
+            let bytes = thousands(*input_bytes as u64);
+            write!(f, "\n| {name} | {gas} | {cycles} | {per_gas:.1} | {bytes} |")?;
+        }
+        Ok(())
+    }
+}

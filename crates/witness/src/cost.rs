@@ -1,0 +1,22 @@
+//! What a proof will cost, before it is made.
+//!
+//! A native run counts instructions, precompile calls and bytes ([`program::Counts`]); the cycles that the zkVM will take
+//! are close to linear in them. The coefficients were fitted to measured blocks with `scripts/fit_cost.py`.
+
+use program::Counts;
+use std::{collections::BTreeMap, sync::LazyLock};
+
+/// Cycles for each of a named number, for RISC Zero. How well it fits stands in docs/benchmarks.md.
+static RISC0: LazyLock<BTreeMap<String, f64>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("cost/risc0.json")).expect("the file is checked in")
+});
+
+/// Expected total cycles of a proof by RISC Zero in segments of 2^20: what a prover's time and price go by. The keccak
+/// circuit's rows are not among them.
+pub fn estimate(counts: &Counts) -> u64 {
+    let cycles: f64 = counts
+        .features()
+        .filter_map(|(name, value)| RISC0.get(&name).map(|each| each * value as f64))
+        .sum();
+    cycles as u64
+}
