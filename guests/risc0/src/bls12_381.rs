@@ -1,13 +1,18 @@
 //! EIP-2537's operations and EIP-4844's proofs, with RISC Zero's big-integer circuit: G1 by `risc0-crypto`, G2 and pairings
 //! by arkworks' formulas.
 
+use alloy_primitives::U256;
 use ark_bls12_381 as ark;
 use ark_ec::bls12::{Bls12, Bls12Config, G1Affine, G2Affine, TwistType};
+use ark_ec::hashing::curve_maps::swu::SWUConfig;
+use ark_ec::hashing::curve_maps::wb::{IsogenyMap, WBConfig, WBMap};
+use ark_ec::hashing::map_to_curve_hasher::MapToCurve as _;
 use ark_ec::pairing::Pairing as _;
 use ark_ec::short_weierstrass::{self as sw, SWCurveConfig};
 use ark_ec::{AffineRepr as _, CurveConfig, CurveGroup as _};
 use ark_ff::{
-    AdditiveGroup as _, Fp, Fp2, Fp2Config, Fp6, Fp6Config, Fp12Config, One as _, Zero as _,
+    AdditiveGroup as _, Field as _, Fp, Fp2, Fp2Config, Fp6, Fp6Config, Fp12Config, MontFp,
+    One as _, PrimeField, Zero as _,
 };
 use revm::precompile::PrecompileHalt;
 use revm::precompile::bls12_381::{G1Point, G1PointScalar, G2Point, G2PointScalar};
@@ -70,24 +75,122 @@ pub fn add2(a: &G2Point, b: &G2Point) -> Result<[u8; 4 * FIELD], PrecompileHalt>
 pub fn multiply_and_add2(
     pairs: &mut dyn Iterator<Item = Result<G2PointScalar, PrecompileHalt>>,
 ) -> Result<[u8; 4 * FIELD], PrecompileHalt> {
-    let mut sum = sw::Projective::<G2>::zero();
+    let mut terms = Vec::new();
     for pair in pairs {
         let (point, scalar) = pair?;
-        let point = in_subgroup2(decode2(&point)?)?;
-        let mut limbs = [0; 4];
-        for (limb, bytes) in limbs.iter_mut().rev().zip(scalar.chunks_exact(8)) {
-            *limb = u64::from_be_bytes(bytes.try_into().expect("8 bytes"));
+        terms.push(Term::new(checked2(&point)?, U256::from_be_bytes(scalar)));
+    }
+    // All points are doubled together.
+    let mut sum = sw::Projective::<G2>::zero();
+    for bit in (0..u64::BITS).rev() {
+        sum.double_in_place();
+        for term in &terms {
+            let choice = (0..4).map(|i| ((term.digits[i] >> bit & 1) as usize) << i).sum::<usize>();
+            if choice != 0 {
+                sum += term.sums[choice - 1];
+            }
         }
-        sum += point.mul_bigint(limbs);
     }
     Ok(encode2(sum.into_affine()))
+}
+
+/// A multiple of a point of the second subgroup, where multiplying by the curve's parameter is [`psi`]: a multiplier of
+/// 256 bits becomes four of 64 (Galbraith, Lin and Scott, "Endomorphisms for faster elliptic curve cryptography").
+struct Term {
+    /// The multiplier in base |x|.
+    digits: [u64; 4],
+    /// The sums of those of P, |x| P, |x|^2 P and |x|^3 P that the bits of an index, plus one, name.
+    sums: Vec<G2Affine<Config>>,
+}
+
+impl Term {
+    fn new(point: G2Affine<Config>, scalar: U256) -> Self {
+        let mut rest = scalar % U256::from_limbs(<ark::Fr as PrimeField>::MODULUS.0);
+        let digits = [(); 4].map(|()| {
+            let (quotient, digit) = rest.div_rem(U256::from(X));
+            rest = quotient;
+            digit.as_limbs()[0]
+        });
+        let mut powers = [point; 4];
+        for i in 1..4 {
+            // The parameter is negative.
+            powers[i] = -psi(&powers[i - 1]);
+        }
+        let mut sums = vec![sw::Projective::<G2>::zero()];
+        for power in powers {
+            for i in 0..sums.len() {
+                sums.push(sums[i] + power);
+            }
+        }
+        Self { digits, sums: sw::Projective::normalize_batch(&sums[1..]) }
+    }
+}
+
+/// EIP-2537's map of a field element to the first subgroup.
+pub fn map(element: &[u8; FIELD]) -> Result<[u8; 2 * FIELD], PrecompileHalt> {
+    let element = field::decode(element).ok_or(PrecompileHalt::NonCanonicalFp)?;
+    let point: sw::Affine<G1> = WBMap::map_to_curve(element).expect("every element has a point");
+    let mut bytes = [0; 2 * FIELD];
+    // 1 - x is a multiple of what of the cofactor is needed (RFC 9380, section 8.8.1).
+    if let Some((x, y)) = point.mul_bigint([X + 1]).into_affine().xy() {
+        field::encode(x, &mut bytes[..FIELD]);
+        field::encode(y, &mut bytes[FIELD..]);
+    }
+    Ok(bytes)
+}
+
+/// EIP-2537's map of an element of the quadratic field to the second subgroup.
+pub fn map2(element: &([u8; FIELD], [u8; FIELD])) -> Result<[u8; 4 * FIELD], PrecompileHalt> {
+    let [c0, c1] = [&element.0, &element.1].map(|bytes| field::decode(bytes));
+    let (c0, c1) = c0.zip(c1).ok_or(PrecompileHalt::NonCanonicalFp)?;
+    let point: G2Affine<Config> =
+        WBMap::map_to_curve(Fq2::new(c0, c1)).expect("every element has a point");
+    // (x^2 - x - 1) P + (x - 1) psi(P) + psi^2(2 P) (Budroni and Pintore, "Efficient hash maps to G2 on BLS curves").
+    let image = psi(&point);
+    let x_point = -point.mul_bigint([X]);
+    let x_sum = -G2::mul_projective(&(x_point + image), &[X]);
+    let twice = psi(&psi(&(point + point).into_affine()));
+    Ok(encode2((x_sum - x_point - image + twice - point).into_affine()))
+}
+
+/// Raising to the prime between untwisting and twisting: of a point of the second subgroup, x times it.
+fn psi(point: &G2Affine<Config>) -> G2Affine<Config> {
+    /// (u + 1)^((1 - p) / 3) and (u + 1)^((1 - p) / 2).
+    const FACTORS: [Fq2; 2] = [
+        plain2(ark::Fq2::new(
+            MontFp!("0"),
+            MontFp!(
+                "4002409555221667392624310435006688643935503118305586438271171395842971157480381377015405980053539358417135540939437"
+            ),
+        )),
+        plain2(ark::Fq2::new(
+            MontFp!(
+                "2973677408986561043442465346520108879172042883009249989176415018091420807192182638567116318576472649347015917690530"
+            ),
+            MontFp!(
+                "1028732146235106349975324479215795277384839936929757896155643118032610843298655225875571310552543014690878354869257"
+            ),
+        )),
+    ];
+    let mut image = *point;
+    image.x.conjugate_in_place();
+    image.y.conjugate_in_place();
+    image.x *= FACTORS[0];
+    image.y *= FACTORS[1];
+    image
+}
+
+/// SOUNDNESS: of the curve's points, exactly those of the subgroup are multiplied by x when [`psi`] is applied (Scott, "A
+/// note on group membership tests for G1, G2 and GT on BLS pairing-friendly curves", section 4).
+fn in_subgroup2(point: &G2Affine<Config>) -> bool {
+    -point.mul_bigint([X]) == psi(point)
 }
 
 /// Whether the product of the pairings is one.
 pub fn pairing_check(pairs: &[(G1Point, G2Point)]) -> Result<bool, PrecompileHalt> {
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for (one, two) in pairs {
-        let (one, two) = (decode(one)?, in_subgroup2(decode2(two)?)?);
+        let (one, two) = (decode(one)?, checked2(two)?);
         if !one.is_in_correct_subgroup() {
             return Err(PrecompileHalt::Bls12381G1NotInSubgroup);
         }
@@ -163,7 +266,9 @@ fn decode2((x0, x1, y0, y1): &G2Point) -> Result<G2Affine<Config>, PrecompileHal
     }
 }
 
-fn in_subgroup2(point: G2Affine<Config>) -> Result<G2Affine<Config>, PrecompileHalt> {
+/// A point of the second subgroup.
+fn checked2(point: &G2Point) -> Result<G2Affine<Config>, PrecompileHalt> {
+    let point = decode2(point)?;
     match G2::is_in_correct_subgroup_assuming_on_curve(&point) {
         true => Ok(point),
         false => Err(PrecompileHalt::Bls12381G2NotInSubgroup),
@@ -223,7 +328,10 @@ const fn number(limbs: [u64; 6]) -> F {
     Fp(ark_ff::BigInt(limbs), core::marker::PhantomData)
 }
 
-field::tower!(F, 6);
+/// The curve's parameter x is negative; this is -x.
+const X: u64 = ark::Config::X[0];
+
+field::tower!(F, 6, in_subgroup2);
 
 #[derive(Debug)]
 pub struct Config;
@@ -239,3 +347,70 @@ impl Bls12Config for Config {
     type G1Config = G1;
     type G2Config = G2;
 }
+
+const fn plain_all<const N: usize>(all: &[ark::Fq]) -> [F; N] {
+    assert!(all.len() == N);
+    let mut plain_all = [F::ZERO; N];
+    let mut i = 0;
+    while i < N {
+        plain_all[i] = plain(all[i]);
+        i += 1;
+    }
+    plain_all
+}
+
+/// The curve from which RFC 9380 maps to `$group`, and the isogeny between the two.
+macro_rules! isogeny {
+    ($from:ident, $group:ident, $ark:ty, $field:ty, $plain:ident, $plain_all:ident) => {
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct $from;
+
+        impl CurveConfig for $from {
+            type BaseField = $field;
+            type ScalarField = ark::Fr;
+            const COFACTOR: &'static [u64] = Ark::<$ark>::COFACTOR;
+            const COFACTOR_INV: ark::Fr = Ark::<$ark>::COFACTOR_INV;
+        }
+
+        impl SWCurveConfig for $from {
+            const COEFF_A: $field = $plain(Ark::<$ark>::COEFF_A);
+            const COEFF_B: $field = $plain(Ark::<$ark>::COEFF_B);
+            const GENERATOR: sw::Affine<Self> = sw::Affine::new_unchecked(
+                $plain(Ark::<$ark>::GENERATOR.x),
+                $plain(Ark::<$ark>::GENERATOR.y),
+            );
+            type ZeroFlag = ();
+        }
+
+        impl SWUConfig for $from {
+            const ZETA: $field = $plain(Ark::<$ark>::ZETA);
+        }
+
+        impl WBConfig for $group {
+            type IsogenousCurve = $from;
+            const ISOGENY_MAP: IsogenyMap<'static, $from, Self> = {
+                type Map = IsogenyMap<'static, Ark<$ark>, $ark>;
+                const MAP: Map = <$ark as WBConfig>::ISOGENY_MAP;
+                IsogenyMap {
+                    x_map_numerator: &$plain_all::<{ MAP.x_map_numerator.len() }>(
+                        MAP.x_map_numerator,
+                    ),
+                    x_map_denominator: &$plain_all::<{ MAP.x_map_denominator.len() }>(
+                        MAP.x_map_denominator,
+                    ),
+                    y_map_numerator: &$plain_all::<{ MAP.y_map_numerator.len() }>(
+                        MAP.y_map_numerator,
+                    ),
+                    y_map_denominator: &$plain_all::<{ MAP.y_map_denominator.len() }>(
+                        MAP.y_map_denominator,
+                    ),
+                }
+            };
+        }
+    };
+}
+
+type Ark<G> = <G as WBConfig>::IsogenousCurve;
+
+isogeny!(Isogenous1, G1, ark::g1::Config, F, plain, plain_all);
+isogeny!(Isogenous2, G2, ark::g2::Config, Fq2, plain2, plain_all2);

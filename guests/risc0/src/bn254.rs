@@ -6,13 +6,29 @@ use ark_ec::pairing::Pairing as _;
 use ark_ec::short_weierstrass::{Affine, SWCurveConfig};
 use ark_ec::{AffineRepr as _, CurveConfig};
 use ark_ff::{
-    AdditiveGroup as _, Fp, Fp2, Fp2Config, Fp6, Fp6Config, Fp12Config, One as _, Zero as _,
+    AdditiveGroup as _, Field as _, Fp, Fp2, Fp2Config, Fp6, Fp6Config, Fp12Config, One as _,
+    Zero as _,
 };
 use revm::precompile::PrecompileHalt;
 
 use crate::field::{self, Plain, plain};
 
-field::tower!(Fq, 4);
+field::tower!(Fq, 4, in_subgroup2);
+
+/// 6 x^2 for the curve's parameter x.
+const SIX_X_SQUARED: [u64; 2] = [0xf83e_9682_e87c_fd46, 0x6f4d_8248_eeb8_59fb];
+
+/// SOUNDNESS: of the curve's points, exactly those of the subgroup are multiplied by 6 x^2 when they are untwisted, raised
+/// to the prime and twisted again (El Housni, Guillevic and Piellard, "Co-factor clearing and subgroup membership
+/// testing on pairing-friendly curves", section 4.3).
+fn in_subgroup2(point: &Affine<G2>) -> bool {
+    let mut image = *point;
+    image.x.conjugate_in_place();
+    image.y.conjugate_in_place();
+    image.x *= Config::TWIST_MUL_BY_Q_X;
+    image.y *= Config::TWIST_MUL_BY_Q_Y;
+    point.mul_bigint(SIX_X_SQUARED) == image
+}
 
 #[derive(Debug)]
 pub struct Config;

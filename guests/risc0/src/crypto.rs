@@ -115,13 +115,11 @@ impl Crypto for Accelerated {
     }
 
     fn bls12_381_fp_to_g1(&self, fp: &[u8; 48]) -> Result<[u8; 96], PrecompileHalt> {
-        software_call::<0x610>();
-        DefaultCrypto.bls12_381_fp_to_g1(fp)
+        bls12_381::map(fp)
     }
 
     fn bls12_381_fp2_to_g2(&self, fp2: ([u8; 48], [u8; 48])) -> Result<[u8; 192], PrecompileHalt> {
-        software_call::<0x611>();
-        DefaultCrypto.bls12_381_fp2_to_g2(fp2)
+        bls12_381::map2(&fp2)
     }
 
     fn secp256r1_verify_signature(

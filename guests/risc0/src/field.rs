@@ -70,8 +70,12 @@ impl<T: MontConfig<N>, const N: usize> FpConfig<N> for Plain<T> {
     const NEG_ONE: Fp<Self, N> = plain(<MontBackend<T, N> as FpConfig<N>>::NEG_ONE);
     const TWO_ADICITY: u32 = <MontBackend<T, N> as FpConfig<N>>::TWO_ADICITY;
     const TWO_ADIC_ROOT_OF_UNITY: Fp<Self, N> = plain(T::TWO_ADIC_ROOT_OF_UNITY);
-    // Nobody takes a root here.
-    const SQRT_PRECOMP: Option<SqrtPrecomputation<Fp<Self, N>>> = None;
+    const SQRT_PRECOMP: Option<SqrtPrecomputation<Fp<Self, N>>> = match T::SQRT_PRECOMP {
+        Some(SqrtPrecomputation::Case3Mod4 { modulus_plus_one_div_four }) => {
+            Some(SqrtPrecomputation::Case3Mod4 { modulus_plus_one_div_four })
+        }
+        _ => None,
+    };
 
     // The moduli leave at least one bit free, so sums of two reduced numbers do not overflow.
     fn add_assign(a: &mut Fp<Self, N>, b: &Fp<Self, N>) {
@@ -154,9 +158,10 @@ pub fn encode<F: PrimeField<BigInt = BigInt<N>>, const N: usize>(number: F, out:
 }
 
 /// The extension fields and both groups of a curve for pairings, with the constants of arkworks' crate, which the module
-/// calls `ark`: of `$limbs` limbs, over a field that is named `$field`.
+/// calls `ark`: of `$limbs` limbs, over a field that is named `$field`. `$in_subgroup2` says whether a point of the second
+/// curve is in the subgroup.
 macro_rules! tower {
-    ($field:ident, $limbs:literal) => {
+    ($field:ident, $limbs:literal, $in_subgroup2:path) => {
         type $field = Fp<Plain<ark::FqConfig>, $limbs>;
         type Fq2 = Fp2<Quadratic>;
 
@@ -164,7 +169,8 @@ macro_rules! tower {
             Fq2::new(plain(x.c0), plain(x.c1))
         }
 
-        const fn plain_all<const N: usize>(all: &[ark::Fq2]) -> [Fq2; N] {
+        const fn plain_all2<const N: usize>(all: &[ark::Fq2]) -> [Fq2; N] {
+            assert!(all.len() == N);
             let mut plain = [Fq2::ZERO; N];
             let mut i = 0;
             while i < N {
@@ -198,9 +204,9 @@ macro_rules! tower {
             type Fp2Config = Quadratic;
             const NONRESIDUE: Fq2 = plain2(ark::Fq6Config::NONRESIDUE);
             const FROBENIUS_COEFF_FP6_C1: &'static [Fq2] =
-                &plain_all::<6>(ark::Fq6Config::FROBENIUS_COEFF_FP6_C1);
+                &plain_all2::<6>(ark::Fq6Config::FROBENIUS_COEFF_FP6_C1);
             const FROBENIUS_COEFF_FP6_C2: &'static [Fq2] =
-                &plain_all::<6>(ark::Fq6Config::FROBENIUS_COEFF_FP6_C2);
+                &plain_all2::<6>(ark::Fq6Config::FROBENIUS_COEFF_FP6_C2);
         }
 
         #[derive(Clone, Copy, Debug)]
@@ -214,7 +220,7 @@ macro_rules! tower {
                 plain2(ark::Fq12Config::NONRESIDUE.c2),
             );
             const FROBENIUS_COEFF_FP12_C1: &'static [Fq2] =
-                &plain_all::<12>(ark::Fq12Config::FROBENIUS_COEFF_FP12_C1);
+                &plain_all2::<12>(ark::Fq12Config::FROBENIUS_COEFF_FP12_C1);
         }
 
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -236,6 +242,14 @@ macro_rules! tower {
                     plain(ark::g1::Config::GENERATOR.y),
                 );
             type ZeroFlag = ();
+
+            fn is_in_correct_subgroup_assuming_on_curve(
+                point: &ark_ec::short_weierstrass::Affine<Self>,
+            ) -> bool {
+                // A group of prime order is its own only subgroup that matters.
+                Self::cofactor_is_one()
+                    || Self::mul_affine(point, ark::Fr::characteristic()).is_zero()
+            }
         }
 
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -257,6 +271,12 @@ macro_rules! tower {
                     plain2(ark::g2::Config::GENERATOR.y),
                 );
             type ZeroFlag = ();
+
+            fn is_in_correct_subgroup_assuming_on_curve(
+                point: &ark_ec::short_weierstrass::Affine<Self>,
+            ) -> bool {
+                $in_subgroup2(point)
+            }
         }
     };
 }
