@@ -239,6 +239,15 @@ pub struct Server {
         value_name = "N"
     )]
     pub batch_blocks: u64,
+    /// Most cycles that a proof of several blocks is expected to take: such a batch is made shorter
+    #[arg(
+        long,
+        env = "PROVER_SERVER_MAX_BATCH_CYCLES",
+        default_value_t = 4_000_000_000,
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "CYCLES"
+    )]
+    pub max_batch_cycles: u64,
     /// How long a silent client keeps its job
     #[arg(
         long,

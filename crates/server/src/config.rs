@@ -36,6 +36,9 @@ pub struct Config {
     pub start_block: u64,
     /// Blocks in a batch.
     pub batch_blocks: u64,
+    /// A batch of several blocks is cut in half until its proof is expected to take no more cycles. A block that is
+    /// expected to take more is a batch by itself.
+    pub max_batch_cycles: u64,
     /// Inputs are prepared ahead until so many jobs wait for a client.
     pub ready_jobs: u64,
     /// How often the L2 node is asked for its head.
@@ -84,6 +87,7 @@ impl Default for Config {
             kind: ProofKind::Composite,
             start_block: 1,
             batch_blocks: 1,
+            max_batch_cycles: 4_000_000_000,
             ready_jobs: 8,
             poll_interval: Duration::from_millis(500),
             lease: Duration::from_secs(60),
@@ -168,6 +172,7 @@ impl Config {
         let problem = |key, problem: &str| Err(InvalidConfig { key, problem: problem.into() });
         let zeroes = [
             ("batch_blocks", self.batch_blocks == 0),
+            ("max_batch_cycles", self.max_batch_cycles == 0),
             ("ready_jobs", self.ready_jobs == 0),
             ("max_failures", self.max_failures == 0),
             ("max_lost", self.max_lost == 0),

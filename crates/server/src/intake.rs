@@ -47,6 +47,8 @@ pub struct PreparedBatch {
     pub gas_used: u64,
     /// Transactions in the blocks.
     pub transactions: u64,
+    /// What a proof is expected to cost, in cycles: see [`witness::cost::estimate`].
+    pub estimated_cycles: u64,
 }
 
 #[async_trait]
@@ -65,6 +67,7 @@ impl BatchSource for witness::Node {
             statement: statement.abi_encode(),
             gas_used: prepared.blocks.iter().map(|block| block.gas_used).sum(),
             transactions: prepared.blocks.iter().map(|block| block.transactions as u64).sum(),
+            estimated_cycles: prepared.estimated_cycles,
             input: prepared.input,
         })
     }
@@ -84,6 +87,8 @@ pub struct Intake<S> {
     pub start_block: u64,
     /// Blocks in a batch.
     pub batch_blocks: u64,
+    /// A batch of several blocks is made shorter until it is expected to cost no more.
+    pub max_batch_cycles: u64,
     /// Inputs are prepared until so many jobs are ready.
     pub ready_jobs: u64,
     /// How often the node is asked.
@@ -211,12 +216,32 @@ impl<S: BatchSource> Intake<S> {
         if self.jobs.store().ready().await? >= self.ready_jobs {
             return Ok(Step::Full);
         }
-        let asked = BlockRange::new(first, last).expect("a batch has at least one block");
-        let prepared = self.source.prepare(asked).await;
-        let prepared = prepared.map_err(|error| IntakeError::Prepare { blocks: asked, error })?;
-        if prepared.blocks != asked {
-            return Err(IntakeError::OtherBlocks { asked, found: prepared.blocks });
-        }
+        let mut asked = BlockRange::new(first, last).expect("a batch has at least one block");
+        let prepared = loop {
+            let prepared = self.source.prepare(asked).await;
+            let prepared =
+                prepared.map_err(|error| IntakeError::Prepare { blocks: asked, error })?;
+            if prepared.blocks != asked {
+                return Err(IntakeError::OtherBlocks { asked, found: prepared.blocks });
+            }
+            let cycles = prepared.estimated_cycles;
+            if cycles <= self.max_batch_cycles {
+                break prepared;
+            }
+            // Somebody may fill a block with the dearest there is. It delays its own proof, and no neighbour's.
+            if asked.first() == asked.last() {
+                tracing::warn!(
+                    code = "dear_block",
+                    block = asked.first(),
+                    cycles,
+                    limit = self.max_batch_cycles,
+                    "a block is expected to cost more than a batch may; it is a batch by itself"
+                );
+                break prepared;
+            }
+            let half = asked.first() + (asked.last() - asked.first()) / 2;
+            asked = BlockRange::new(first, half).expect("half a batch has a block");
+        };
         let mut batch = NewBatch {
             blocks: asked,
             parent_hash: prepared.parent_hash,

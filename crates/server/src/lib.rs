@@ -184,6 +184,7 @@ impl Server {
                 },
                 start_block: config.start_block,
                 batch_blocks: config.batch_blocks,
+                max_batch_cycles: config.max_batch_cycles,
                 ready_jobs: config.ready_jobs,
                 poll_interval: config.poll_interval,
                 leads,

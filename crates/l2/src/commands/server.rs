@@ -49,6 +49,7 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
         kind: args.kind.into(),
         start_block: args.first_block,
         batch_blocks: args.batch_blocks,
+        max_batch_cycles: args.max_batch_cycles,
         lease: args.lease,
         heartbeat: heartbeat_for(args.lease),
         danger_accept_exec_proofs: args.danger_accept_exec,

@@ -316,6 +316,19 @@ async fn batches_of_several_blocks_wait_until_they_are_full() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dear_block_shortens_its_batch_and_is_never_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(18);
+    let config = Config { batch_blocks: 4, max_batch_cycles: 5_000, ..config(dir.path()) };
+    let server = serve(config, &chain).await;
+    until("all are in", async || server.status().await.unwrap().last_enqueued == Some(15)).await;
+    let jobs = server.status().await.unwrap().jobs;
+    let ranges: Vec<String> = jobs.iter().map(|job| job.block_numbers.to_string()).collect();
+    assert_eq!(ranges, ["1-4", "5", "6-9", "10", "11-14", "15"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proof_the_server_cannot_take_is_reported_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let limit = 300_000;
