@@ -141,9 +141,9 @@ impl WorstCase {
                     if *conditional {
                         code.push(opcode::CALLER);
                     }
-                    let next = code.len() as u16 + 4;
+                    let next = code.len() as u64 + 4;
                     code.push(opcode::PUSH2);
-                    code.extend(next.to_be_bytes());
+                    code.extend(&next.to_be_bytes()[6..]);
                     code.push(if *conditional { opcode::JUMPI } else { opcode::JUMP });
                     code.push(opcode::JUMPDEST);
                 }
@@ -198,10 +198,15 @@ fn push(code: &mut Vec<u8>, value: u64) {
     push_word(code, U256::from(value));
 }
 
+/// An opcode of a family that starts with `first`.
+fn nth(first: u8, n: usize) -> u8 {
+    first + u8::try_from(n).expect("no family has more than 33")
+}
+
 /// The shortest PUSH of `value`.
 fn push_word(code: &mut Vec<u8>, value: U256) {
     let bytes = value.to_be_bytes_trimmed_vec();
-    code.push(opcode::PUSH0 + bytes.len() as u8);
+    code.push(nth(opcode::PUSH0, bytes.len()));
     code.extend(bytes);
 }
 
@@ -220,14 +225,14 @@ fn on_stack(name: &str, code: u8, operands: &[U256], gas: u64) -> WorstCase {
     for operand in operands.iter().rev() {
         push_word(&mut setup, *operand);
     }
-    let count = operands.len() as u8;
+    let count = operands.len();
     let mut round = match count {
         0 => Vec::new(),
-        count => vec![opcode::DUP1 + count - 1; usize::from(count)],
+        count => vec![nth(opcode::DUP1, count - 1); count],
     };
     round.push(code);
     round.push(opcode::POP);
-    WorstCase::new(name, setup, round, gas + 3 * u64::from(count) + 2)
+    WorstCase::new(name, setup, round, gas + 3 * count as u64 + 2)
 }
 
 fn stack_cases() -> Vec<WorstCase> {
@@ -404,7 +409,7 @@ fn state_cases() -> Vec<WorstCase> {
     };
     let call = |code: u8, words: usize| {
         let mut call = vec![opcode::PUSH0; words];
-        call.extend([opcode::DUP1 + words as u8, opcode::GAS, code, opcode::POP, opcode::POP]);
+        call.extend([nth(opcode::DUP1, words), opcode::GAS, code, opcode::POP, opcode::POP]);
         // The counter was doubled for the call's sake; what is called stands under its operands.
         call
     };

@@ -13,6 +13,11 @@ static RISC0: LazyLock<BTreeMap<String, f64>> = LazyLock::new(|| {
 
 /// Expected total cycles of a proof by RISC Zero in segments of 2^20: what a prover's time and price go by. The keccak
 /// circuit's rows are not among them.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a sum of what is not negative; far too large is too large"
+)]
 pub fn estimate(counts: &Counts) -> u64 {
     let cycles: f64 = counts
         .features()
