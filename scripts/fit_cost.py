@@ -2,73 +2,106 @@
 """Fits the coefficients of crates/witness/src/cost/risc0.json to measured blocks.
 
     l2-prover --json bench cycles FILE… > cycles.json        # real blocks, one line each
-    l2-prover --json bench worst > worst.json                # blocks of one opcode or precompile each
+    l2-prover --json bench worst > worst.json                # for the precompiles
     python3 scripts/fit_cost.py --cycles cycles.json --worst worst.json --out crates/witness/src/cost/risc0.json
 
-Prints the error of each real block, predicted by a fit that did not see it. Needs numpy and scipy.
+Each phase of the program is fitted by itself, to the few numbers that it is about. Prints the error of each real block,
+predicted by a fit that did not see it. Needs numpy and scipy.
 """
 
 import argparse
 import json
-import re
 
 import numpy as np
 from scipy.optimize import nnls
 
 # Total cycles are user cycles and paging in segments that are never quite full.
 SEGMENTS = 1.03
-# Gas is only told apart from the count where one use can cost more than another.
-DYNAMIC = {
-    "EXP", "KECCAK256", "CALLDATACOPY", "CODECOPY", "MCOPY", "EXTCODECOPY", "RETURNDATACOPY", "LOG",
-    "CREATE", "CREATE2", "SLOAD", "SSTORE", "BALANCE", "EXTCODESIZE", "EXTCODEHASH", "CALL", "CALLCODE",
-    "DELEGATECALL", "STATICCALL", "SELFDESTRUCT",
-}  # fmt: skip
-# A real block counts as much as so many made ones: it is what is predicted.
-WEIGHT = 20.0
+SIZES = ("blocks", "transactions", "block bytes", "header bytes", "codes", "code bytes", "node bytes")
+# What each phase's cycles go by.
+PHASES = {
+    "input": ("block bytes", "header bytes", "transactions"),
+    "pre-state": ("node bytes",),
+    "codes": ("code bytes",),
+    "senders": ("transactions",),
+    "execution": ("instruction", "arithmetic", "frame", "hash", "transactions"),
+    "post-state": ("SSTORE", "transactions"),
+    "receipts": ("log", "transactions"),
+    "outside": ("blocks", "instruction"),
+}
+GROUPS = {
+    "arithmetic": ("MUL", "DIV", "SDIV", "MOD", "SMOD", "ADDMOD", "MULMOD", "EXP"),
+    "frame": ("CALL", "STATICCALL", "DELEGATECALL", "CALLCODE", "CREATE", "CREATE2"),
+    "hash": ("KECCAK256",),
+    "log": ("LOG0", "LOG1", "LOG2", "LOG3", "LOG4"),
+    "SSTORE": ("SSTORE",),
+}
 
 
 def rows(path):
+    """One JSON document in each line: a row or a list of rows."""
     with open(path) as file:
-        text = file.read()
-    try:
-        parsed = json.loads(text)
-    except json.JSONDecodeError:
-        parsed = [json.loads(line) for line in text.splitlines() if line]
-    flat = [row for part in (parsed if isinstance(parsed, list) else [parsed]) for row in (part if isinstance(part, list) else [part])]
-    return [{**row, "features": family(row["features"])} for row in flat]
+        documents = [json.loads(line) for line in file if line.strip()]
+    return [row for part in documents for row in (part if isinstance(part, list) else [part])]
 
 
-def family(features):
-    """As witness::cost: PUSH1 to PUSH32 are one instruction, and so on."""
-    summed = {}
-    for name, value in features.items():
-        name = re.sub(r"^(PUSH|DUP|SWAP|LOG)[0-9]+", r"\1", name)
-        summed[name] = summed.get(name, 0) + value
-    return summed
+def is_instruction(name):
+    return name not in SIZES and not name.endswith(" gas") and not name.startswith("precompile")
 
 
-def wanted(name):
-    if name.startswith("precompile") or not name.endswith(" gas"):
-        return True
-    return name.removesuffix(" gas") in DYNAMIC
+def summed(features):
+    """The numbers that `PHASES` names."""
+    numbers = {name: features.get(name, 0) for name in SIZES}
+    numbers["instruction"] = sum(count for name, count in features.items() if is_instruction(name))
+    for group, names in GROUPS.items():
+        numbers[group] = sum(features.get(name, 0) for name in names)
+    return numbers
 
 
-def fit(samples, names):
-    """Non-negative coefficients with the least relative errors."""
-    matrix = np.zeros((len(samples), len(names)))
-    for row, (features, cycles, weight) in enumerate(samples):
-        for column, name in enumerate(names):
-            matrix[row, column] = features.get(name, 0) * weight / cycles
-    target = np.array([weight for _, _, weight in samples])
-    # Columns of like size, and a little preference for small coefficients: many features always come together.
-    scale = np.maximum(matrix.max(axis=0), 1e-12)
-    ridge = 1e-3 * np.eye(len(names))
-    solution, _ = nnls(np.vstack([matrix / scale, ridge]), np.concatenate([target, np.zeros(len(names))]))
-    return dict(zip(names, solution / scale))
+def precompiles(worst):
+    """Cycles per gas of each precompile: of its dearest block, less what a block costs that does nothing."""
+    least = min(row["user_cycles"] + row["paging_cycles"] for row in worst)
+    dearest = {}
+    for row in worst:
+        for name, gas in row["features"].items():
+            if name.startswith("precompile") and name.endswith(" gas") and gas > 0:
+                each = (row["user_cycles"] + row["paging_cycles"] - least) / gas
+                dearest[name] = max(each, dearest.get(name, 0))
+    return dearest
+
+
+def linear(coefficients, features):
+    return sum(coefficients.get(name, 0) * value for name, value in features.items())
+
+
+def fit(real, known):
+    """Non-negative cycles for each number of each phase, with the least errors relative to the whole block."""
+    phases = {}
+    for phase, names in PHASES.items():
+        matrix, target = [], []
+        for row in real:
+            cycles = dict(row["phases"])[phase]
+            cycles = cycles["user"] + cycles["paging"]
+            if phase == "execution":
+                cycles -= linear(known, row["features"])
+            numbers = summed(row["features"])
+            matrix.append([numbers[name] / row["user_cycles"] for name in names])
+            target.append(cycles / row["user_cycles"])
+        matrix = np.array(matrix)
+        scale = np.maximum(matrix.max(axis=0), 1e-12)
+        solution, _ = nnls(matrix / scale, np.array(target))
+        for name, value in zip(names, solution / scale):
+            phases[name] = phases.get(name, 0) + value
+    # Flat: what one use of each opcode takes.
+    flat = {name: value for name, value in phases.items() if name in SIZES or name == "instruction"}
+    for group, names in GROUPS.items():
+        flat |= {name: phases["instruction"] + phases[group] for name in names}
+    return {name: SEGMENTS * value for name, value in (flat | known).items()}
 
 
 def predict(coefficients, features):
-    return sum(coefficients.get(name, 0) * value for name, value in features.items())
+    others = sum(count for name, count in features.items() if is_instruction(name) and name not in coefficients)
+    return linear(coefficients, features) + coefficients["instruction"] * others
 
 
 def main():
@@ -78,22 +111,16 @@ def main():
     parser.add_argument("--out", required=True)
     arguments = parser.parse_args()
 
-    worst = [(row["features"], SEGMENTS * (row["user_cycles"] + row["paging_cycles"]), 1.0) for row in rows(arguments.worst)]
-    real = rows(arguments.cycles)
-    samples = [
-        (row["features"], SEGMENTS * (row["user_cycles"] + row["paging_cycles"]), WEIGHT) for row in real
-    ]
-    names = sorted({name for features, _, _ in worst + samples for name in features if wanted(name)})
-    print("| block | total cycles | predicted without it | error |\n|---|---|---|---|")
+    real, known = rows(arguments.cycles), precompiles(rows(arguments.worst))
+    print("| block | total cycles | predicted without it | error | in the fit |\n|---|---|---|---|---|")
+    everything = fit(real, known)
     for held_out, row in enumerate(real):
-        others = [sample for index, sample in enumerate(samples) if index != held_out]
-        predicted = predict(fit(worst + others, names), row["features"])
+        predicted = predict(fit(real[:held_out] + real[held_out + 1 :], known), row["features"])
         name = row["name"].rsplit("/", 1)[-1].removesuffix(".json.zst")
-        error = 100 * (predicted / row["total_cycles"] - 1)
-        print(f"| {name} | {row['total_cycles']:,} | {predicted:,.0f} | {error:+.1f} % |")
-    coefficients = fit(worst + samples, names)
+        errors = [100 * (value / row["total_cycles"] - 1) for value in (predicted, predict(everything, row["features"]))]
+        print(f"| {name} | {row['total_cycles']:,} | {predicted:,.0f} | {errors[0]:+.1f} % | {errors[1]:+.1f} % |")
     with open(arguments.out, "w") as file:
-        json.dump({name: float(f"{value:.6g}") for name, value in coefficients.items() if value > 0}, file, indent=1)
+        json.dump({name: float(f"{value:.5g}") for name, value in sorted(everything.items()) if value > 0}, file, indent=1)
         file.write("\n")
 
 
