@@ -1,6 +1,6 @@
 //! Proving in a process of its own, so that nothing a zkVM does can take the client with it.
 //!
-//! * The parent writes one [`Assignment`] to the child's stdin; the child answers on its stdout, one JSON message a line.
+//! * The parent writes one assignment to the child's stdin; the child answers on its stdout, one JSON message a line.
 //!   Input and proof are files.
 //! * Whatever ends the child, the parent knows which it was: a proof, a failure it reported, a crash, the kernel out of
 //!   memory, a hang.
