@@ -387,7 +387,7 @@ fn max_fee(chain: &Chain) -> u128 {
     2 * u128::from(chain.head().base_fee_per_gas.unwrap_or_default()).max(DEV_BASE_FEE) + TIP
 }
 
-fn sign<T>(unsigned: T, signer: &PrivateKeySigner) -> Transaction
+pub(crate) fn sign<T>(unsigned: T, signer: &PrivateKeySigner) -> Transaction
 where
     T: SignableTransaction<Signature>,
     alloy_consensus::Signed<T>: Into<Transaction>,

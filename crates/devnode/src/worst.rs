@@ -6,11 +6,10 @@
 
 mod inputs;
 
-use crate::{Chain, ChainError, PoolError, Transaction, accounts, genesis};
-use alloy_consensus::{SignableTransaction, TxLegacy};
+use crate::{Chain, ChainError, PoolError, Transaction, accounts, genesis, traffic};
+use alloy_consensus::TxLegacy;
 use alloy_genesis::GenesisAccount;
 use alloy_primitives::{Address, B256, Bytes, U256, address};
-use alloy_signer::SignerSync;
 use revm::bytecode::opcode;
 use std::collections::BTreeMap;
 
@@ -121,11 +120,7 @@ impl WorstCase {
             value: U256::ZERO,
             input: self.calldata.clone(),
         };
-        let hash = unsigned.signature_hash();
-        let signature = accounts::signer(0)
-            .sign_hash_sync(&hash)
-            .expect("signing with a local key cannot fail");
-        unsigned.into_signed(signature).into()
+        traffic::sign(unsigned, &accounts::signer(0))
     }
 
     /// `setup, loop: JUMPDEST, rounds, loop again if the gas left is enough for the rounds, STOP`.

@@ -80,6 +80,19 @@ pub enum JobState {
     Dead,
 }
 
+impl JobState {
+    /// As it is written in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Verifying => "verifying",
+            Self::Proved => "proved",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 /// Why a job was given up. An operator can requeue it all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

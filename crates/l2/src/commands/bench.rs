@@ -42,8 +42,7 @@ fn measure_all(
     sender: &tokio::sync::mpsc::Sender<Cost>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let program = args.program.as_deref().map(std::fs::read).transpose();
-    let program = program.context("failed to read the program binary of --program")?;
+    let program = read_program(args.program.as_deref())?;
     let mut inputs: Vec<Box<dyn Fn() -> anyhow::Result<Prepared>>> = Vec::new();
     for path in &args.files {
         let chain = args.chain.clone();
@@ -56,31 +55,47 @@ fn measure_all(
     for prepare in inputs {
         ensure!(!shutdown.is_cancelled(), "interrupted");
         let prepared = prepare()?;
-        let mut cost = risc0::measure(
-            program.as_deref(),
-            &prepared.input,
-            args.segment_po2,
-            args.profile.as_deref(),
-        )?;
-        ensure!(
-            cost.public_values == prepared.statement.abi_encode(),
-            "{} states something else in the zkVM than natively",
-            prepared.name
-        );
-        let (_, counts) = program::run_counted(&prepared.input)?;
-        cost.estimated_cycles = witness::cost::estimate(&counts);
-        cost.features = counts.features().collect();
+        let (program, profile) = (program.as_deref(), args.profile.as_deref());
+        let mut cost =
+            measure(&prepared.name, &prepared.input, program, args.segment_po2, profile)?;
         cost.tells_counts = args.counts;
-        cost.name.clone_from(&prepared.name);
-        cost.gas = prepared.gas_used();
-        cost.blocks = prepared.blocks.len();
-        cost.transactions = prepared.transactions();
-        cost.input_bytes = prepared.input.len();
         if sender.blocking_send(cost).is_err() {
             break;
         }
     }
     Ok(())
+}
+
+/// Another program binary than the pinned one, if there is to be one.
+fn read_program(path: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
+    let program = path.map(std::fs::read).transpose();
+    program.context("failed to read the program binary of --program")
+}
+
+/// Runs an input natively and in the zkVM, which must state the same.
+fn measure(
+    name: &str,
+    input: &[u8],
+    program: Option<&[u8]>,
+    segment_po2: u32,
+    profile: Option<&Path>,
+) -> anyhow::Result<Cost> {
+    let (outcome, counts) = program::run_counted(input)?;
+    let cost = risc0::measure(program, input, segment_po2, profile)?;
+    ensure!(
+        cost.public_values == outcome.statement.abi_encode(),
+        "{name} states something else in the zkVM than natively"
+    );
+    Ok(Cost {
+        name: name.to_owned(),
+        gas: outcome.blocks.iter().map(|block| block.gas_used).sum(),
+        blocks: outcome.blocks.len(),
+        transactions: outcome.blocks.iter().map(|block| block.transactions).sum(),
+        input_bytes: input.len(),
+        estimated_cycles: witness::cost::estimate(&counts),
+        features: counts.features().collect(),
+        ..cost
+    })
 }
 
 /// The consecutive blocks of all files as one input.

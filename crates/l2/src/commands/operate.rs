@@ -16,8 +16,8 @@ use crate::output::{Output, thousands};
 pub async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {
     match args {
         Jobs::List { state, operated } => {
-            let query =
-                state.map_or(String::new(), |state| format!("?state={}", name(state.into())));
+            let query = state
+                .map_or(String::new(), |state| format!("?state={}", JobState::from(state).name()));
             output.report(&JobList(read(&operated, &format!("{}{query}", paths::JOBS)).await?))
         }
         Jobs::Show(OneJob { job, operated }) => show(&operated, job, output).await,
@@ -111,21 +111,11 @@ impl From<StateArg> for JobState {
     }
 }
 
-fn name(state: JobState) -> &'static str {
-    match state {
-        JobState::Ready => "ready",
-        JobState::Leased => "leased",
-        JobState::Verifying => "verifying",
-        JobState::Proved => "proved",
-        JobState::Dead => "dead",
-    }
-}
-
 /// State and, of a dead job, cause.
 fn state(job: &JobSummary) -> String {
     match job.cause {
-        Some(cause) => format!("{} ({})", name(job.state), cause.name()),
-        None => name(job.state).to_owned(),
+        Some(cause) => format!("{} ({})", job.state.name(), cause.name()),
+        None => job.state.name().to_owned(),
     }
 }
 

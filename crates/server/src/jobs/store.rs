@@ -739,7 +739,7 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn list(&self, state: Option<JobState>, limit: u32) -> Result<Vec<JobSummary>> {
         let rows = summaries("WHERE $1 = '' OR state = $1 ORDER BY seq DESC LIMIT $2");
-        let rows = sqlx::query(rows).bind(state.map_or("", state_text)).bind(i64::from(limit));
+        let rows = sqlx::query(rows).bind(state.map_or("", JobState::name)).bind(i64::from(limit));
         let rows = self.db.ok(rows.fetch_all(self.db.readers()).await)?;
         rows.iter().map(|row| self.summary(row)).collect()
     }
@@ -940,7 +940,7 @@ impl JobStore {
              lease_since = $7, lease_expires_at = $8, finished_at = $9, proof = $10, proof_len = $11, proved_by = $12,
              cause = $13, lost_to = $14 WHERE seq = $15",
         )
-        .bind(state_text(after.state.name()))
+        .bind(after.state.name().name())
         .bind(int(after.not_before.0))
         .bind(i64::from(after.failures))
         .bind(i64::from(after.lost))
@@ -1201,7 +1201,7 @@ impl JobStore {
             JobState::Proved,
             JobState::Dead,
         ];
-        let found = states.into_iter().find(|state| state_text(*state) == text);
+        let found = states.into_iter().find(|state| state.name() == text);
         found.ok_or_else(|| self.db.damaged("a job is in no known state"))
     }
 
@@ -1263,16 +1263,6 @@ fn summaries(filter: &'static str) -> AssertSqlSafe<String> {
          (SELECT max(granted_at) FROM leases l WHERE l.job = j.id) AS leased_at
          FROM (SELECT * FROM jobs {filter}) j JOIN batches b ON b.id = j.batch ORDER BY j.seq"
     ))
-}
-
-fn state_text(state: JobState) -> &'static str {
-    match state {
-        JobState::Ready => "ready",
-        JobState::Leased => "leased",
-        JobState::Verifying => "verifying",
-        JobState::Proved => "proved",
-        JobState::Dead => "dead",
-    }
 }
 
 /// SQLite's integers are signed; ours go in and come out bit by bit. (Order holds for every number a chain can reach.)

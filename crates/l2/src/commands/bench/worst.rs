@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::BenchWorst;
 use crate::output::{Output, thousands};
-use crate::risc0;
 
 /// Runs the command.
 pub async fn run(
@@ -23,8 +22,7 @@ pub async fn run(
 }
 
 fn measure_all(args: &BenchWorst, shutdown: &CancellationToken) -> anyhow::Result<Table> {
-    let program = args.program.as_deref().map(std::fs::read).transpose();
-    let program = program.context("failed to read the program binary of --program")?;
+    let program = super::read_program(args.program.as_deref())?;
     let mut costs = Vec::new();
     for case in WorstCase::all() {
         if !args.only.iter().all(|word| case.name.contains(word)) {
@@ -41,24 +39,17 @@ fn measure(case: &WorstCase, gas: u64, program: Option<&[u8]>) -> anyhow::Result
     let chain = case.chain(gas).with_context(|| format!("failed to make {}", case.name))?;
     let (input, root) = chain.input(1..=1)?;
     let input = input.encode(root)?;
-    let (outcome, counts) = program::run_counted(&input)?;
-    let cost = risc0::measure(program, &input, 20, None)?;
-    ensure!(
-        cost.public_values == outcome.statement.abi_encode(),
-        "{} states something else in the zkVM than natively",
-        case.name
-    );
-    let gas: u64 = outcome.blocks.iter().map(|block| block.gas_used).sum();
+    let cost = super::measure(&case.name, &input, program, 20, None)?;
     let cycles = cost.user_cycles + cost.paging_cycles + cost.keccak_cycles;
     Ok(WorstCost {
-        name: case.name.clone(),
-        gas,
+        name: cost.name,
+        gas: cost.gas,
         user_cycles: cost.user_cycles,
         paging_cycles: cost.paging_cycles,
         cycles,
-        per_gas: cycles as f64 / gas as f64,
-        input_bytes: input.len(),
-        features: counts.features().collect(),
+        per_gas: cycles as f64 / cost.gas as f64,
+        input_bytes: cost.input_bytes,
+        features: cost.features,
     })
 }
 
