@@ -4,7 +4,7 @@
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use protocol::ArtifactId;
-use server::artifacts::{ArtifactError, Artifacts, Sharing};
+use server::artifacts::{ArtifactError, Artifacts, Place, Sharing};
 use std::sync::LazyLock;
 
 const LIMIT: u64 = 1_000;
@@ -21,7 +21,7 @@ static ROOT: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().
 
 libfuzzer_sys::fuzz_target!(|upload: Upload| {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let artifacts = Artifacts::open(ROOT.path(), LIMIT, Sharing::Alone).unwrap();
+    let artifacts = Artifacts::open(&Place::Folder(ROOT.path().into(), Sharing::Alone), LIMIT).unwrap();
     let broken = upload.pieces.iter().any(Option::is_none);
     let whole: Vec<u8> = upload.pieces.iter().flatten().flatten().copied().collect();
     let id = match upload.lies {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
 
 use crate::chain::ChainArg;
 use crate::parse;
@@ -224,6 +225,10 @@ pub struct Server {
         conflicts_with = "dev_node"
     )]
     pub database: Option<String>,
+    /// S3-compatible store for the artifacts, `s3://BUCKET/PREFIX`; keys and endpoint are read from AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT [default: in --data-dir]
+    #[arg(long, env = "PROVER_SERVER_ARTIFACTS", value_name = "URL")]
+    pub artifacts: Option<Url>,
     /// Which proofs are asked for
     #[arg(long, env = "PROVER_SERVER_PROVER", value_enum, default_value_t = ProverArg::Risc0)]
     pub prover: ProverArg,
@@ -444,6 +449,13 @@ pub struct SomeClients {
 /// `l2-prover fsck`
 #[derive(Debug, Args)]
 pub struct Fsck {
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+/// Where a server keeps what it must not lose.
+#[derive(Debug, Args)]
+pub struct Kept {
     /// The server's folder. Without --database the server must be stopped
     #[arg(
         long,
@@ -455,6 +467,21 @@ pub struct Fsck {
     /// The server's PostgreSQL database
     #[arg(long, env = "PROVER_SERVER_DATABASE", hide_env_values = true, value_name = "URL")]
     pub database: Option<String>,
+    /// The server's S3-compatible store of artifacts
+    #[arg(long, env = "PROVER_SERVER_ARTIFACTS", value_name = "URL")]
+    pub artifacts: Option<Url>,
+}
+
+impl Kept {
+    /// The settings of that server, as far as they say where things are.
+    pub fn config(&self) -> server::Config {
+        server::Config {
+            data_dir: self.data_dir.clone(),
+            database: self.database.clone().map(server::DatabaseUrl::new),
+            artifacts: self.artifacts.clone(),
+            ..server::Config::default()
+        }
+    }
 }
 
 /// Blocks to work on: a file, or a range of a node.

@@ -1,7 +1,7 @@
 //! HTTP: decodes, calls one function, encodes.
 
 use crate::{
-    artifacts::{self, ArtifactError},
+    artifacts::ArtifactError,
     jobs::{JobError, StoreError, state::Deed},
     service::Service,
 };
@@ -173,12 +173,12 @@ async fn status(State(service): State<Service>) -> Answer<Json<protocol::Status>
 }
 
 async fn download(State(service): State<Service>, Path(sha256): Path<String>) -> Answer<Response> {
-    let (file, len) = service.artifacts().reader(id::<ArtifactId>(&sha256)?).await?;
+    let (pieces, len) = service.artifacts().reader(id::<ArtifactId>(&sha256)?).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".into()),
         (header::CONTENT_LENGTH, len.to_string()),
     ];
-    Ok((headers, Body::from_stream(artifacts::pieces(file))).into_response())
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 async fn upload(
@@ -328,7 +328,9 @@ impl From<ArtifactError> for Refusal {
             ArtifactError::Interrupted(_) => {
                 retry(StatusCode::BAD_REQUEST, ErrorCode::Malformed, text)
             }
-            ArtifactError::Damaged(_) | ArtifactError::Io { .. } => {
+            ArtifactError::Damaged(_)
+            | ArtifactError::Place { .. }
+            | ArtifactError::Store(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "artifact store failed");
                 retry(
                     StatusCode::SERVICE_UNAVAILABLE,

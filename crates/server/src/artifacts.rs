@@ -1,24 +1,39 @@
-//! Artifacts: immutable bytes in a folder, by their SHA-256.
+//! Artifacts: immutable bytes by their SHA-256, in a folder or in an S3-compatible store.
 //!
-//! * A file under its final name is complete and durable: written to a temporary file, synced, renamed, folder synced.
+//! * What can be found under a name is complete and durable: a folder's files are synced, renamed, and the folder synced; an
+//!   S3 store shows an upload when all of it is there.
 //! * Bytes stream through in pieces; no artifact is held in memory unless it is asked for whole.
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
+use object_store::{
+    GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+    RetryConfig, WriteMultipart,
+    aws::AmazonS3Builder,
+    local::LocalFileSystem,
+    path::Path as Location,
+    prefix::PrefixStore,
+};
 use protocol::{ArtifactId, ArtifactRef};
 use sha2::{Digest, Sha256};
 use std::{
-    fs,
-    io::{self, Read, Write},
+    convert::Infallible,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use tempfile::NamedTempFile;
-use tokio::task::spawn_blocking;
+use tokio_util::io::ReaderStream;
+use url::Url;
 
-/// Bytes read or written at a time.
+/// Bytes read from or written to a file at a time.
 const PIECE: usize = 256 * 1024;
+
+/// Bytes sent to an S3 store at a time. It takes no less than 5 MiB and no more than 10,000 parts.
+const PART: usize = 8 * 1024 * 1024;
+
+/// An S3-compatible store that fails is asked again for so long; then the request that needs it fails.
+const OUTAGE: Duration = Duration::from_secs(20);
 
 /// Why bytes could not be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -42,20 +57,43 @@ pub enum ArtifactError {
         found: ArtifactId,
     },
     /// The stored bytes are not what they were.
-    #[error("file {} is damaged: restore it, or delete it and let it be made anew", .0.display())]
-    Damaged(PathBuf),
+    #[error("artifact {0} is damaged: restore it, or delete it and let it be made anew")]
+    Damaged(ArtifactId),
     /// The sender stopped in the middle.
     #[error("the bytes ended early: {0}")]
     Interrupted(String),
-    /// The disk failed.
-    #[error("{} failed", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
+    /// The place cannot be used.
+    #[error("artifacts cannot be kept in {place}")]
+    Place {
+        /// A folder, or a store's address.
+        place: String,
         /// What the system says.
         #[source]
-        source: io::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The disk or the store failed.
+    #[error("the store of artifacts failed")]
+    Store(#[from] object_store::Error),
+}
+
+/// Where artifacts are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A folder. Whether other servers use it, too.
+    Folder(PathBuf, Sharing),
+    /// An S3-compatible store: `s3://BUCKET/PREFIX`. Credentials, region and endpoint are those of the environment, in the
+    /// names of the AWS command line: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT`, and
+    /// `AWS_ALLOW_HTTP`.
+    S3(Url),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(root, _) => write!(f, "folder {}", root.display()),
+            Self::S3(url) => url.fmt(f),
+        }
+    }
 }
 
 /// Whether other servers use the folder.
@@ -70,194 +108,248 @@ pub enum Sharing {
 /// What was half written and then not touched for so long is left from a crash.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// A folder of artifacts. Clones share it.
+/// A store of artifacts. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
-    root: Arc<Path>,
+    store: Arc<dyn ObjectStore>,
+    part: usize,
     limit: u64,
 }
 
 type Result<T, E = ArtifactError> = std::result::Result<T, E>;
 
 impl Artifacts {
-    /// Opens the folder, makes it if it is missing, and clears what was half written: all of it, or, where other servers
-    /// may be writing, what nobody has touched for a day. Blocks.
+    /// Opens the place. A folder is made if it is missing, and cleared of what was half written: all of it, or, where other
+    /// servers may be writing, what nobody has touched for a day. Blocks.
     ///
     /// `limit` is the most bytes an artifact may have.
     ///
     /// # Errors
-    /// [`ArtifactError::Io`].
-    pub fn open(root: &Path, limit: u64, sharing: Sharing) -> Result<Self> {
-        let tmp = root.join("tmp");
-        let clear = || {
-            fs::create_dir_all(&tmp)?;
-            for file in fs::read_dir(&tmp)? {
-                let file = file?;
-                let stale = match sharing {
-                    Sharing::Alone => true,
-                    Sharing::Shared => {
-                        file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > STALE)
-                    }
-                };
-                if stale {
-                    fs::remove_file(file.path())?;
-                }
-            }
-            Ok::<_, io::Error>(())
-        };
-        match clear() {
-            // Another server cleared it at the same time, or finished what it was writing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => other.map_err(io_error(&tmp))?,
+    /// [`ArtifactError::Place`]. Whether an S3 store answers is only known when it is used.
+    pub fn open(place: &Place, limit: u64) -> Result<Self> {
+        if let Place::Folder(root, sharing) = place {
+            let cleared = fs::create_dir_all(root).and_then(|()| clear(root, *sharing));
+            cleared.map_err(|source| unusable(place, source))?;
         }
-        Ok(Self { root: root.into(), limit })
+        Ok(Self { limit, ..Self::existing(place)? })
     }
 
-    /// The folder as it is, to read from.
-    pub fn existing(root: &Path) -> Self {
-        Self { root: root.into(), limit: u64::MAX }
+    /// The place as it is, to read from.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Place`].
+    pub fn existing(place: &Place) -> Result<Self> {
+        let (store, part): (Arc<dyn ObjectStore>, _) = match place {
+            Place::Folder(root, _) => {
+                let folder = LocalFileSystem::new_with_prefix(root);
+                let folder = folder.map_err(|source| unusable(place, source))?;
+                (Arc::new(folder.with_fsync(true)), PIECE)
+            }
+            Place::S3(url) => {
+                let s3 = AmazonS3Builder::from_env()
+                    .with_url(url.as_str())
+                    .with_retry(RetryConfig { retry_timeout: OUTAGE, ..RetryConfig::default() });
+                let s3 = s3.build().map_err(|source| unusable(place, source))?;
+                (Arc::new(PrefixStore::new(s3, url.path().trim_matches('/'))), PART)
+            }
+        };
+        Ok(Self { store, part, limit: u64::MAX })
     }
 
     /// Stores bytes made here.
     ///
     /// # Errors
-    /// [`ArtifactError::TooLarge`] or [`ArtifactError::Io`].
+    /// [`ArtifactError::TooLarge`] or [`ArtifactError::Store`].
     pub async fn put(&self, bytes: Vec<u8>) -> Result<ArtifactRef> {
-        let mut incoming = Incoming::new(self.clone())?;
-        join(spawn_blocking(move || {
-            incoming.write(&bytes)?;
-            incoming.finish(None)
-        }))
-        .await
+        let bytes = Bytes::from(bytes);
+        let all = bytes.clone();
+        let id = blocking(move || ArtifactId::of(&all)).await;
+        let pieces = (0..bytes.len()).step_by(PIECE);
+        let pieces = pieces.map(|at| Ok::<_, Infallible>(bytes.slice(at..bytes.len().min(at + PIECE))));
+        self.receive(id, futures::stream::iter(pieces)).await
     }
 
     /// Stores bytes that arrive in pieces, if they hash to `expected`.
     ///
     /// # Errors
     /// [`ArtifactError::HashMismatch`], [`ArtifactError::TooLarge`], [`ArtifactError::Interrupted`] or
-    /// [`ArtifactError::Io`]; nothing is kept then.
+    /// [`ArtifactError::Store`]; nothing is kept then.
     pub async fn receive<E: std::fmt::Display>(
         &self,
         expected: ArtifactId,
         pieces: impl Stream<Item = Result<Bytes, E>>,
     ) -> Result<ArtifactRef> {
-        let mut pieces = std::pin::pin!(pieces);
-        let mut incoming = Incoming::new(self.clone())?;
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| ArtifactError::Interrupted(error.to_string()))?;
-            incoming =
-                join(spawn_blocking(move || incoming.write(&piece).map(|()| incoming))).await?;
+        let upload = self.store.put_multipart(&location(&expected)).await?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, self.part);
+        match self.write(expected, pieces, &mut upload).await {
+            Ok(len) => {
+                upload.finish().await?;
+                Ok(ArtifactRef { sha256: expected, len })
+            }
+            Err(error) => {
+                // What it could not take back is cleared at the next start, or by the bucket's own rules.
+                if let Err(error) = upload.abort().await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a half upload is left");
+                }
+                Err(error)
+            }
         }
-        join(spawn_blocking(move || incoming.finish(Some(expected)))).await
     }
 
-    /// Opens an artifact for reading, and tells its length.
+    async fn write<E: std::fmt::Display>(
+        &self,
+        expected: ArtifactId,
+        pieces: impl Stream<Item = Result<Bytes, E>>,
+        upload: &mut WriteMultipart,
+    ) -> Result<u64> {
+        let mut pieces = std::pin::pin!(pieces);
+        let (mut hash, mut len) = (Sha256::new(), 0);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| ArtifactError::Interrupted(error.to_string()))?;
+            len += piece.len() as u64;
+            if len > self.limit {
+                return Err(ArtifactError::TooLarge { limit: self.limit });
+            }
+            hash.update(&piece);
+            // One part on its way while the next one fills: memory is bounded, however fast a client sends.
+            upload.wait_for_capacity(1).await?;
+            upload.put(piece);
+        }
+        match ArtifactId::from_bytes(hash.finalize().into()) {
+            found if found == expected => Ok(len),
+            found => Err(ArtifactError::HashMismatch { expected, found }),
+        }
+    }
+
+    /// An artifact's length in bytes.
     ///
     /// # Errors
-    /// [`ArtifactError::Missing`] or [`ArtifactError::Io`].
-    pub async fn reader(&self, id: ArtifactId) -> Result<(tokio::fs::File, u64)> {
-        let path = self.path(&id);
-        let file = match tokio::fs::File::open(&path).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ArtifactError::Missing(id));
+    /// [`ArtifactError::Missing`] or [`ArtifactError::Store`].
+    pub async fn len(&self, id: ArtifactId) -> Result<u64> {
+        Ok(self.store.head(&location(&id)).await.map_err(missing(id))?.size)
+    }
+
+    /// Opens an artifact for reading, and tells its length. Nothing says that its bytes are still those of its name: who
+    /// reads them must check.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Missing`] or [`ArtifactError::Store`].
+    pub async fn reader(
+        &self,
+        id: ArtifactId,
+    ) -> Result<(BoxStream<'static, Result<Bytes, io::Error>>, u64)> {
+        let found = self.store.get(&location(&id)).await.map_err(missing(id))?;
+        let len = found.meta.size;
+        let pieces = match found.payload {
+            GetResultPayload::File(file, _) => {
+                ReaderStream::with_capacity(tokio::fs::File::from_std(file), PIECE).boxed()
             }
-            other => other.map_err(io_error(&path))?,
+            GetResultPayload::Stream(pieces) => pieces.map_err(io::Error::from).boxed(),
         };
-        let len = file.metadata().await.map_err(io_error(&path))?.len();
-        Ok((file, len))
+        Ok((pieces, len))
     }
 
     /// Reads an artifact whole and checks its hash.
     ///
     /// # Errors
-    /// [`ArtifactError::Missing`], [`ArtifactError::Damaged`] or [`ArtifactError::Io`].
+    /// [`ArtifactError::Missing`], [`ArtifactError::Damaged`] or [`ArtifactError::Store`].
     pub async fn read(&self, id: ArtifactId) -> Result<Vec<u8>> {
-        let path = self.path(&id);
-        join(spawn_blocking(move || {
-            let mut bytes = Vec::new();
-            match fs::File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    Err(ArtifactError::Missing(id))
-                }
-                Err(error) => Err(io_error(&path)(error)),
-                Ok(_) if ArtifactId::of(&bytes) == id => Ok(bytes),
-                Ok(_) => Err(ArtifactError::Damaged(path)),
+        let found = self.store.get(&location(&id)).await.map_err(missing(id))?;
+        let bytes = found.bytes().await?;
+        blocking(move || (ArtifactId::of(&bytes) == id).then(|| bytes.into()))
+            .await
+            .ok_or(ArtifactError::Damaged(id))
+    }
+
+    /// All artifacts, with their lengths and when they were stored.
+    pub fn list(&self) -> BoxStream<'static, Result<(ArtifactRef, ObjectMeta)>> {
+        let all = self.store.list(None).map_err(ArtifactError::from);
+        all.try_filter_map(async |found| {
+            // Anything else there is not ours to judge.
+            let id = found.location.filename().and_then(|name| name.parse().ok());
+            Ok(id.map(|sha256| (ArtifactRef { sha256, len: found.size }, found)))
+        })
+        .boxed()
+    }
+
+    /// Forgets an artifact.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Missing`] or [`ArtifactError::Store`].
+    pub async fn delete(&self, id: ArtifactId) -> Result<()> {
+        self.store.delete(&location(&id)).await.map_err(missing(id))
+    }
+
+    /// The name that all servers on one database know these artifacts by: `fresh`, if there is none yet.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Store`].
+    pub async fn name(&self, fresh: String) -> Result<String> {
+        let name = Location::from("folder-id");
+        let put = PutPayload::from(fresh.clone());
+        match self.store.put_opts(&name, put, PutMode::Create.into()).await {
+            Ok(_) => Ok(fresh),
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                let found = self.store.get(&name).await?.bytes().await?;
+                Ok(String::from_utf8_lossy(&found).into_owned())
             }
-        }))
-        .await
-    }
-
-    fn path(&self, id: &ArtifactId) -> PathBuf {
-        let name = id.to_string();
-        self.root.join(&name[..2]).join(name)
-    }
-}
-
-/// Bytes on their way to the disk. Dropping it forgets them.
-struct Incoming {
-    artifacts: Artifacts,
-    file: NamedTempFile,
-    hash: Sha256,
-    len: u64,
-}
-
-impl Incoming {
-    fn new(artifacts: Artifacts) -> Result<Self> {
-        let tmp = artifacts.root.join("tmp");
-        let file = NamedTempFile::new_in(&tmp).map_err(io_error(&tmp))?;
-        Ok(Self { artifacts, file, hash: Sha256::new(), len: 0 })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.len += bytes.len() as u64;
-        let limit = self.artifacts.limit;
-        if self.len > limit {
-            return Err(ArtifactError::TooLarge { limit });
+            Err(error) => Err(error.into()),
         }
-        self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(io_error(self.file.path()))
-    }
-
-    fn finish(self, expected: Option<ArtifactId>) -> Result<ArtifactRef> {
-        let found = ArtifactId::from_bytes(self.hash.finalize().into());
-        if let Some(expected) = expected
-            && expected != found
-        {
-            return Err(ArtifactError::HashMismatch { expected, found });
-        }
-        let path = self.artifacts.path(&found);
-        let folder = path.parent().expect("an artifact lies in a folder");
-        // ORDER: bytes, name, folder: a file that can be found is complete, even after a power cut.
-        self.file.as_file().sync_all().map_err(io_error(self.file.path()))?;
-        if !folder.exists() {
-            fs::create_dir_all(folder).map_err(io_error(folder))?;
-            sync_folder(&self.artifacts.root)?;
-        }
-        self.file.persist(&path).map_err(|error| io_error(&path)(error.error))?;
-        sync_folder(folder)?;
-        Ok(ArtifactRef { sha256: found, len: self.len })
     }
 }
 
-/// The pieces of an open file, for a response's body.
-pub fn pieces(file: tokio::fs::File) -> impl Stream<Item = io::Result<Bytes>> {
-    tokio_util::io::ReaderStream::with_capacity(file, PIECE)
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
-fn sync_folder(folder: &Path) -> Result<()> {
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder))
+/// `AB/ABCD…`: no folder gets too many files.
+fn location(id: &ArtifactId) -> Location {
+    let name = id.to_string();
+    Location::from_iter([&name[..2], &name])
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ArtifactError {
-    let path = path.to_owned();
-    move |source| ArtifactError::Io { path, source }
+fn missing(id: ArtifactId) -> impl Fn(object_store::Error) -> ArtifactError {
+    move |error| match error {
+        object_store::Error::NotFound { .. } => ArtifactError::Missing(id),
+        error => error.into(),
+    }
 }
 
-async fn join<T>(task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
-    task.await.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(error) => Err(ArtifactError::Interrupted(error.to_string())),
-    })
+fn unusable(
+    place: &Place,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> ArtifactError {
+    ArtifactError::Place { place: place.to_string(), source: source.into() }
+}
+
+/// Removes what was being written when a server died: `NAME#1` beside `NAME`.
+fn clear(root: &Path, sharing: Sharing) -> io::Result<()> {
+    for folder in fs::read_dir(root)? {
+        let folder = folder?;
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(folder.path())? {
+            let file = file?;
+            let half = file.file_name().to_string_lossy().contains('#');
+            let removed = match sharing {
+                _ if !half => continue,
+                Sharing::Shared
+                    if !file.metadata()?.modified()?.elapsed().is_ok_and(|age| age > STALE) =>
+                {
+                    continue;
+                }
+                _ => fs::remove_file(file.path()),
+            };
+            match removed {
+                // Another server cleared it at the same time, or finished what it was writing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -273,7 +365,8 @@ mod tests {
     #[tokio::test]
     async fn bytes_are_kept_under_their_hash_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();
-        let artifacts = Artifacts::open(dir.path(), 6, Sharing::Alone).unwrap();
+        let place = Place::Folder(dir.path().into(), Sharing::Alone);
+        let artifacts = Artifacts::open(&place, 6).unwrap();
         let id = ArtifactId::of(b"abcdef");
 
         let missing = artifacts.read(id).await.unwrap_err();
@@ -287,8 +380,8 @@ mod tests {
             artifacts.receive(id, cut).await.unwrap_err(),
             ArtifactError::Interrupted(_)
         ));
-        assert!(matches!(artifacts.reader(id).await.unwrap_err(), ArtifactError::Missing(_)));
-        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+        assert!(matches!(artifacts.len(id).await.unwrap_err(), ArtifactError::Missing(_)));
+        assert_eq!(artifacts.list().count().await, 0);
 
         for _ in 0..2 {
             let stored = artifacts.receive(id, stream(&[b"abc", b"def"])).await.unwrap();
@@ -297,7 +390,7 @@ mod tests {
         assert_eq!(artifacts.put(b"abcdef".to_vec()).await.unwrap().sha256, id);
         assert_eq!(artifacts.read(id).await.unwrap(), b"abcdef");
 
-        fs::write(artifacts.path(&id), b"abcdeX").unwrap();
+        fs::write(dir.path().join(location(&id).as_ref()), b"abcdeX").unwrap();
         assert!(matches!(artifacts.read(id).await.unwrap_err(), ArtifactError::Damaged(_)));
     }
 }

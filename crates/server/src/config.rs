@@ -1,9 +1,11 @@
 //! The server's settings.
 
+use crate::artifacts::{Place, Sharing};
 use alloy_primitives::B256;
 use protocol::{ProofKind, ProofSystem};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
+use url::Url;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
@@ -24,6 +26,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// A PostgreSQL database for the jobs, which several servers may use. Left out: SQLite in the folder.
     pub database: Option<DatabaseUrl>,
+    /// An S3-compatible store for the artifacts, `s3://BUCKET/PREFIX`: see [`Place::S3`]. Left out: the folder.
+    pub artifacts: Option<Url>,
 
     /// The proof system that jobs ask for.
     pub system: ProofSystem,
@@ -82,6 +86,7 @@ impl Default for Config {
             listen_port: 4000,
             data_dir: "data/server".into(),
             database: None,
+            artifacts: None,
             system: ProofSystem::Risc0,
             program_id: None,
             kind: ProofKind::Composite,
@@ -210,6 +215,14 @@ impl Config {
                  written as %XX",
             );
         }
+        if self.artifacts.as_ref().is_some_and(|url| {
+            url.scheme() != "s3" || url.host().is_none() || !url.username().is_empty()
+        }) {
+            return problem(
+                "artifacts",
+                "must be s3://BUCKET/PREFIX; keys belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            );
+        }
         if !self.listen_ip.is_loopback() && !self.danger_listen_without_auth {
             return Err(InvalidConfig {
                 key: "listen_ip",
@@ -220,6 +233,17 @@ impl Config {
             });
         }
         Ok(())
+    }
+
+    /// Where the artifacts are.
+    pub fn artifacts_place(&self) -> Place {
+        match &self.artifacts {
+            Some(url) => Place::S3(url.clone()),
+            None => {
+                let sharing = self.database.as_ref().map_or(Sharing::Alone, |_| Sharing::Shared);
+                Place::Folder(self.data_dir.join("artifacts"), sharing)
+            }
+        }
     }
 
     /// The program that jobs ask for.

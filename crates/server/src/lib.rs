@@ -20,14 +20,14 @@ pub use config::{Config, DatabaseUrl, InvalidConfig};
 pub use intake::{BatchSource, PreparedBatch};
 pub use jobs::fsck;
 
-use artifacts::{ArtifactError, Artifacts, Sharing};
+use artifacts::{ArtifactError, Artifacts, Place, Sharing};
 use intake::{Intake, Progress};
 use jobs::{JobStore, Jobs, JobsConfig, StoreError, Target, peers::Peers, state::Rules};
 use protocol::{ArtifactId, IntakeStatus};
 use service::Service;
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Write},
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -60,14 +60,14 @@ pub enum Error {
     /// Another server uses the folder.
     #[error("folder {} is used by another server: stop it, or set another data_dir", .0.display())]
     FolderInUse(PathBuf),
-    /// The folder is not the one that the other servers on the database use.
+    /// The artifacts are not those that the other servers on the database use.
     #[error(
-        "folder {} does not hold the artifacts of database {database}: all servers on one database must have the same \
-         data_dir, on a file system they share", path.display()
+        "{place} does not hold the artifacts of database {database}: all servers on one database must have the same \
+         artifacts (an S3-compatible store), or the same data_dir on a file system they share"
     )]
-    OtherFolder {
-        /// The folder.
-        path: PathBuf,
+    OtherArtifacts {
+        /// A folder, or a store's address.
+        place: String,
         /// The database and its host.
         database: String,
     },
@@ -115,8 +115,8 @@ impl Server {
         })?;
         let addr = listener.local_addr().map_err(|source| Error::Listen { addr, source })?;
 
-        let folder = config.data_dir.join("artifacts");
-        let artifacts = Artifacts::open(&folder, config.max_artifact_bytes, sharing)?;
+        let place = config.artifacts_place();
+        let artifacts = Artifacts::open(&place, config.max_artifact_bytes)?;
         let rules = Rules {
             lease: config.lease,
             max_failures: config.max_failures,
@@ -127,7 +127,7 @@ impl Server {
             None => JobStore::open(&config.data_dir.join("jobs.sqlite"), rules).await?,
             Some(url) => {
                 let store = JobStore::connect(url, rules).await?;
-                same_folder(&store, &folder, url).await?;
+                same_artifacts(&store, &artifacts, &place, url).await?;
                 store
             }
         };
@@ -271,28 +271,18 @@ pub(crate) fn lock(folder: &Path, sharing: Sharing) -> Result<File, Error> {
     }
 }
 
-/// Makes sure that all servers on the database have the same artifacts: folder and database know one name.
-async fn same_folder(store: &JobStore, folder: &Path, url: &DatabaseUrl) -> Result<(), Error> {
-    let path = folder.join("folder-id");
-    let fail = |source| Error::Folder { path: path.clone(), source };
-    let fresh = ArtifactId::from_bytes(rand::random()).to_string();
-    let named = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(fresh.as_bytes())?;
-        file.as_file().sync_all()?;
-        match file.persist_noclobber(&path) {
-            Ok(_) => Ok(fresh.clone()),
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-                fs::read_to_string(&path)
-            }
-            Err(error) => Err(error.error),
-        }
-    };
-    // ORDER: the folder has its name before the database knows it.
-    let id = named().map_err(fail)?;
-    if store.artifact_folder(&id).await? == id {
+/// Makes sure that all servers on the database have the same artifacts: place and database know one name.
+async fn same_artifacts(
+    store: &JobStore,
+    artifacts: &Artifacts,
+    place: &Place,
+    url: &DatabaseUrl,
+) -> Result<(), Error> {
+    // ORDER: the place has its name before the database knows it.
+    let name = artifacts.name(ArtifactId::from_bytes(rand::random()).to_string()).await?;
+    if store.artifact_folder(&name).await? == name {
         Ok(())
     } else {
-        Err(Error::OtherFolder { path: folder.into(), database: url.to_string() })
+        Err(Error::OtherArtifacts { place: place.to_string(), database: url.to_string() })
     }
 }

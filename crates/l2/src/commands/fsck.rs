@@ -11,10 +11,10 @@ use crate::output::Output;
 
 /// Runs the command. Findings are reported, and then are a failure.
 pub async fn run(args: Fsck, output: &Output) -> anyhow::Result<()> {
-    let database = args.database.map(server::DatabaseUrl::new);
-    let folder = args.data_dir.display().to_string();
-    let report = server::fsck::run(&args.data_dir, database.as_ref());
-    let report = report.await.with_context(|| format!("failed to check {folder}"))?;
+    let config = args.kept.config();
+    let report = server::fsck::run(&config).await;
+    let report =
+        report.with_context(|| format!("failed to check {}", config.data_dir.display()))?;
     let findings = report.findings.len();
     output.report(&Checked { event: "checked", report })?;
     if findings > 0 {

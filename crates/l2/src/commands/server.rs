@@ -45,6 +45,7 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
         listen_port: args.listen_port,
         data_dir: data.path().to_owned(),
         database: database.clone(),
+        artifacts: args.artifacts.clone(),
         system: args.prover.system(),
         kind: args.kind.into(),
         start_block: args.first_block,
@@ -64,6 +65,7 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
         chain_id,
         data_dir: data.path().to_owned(),
         database: database.map(|url| url.to_string()),
+        artifacts: args.artifacts.map(|url| url.to_string()),
         prover: args.prover.system(),
         program_id: B256::new(args.prover.pinned_program_id()),
     };
@@ -134,6 +136,8 @@ struct Started {
     data_dir: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     database: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifacts: Option<String>,
     prover: protocol::ProofSystem,
     program_id: B256,
 }
@@ -145,6 +149,9 @@ impl fmt::Display for Started {
         writeln!(f, "  data       {}", self.data_dir.display())?;
         if let Some(database) = &self.database {
             writeln!(f, "  database   {database}")?;
+        }
+        if let Some(artifacts) = &self.artifacts {
+            writeln!(f, "  artifacts  {artifacts}")?;
         }
         write!(f, "  asks for   {} proofs of program {}", self.prover, self.program_id)
     }

@@ -7,13 +7,16 @@ use super::{
     store::{JobStore, NewBatch, StoreError, Tip, follows, job_id},
 };
 use crate::{
-    Config, DatabaseUrl, Error,
+    Config, Error,
     artifacts::{ArtifactError, Artifacts, Sharing},
 };
 use alloy_primitives::keccak256;
 use protocol::ArtifactRef;
 use serde::Serialize;
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 /// What was looked at, and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -109,28 +112,33 @@ const CHECKS: [Check; 10] = [
     },
 ];
 
-/// Checks the server in `data_dir`, whose jobs are in `database` or in the folder.
+/// Checks the server with these settings, of which only `data_dir`, `database` and `artifacts` matter.
 ///
 /// # Errors
 /// [`Error::FolderInUse`] if a server with SQLite runs there; anything that cannot be opened or read.
-pub async fn run(data_dir: &Path, database: Option<&DatabaseUrl>) -> Result<Report, Error> {
-    let file = data_dir.join("jobs.sqlite");
-    let (db, _lock) = match database {
-        Some(url) => {
-            Config { database: Some(url.clone()), ..Config::default() }.check()?;
-            (Database::postgres(url, Schema::AsItIs).await?, None)
-        }
+pub async fn run(config: &Config) -> Result<Report, Error> {
+    config.check()?;
+    let (db, _lock) = match &config.database {
+        Some(url) => (Database::postgres(url, Schema::AsItIs).await?, None),
         None => {
-            let missing = |source| Error::Folder { path: file.clone(), source };
-            std::fs::metadata(&file).map_err(missing)?;
-            let lock = crate::lock(data_dir, Sharing::Alone)?;
+            let file = existing(&config.data_dir)?;
+            let lock = crate::lock(&config.data_dir, Sharing::Alone)?;
             (Database::sqlite(&file, Schema::AsItIs).await?, Some(lock))
         }
     };
     let store = JobStore::reading(db);
-    let report = store.fsck(&Artifacts::existing(&data_dir.join("artifacts"))).await;
+    let report = store.fsck(&Artifacts::existing(&config.artifacts_place())?).await;
     store.close().await;
     Ok(report?)
+}
+
+/// The SQLite file in a server's folder.
+pub(crate) fn existing(data_dir: &Path) -> Result<PathBuf, Error> {
+    let file = data_dir.join("jobs.sqlite");
+    match std::fs::metadata(&file) {
+        Ok(_) => Ok(file),
+        Err(source) => Err(Error::Folder { path: file, source }),
+    }
 }
 
 impl JobStore {

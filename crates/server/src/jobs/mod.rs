@@ -456,9 +456,9 @@ impl Jobs {
     }
 
     async fn check_upload(&self, proof: &ArtifactRef) -> Result<(), JobError> {
-        let found = match self.0.artifacts.reader(proof.sha256).await {
+        let found = match self.0.artifacts.len(proof.sha256).await {
             Err(ArtifactError::Missing(id)) => return Err(JobError::ProofMissing(id)),
-            other => other?.1,
+            other => other?,
         };
         if found != proof.len {
             return Err(JobError::WrongLength {

@@ -293,7 +293,7 @@ async fn what_cannot_work_is_refused() {
     let running = serve(shared(dir.path(), &url), &chain).await;
     let elsewhere = tempfile::tempdir().unwrap();
     let error = refused(elsewhere.path()).await;
-    assert!(matches!(error, Error::OtherFolder { .. }), "{error}");
+    assert!(matches!(error, Error::OtherArtifacts { .. }), "{error}");
     // A server with SQLite would have the folder for itself.
     let error = Server::start(config(dir.path()), Some(chain.clone())).await.unwrap_err();
     assert!(matches!(error, Error::FolderInUse(_)), "{error}");

@@ -7,7 +7,7 @@ use protocol::{
     LeaseId, ProofKind, ProofSystem, Submit, Verdict,
 };
 use server::{
-    artifacts::{Artifacts, Sharing},
+    artifacts::{Artifacts, Place, Sharing},
     clock::Timestamp,
     jobs::{
         JobStore, NewBatch, StoreError, Target, Unlinked,
@@ -408,7 +408,7 @@ async fn a_draining_client_finishes_what_it_has(place: &Place) {
 async fn fsck_is_content_with_what_we_write_and_names_what_others_wrote(place: &Place) {
     let (store, chain) = (store(place, 4).await, Chain::new(4));
     let dir = tempfile::tempdir().unwrap();
-    let artifacts = Artifacts::open(dir.path(), 1 << 20, Sharing::Alone).unwrap();
+    let artifacts = Artifacts::open(&Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20).unwrap();
     for number in 1..=4 {
         artifacts
             .put(chain.prepared(BlockRange::new(number, number).unwrap()).input)
