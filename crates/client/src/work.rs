@@ -598,7 +598,7 @@ impl Worker {
                     status.rejected += 1;
                     status.last_error = Some(format!("proof rejected: {reason}"));
                 }
-                Verdict::Duplicate => status.duplicate += 1,
+                Verdict::Duplicate | Verdict::Superseded => status.duplicate += 1,
                 _ => status.accepted += 1,
             }
         });

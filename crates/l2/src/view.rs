@@ -159,6 +159,9 @@ fn table(status: &Status) -> String {
         counts.proved,
         counts.dead,
     );
+    if counts.superseded != 0 {
+        let _ = writeln!(text, "{} superseded by a reorg", counts.superseded);
+    }
     if let IntakeStatus::Retrying { error } | IntakeStatus::Halted { error } = &status.intake {
         let _ = writeln!(text, "intake: {error}");
     }
@@ -173,6 +176,7 @@ fn state_name(state: JobState) -> &'static str {
         JobState::Verifying => "verifying",
         JobState::Proved => "proved",
         JobState::Dead => "dead",
+        JobState::Superseded => "superseded",
     }
 }
 

@@ -151,6 +151,9 @@ pub enum Verdict {
         /// Why, for people.
         reason: String,
     },
+    /// A reorg took the job's blocks off the chain. The proof is valid and kept in case they come back; the client may
+    /// forget it.
+    Superseded,
     /// Still being verified: submit the same again later. The client keeps the proof.
     Pending {
         /// Ask again after so many milliseconds.

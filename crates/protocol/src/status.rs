@@ -62,6 +62,9 @@ pub struct Counts {
     pub proved: u64,
     /// Given up, until an operator requeues them.
     pub dead: u64,
+    /// Of blocks that a reorg took off the chain.
+    #[serde(default)]
+    pub superseded: u64,
 }
 
 /// Where a job is in its life.
@@ -78,6 +81,8 @@ pub enum JobState {
     Proved,
     /// Given up, for a [`DeadCause`].
     Dead,
+    /// A reorg took its blocks off the chain. It goes on where it was if they come back.
+    Superseded,
 }
 
 impl JobState {
@@ -89,6 +94,7 @@ impl JobState {
             Self::Verifying => "verifying",
             Self::Proved => "proved",
             Self::Dead => "dead",
+            Self::Superseded => "superseded",
         }
     }
 }

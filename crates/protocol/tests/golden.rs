@@ -75,6 +75,7 @@ fn version_1_is_spoken_as_it_always_was() {
     for (name, verdict) in [
         ("submit_ack_accepted", Verdict::Accepted),
         ("submit_ack_duplicate", Verdict::Duplicate),
+        ("submit_ack_superseded", Verdict::Superseded),
         ("submit_ack_rejected", Verdict::Rejected { reason: "proves another statement".into() }),
         ("submit_ack_pending", Verdict::Pending { retry_after_ms: 500 }),
     ] {

@@ -54,11 +54,29 @@ const RESTORE: &str =
 
 const RESTORE_ARTIFACT: &str = "put the file back from a backup of the artifact folder";
 
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 13] = [
     Check {
         subject: "batch",
         problem: "has no job",
         sql: "SELECT statement_digest AS subject FROM batches b WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id)",
+    },
+    Check {
+        subject: "batch",
+        problem: "is on the chain, but none of its jobs is",
+        sql: "SELECT statement_digest AS subject FROM batches b WHERE superseded_at IS NULL
+              AND EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id)
+              AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.superseded = 0)",
+    },
+    Check {
+        subject: "job",
+        problem: "is not superseded, but its batch is",
+        sql: "SELECT j.id AS subject FROM jobs j JOIN batches b ON b.id = j.batch
+              WHERE b.superseded_at IS NOT NULL AND j.superseded = 0",
+    },
+    Check {
+        subject: "job",
+        problem: "is superseded, but a client has it",
+        sql: "SELECT id AS subject FROM jobs WHERE superseded = 1 AND state IN ('leased', 'verifying')",
     },
     Check {
         subject: "job",
@@ -179,23 +197,26 @@ impl JobStore {
         Ok(report)
     }
 
-    /// Batches follow one another, statements have their digests, and jobs the ids that follow from both.
+    /// Batches on the chain follow one another, statements have their digests, and jobs the ids that follow from both.
     async fn check_chain(&self, tx: &mut Tx, report: &mut Report) -> Result<(), StoreError> {
         let mut findings = Vec::new();
         let mut find =
             |subject, problem| findings.push(Finding { subject, problem, advice: RESTORE });
         let (mut tip, mut batches): (Option<Tip>, HashMap<i64, NewBatch>) = Default::default();
-        let rows = sqlx::query("SELECT * FROM batches ORDER BY id").fetch_all(&mut **tx).await;
+        let rows =
+            sqlx::query("SELECT * FROM batches ORDER BY first, id").fetch_all(&mut **tx).await;
         for row in self.database().ok(rows)? {
             let batch = self.batch(&row)?;
             let subject = || format!("batch of blocks {}", batch.blocks);
-            if let Some(Err(unlinked)) = tip.as_ref().map(|tip| follows(tip, &batch)) {
-                find(subject(), unlinked.to_string());
+            if self.get::<Option<i64>>(&row, "superseded_at")?.is_none() {
+                if let Some(Err(unlinked)) = tip.as_ref().map(|tip| follows(tip, &batch)) {
+                    find(subject(), unlinked.to_string());
+                }
+                tip = Some(Tip { last: batch.blocks.last(), last_hash: batch.last_hash });
             }
             if keccak256(&batch.statement) != batch.statement_digest {
                 find(subject(), "has another statement than its digest says".into());
             }
-            tip = Some(Tip { last: batch.blocks.last(), last_hash: batch.last_hash });
             batches.insert(self.get(&row, "id")?, batch);
         }
         report.batches = batches.len() as u64;
@@ -219,7 +240,7 @@ impl JobStore {
     ) -> Result<Vec<(ArtifactRef, String)>, StoreError> {
         let rows = sqlx::query(
             "SELECT b.input AS hash, b.input_len AS len, j.id AS job, 'the input of' AS what FROM batches b
-             JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved'
+             JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0
              UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved'
              UNION ALL SELECT proof, proof_len, job, 'a proof to be verified for' FROM submissions WHERE verdict IS NULL",
         );

@@ -30,7 +30,7 @@ use std::{
     },
     time::Duration,
 };
-use store::{Offer, Submitted};
+use store::{Offer, Submitted, Superseded, Tip};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use verifier::Policy;
@@ -220,6 +220,22 @@ impl Jobs {
         Ok(job)
     }
 
+    /// Takes every batch with a block from `from` on off the chain, because a reorg did so with the blocks: see
+    /// [`JobStore::supersede`]. Clients that prove them are told to stop.
+    ///
+    /// # Errors
+    /// [`StoreError::TipMoved`] or [`StoreError::Final`].
+    pub async fn supersede(&self, from: u64, tip: Option<Tip>) -> Result<Superseded, StoreError> {
+        let done = self.0.store.supersede(from, tip, self.now().await?).await?;
+        let leases = done.leases.len();
+        tracing::warn!(from, batches = done.batches, leases, "reorg: batches superseded");
+        for lease in &done.leases {
+            self.forget(*lease);
+        }
+        self.0.taken.notify_waiters();
+        Ok(done)
+    }
+
     /// Waits until a job left the ready ones.
     pub async fn taken(&self) {
         self.0.taken.notified().await;
@@ -315,7 +331,10 @@ impl Jobs {
                 // A server that stops or drains comes back: its clients go on proving meanwhile.
                 Ok(if standing.draining { Advice::Drain } else { Advice::Continue })
             }
-            Err(StoreError::Refused { refused: Refused::Proved | Refused::Dead, .. }) => {
+            Err(StoreError::Refused {
+                refused: Refused::Proved | Refused::Dead | Refused::Superseded,
+                ..
+            }) => {
                 progress(None);
                 Ok(Advice::Cancel)
             }

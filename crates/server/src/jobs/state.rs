@@ -5,7 +5,7 @@
 //!   client may still renew it.
 //! * The lease id is the authority over heartbeat and failure. A valid proof needs none: it is taken from anyone, even
 //!   for a job that was given up.
-//! * Only [`Event::Verified`] proves a job, and a proved job never changes again.
+//! * Only [`Event::Verified`] proves a job, and a proved job never changes again, unless a reorg takes its blocks away.
 //! * A job on which two clients fell silent, one after the other, is not sent round the fleet: it is quarantined.
 //!
 //! ```text
@@ -14,6 +14,7 @@
 //!   +----------------+--------------------+
 //! leased --budget spent, second client lost--> dead --requeue--> ready
 //! any but proved --cancel--> dead
+//! any --supersede--> superseded --revive--> ready, proved or dead, as it was
 //! ```
 
 use crate::clock::Timestamp;
@@ -47,6 +48,19 @@ pub enum State {
     /// Done.
     Proved,
     /// Given up.
+    Dead(DeadCause),
+    /// A reorg took its blocks off the chain; this is what it comes back to with them.
+    Superseded(Outcome),
+}
+
+/// What has come of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing yet.
+    Open,
+    /// A proof.
+    Proved,
+    /// It was given up.
     Dead(DeadCause),
 }
 
@@ -105,6 +119,10 @@ pub enum Event {
     Requeue,
     /// An operator does not want the proof any more.
     Cancel,
+    /// A reorg took its blocks off the chain.
+    Supersede,
+    /// Another brought them back.
+    Revive,
 }
 
 /// The numbers by which the rules go.
@@ -138,6 +156,12 @@ pub enum Refused {
     /// The job is dead.
     #[error("the job was given up")]
     Dead,
+    /// The job's blocks are not on the chain.
+    #[error("a reorg took the job's blocks off the chain")]
+    Superseded,
+    /// The job's blocks are on the chain.
+    #[error("the job's blocks are on the chain already")]
+    NotSuperseded,
     /// Only a dead job can be requeued.
     #[error("only a job that was given up can be requeued")]
     NotDead,
@@ -148,9 +172,25 @@ pub enum Refused {
 /// # Errors
 /// [`Refused`] if the event does not apply; the job stays as it is.
 pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<Job, Refused> {
-    use State::{Dead, Leased, Proved, Ready, Verifying};
+    use State::{Dead, Leased, Proved, Ready, Superseded, Verifying};
     let to = |state| Ok(Job { state, ..job.clone() });
     match (&job.state, event) {
+        (Superseded(Outcome::Open), Event::Revive) => to(Ready),
+        (Superseded(Outcome::Proved), Event::Revive) => to(Proved),
+        (Superseded(Outcome::Dead(cause)), Event::Revive) => to(Dead(*cause)),
+        (_, Event::Revive) => Err(Refused::NotSuperseded),
+        (Superseded(_), Event::Supersede) => Ok(job.clone()),
+        (state, Event::Supersede) => to(Superseded(state.outcome())),
+
+        // A proof that is finished when its blocks are gone is kept, in case they come back; the job stays superseded.
+        (Superseded(Outcome::Proved), Event::Submit { .. } | Event::Verified) => {
+            Err(Refused::Superseded)
+        }
+        (Superseded(_), Event::Submit { .. }) => Ok(job.clone()),
+        (Superseded(_), Event::Verified) => to(Superseded(Outcome::Proved)),
+        (Superseded(_), Event::ServerRestarted) => Ok(job.clone()),
+        (Superseded(_), _) => Err(Refused::Superseded),
+
         (Ready, Event::Lease { client, lease }) if job.not_before <= now => to(Leased(Lease {
             id: *lease,
             client: *client,
@@ -297,14 +337,25 @@ impl State {
             Self::Verifying(_) => JobState::Verifying,
             Self::Proved => JobState::Proved,
             Self::Dead(_) => JobState::Dead,
+            Self::Superseded(_) => JobState::Superseded,
+        }
+    }
+
+    /// What has come of the job, whether its blocks are on the chain or not.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Ready | Self::Leased(_) | Self::Verifying(_) => Outcome::Open,
+            Self::Proved => Outcome::Proved,
+            Self::Dead(cause) => Outcome::Dead(*cause),
+            Self::Superseded(outcome) => *outcome,
         }
     }
 
     /// Why the job was given up, if it was.
     pub fn cause(&self) -> Option<DeadCause> {
-        match self {
-            Self::Dead(cause) => Some(*cause),
-            _ => None,
+        match self.outcome() {
+            Outcome::Dead(cause) => Some(cause),
+            Outcome::Open | Outcome::Proved => None,
         }
     }
 
@@ -371,6 +422,8 @@ mod tests {
             1 => Just(Event::ServerRestarted),
             1 => Just(Event::Requeue),
             1 => Just(Event::Cancel),
+            1 => Just(Event::Supersede),
+            2 => Just(Event::Revive),
         ]
     }
 
@@ -396,9 +449,21 @@ mod tests {
                 let event = aimed(event, &job, aim);
                 let Ok(after) = next(&job, &event, now, &RULES) else { continue };
 
-                // A proved job never changes again, and nothing but a verified proof proves one.
-                prop_assert!(job.state != State::Proved || after == job);
-                prop_assert!(after.state != State::Proved || job.state == State::Proved || event == Event::Verified);
+                // A proof is never lost again, and nothing but a verified one proves a job.
+                let (had, has) = (job.state.outcome() == Outcome::Proved, after.state.outcome() == Outcome::Proved);
+                prop_assert!(!had || has);
+                prop_assert!(!has || had || event == Event::Verified);
+                prop_assert!(job.state != State::Proved || event == Event::Supersede || after == job);
+                // A reorg takes a job's blocks away or brings them back; what was done for them stays.
+                let (gone, goes) = (job.state.name() == JobState::Superseded, after.state.name() == JobState::Superseded);
+                match event {
+                    Event::Supersede => prop_assert!(goes),
+                    Event::Revive => prop_assert!(gone && !goes),
+                    _ => prop_assert_eq!(gone, goes),
+                }
+                if matches!(event, Event::Supersede | Event::Revive) {
+                    prop_assert_eq!((job.state.outcome(), job.failures, job.lost), (after.state.outcome(), after.failures, after.lost));
+                }
 
                 // A live lease is taken from its client by the client itself, a verdict or a proof; never by another.
                 if let State::Leased(held) = &job.state
@@ -406,13 +471,13 @@ mod tests {
                 {
                     let kept = after.state.lease().is_some_and(|l| l.id == held.id && l.client == held.client);
                     let own = matches!(&event, Event::Fail { lease, .. } if *lease == held.id);
-                    prop_assert!(kept || own || matches!(event, Event::Verified | Event::Cancel), "{event:?}");
+                    prop_assert!(kept || own || matches!(event, Event::Verified | Event::Cancel | Event::Supersede), "{event:?}");
                 }
                 // A proof being verified keeps its client's place whatever the time.
                 if let State::Verifying(held) = &job.state {
                     let kept = after.state == job.state;
                     let own = event == Event::Rejected { lease: held.id };
-                    prop_assert!(kept || own || matches!(event, Event::Verified | Event::Cancel));
+                    prop_assert!(kept || own || matches!(event, Event::Verified | Event::Cancel | Event::Supersede));
                 }
                 // No lease shrinks, none is granted for less than the full time.
                 if let (Some(new), true) = (after.state.lease(), matches!(after.state, State::Leased(_))) {
@@ -429,9 +494,9 @@ mod tests {
                     prop_assert_eq!(&after, &job);
                 }
                 // Budgets are kept, and only spending one kills a job.
-                prop_assert!(matches!(after.state, State::Dead(_) | State::Proved)
+                prop_assert!(after.state.outcome() != Outcome::Open
                     || (after.failures < RULES.max_failures && after.lost < RULES.max_lost));
-                if let (State::Dead(cause), true) = (&after.state, after.state != job.state) {
+                if let (State::Dead(cause), true) = (&after.state, after.state.outcome() != job.state.outcome()) {
                     let deserved = match cause {
                         DeadCause::Budget => after.failures == RULES.max_failures || after.lost == RULES.max_lost,
                         DeadCause::Quarantined => event == Event::Expire && after.lost_to != job.lost_to,
@@ -451,8 +516,9 @@ mod tests {
                 now = now + Duration::from_millis(pause);
                 job = next(&job, &aimed(event, &job, aim), now, &RULES).unwrap_or(job);
             }
-            let proved = next(&job, &Event::Verified, now, &RULES);
-            prop_assert!(proved.is_ok_and(|job| job.state == State::Proved) || job.state == State::Proved);
+            let proved = next(&job, &Event::Verified, now, &RULES).unwrap_or(job);
+            let back = next(&proved, &Event::Revive, now, &RULES).unwrap_or(proved);
+            prop_assert_eq!(back.state, State::Proved);
         }
     }
 
@@ -506,12 +572,13 @@ mod tests {
         Checked(u8),
         Done,
         Gone,
+        Off(bool),
     }
 
     proptest! {
         #[test]
         fn it_is_what_one_draws_on_a_napkin(steps in prop::collection::vec((event(), 0..90_000u64, any::<bool>()), 1..80)) {
-            use Napkin::{Checked, Done, Gone, Held, Waiting};
+            use Napkin::{Checked, Done, Gone, Held, Off, Waiting};
             let (mut job, mut now, mut drawn) = (FRESH, Timestamp(0), Waiting);
             let name = |lease: &LeaseId| lease.as_bytes()[0];
             for (event, pause, aim) in steps {
@@ -520,6 +587,12 @@ mod tests {
                 let after = next(&job, &event, now, &RULES);
                 // When is the clock's business; that it is one of these, the drawing's.
                 let may: &[Napkin] = match (drawn, &event) {
+                    (Off(proved), Event::Supersede) => &[Off(proved)],
+                    (_, Event::Supersede) => &[Off(drawn == Done)],
+                    (Off(_), Event::Verified) => &[Off(true)],
+                    (Off(true), Event::Revive) => &[Done],
+                    (Off(false), Event::Revive) => &[Waiting, Gone],
+                    (Off(_), _) => &[drawn],
                     (Done, _) | (_, Event::Verified) => &[Done],
                     (_, Event::Cancel) => &[Gone],
                     (Gone, Event::Requeue) => &[Waiting],
@@ -537,6 +610,7 @@ mod tests {
                     State::Verifying(held) => Checked(name(&held.id)),
                     State::Proved => Done,
                     State::Dead(_) => Gone,
+                    State::Superseded(outcome) => Off(*outcome == Outcome::Proved),
                 };
                 prop_assert!(may.contains(&drawn), "{event:?} led to {drawn:?}, not to one of {may:?}");
             }

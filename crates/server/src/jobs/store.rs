@@ -2,12 +2,15 @@
 //!
 //! * Each method is one transaction, and has happened for good when it returns.
 //! * What a job becomes is decided by [`state::next`](super::state::next); the store only remembers.
-//! * Batches are enqueued without a gap, each continuing its predecessor's last block.
+//! * The batches on the chain have no gap, each continues its predecessor's last block, and no block is in two of them. A
+//!   reorg supersedes batches: they leave the chain, and come back as they were if it does.
 //! * Several servers may use one PostgreSQL database. What decides about a job locks its row first, then its client's;
 //!   no transaction waits for a second job.
 
 use super::database::{Database, News, Schema, Tx};
-use super::state::{Deed, Event, Job, Lease, Refused, Rules, Standing, State, due, judge, next};
+use super::state::{
+    Deed, Event, Job, Lease, Outcome, Refused, Rules, Standing, State, due, judge, next,
+};
 use crate::{clock::Timestamp, config::DatabaseUrl};
 use alloy_primitives::B256;
 use protocol::{
@@ -61,13 +64,24 @@ impl Target {
     }
 }
 
-/// The end of what has been enqueued.
+/// The end of the chain of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tip {
     /// The last block.
     pub last: u64,
     /// Its hash.
     pub last_hash: B256,
+}
+
+/// What a reorg did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superseded {
+    /// The batches that left the chain.
+    pub batches: u64,
+    /// The leases that ended with them.
+    pub leases: Vec<LeaseId>,
+    /// The end of what is left.
+    pub tip: Option<Tip>,
 }
 
 /// What a client gets with a lease.
@@ -147,6 +161,25 @@ pub enum StoreError {
     /// The batch does not continue the last one.
     #[error(transparent)]
     Unlinked(#[from] Unlinked),
+    /// A reorg would take blocks away that are final.
+    #[error(
+        "a reorg from block {from} on would take away the batch of blocks {batch}, which the node has called final: it has \
+         another chain; give it back its chain, or use another data_dir"
+    )]
+    Final {
+        /// The first block of the reorg.
+        from: u64,
+        /// The newest final batch.
+        batch: BlockRange,
+    },
+    /// Another server changed the chain of batches meanwhile.
+    #[error("the chain of batches ends at {found:?} now, not at {expected:?}: look again")]
+    TipMoved {
+        /// Where the caller saw its end.
+        expected: Option<Tip>,
+        /// Where it ends.
+        found: Option<Tip>,
+    },
     /// The database belongs to another program.
     #[error(
         "{0} is not a Prover Server's database: name another data_dir or database, or move it away"
@@ -359,7 +392,7 @@ impl JobStore {
             .collect()
     }
 
-    /// The end of what has been enqueued, if anything has.
+    /// The end of the chain of batches, if there is one.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -373,14 +406,15 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn ready(&self) -> Result<u64> {
-        let count = sqlx::query("SELECT count(*) AS n FROM jobs WHERE state = 'ready'")
-            .fetch_one(self.db.readers());
+        let count =
+            sqlx::query("SELECT count(*) AS n FROM jobs WHERE state = 'ready' AND superseded = 0")
+                .fetch_one(self.db.readers());
         let row = self.db.ok(count.await)?;
         self.uint(&row, "n")
     }
 
-    /// Takes in a batch and the one job on it. The batch that was enqueued last may be enqueued again: the same job is
-    /// returned.
+    /// Takes in a batch and the one job on it. A batch on the chain may be enqueued again: the same job is returned. One that
+    /// a reorg took away comes back with what has come of its job, even a proof.
     ///
     /// # Errors
     /// [`StoreError::Unlinked`] if the batch does not continue the last one.
@@ -393,16 +427,21 @@ impl JobStore {
         let id = job_id(batch, target);
         let mut tx = self.db.begin().await?;
         self.db.lock_chain(&mut tx).await?;
-        let known = sqlx::query("SELECT 1 FROM jobs WHERE id = $1").bind(blob(id.as_bytes()));
-        if self.db.ok(known.fetch_optional(&mut *tx).await)?.is_some() {
-            return Ok(id);
-        }
+        let known = match self.find(&mut tx, id).await {
+            Ok(known) if known.job.state.name() != JobState::Superseded => return Ok(id),
+            Ok(known) => Some(known),
+            Err(StoreError::NoSuchJob(_)) => None,
+            Err(error) => return Err(error),
+        };
         if let Some(tip) = self.tip_in(&mut tx).await? {
             follows(&tip, batch)?;
         }
+        // A batch that is here already is not on the chain, or it would not follow the tip. Its input may be another by now.
         let row = sqlx::query(
             "INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input,
-             input_len, gas_used, transactions, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
+             input_len, gas_used, transactions, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             ON CONFLICT (first, last, statement_digest) DO UPDATE SET superseded_at = NULL, input = $7, input_len = $8
+             RETURNING id",
         )
         .bind(int(batch.blocks.first()))
         .bind(int(batch.blocks.last()))
@@ -417,22 +456,100 @@ impl JobStore {
         .bind(int(now.0))
         .fetch_one(&mut *tx);
         let batch_row: i64 = self.get(&self.db.ok(row.await)?, "id")?;
-        let job = sqlx::query(
-            "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
-             VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7)",
-        )
-        .bind(blob(id.as_bytes()))
-        .bind(batch_row)
-        .bind(target.system.to_string())
-        .bind(blob(target.program_id.as_slice()))
-        .bind(target.kind.to_string())
-        .bind(int(now.0))
-        .bind(int(due(now, 0).0))
-        .execute(&mut *tx);
-        self.db.ok(job.await)?;
+        match known {
+            Some(known) => {
+                let after = self.apply(&mut tx, known, &Event::Revive, now).await?;
+                after.map_err(|refused| StoreError::Refused { job: id, refused })?;
+            }
+            None => {
+                let job = sqlx::query(
+                    "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
+                     VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7)",
+                )
+                .bind(blob(id.as_bytes()))
+                .bind(batch_row)
+                .bind(target.system.to_string())
+                .bind(blob(target.program_id.as_slice()))
+                .bind(target.kind.to_string())
+                .bind(int(now.0))
+                .bind(int(due(now, 0).0))
+                .execute(&mut *tx);
+                self.db.ok(job.await)?;
+            }
+        }
         self.db.tell(&mut tx, News::Ready).await?;
         self.db.ok(tx.commit().await)?;
         Ok(id)
+    }
+
+    /// Takes every batch with a block from `from` on off the chain, because a reorg did so with the blocks: their jobs are
+    /// superseded, whatever has come of them, and their leases end. Their statements, proofs and histories are kept, and
+    /// [`enqueue`](Self::enqueue) brings them back. `tip` is the end of the chain on which the caller based its decision.
+    ///
+    /// # Errors
+    /// [`StoreError::TipMoved`] if the chain ends elsewhere by now, [`StoreError::Final`] if one of the batches is final:
+    /// then nothing has changed.
+    pub async fn supersede(
+        &self,
+        from: u64,
+        tip: Option<Tip>,
+        now: Timestamp,
+    ) -> Result<Superseded> {
+        let mut tx = self.db.begin().await?;
+        self.db.lock_chain(&mut tx).await?;
+        let found = self.tip_in(&mut tx).await?;
+        if found != tip {
+            return Err(StoreError::TipMoved { expected: tip, found });
+        }
+        let last_final = sqlx::query(
+            "SELECT first, last FROM batches WHERE superseded_at IS NULL AND final = 1 AND last >= $1
+             ORDER BY first DESC LIMIT 1",
+        );
+        let last_final = last_final.bind(int(from)).fetch_optional(&mut *tx).await;
+        if let Some(row) = self.db.ok(last_final)? {
+            return Err(StoreError::Final { from, batch: self.range(&row)? });
+        }
+        let jobs = self.db.locking(
+            "SELECT * FROM jobs WHERE superseded = 0 AND batch IN
+             (SELECT id FROM batches WHERE superseded_at IS NULL AND last >= $1) ORDER BY seq",
+        );
+        let jobs = sqlx::query(jobs).bind(int(from)).fetch_all(&mut *tx).await;
+        let mut leases = Vec::new();
+        for row in self.db.ok(jobs)? {
+            let row = self.job_row(&row)?;
+            let (job, held) = (row.id, row.job.state.lease().map(|lease| lease.id));
+            let after = self.apply(&mut tx, row, &Event::Supersede, now).await?;
+            after.map_err(|refused| StoreError::Refused { job, refused })?;
+            if let Some(held) = held {
+                self.end_lease(&mut tx, held, "superseded", now).await?;
+                leases.push(held);
+            }
+        }
+        let batches = sqlx::query(
+            "UPDATE batches SET superseded_at = $1 WHERE superseded_at IS NULL AND last >= $2",
+        );
+        let batches = batches.bind(int(now.0)).bind(int(from)).execute(&mut *tx).await;
+        let batches = self.db.ok(batches)?.rows_affected();
+        let tip = self.tip_in(&mut tx).await?;
+        self.db.tell(&mut tx, News::Taken).await?;
+        self.db.ok(tx.commit().await)?;
+        Ok(Superseded { batches, leases, tip })
+    }
+
+    /// Notes that no reorg will take the blocks up to `last` away: batches that end there or before stay on the chain.
+    /// Returns how many became final.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn finalize(&self, last: u64) -> Result<u64> {
+        let mut tx = self.db.begin().await?;
+        self.db.lock_chain(&mut tx).await?;
+        let update = sqlx::query(
+            "UPDATE batches SET final = 1 WHERE superseded_at IS NULL AND final = 0 AND last <= $1",
+        );
+        let update = self.db.ok(update.bind(int(last)).execute(&mut *tx).await)?;
+        self.db.ok(tx.commit().await)?;
+        Ok(update.rows_affected())
     }
 
     /// Hands `client` the job it can prove that is [`due`] first. A client that has a lease gets the same lease again.
@@ -481,8 +598,8 @@ impl JobStore {
             }
             for capability in capabilities {
                 let row = self.db.skipping_locked(
-                    "SELECT * FROM jobs WHERE state = 'ready' AND not_before <= $1 AND system = $2 AND program_id = $3
-                     ORDER BY due, seq LIMIT 1",
+                    "SELECT * FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1 AND system = $2
+                     AND program_id = $3 ORDER BY due, seq LIMIT 1",
                 );
                 let row = sqlx::query(row)
                     .bind(int(now.0))
@@ -522,9 +639,9 @@ impl JobStore {
             }
             None => {
                 let row = sqlx::query(
-                    "SELECT (SELECT count(*) FROM jobs WHERE state = 'ready' AND not_before <= $1) AS others,
+                    "SELECT (SELECT count(*) FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1) AS others,
                      (SELECT min(t) FROM (
-                         SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND not_before > $1
+                         SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before > $1
                          UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased') AS times) AS next",
                 );
                 let row = self.db.ok(row.bind(int(now.0)).fetch_one(&mut *tx).await)?;
@@ -565,12 +682,12 @@ impl JobStore {
         match self.verdict(&mut tx, job, submit).await? {
             Some(Some(verdict)) => {
                 self.db.ok(tx.commit().await)?;
-                return Ok(Submitted::Judged(verdict));
+                return Ok(Submitted::Judged(told(verdict, &row.job.state)));
             }
             Some(None) => {}
             None => self.open_submission(&mut tx, job, submit, now).await?,
         }
-        let (target, seq) = (row.target, row.seq);
+        let (target, seq, state) = (row.target, row.seq, row.job.state.clone());
         let after = self.apply(&mut tx, row, &Event::Submit { lease: submit.lease }, now).await?;
         let submitted = match after {
             Ok(_) => {
@@ -582,7 +699,7 @@ impl JobStore {
             }
             Err(_proved) => {
                 self.record(&mut tx, job, submit, "duplicate", None).await?;
-                Submitted::Judged(Verdict::Duplicate)
+                Submitted::Judged(told(Verdict::Duplicate, &state))
             }
         };
         self.db.ok(tx.commit().await)?;
@@ -602,10 +719,11 @@ impl JobStore {
     ) -> Result<Verdict> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
+        let state = row.job.state.clone();
         if let Some(Some(verdict)) = self.verdict(&mut tx, job, submit).await? {
-            return Ok(verdict);
+            return Ok(told(verdict, &state));
         }
-        let (seq, held) = (row.seq, row.job.state.lease().cloned());
+        let (seq, held) = (row.seq, state.lease().cloned());
         let verdict = match checked {
             Ok(()) => {
                 let proof = (submit.proof, submit.client);
@@ -643,7 +761,7 @@ impl JobStore {
             }
         };
         self.db.ok(tx.commit().await)?;
-        Ok(verdict)
+        Ok(told(verdict, &state))
     }
 
     /// Takes a lease back from a client that could not do it.
@@ -738,7 +856,9 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn list(&self, state: Option<JobState>, limit: u32) -> Result<Vec<JobSummary>> {
-        let rows = summaries("WHERE $1 = '' OR state = $1 ORDER BY seq DESC LIMIT $2");
+        let rows = summaries(
+            "WHERE $1 = '' OR CASE superseded WHEN 1 THEN 'superseded' ELSE state END = $1 ORDER BY seq DESC LIMIT $2",
+        );
         let rows = sqlx::query(rows).bind(state.map_or("", JobState::name)).bind(i64::from(limit));
         let rows = self.db.ok(rows.fetch_all(self.db.readers()).await)?;
         rows.iter().map(|row| self.summary(row)).collect()
@@ -776,16 +896,19 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn counts(&self) -> Result<Counts> {
-        let rows = sqlx::query("SELECT state, count(*) AS n FROM jobs GROUP BY state");
+        let rows = sqlx::query(
+            "SELECT state, superseded, count(*) AS n FROM jobs GROUP BY state, superseded",
+        );
         let mut counts = Counts::default();
         for row in self.db.ok(rows.fetch_all(self.db.readers()).await)? {
             let n = self.uint(&row, "n")?;
             match self.state_name(&row)? {
+                _ if self.uint(&row, "superseded")? != 0 => counts.superseded += n,
                 JobState::Ready => counts.ready = n,
                 JobState::Leased => counts.leased = n,
                 JobState::Verifying => counts.verifying = n,
                 JobState::Proved => counts.proved = n,
-                JobState::Dead => counts.dead = n,
+                JobState::Dead | JobState::Superseded => counts.dead = n,
             }
         }
         Ok(counts)
@@ -797,8 +920,10 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn proved_through(&self) -> Result<Option<u64>> {
         let row = sqlx::query(
-            "SELECT max(b.last) AS last FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.state = 'proved' AND b.first <
-             coalesce((SELECT min(b.first) FROM jobs j JOIN batches b ON j.batch = b.id WHERE j.state <> 'proved'), b.first + 1)",
+            "SELECT max(b.last) AS last FROM batches b JOIN jobs j ON j.batch = b.id
+             WHERE j.state = 'proved' AND j.superseded = 0 AND b.first <
+             coalesce((SELECT min(b.first) FROM jobs j JOIN batches b ON j.batch = b.id
+                       WHERE j.state <> 'proved' AND j.superseded = 0), b.first + 1)",
         );
         let row = self.db.ok(row.fetch_one(self.db.readers()).await)?;
         self.optional_uint(&row, "last")
@@ -836,6 +961,7 @@ struct JobRow {
     job: Job,
     created_at: Timestamp,
     due: Timestamp,
+    finished_at: Option<Timestamp>,
 }
 
 // Steps of transactions.
@@ -848,7 +974,9 @@ impl JobStore {
     }
 
     async fn tip_in(&self, connection: &mut AnyConnection) -> Result<Option<Tip>> {
-        let row = sqlx::query("SELECT last, last_hash FROM batches ORDER BY id DESC LIMIT 1");
+        let row = sqlx::query(
+            "SELECT last, last_hash FROM batches WHERE superseded_at IS NULL ORDER BY first DESC LIMIT 1",
+        );
         let Some(row) = self.db.ok(row.fetch_optional(connection).await)? else { return Ok(None) };
         Ok(Some(Tip {
             last: self.uint(&row, "last")?,
@@ -934,13 +1062,27 @@ impl JobStore {
             .execute(&mut **tx);
             self.db.ok(granted.await)?;
         }
-        let finished = matches!(after.state, State::Proved | State::Dead(_)).then_some(int(now.0));
+        let (was, outcome) = (row.job.state.outcome(), after.state.outcome());
+        let finished = match outcome {
+            Outcome::Open => None,
+            same if same == was => row.finished_at,
+            Outcome::Proved | Outcome::Dead(_) => Some(now),
+        };
+        let superseded = after.state.name() == JobState::Superseded;
+        let column = match outcome {
+            Outcome::Open if superseded => JobState::Ready,
+            Outcome::Open => after.state.name(),
+            Outcome::Proved => JobState::Proved,
+            Outcome::Dead(_) => JobState::Dead,
+        };
+        // A proof that is there stays there.
         let update = sqlx::query(
             "UPDATE jobs SET state = $1, not_before = $2, failures = $3, lost = $4, lease = $5, lease_client = $6,
-             lease_since = $7, lease_expires_at = $8, finished_at = $9, proof = $10, proof_len = $11, proved_by = $12,
-             cause = $13, lost_to = $14 WHERE seq = $15",
+             lease_since = $7, lease_expires_at = $8, finished_at = $9, proof = coalesce($10, proof),
+             proof_len = coalesce($11, proof_len), proved_by = coalesce($12, proved_by), cause = $13, lost_to = $14,
+             superseded = $15 WHERE seq = $16",
         )
-        .bind(after.state.name().name())
+        .bind(column.name())
         .bind(int(after.not_before.0))
         .bind(i64::from(after.failures))
         .bind(i64::from(after.lost))
@@ -948,12 +1090,13 @@ impl JobStore {
         .bind(lease.map(|lease| blob(lease.client.as_bytes())))
         .bind(lease.map(|lease| int(lease.since.0)))
         .bind(lease.map(|lease| int(lease.expires_at.0)))
-        .bind(finished)
+        .bind(finished.map(|finished| int(finished.0)))
         .bind(proof.map(|(proof, _)| blob(proof.sha256.as_bytes())))
         .bind(proof.map(|(proof, _)| int(proof.len)))
         .bind(proof.map(|(_, client)| blob(client.as_bytes())))
         .bind(after.state.cause().filter(|cause| *cause != DeadCause::Budget).map(DeadCause::name))
         .bind(after.lost_to.map(|client| blob(client.as_bytes())))
+        .bind(i64::from(superseded))
         .bind(row.seq)
         .execute(&mut **tx);
         self.db.ok(update.await)?;
@@ -1102,12 +1245,18 @@ impl JobStore {
             JobState::Leased => State::Leased(lease()?),
             JobState::Verifying => State::Verifying(lease()?),
             JobState::Proved => State::Proved,
-            JobState::Dead => State::Dead(match self.optional_text(row, "cause")?.as_deref() {
-                None => DeadCause::Budget,
-                Some("quarantined") => DeadCause::Quarantined,
-                Some("cancelled") => DeadCause::Cancelled,
-                Some(_) => return Err(self.db.damaged("a job is dead for no known cause")),
-            }),
+            JobState::Dead | JobState::Superseded => {
+                State::Dead(match self.optional_text(row, "cause")?.as_deref() {
+                    None => DeadCause::Budget,
+                    Some("quarantined") => DeadCause::Quarantined,
+                    Some("cancelled") => DeadCause::Cancelled,
+                    Some(_) => return Err(self.db.damaged("a job is dead for no known cause")),
+                })
+            }
+        };
+        let state = match self.uint(row, "superseded")? {
+            0 => state,
+            _ => State::Superseded(state.outcome()),
         };
         Ok(JobRow {
             seq: self.get(row, "seq")?,
@@ -1129,6 +1278,7 @@ impl JobStore {
             },
             created_at: Timestamp(self.uint(row, "created_at")?),
             due: Timestamp(self.uint(row, "due")?),
+            finished_at: self.optional_uint(row, "finished_at")?.map(Timestamp),
         })
     }
 
@@ -1253,6 +1403,14 @@ impl JobStore {
     fn range(&self, row: &AnyRow) -> Result<BlockRange> {
         BlockRange::new(self.uint(row, "first")?, self.uint(row, "last")?)
             .map_err(|error| self.db.damaged(error))
+    }
+}
+
+/// What a client hears of a verdict: no proof counts while a job's blocks are not on the chain.
+fn told(verdict: Verdict, state: &State) -> Verdict {
+    match (verdict, state) {
+        (Verdict::Accepted | Verdict::Duplicate, State::Superseded(_)) => Verdict::Superseded,
+        (verdict, _) => verdict,
     }
 }
 

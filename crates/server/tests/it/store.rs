@@ -107,6 +107,8 @@ on_both_stores! {
     a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released
     a_draining_client_finishes_what_it_has
     fsck_is_content_with_what_we_write_and_names_what_others_wrote
+    a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came_of_them
+    final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded
 }
 
 /// A store with jobs on blocks 1 to `blocks`.
@@ -403,6 +405,140 @@ async fn a_draining_client_finishes_what_it_has(place: &Place) {
     store.judge(leased.job, &proof, Ok(()), at(3)).await.unwrap();
     assert_eq!(offer(&store, 1, at(4)).await, Offer::Draining);
     assert!(lease(&store, 2, at(4)).await.is_some(), "others go on");
+}
+
+/// The chain `main`, whose blocks from `from` on are replaced by a fork's.
+fn forked(from: u64, number: u64) -> NewBatch {
+    let (main, fork) = (Chain::new(9), Chain::new(9));
+    *fork.name.lock().unwrap() = "fork";
+    let parent_hash = if number == from { main.hash(number - 1) } else { fork.hash(number - 1) };
+    NewBatch { parent_hash, ..batch(&fork, number) }
+}
+
+async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came_of_them(
+    place: &Place,
+) {
+    let (store, main) = (store(place, 6).await, Chain::new(9));
+    let states = async || {
+        let jobs = store.jobs().await.unwrap();
+        jobs.iter()
+            .map(|job| format!("{} {}", job.block_numbers, job.state.name()))
+            .collect::<Vec<_>>()
+    };
+    // 1 and 2 proved, 3 given up, 4 leased, 5 being verified, 6 ready.
+    let mut proofs = Vec::new();
+    for n in [1, 2] {
+        let leased = lease(&store, n, at(0)).await.unwrap();
+        let proof = submit(&leased, &[n]);
+        store.submit(leased.job, &proof, at(0)).await.unwrap();
+        store.judge(leased.job, &proof, Ok(()), at(0)).await.unwrap();
+        proofs.push((leased.job, proof));
+    }
+    let unwanted = lease(&store, 3, at(0)).await.unwrap();
+    store.cancel(unwanted.job, at(0)).await.unwrap();
+    let held = lease(&store, 4, at(0)).await.unwrap();
+    let checked = lease(&store, 5, at(0)).await.unwrap();
+    let checking = submit(&checked, b"5");
+    store.submit(checked.job, &checking, at(0)).await.unwrap();
+
+    let tip = store.tip().await.unwrap();
+    let done = store.supersede(2, tip, at(1)).await.unwrap();
+    assert_eq!((done.batches, done.leases), (5, vec![held.lease.id, checked.lease.id]));
+    assert_eq!(store.tip().await.unwrap().unwrap().last, 1);
+    assert_eq!(store.proved_through().await.unwrap(), Some(1));
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.proved, counts.superseded, counts.ready), (1, 5, 0));
+    assert_eq!(store.ready().await.unwrap(), 0);
+    assert_eq!(store.list(Some(JobState::Superseded), 9).await.unwrap().len(), 5);
+    assert_eq!(store.jobs().await.unwrap()[1].proof, None, "it is no proof of the chain");
+
+    // Its clients are told, and no proof of it counts; a valid one is kept all the same.
+    let told = store.heartbeat(held.job, held.lease.id, at(2)).await.unwrap_err();
+    assert!(matches!(told, StoreError::Refused { refused: Refused::Superseded, .. }), "{told}");
+    assert!(lease(&store, 9, at(2)).await.is_none());
+    let proof = submit(&held, b"4");
+    assert!(matches!(store.submit(held.job, &proof, at(2)).await.unwrap(), Submitted::Verify(_)));
+    for (job, proof) in [(held.job, &proof), (checked.job, &checking)] {
+        assert_eq!(store.judge(job, proof, Ok(()), at(2)).await.unwrap(), Verdict::Superseded);
+        let again = store.submit(job, proof, at(2)).await.unwrap();
+        assert_eq!(again, Submitted::Judged(Verdict::Superseded));
+    }
+    for refused in [store.cancel(held.job, at(2)).await, store.requeue(unwanted.job, at(2)).await] {
+        assert!(matches!(refused, Err(StoreError::Refused { refused: Refused::Superseded, .. })));
+    }
+
+    // The other branch: the same numbers, other blocks.
+    for number in 2..=7 {
+        store.enqueue(&forked(2, number), &TARGET, at(3)).await.unwrap();
+    }
+    let leased = lease(&store, 8, at(4)).await.unwrap();
+    assert_eq!(leased.blocks, BlockRange::new(2, 2).unwrap());
+    let proof = submit(&leased, b"2 of the fork");
+    store.submit(leased.job, &proof, at(4)).await.unwrap();
+    assert_eq!(store.judge(leased.job, &proof, Ok(()), at(4)).await.unwrap(), Verdict::Accepted);
+    assert_eq!(store.proved_through().await.unwrap(), Some(2));
+
+    // And back: nothing is proven twice.
+    let tip = store.tip().await.unwrap();
+    assert_eq!(store.supersede(2, tip, at(5)).await.unwrap().batches, 6);
+    for number in 2..=6 {
+        store.enqueue(&batch(&main, number), &TARGET, at(6)).await.unwrap();
+    }
+    let found = &states().await[..6];
+    assert_eq!(found, ["1 proved", "2 proved", "3 dead", "4 proved", "5 proved", "6 ready"]);
+    assert_eq!(store.job(unwanted.job).await.unwrap().cause, Some(DeadCause::Cancelled));
+    let (job, proof) = &proofs[1];
+    assert_eq!(store.job(*job).await.unwrap().proof, Some(proof.proof));
+    assert_eq!(
+        store.submit(*job, proof, at(7)).await.unwrap(),
+        Submitted::Judged(Verdict::Accepted)
+    );
+    assert_eq!(lease(&store, 9, at(7)).await.unwrap().blocks, BlockRange::new(6, 6).unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts = Artifacts::open(dir.path(), 1 << 20, Sharing::Alone).unwrap();
+    let findings = store.fsck(&artifacts).await.unwrap().findings;
+    let odd: Vec<_> = findings.iter().filter(|f| !f.problem.contains("is missing")).collect();
+    assert!(odd.is_empty(), "{odd:#?}");
+
+    // What a hand may do to the chain.
+    let mut tx = store.database().begin().await.unwrap();
+    for sql in [
+        "UPDATE batches SET superseded_at = 1 WHERE first = 6 AND superseded_at IS NULL",
+        "UPDATE batches SET superseded_at = NULL WHERE first = 7",
+    ] {
+        assert_eq!(sqlx::query(sql).execute(&mut *tx).await.unwrap().rows_affected(), 1, "{sql}");
+    }
+    tx.commit().await.unwrap();
+    let found = store.fsck(&artifacts).await.unwrap().findings;
+    for problem in
+        ["is not superseded, but its batch is", "none of its jobs is", "block 6 comes next"]
+    {
+        let count = found.iter().filter(|finding| finding.problem.contains(problem)).count();
+        assert_eq!(count, 1, "{problem}: {found:#?}");
+    }
+}
+
+async fn final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded(place: &Place) {
+    let store = store(place, 4).await;
+    let tip = store.tip().await.unwrap();
+    assert_eq!(store.finalize(2).await.unwrap(), 2);
+    assert_eq!(store.finalize(2).await.unwrap(), 0);
+    let refused = store.supersede(2, tip, at(1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Final { from: 2, .. }), "{refused}");
+    assert_eq!(store.tip().await.unwrap(), tip, "nothing has changed");
+    // Another server was faster.
+    store.supersede(4, tip, at(1)).await.unwrap();
+    let refused = store.supersede(3, tip, at(2)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::TipMoved { .. }), "{refused}");
+    assert_eq!(store.tip().await.unwrap().unwrap().last, 3);
+    // Enqueued twice, by two servers: once.
+    let again = forked(4, 4);
+    let ids = [
+        store.enqueue(&again, &TARGET, at(3)).await.unwrap(),
+        store.enqueue(&again, &TARGET, at(3)).await.unwrap(),
+    ];
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(store.counts().await.unwrap().ready, 4);
 }
 
 async fn fsck_is_content_with_what_we_write_and_names_what_others_wrote(place: &Place) {

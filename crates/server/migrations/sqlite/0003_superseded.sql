@@ -1,0 +1,14 @@
+-- A reorg takes batches off the chain: when, or NULL for those on it. They are kept, since the chain may come back.
+ALTER TABLE batches ADD COLUMN superseded_at INTEGER;
+-- 1 if the node calls its last block final: it stays on the chain.
+ALTER TABLE batches ADD COLUMN final INTEGER NOT NULL DEFAULT 0;
+CREATE UNIQUE INDEX batches_on_chain ON batches (first) WHERE superseded_at IS NULL;
+CREATE INDEX batches_not_final ON batches (last) WHERE superseded_at IS NULL AND final = 0;
+
+-- 1 while its batch is off the chain; `state` is then what becomes of the job if that comes back: ready, proved or dead.
+ALTER TABLE jobs ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX jobs_batch ON jobs (batch);
+DROP INDEX jobs_due;
+CREATE INDEX jobs_due ON jobs (due, seq) WHERE state = 'ready' AND superseded = 0;
+-- How often its lease was handed out since its client was last heard on it.
+ALTER TABLE jobs ADD COLUMN lease_handed INTEGER NOT NULL DEFAULT 1;
