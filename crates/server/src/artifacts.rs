@@ -118,6 +118,11 @@ impl Artifacts {
         Self { root: root.into(), limit: u64::MAX }
     }
 
+    /// The most bytes an artifact may have.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Stores bytes made here.
     ///
     /// # Errors
