@@ -30,6 +30,16 @@ pub enum ErrorCode {
     TooLarge,
     /// The uploaded bytes do not have the hash or the length that was announced.
     HashMismatch,
+    /// The caller shows no valid token and no registered certificate.
+    Unauthenticated,
+    /// The caller's token does not allow this.
+    Forbidden,
+    /// Too many requests, uploads or connections: ask again later.
+    RateLimited,
+    /// The body did not arrive in time.
+    TooSlow,
+    /// The server's disk is too full for it.
+    DiskFull,
     /// There is no such endpoint.
     NoSuchEndpoint,
     /// There is no such job.

@@ -1,76 +1,163 @@
 //! HTTP: decodes, calls one function, encodes.
+//!
+//! An endpoint is a line in [`endpoints`], which says who may call it. [`guard`] stands before all of them: a caller is
+//! let in by its headers, before its body is read.
 
 use crate::{
     artifacts::ArtifactError,
+    auth::{Access, Caller, Denied, Peer},
+    disk::NoRoom,
+    http::{Paced, With},
     jobs::{JobError, StoreError, state::Deed},
+    limits::{TooSlow, Wait},
     service::Service,
+    tokens::Role,
 };
 use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{
-        DefaultBodyLimit, Path, Query, Request, State,
+        DefaultBodyLimit, FromRequest, Path, Query, Request, State,
         rejection::{BytesRejection, QueryRejection},
     },
-    http::{StatusCode, header},
+    handler::Handler,
+    http::{Method, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodFilter, MethodRouter, on},
 };
 use futures::StreamExt;
 use protocol::{
-    ApiError, ArtifactId, ErrorCode, FailAck, HeartbeatAck, JobId, JobState, Priority, ProofData,
-    SubmitAck,
+    ApiError, ArtifactId, ClientId, ErrorCode, FailAck, HeartbeatAck, JobId, JobState, Priority,
+    ProofData, SubmitAck,
 };
 use serde::Deserialize;
-use std::str::FromStr;
-
-/// A message is at most so long, in bytes.
-const MAX_MESSAGE: usize = 64 * 1024;
+use std::{net::Ipv6Addr, str::FromStr};
 
 /// A list of jobs has at most so many.
 const MAX_LISTED: u32 = 1_000;
 
 type Answer<T> = Result<T, Refusal>;
 
-/// All endpoints.
-pub fn router(service: Service) -> Router {
-    Router::new()
-        .route("/v1/request", post(request))
-        .route("/v1/jobs/{job}/heartbeat", post(heartbeat))
-        .route("/v1/jobs/{job}/submit", post(submit))
-        .route("/v1/jobs/{job}/fail", post(fail))
-        .route("/v1/jobs/{job}/requeue", post(requeue))
-        .route("/v1/jobs/{job}/cancel", post(cancel))
-        .route("/v1/jobs/{job}/priority", post(prioritise))
-        .route("/v1/jobs/{job}", get(job))
-        .route("/v1/jobs", get(jobs))
-        .route("/v1/clients", get(clients))
-        .route("/v1/clients/{client}/{deed}", post(decide))
-        .route("/v1/drain", post(drain).delete(undrain))
-        .route("/v1/status", get(status))
-        .route("/livez", get(async || "ok\n"))
-        .layer(DefaultBodyLimit::max(MAX_MESSAGE))
-        // Streamed, and limited by the store.
-        .route(
-            "/v1/artifacts/{sha256}",
-            get(download).put(upload).layer(DefaultBodyLimit::disable()),
-        )
-        .fallback(no_such_endpoint)
-        .method_not_allowed_fallback(no_such_endpoint)
-        .with_state(service)
+/// An endpoint: what it is called, and who may call it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The method.
+    pub method: Method,
+    /// The path, with names in braces for what varies.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    handler: MethodRouter<Service>,
+    takes: Takes,
 }
 
-async fn request(State(service): State<Service>, body: Body1) -> Answer<Json<ProofData>> {
-    let ProofData::Request(request) = message(body)? else { return Err(other_message("Request")) };
+/// What the body of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    /// A message, or nothing.
+    Message,
+    /// An artifact: streamed, and limited by the store.
+    Artifact,
+}
+
+/// All endpoints.
+pub fn endpoints() -> Vec<Endpoint> {
+    use Role::{Client, Consumer, Operator, Producer, Viewer};
+    const PROVES: Access = Access::Only(&[Client]);
+    const FETCHES: Access = Access::Only(&[Client, Consumer, Operator]);
+    const STORES: Access = Access::Only(&[Client, Producer]);
+    const DECIDES: Access = Access::Only(&[Operator]);
+    const FOLLOWS: Access = Access::Only(&[Producer, Consumer, Operator, Viewer]);
+    const LOOKS: Access = Access::Only(&[Operator, Viewer]);
+    let (get, post) = (Method::GET, Method::POST);
+    vec![
+        endpoint(&post, "/v1/request", PROVES, request),
+        endpoint(&post, "/v1/jobs/{job}/heartbeat", PROVES, heartbeat),
+        endpoint(&post, "/v1/jobs/{job}/submit", PROVES, submit),
+        endpoint(&post, "/v1/jobs/{job}/fail", PROVES, fail),
+        endpoint(&post, "/v1/jobs/{job}/requeue", DECIDES, requeue),
+        endpoint(&post, "/v1/jobs/{job}/cancel", DECIDES, cancel),
+        endpoint(&post, "/v1/jobs/{job}/priority", DECIDES, prioritise),
+        endpoint(&get, "/v1/jobs/{job}", FOLLOWS, job),
+        endpoint(&get, "/v1/jobs", FOLLOWS, jobs),
+        endpoint(&get, "/v1/clients", LOOKS, clients),
+        endpoint(&post, "/v1/clients/{client}/{deed}", DECIDES, decide),
+        endpoint(&post, "/v1/drain", DECIDES, drain),
+        endpoint(&Method::DELETE, "/v1/drain", DECIDES, undrain),
+        endpoint(&get, "/v1/status", LOOKS, status),
+        endpoint(&get, "/v1/artifacts/{sha256}", FETCHES, download),
+        Endpoint {
+            takes: Takes::Artifact,
+            ..endpoint(&Method::PUT, "/v1/artifacts/{sha256}", STORES, upload)
+        },
+        endpoint(&get, "/livez", Access::Public, async || "ok\n"),
+    ]
+}
+
+fn endpoint<H: Handler<T, Service>, T: 'static>(
+    method: &Method,
+    path: &'static str,
+    access: Access,
+    handler: H,
+) -> Endpoint {
+    let filter = MethodFilter::try_from(method.clone()).expect("it is a common method");
+    let (method, handler) = (method.clone(), on(filter, handler));
+    Endpoint { method, path, access, handler, takes: Takes::Message }
+}
+
+/// Serves the endpoints.
+pub fn router(service: Service) -> Router {
+    let message_bytes = service.limiter().limits().message_bytes;
+    let mut router = Router::new();
+    for Endpoint { path, access, handler, takes, .. } in endpoints() {
+        let body = match takes {
+            Takes::Message => DefaultBodyLimit::max(message_bytes),
+            Takes::Artifact => DefaultBodyLimit::disable(),
+        };
+        let guard = from_fn_with_state((service.clone(), access, takes), guard);
+        router = router.route(path, handler.layer(body).layer(guard));
+    }
+    // Strangers do not learn either what there is and what not.
+    let stranger = from_fn_with_state((service.clone(), Access::Known, Takes::Message), guard);
+    let nowhere = no_such_endpoint.layer(stranger);
+    router.fallback(nowhere.clone()).method_not_allowed_fallback(nowhere).with_state(service)
+}
+
+/// Lets a request pass if its caller may do this now.
+async fn guard(
+    State((service, access, takes)): State<(Service, Access, Takes)>,
+    request: Request,
+    next: Next,
+) -> Answer<Response> {
+    let nobody = Peer { ip: Ipv6Addr::UNSPECIFIED.into(), certificate: None };
+    let peer = request.extensions().get().copied().unwrap_or(nobody);
+    let (who, caller) = service.gate().admit(access, &peer, request.headers());
+    let limiter = service.limiter();
+    limiter.rate(who)?;
+    if let Err(denied) = &caller {
+        // A caller's own words are not logged: they may be a token, mistyped.
+        tracing::debug!(ip = %peer.ip, ?who, %denied, "a request was refused");
+    }
+    let caller = caller?;
+    let open = limiter.open(who, takes == Takes::Artifact)?;
+    let mut request = request.map(|body| Body::new(Paced::new(body, limiter.limits())));
+    request.extensions_mut().insert(caller);
+    let answer = next.run(request).await;
+    Ok(answer.map(|body| Body::new(With::new(body, open))))
+}
+
+async fn request(State(service): State<Service>, Said(message): Said) -> Answer<Json<ProofData>> {
+    let ProofData::Request(request) = message else { return Err(other_message("Request")) };
     Ok(Json(service.jobs().request(&request).await?))
 }
 
 async fn heartbeat(
     State(service): State<Service>,
     Path(job): Path<String>,
-    body: Body1,
+    Said(message): Said,
 ) -> Answer<Json<ProofData>> {
-    let ProofData::Heartbeat(beat) = message(body)? else { return Err(other_message("Heartbeat")) };
+    let ProofData::Heartbeat(beat) = message else { return Err(other_message("Heartbeat")) };
     let advice = service.jobs().heartbeat(id(&job)?, &beat).await?;
     Ok(Json(ProofData::HeartbeatAck(HeartbeatAck { advice })))
 }
@@ -78,9 +165,9 @@ async fn heartbeat(
 async fn submit(
     State(service): State<Service>,
     Path(job): Path<String>,
-    body: Body1,
+    Said(message): Said,
 ) -> Answer<Json<ProofData>> {
-    let ProofData::Submit(submit) = message(body)? else { return Err(other_message("Submit")) };
+    let ProofData::Submit(submit) = message else { return Err(other_message("Submit")) };
     let verdict = service.jobs().submit(id::<JobId>(&job)?, submit).await?;
     Ok(Json(ProofData::SubmitAck(SubmitAck { verdict })))
 }
@@ -88,9 +175,9 @@ async fn submit(
 async fn fail(
     State(service): State<Service>,
     Path(job): Path<String>,
-    body: Body1,
+    Said(message): Said,
 ) -> Answer<Json<ProofData>> {
-    let ProofData::Fail(fail) = message(body)? else { return Err(other_message("Fail")) };
+    let ProofData::Fail(fail) = message else { return Err(other_message("Fail")) };
     service.jobs().fail(id(&job)?, &fail).await?;
     Ok(Json(ProofData::FailAck(FailAck {})))
 }
@@ -108,10 +195,9 @@ async fn cancel(State(service): State<Service>, Path(job): Path<String>) -> Answ
 async fn prioritise(
     State(service): State<Service>,
     Path(job): Path<String>,
-    body: Body1,
+    WholeBody(body): WholeBody,
 ) -> Answer<StatusCode> {
-    let body: Priority =
-        serde_json::from_slice(&bytes(body)?).map_err(|error| malformed(&error))?;
+    let body: Priority = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     service.jobs().prioritise(id(&job)?, body.priority).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -187,12 +273,25 @@ async fn upload(
     request: Request,
 ) -> Answer<StatusCode> {
     let id = id::<ArtifactId>(&sha256)?;
-    let pieces = request
-        .into_body()
-        .into_data_stream()
-        .map(|piece| piece.map_err(|error| error.to_string()));
-    service.artifacts().receive(id, pieces).await?;
-    Ok(StatusCode::CREATED)
+    let limit = service.artifacts().limit();
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|len| len > limit) {
+        return Err(ArtifactError::TooLarge { limit }.into());
+    }
+    service.room().await?;
+    let mut slow = None;
+    let pieces = request.into_body().into_data_stream().map(|piece| {
+        piece.map_err(|error| {
+            slow = too_slow(&error);
+            error.to_string()
+        })
+    });
+    let received = service.artifacts().receive(id, pieces).await;
+    match slow {
+        Some(slow) => Err(slow.into()),
+        None => received.map(|_| StatusCode::CREATED).map_err(Refusal::from),
+    }
 }
 
 async fn no_such_endpoint(request: Request) -> Refusal {
@@ -205,33 +304,85 @@ async fn no_such_endpoint(request: Request) -> Refusal {
     refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchEndpoint, message)
 }
 
-type Body1 = Result<Bytes, BytesRejection>;
+/// A message of a client that the caller may speak for.
+struct Said(ProofData);
 
-/// Reads a message, or says whether it is too long, no JSON, or no message of this version.
-fn message(body: Body1) -> Answer<ProofData> {
+impl FromRequest<Service> for Said {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, service: &Service) -> Answer<Self> {
+        let bound = request.extensions().get::<Caller>().and_then(|caller| caller.client);
+        let WholeBody(body) = WholeBody::from_request(request, service).await?;
+        let message = message(&body)?;
+        match (bound, speaker(&message)) {
+            (Some(bound), Some(client)) if bound != client => {
+                let message = format!("this token is client {bound}'s, and not client {client}'s");
+                Err(retry_later(StatusCode::FORBIDDEN, ErrorCode::Forbidden, message))
+            }
+            _ => Ok(Self(message)),
+        }
+    }
+}
+
+/// The client that says `message`, if a client does.
+fn speaker(message: &ProofData) -> Option<ClientId> {
+    match message {
+        ProofData::Request(message) => Some(message.client),
+        ProofData::Submit(message) => Some(message.client),
+        ProofData::Heartbeat(message) => Some(message.client),
+        ProofData::Fail(message) => Some(message.client),
+        ProofData::Response(_)
+        | ProofData::NoWork(_)
+        | ProofData::SubmitAck(_)
+        | ProofData::HeartbeatAck(_)
+        | ProofData::FailAck(_) => None,
+    }
+}
+
+/// A body that came whole and in time.
+struct WholeBody(Bytes);
+
+impl FromRequest<Service> for WholeBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, service: &Service) -> Answer<Self> {
+        let limits = service.limiter().limits();
+        let body = Bytes::from_request(request, service);
+        let body = tokio::time::timeout(limits.message_time, body).await.map_err(|_elapsed| {
+            let message = "the message did not arrive in time (message_time)".into();
+            retry(StatusCode::REQUEST_TIMEOUT, ErrorCode::TooSlow, message)
+        })?;
+        body.map(Self).map_err(|error: BytesRejection| match too_slow(&error) {
+            Some(slow) => slow.into(),
+            None if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                let message = format!("a message has at most {} bytes", limits.message_bytes);
+                refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
+            }
+            None => malformed(&error),
+        })
+    }
+}
+
+/// Whether a body failed because its sender was too slow.
+fn too_slow(error: &(dyn std::error::Error + 'static)) -> Option<TooSlow> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref().copied())
+}
+
+/// Reads a message, or says whether it is no JSON or no message of this version.
+fn message(body: &[u8]) -> Answer<ProofData> {
     #[derive(Deserialize)]
     struct Named {
         #[serde(rename = "type")]
         _name: String,
     }
-    let body = bytes(body)?;
-    serde_json::from_slice(&body).map_err(|error| {
+    serde_json::from_slice(body).map_err(|error| {
         // Error texts repeat what was sent; they are cut so that nobody can fill a log with them.
         let text: String = error.to_string().chars().take(300).collect();
         let unknown =
-            text.starts_with("unknown variant") && serde_json::from_slice::<Named>(&body).is_ok();
+            text.starts_with("unknown variant") && serde_json::from_slice::<Named>(body).is_ok();
         let code = if unknown { ErrorCode::UnknownMessage } else { ErrorCode::Malformed };
         refuse(StatusCode::BAD_REQUEST, code, text)
-    })
-}
-
-fn bytes(body: Body1) -> Answer<Bytes> {
-    body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("a message has at most {MAX_MESSAGE} bytes");
-            refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
-        }
-        _ => malformed(&error),
     })
 }
 
@@ -265,9 +416,57 @@ fn retry(status: StatusCode, code: ErrorCode, message: String) -> Refusal {
     )
 }
 
+/// Refuses what somebody has to mend first: a token, a disk.
+fn retry_later(status: StatusCode, code: ErrorCode, message: String) -> Refusal {
+    let retry_after_ms = Some(10_000);
+    Refusal(status, Box::new(ApiError { code, message, retryable: true, retry_after_ms }))
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
+        let Self(status, error) = self;
+        let seconds = error.retry_after_ms.map(|ms| ms.div_ceil(1_000).to_string());
+        let mut answer = (status, Json(error)).into_response();
+        let headers = answer.headers_mut();
+        if let Some(seconds) = seconds.and_then(|seconds| seconds.parse().ok()) {
+            headers.insert(header::RETRY_AFTER, seconds);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        answer
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let (status, code) = match denied {
+            Denied::Unknown => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated),
+            Denied::Role(_) => (StatusCode::FORBIDDEN, ErrorCode::Forbidden),
+        };
+        retry_later(status, code, denied.to_string())
+    }
+}
+
+impl From<Wait> for Refusal {
+    fn from(wait: Wait) -> Self {
+        let pause = crate::clock::millis(wait.pause()).max(1);
+        let mut refusal =
+            retry(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, wait.to_string());
+        refusal.1.retry_after_ms = Some(pause);
+        refusal
+    }
+}
+
+impl From<TooSlow> for Refusal {
+    fn from(slow: TooSlow) -> Self {
+        retry(StatusCode::REQUEST_TIMEOUT, ErrorCode::TooSlow, slow.to_string())
+    }
+}
+
+impl From<NoRoom> for Refusal {
+    fn from(full: NoRoom) -> Self {
+        retry_later(StatusCode::INSUFFICIENT_STORAGE, ErrorCode::DiskFull, full.to_string())
     }
 }
 

@@ -156,6 +156,11 @@ impl Artifacts {
         Ok(Self { store, part, limit: u64::MAX })
     }
 
+    /// The most bytes an artifact may have.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Stores bytes made here.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The server's settings.
 
 use crate::artifacts::{Place, Sharing};
+use crate::limits::Limits;
 use alloy_primitives::B256;
 use protocol::{ProofKind, ProofSystem};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,17 @@ pub struct Config {
     pub listen_ip: IpAddr,
     /// Port to listen on. 0 takes any free one.
     pub listen_port: u16,
+    /// Whether callers need a token where only this machine can reach the server. Elsewhere they always do, unless
+    /// [`danger_listen_without_auth`](Self::danger_listen_without_auth) is set.
+    pub auth: Auth,
+    /// The server's certificate, and those that lead to its authority: a file in PEM. It is read anew every minute.
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate: a file in PEM.
+    pub tls_key: Option<PathBuf>,
+    /// The authorities of client certificates: a file in PEM. With it, nobody connects without such a certificate.
+    pub tls_client_ca: Option<PathBuf>,
+    /// What one peer may have of the server.
+    pub limits: Limits,
     /// Folder of the artifacts and, without [`database`](Self::database), of the jobs. Made if it is missing. One server at
     /// a time may use it, or all servers on one PostgreSQL database, which must share it.
     pub data_dir: PathBuf,
@@ -74,8 +86,8 @@ pub struct Config {
     pub danger_accept_exec_proofs: bool,
     /// Accept proofs mocked by a zkVM's dev mode, which prove nothing.
     pub danger_accept_dev_mode_proofs: bool,
-    /// Listen on an address that other machines may reach. There is no authentication yet: anyone there can read the
-    /// inputs, take jobs and fill the disk. (They cannot make the server believe a false proof.)
+    /// Listen without authentication on an address that other machines may reach: anyone there can read the inputs, take
+    /// jobs and fill the disk. (They cannot make the server believe a false proof.)
     pub danger_listen_without_auth: bool,
 }
 
@@ -84,6 +96,11 @@ impl Default for Config {
         Self {
             listen_ip: Ipv4Addr::LOCALHOST.into(),
             listen_port: 4000,
+            auth: Auth::Open,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            limits: Limits::default(),
             data_dir: "data/server".into(),
             database: None,
             artifacts: None,
@@ -108,6 +125,16 @@ impl Default for Config {
             danger_listen_without_auth: false,
         }
     }
+}
+
+/// Whether callers need a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// Not on this machine.
+    Open,
+    /// Always.
+    Required,
 }
 
 /// Address of a PostgreSQL database. As text it is without user and password, so that it can be shown and logged.
@@ -223,14 +250,27 @@ impl Config {
                 "must be s3://BUCKET/PREFIX; keys belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             );
         }
-        if !self.listen_ip.is_loopback() && !self.danger_listen_without_auth {
+        let open = self.auth == Auth::Open && !self.danger_listen_without_auth;
+        if !self.listen_ip.is_loopback() && open {
             return Err(InvalidConfig {
                 key: "listen_ip",
                 problem: format!(
-                    "is {}, which other machines may reach: use 127.0.0.1, or set danger_listen_without_auth",
+                    "is {}, which other machines may reach: set auth to required, use 127.0.0.1, or set \
+                     danger_listen_without_auth",
                     self.listen_ip
                 ),
             });
+        }
+        match (&self.tls_cert, &self.tls_key, &self.tls_client_ca) {
+            (Some(_), None, _) => return problem("tls_key", "must be set, as tls_cert is"),
+            (None, Some(_), _) => return problem("tls_cert", "must be set, as tls_key is"),
+            (None, None, Some(_)) => {
+                return problem("tls_cert", "must be set, as tls_client_ca is");
+            }
+            _ => {}
+        }
+        if let Some((key, what)) = self.limits.problem() {
+            return problem(key, what);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 
 use crate::{
     artifacts::{ArtifactError, Artifacts},
+    disk::{NoRoom, Space},
     jobs::{Jobs, NewBatch, StoreError, Target, Unlinked},
 };
 use alloy_primitives::{B256, keccak256};
@@ -93,6 +94,8 @@ pub struct Intake<S> {
     pub ready_jobs: u64,
     /// How often the node is asked.
     pub poll_interval: Duration,
+    /// Where there must be room for a new batch.
+    pub space: Space,
     /// Whether this server follows the node: of several on one database, one does.
     pub leads: watch::Receiver<bool>,
     /// Where the intake says what it does.
@@ -143,6 +146,9 @@ pub enum IntakeError {
         /// The last block enqueued.
         last: u64,
     },
+    /// The disk is too full for new batches.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// Jobs could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -216,6 +222,7 @@ impl<S: BatchSource> Intake<S> {
         if self.jobs.store().ready().await? >= self.ready_jobs {
             return Ok(Step::Full);
         }
+        self.space.for_new()?;
         let mut asked = BlockRange::new(first, last).expect("a batch has at least one block");
         let prepared = loop {
             let prepared = self.source.prepare(asked).await;

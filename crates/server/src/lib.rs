@@ -9,11 +9,17 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod disk;
+pub mod http;
 pub mod intake;
 pub mod jobs;
+pub mod limits;
 pub mod service;
+pub mod tls;
+pub mod tokens;
 pub mod verifying;
 
 pub use config::{Config, DatabaseUrl, InvalidConfig};
@@ -21,8 +27,11 @@ pub use intake::{BatchSource, PreparedBatch};
 pub use jobs::fsck;
 
 use artifacts::{ArtifactError, Artifacts, Place, Sharing};
+use auth::Gate;
+use disk::Space;
 use intake::{Intake, Progress};
 use jobs::{JobStore, Jobs, JobsConfig, StoreError, Target, peers::Peers, state::Rules};
+use limits::Limiter;
 use protocol::{ArtifactId, IntakeStatus};
 use service::Service;
 use std::{
@@ -32,6 +41,8 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use tls::Tls;
+use tokens::Tokens;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +113,12 @@ impl Server {
         source: Option<S>,
     ) -> Result<Running, Error> {
         config.check()?;
+        let tls = Tls::new(&config)?;
+        if tls.is_none() && !config.listen_ip.is_loopback() {
+            tracing::warn!(
+                "no TLS: whoever can listen on the network reads tokens and inputs (see tls_cert, tls_key)"
+            );
+        }
         let sharing = match config.database {
             None => Sharing::Alone,
             Some(_) => Sharing::Shared,
@@ -131,6 +148,8 @@ impl Server {
                 store
             }
         };
+        let gate = Gate::new(config.auth, Tokens::of(store.database())).await?;
+        let space = Space::new(&config.data_dir, &config.limits);
         let stopping = CancellationToken::new();
         let jobs_config = JobsConfig {
             lease: config.lease,
@@ -187,19 +206,24 @@ impl Server {
                 max_batch_cycles: config.max_batch_cycles,
                 ready_jobs: config.ready_jobs,
                 poll_interval: config.poll_interval,
+                space: space.clone(),
                 leads,
                 progress,
             };
             tasks.push(("intake", tokio::spawn(intake.run(stopping.clone()))));
         }
-        let service = Service::new(jobs, artifacts, watching);
+        let (secure, limiter) = (tls.is_some(), Limiter::new(config.limits));
+        tasks.push(("auth", tokio::spawn(gate.clone().run(stopping.clone()))));
+        tasks.push(("limits", tokio::spawn(limiter.clone().run(stopping.clone()))));
+        if let Some(tls) = tls.clone() {
+            tasks.push(("tls", tokio::spawn(tls.run(stopping.clone()))));
+        }
+        let service = Service::new(jobs, artifacts, watching, gate, limiter, space);
         let router = api::router(service.clone());
-        let shutdown = stopping.clone().cancelled_owned();
-        let http = tokio::spawn(async move {
-            axum::serve(listener, router).with_graceful_shutdown(shutdown).await
-        });
+        let http =
+            tokio::spawn(http::serve(listener, router, tls, config.limits, stopping.clone()));
         tracing::info!(%addr, "server started");
-        Ok(Running { addr, service, stopping, tasks, http, _lock: lock })
+        Ok(Running { addr, secure, service, stopping, tasks, http, _lock: lock })
     }
 }
 
@@ -207,10 +231,11 @@ impl Server {
 #[derive(Debug)]
 pub struct Running {
     addr: SocketAddr,
+    secure: bool,
     service: Service,
     stopping: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
-    http: JoinHandle<io::Result<()>>,
+    http: JoinHandle<()>,
     _lock: File,
 }
 
@@ -222,7 +247,7 @@ impl Running {
 
     /// Where clients find it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.addr)
     }
 
     /// A snapshot of what it does.

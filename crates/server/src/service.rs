@@ -2,8 +2,11 @@
 
 use crate::{
     artifacts::Artifacts,
+    auth::Gate,
+    disk::{NoRoom, Space},
     intake::Progress,
     jobs::{Jobs, StoreError},
+    limits::Limiter,
 };
 use protocol::Status;
 use tokio::sync::watch;
@@ -14,12 +17,41 @@ pub struct Service {
     jobs: Jobs,
     artifacts: Artifacts,
     intake: watch::Receiver<Progress>,
+    gate: Gate,
+    limiter: Limiter,
+    space: Space,
 }
 
 impl Service {
     /// Puts the parts together.
-    pub fn new(jobs: Jobs, artifacts: Artifacts, intake: watch::Receiver<Progress>) -> Self {
-        Self { jobs, artifacts, intake }
+    pub fn new(
+        jobs: Jobs,
+        artifacts: Artifacts,
+        intake: watch::Receiver<Progress>,
+        gate: Gate,
+        limiter: Limiter,
+        space: Space,
+    ) -> Self {
+        Self { jobs, artifacts, intake, gate, limiter, space }
+    }
+
+    /// Who may come in.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// How much of it.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// Whether a proof finds room on the disk.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if it does not.
+    pub async fn room(&self) -> Result<(), NoRoom> {
+        let space = self.space.clone();
+        tokio::task::spawn_blocking(move || space.for_proofs()).await.unwrap_or(Ok(()))
     }
 
     /// The jobs.

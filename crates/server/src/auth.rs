@@ -1,0 +1,198 @@
+//! Who a caller is, and whether it may do what it asks.
+//!
+//! * Every endpoint names who may call it ([`Access`]); there is no endpoint without.
+//! * A caller is judged by its headers alone: before its body is read, and before anything it names is looked up.
+//! * Tokens are held in memory and read anew every [`REFRESH`], so that strangers cost the database nothing.
+
+use crate::{
+    clock::Timestamp,
+    config::Auth,
+    jobs::StoreError,
+    tokens::{Kind, Role, Shown, Token, TokenId, Tokens},
+};
+use axum::http::{HeaderMap, header::AUTHORIZATION};
+use protocol::ClientId;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
+
+/// A token made or revoked elsewhere counts after so long at the latest.
+pub const REFRESH: Duration = Duration::from_secs(1);
+
+/// Who may call an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody, without a token.
+    Public,
+    /// Whoever has a token.
+    Known,
+    /// Whoever has a token of one of these roles.
+    Only(&'static [Role]),
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub ip: IpAddr,
+    /// SHA-256 of its certificate, which TLS has verified.
+    pub certificate: Option<[u8; 32]>,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// A stranger's address; of IPv6 the first 64 bits, which one machine may have all of.
+    Peer(IpAddr),
+    /// A token's owner.
+    Token(TokenId),
+}
+
+impl Who {
+    /// A stranger at `ip`.
+    pub fn peer(ip: IpAddr) -> Self {
+        Self::Peer(match ip.to_canonical() {
+            IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & (u128::MAX << 64)).into()),
+            v4 => v4,
+        })
+    }
+}
+
+/// A caller that has been let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// The only client that it may speak for.
+    pub client: Option<ClientId>,
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It shows nothing that opens anything. Why is not said.
+    #[error(
+        "this server wants a valid token: `Authorization: Bearer l2p_…`, or a registered client certificate"
+    )]
+    Unknown,
+    /// It is somebody, but may not do this.
+    #[error("a token of role {} may not do this", .0.name())]
+    Role(Role),
+}
+
+/// Lets callers in. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    auth: Auth,
+    tokens: Tokens,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// By id, and certificates by their hash.
+    secrets: HashMap<TokenId, Token>,
+    certificates: HashMap<[u8; 32], Token>,
+    now: Timestamp,
+    read: Instant,
+}
+
+impl Gate {
+    /// A gate for the holders of `tokens`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if they cannot be read.
+    pub async fn new(auth: Auth, tokens: Tokens) -> Result<Self, StoreError> {
+        let known = known(&tokens).await?;
+        if auth == Auth::Required && known.secrets.is_empty() && known.certificates.is_empty() {
+            tracing::warn!("nobody has a token yet: make one with `l2-prover tokens create`");
+        }
+        Ok(Self(Arc::new(Inner { auth, tokens, known: RwLock::new(known) })))
+    }
+
+    /// Reads the tokens anew, until `stopping`. While the database fails, those known last count.
+    pub async fn run(self, stopping: CancellationToken) {
+        let mut failing = false;
+        while stopping.run_until_cancelled(tokio::time::sleep(REFRESH)).await.is_some() {
+            match known(&self.0.tokens).await {
+                Ok(known) => {
+                    failing = false;
+                    *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+                }
+                Err(error) if !failing => {
+                    failing = true;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "tokens could not be read; those known last count");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Who asks, and whether it may.
+    pub fn admit(
+        &self,
+        access: Access,
+        peer: &Peer,
+        headers: &HeaderMap,
+    ) -> (Who, Result<Caller, Denied>) {
+        let stranger = Who::peer(peer.ip);
+        let open = Ok(Caller { client: None });
+        if self.0.auth == Auth::Open || access == Access::Public {
+            return (stranger, open);
+        }
+        let Some((id, role, client)) = self.identify(peer, headers) else {
+            return (stranger, Err(Denied::Unknown));
+        };
+        let may = match access {
+            Access::Public | Access::Known => true,
+            Access::Only(roles) => roles.contains(&role),
+        };
+        (Who::Token(id), if may { Ok(Caller { client }) } else { Err(Denied::Role(role)) })
+    }
+
+    fn identify(
+        &self,
+        peer: &Peer,
+        headers: &HeaderMap,
+    ) -> Option<(TokenId, Role, Option<ClientId>)> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let now = known.now + known.read.elapsed();
+        let token = match headers.get(AUTHORIZATION) {
+            Some(header) => {
+                let (scheme, text) = header.to_str().ok()?.split_once(' ')?;
+                let shown = Shown::parse(text.trim())?;
+                let token = known.secrets.get(&shown.id)?;
+                // In constant time: how much of a hash is right must not be told by a clock.
+                let right = bool::from(token.hash.ct_eq(&shown.hash()));
+                (right && scheme.eq_ignore_ascii_case("bearer")).then_some(token)
+            }
+            None => known.certificates.get(&peer.certificate?),
+        };
+        token
+            .filter(|token| token.valid_at(now.0))
+            .map(|token| (token.id, token.role, token.client))
+    }
+}
+
+async fn known(tokens: &Tokens) -> Result<Known, StoreError> {
+    let (all, now) = (tokens.all().await?, tokens.now().await?);
+    let (mut secrets, mut certificates) = (HashMap::new(), HashMap::new());
+    for token in all {
+        match token.kind {
+            Kind::Secret => drop(secrets.insert(token.id, token)),
+            // One that ended may have been registered again.
+            Kind::Certificate if token.valid_at(now.0) => {
+                certificates.insert(token.hash, token);
+            }
+            Kind::Certificate => {}
+        }
+    }
+    Ok(Known { secrets, certificates, now, read: Instant::now() })
+}

@@ -1,0 +1,70 @@
+//! Free space of the data folder: what is under way may use up what is new may not.
+
+use crate::limits::Limits;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// There is too little space left for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the data folder has {free} bytes left, and {wanted} are kept free: make room on the server's disk"
+)]
+pub struct NoRoom {
+    /// Free bytes.
+    pub free: u64,
+    /// Bytes that must be.
+    pub wanted: u64,
+}
+
+/// The space of the data folder. Clones are about the same.
+#[derive(Clone, Debug)]
+pub struct Space {
+    folder: Arc<Path>,
+    for_new: u64,
+    for_proofs: u64,
+}
+
+impl Space {
+    /// The space of `folder`.
+    pub fn new(folder: &Path, limits: &Limits) -> Self {
+        let Limits { min_free_bytes, reserved_free_bytes, .. } = *limits;
+        Self {
+            folder: PathBuf::from(folder).into(),
+            for_new: min_free_bytes,
+            for_proofs: reserved_free_bytes,
+        }
+    }
+
+    /// Whether there is room for something new. Blocks for a moment.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if there is not.
+    pub fn for_new(&self) -> Result<(), NoRoom> {
+        self.check(self.for_new)
+    }
+
+    /// Whether there is room for a proof under way. Blocks for a moment.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if there is not.
+    pub fn for_proofs(&self) -> Result<(), NoRoom> {
+        self.check(self.for_proofs)
+    }
+
+    fn check(&self, wanted: u64) -> Result<(), NoRoom> {
+        match free(&self.folder) {
+            Ok(free) if free < wanted => Err(NoRoom { free, wanted }),
+            // What a folder that cannot be asked is worth is said by whoever writes to it.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Bytes that this process may still write to the file system of `folder`.
+fn free(folder: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}

@@ -1,0 +1,372 @@
+//! Connections: how many there may be, how long a peer may take, and TLS.
+//!
+//! * A connection costs a peer as much as it costs us: whoever sends or takes bytes too slowly is cut.
+//! * One more connection than there may be gets a typed answer and is closed; the others do not notice.
+
+use crate::{
+    auth::{Peer, Who},
+    limits::{Counter, Limits, Pace},
+    tls::Tls,
+    tokens,
+};
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    http::Request,
+};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    service::Service as _,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use protocol::{ApiError, ErrorCode};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::Sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes of a body that are read ahead.
+const BUFFER: usize = 128 << 10;
+
+/// What serves a connection.
+#[derive(Clone)]
+struct Host {
+    router: Router,
+    tls: Option<Tls>,
+    limits: Limits,
+    stopping: CancellationToken,
+    everybody: Arc<Counter<()>>,
+    addresses: Arc<Counter<Who>>,
+}
+
+/// Serves connections until `stopping`, then until those under way have ended. Dropping it cuts them.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Tls>,
+    limits: Limits,
+    stopping: CancellationToken,
+) {
+    let (everybody, addresses) = Default::default();
+    let host = Host { router, tls, limits, stopping, everybody, addresses };
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = host.stopping.cancelled() => break,
+            // Finished tasks are not kept.
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, addr)) => drop(connections.spawn(host.clone().welcome(stream, addr))),
+            Err(error) if gone(&error) => {}
+            Err(error) => {
+                // Too many open files, most likely: those that are open will end.
+                tracing::error!(%error, "connections cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Whether the peer went away before it was accepted.
+fn gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+impl Host {
+    async fn welcome(self, stream: TcpStream, addr: SocketAddr) {
+        let limits = self.limits;
+        let Some(_one) = self.everybody.take((), limits.connections) else {
+            return self.turn_away(stream, "this server has no free connection (connections)");
+        };
+        let who = Who::peer(addr.ip());
+        let Some(_one) = self.addresses.take(who, limits.connections_per_address) else {
+            let why = "this address has too many connections (connections_per_address)";
+            return self.turn_away(stream, why);
+        };
+        // Messages are short and waited for.
+        drop(stream.set_nodelay(true));
+        let peer = Peer { ip: addr.ip(), certificate: None };
+        let Some(tls) = &self.tls else { return self.converse(stream, peer).await };
+        let handshake = tls.acceptor().accept(stream);
+        match tokio::time::timeout(limits.header_time, handshake).await {
+            Ok(Ok(stream)) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                let certificate =
+                    certificates.and_then(|chain| Some(tokens::fingerprint(chain.first()?)));
+                Box::pin(self.converse(stream, Peer { certificate, ..peer })).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%addr, %error, "TLS handshake failed"),
+            Err(_elapsed) => tracing::debug!(%addr, "TLS handshake took too long"),
+        }
+    }
+
+    /// Says why and hangs up, without waiting for the peer.
+    fn turn_away(&self, stream: TcpStream, why: &str) {
+        // It cannot be said to a peer that wants to speak TLS.
+        if self.tls.is_some() {
+            return;
+        }
+        let error = ApiError {
+            code: ErrorCode::RateLimited,
+            message: why.into(),
+            retryable: true,
+            retry_after_ms: Some(1_000),
+        };
+        let body = serde_json::to_string(&error).expect("it has text keys");
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        drop(stream.try_write(answer.as_bytes()));
+    }
+
+    async fn converse<I>(self, io: I, peer: Peer)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { router, limits, stopping, .. } = self;
+        let turn = Arc::new(AtomicU64::new(0));
+        let io = TokioIo::new(Watched::new(io, turn.clone(), limits));
+        let router = TowerToHyperService::new(router);
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let (router, answering) = (router.clone(), Answering::begin(&turn));
+            async move {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(peer);
+                let answer = router.call(request).await?;
+                Ok::<_, std::convert::Infallible>(
+                    answer.map(|body| Body::new(With::new(body, answering))),
+                )
+            }
+        });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(limits.idle_time)
+            .max_header_size(limits.header_bytes)
+            .max_headers(limits.headers)
+            .max_buf_size(BUFFER.max(limits.header_bytes));
+        let mut connection = std::pin::pin!(http.serve_connection(io, service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(ip = %peer.ip, %error, "connection was cut");
+        }
+    }
+}
+
+/// A request is being answered until this is dropped. The turn is odd meanwhile.
+struct Answering(Arc<AtomicU64>);
+
+impl Answering {
+    fn begin(turn: &Arc<AtomicU64>) -> Self {
+        turn.fetch_add(1, Ordering::Relaxed);
+        Self(turn.clone())
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A body that must not come too slowly.
+pub(crate) struct Paced {
+    body: Body,
+    pace: Pace,
+}
+
+impl Paced {
+    pub(crate) fn new(body: Body, limits: &Limits) -> Self {
+        Self { body, pace: Pace::new(limits) }
+    }
+}
+
+impl HttpBody for Paced {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            let slow = ready!(this.pace.poll_slow(cx));
+            return Poll::Ready(Some(Err(axum::Error::new(slow))));
+        };
+        if let Some(Ok(data)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
+            this.pace.passed(data.map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body that holds something for as long as it is being sent.
+pub(crate) struct With<T> {
+    body: Body,
+    _held: T,
+}
+
+impl<T> With<T> {
+    pub(crate) fn new(body: Body, held: T) -> Self {
+        Self { body, _held: held }
+    }
+}
+
+impl<T: Unpin> HttpBody for With<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream whose peer may not take its time.
+struct Watched<I> {
+    io: I,
+    turn: Arc<AtomicU64>,
+    /// The turn that `head` is of.
+    seen: u64,
+    header_time: Duration,
+    /// When the head that has begun must be here.
+    head: Option<Pin<Box<Sleep>>>,
+    writing: Pace,
+}
+
+impl<I> Watched<I> {
+    fn new(io: I, turn: Arc<AtomicU64>, limits: Limits) -> Self {
+        let header_time = limits.header_time;
+        // The first request has to come without delay.
+        let head = Some(Box::pin(tokio::time::sleep(header_time)));
+        Self { io, turn, seen: 0, header_time, head, writing: Pace::new(&limits) }
+    }
+
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => self.writing.passed(bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let slow = ready!(self.writing.poll_slow(cx));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow)));
+            }
+        }
+        written
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        let turn = this.turn.load(Ordering::Relaxed);
+        if turn != this.seen {
+            (this.seen, this.head) = (turn, None);
+        }
+        if turn % 2 == 1 {
+            return read;
+        }
+        if read.is_pending() {
+            let Some(head) = &mut this.head else { return Poll::Pending };
+            ready!(head.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if buf.filled().len() > before && this.head.is_none() {
+            this.head = Some(Box::pin(tokio::time::sleep(this.header_time)));
+        }
+        read
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.written(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        // TLS keeps bytes that the peer does not take.
+        self.written(cx, flushed.map_ok(|()| 0)).map_ok(drop)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ended = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.written(cx, ended.map_ok(|()| 0)).map_ok(drop)
+    }
+}
