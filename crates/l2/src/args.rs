@@ -52,6 +52,16 @@ pub enum Command {
     /// Look at the clients of a running Prover Server, and decide about them
     #[command(subcommand)]
     Clients(Clients),
+    /// Take the accepted proofs of a running Prover Server, or verify them all
+    #[command(subcommand)]
+    Proofs(Proofs),
+    /// Take what went wrong with a job to another machine, and try it again there
+    #[command(subcommand)]
+    Failures(Failures),
+    /// Remove artifacts that a running Prover Server needs no more
+    Gc(Gc),
+    /// Copy the jobs and artifacts of a Prover Server, running or not, into a new folder
+    Backup(Backup),
     /// Check the database and the artifacts of a Prover Server; changes nothing
     Fsck(Fsck),
     /// Prove blocks from a file or a node, without a server
@@ -446,6 +456,99 @@ pub struct SomeClients {
     pub operated: Operated,
 }
 
+/// `l2-prover proofs`
+#[derive(Debug, Subcommand)]
+pub enum Proofs {
+    /// Write the accepted proofs into a folder, one file for each
+    Export {
+        /// Which
+        #[command(flatten)]
+        which: ProofBlocks,
+        /// The folder
+        #[arg(long, default_value = "proofs", value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// Verify the accepted proofs here, against the program pinned in this version, and that each continues the one before
+    Verify {
+        /// Which
+        #[command(flatten)]
+        which: ProofBlocks,
+        /// Accept exec "proofs", which prove NOTHING
+        #[arg(long)]
+        danger_accept_exec: bool,
+        /// Accept proofs of a zkVM's dev mode, which prove NOTHING
+        #[arg(long)]
+        danger_accept_dev_mode: bool,
+    },
+}
+
+/// Proofs of a server.
+#[derive(Debug, Args)]
+pub struct ProofBlocks {
+    /// Only proofs of these blocks: `A` or `A..B`, both included
+    #[arg(long, value_parser = parse::block_range, value_name = "A..B")]
+    pub block: Option<parse::BlockRange>,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// `l2-prover failures`
+#[derive(Debug, Subcommand)]
+pub enum Failures {
+    /// List the jobs with which something went wrong, of the newest 1,000
+    List(Operated),
+    /// Write a job's input, history and rejected proofs into a folder
+    Export {
+        /// Which
+        #[command(flatten)]
+        job: OneJob,
+        /// The folder
+        #[arg(long, default_value = "failure", value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// Run the program on a folder of `export` and verify its proofs
+    Replay(Replay),
+}
+
+/// `l2-prover failures replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The folder
+    pub folder: PathBuf,
+    /// Where the program runs
+    #[arg(long, value_enum, default_value_t = ProverArg::Exec)]
+    pub prover: ProverArg,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
+
+/// `l2-prover gc`
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// Only what was stored longer ago than this: inputs of proved blocks and rejected proofs are needed to look into failures
+    #[arg(long, value_parser = parse::duration, default_value = "168h", value_name = "TIME")]
+    pub older_than: Duration,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// `l2-prover backup`
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// A folder that is new or empty
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// The server
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
 /// `l2-prover fsck`
 #[derive(Debug, Args)]
 pub struct Fsck {
@@ -456,7 +559,7 @@ pub struct Fsck {
 /// Where a server keeps what it must not lose.
 #[derive(Debug, Args)]
 pub struct Kept {
-    /// The server's folder. Without --database the server must be stopped
+    /// The server's folder. For `fsck` without --database the server must be stopped
     #[arg(
         long,
         env = "PROVER_SERVER_DATA_DIR",

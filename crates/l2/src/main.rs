@@ -65,6 +65,10 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             }
             Command::Jobs(args) => commands::operate::jobs(args, output).await,
             Command::Clients(args) => commands::operate::clients(args, output).await,
+            Command::Proofs(args) => commands::proofs::run(args, output).await,
+            Command::Failures(args) => Box::pin(commands::failures::run(args, output)).await,
+            Command::Gc(args) => commands::gc::gc(args, output).await,
+            Command::Backup(args) => Box::pin(commands::gc::backup(args, output)).await,
             Command::Fsck(args) => Box::pin(commands::fsck::run(args, output)).await,
             Command::Prove(args) => Box::pin(commands::prove::run(args, output, shutdown)).await,
             Command::Execute(args) => {

@@ -21,5 +21,6 @@ pub use messages::{
     Verdict,
 };
 pub use status::{
-    ClientSummary, Counts, DeadCause, IntakeStatus, JobState, JobSummary, Priority, Status,
+    ClientSummary, CollectGarbage, Counts, DeadCause, Garbage, IntakeStatus, JobHistory, JobState,
+    JobSummary, LeaseSummary, Priority, Status, SubmittedProof,
 };

@@ -31,7 +31,8 @@ pub fn fail(job: &JobId) -> String {
     format!("/v1/jobs/{job}/fail")
 }
 
-/// `GET` the jobs as a list of [`JobSummary`](crate::JobSummary), newest last: at most 1,000, of `?state=`.
+/// `GET` the jobs as a list of [`JobSummary`](crate::JobSummary), newest last: at most 1,000, of
+/// `?state=`, with a block from `?first=` to `?last=`.
 pub const JOBS: &str = "/v1/jobs";
 /// `GET` the clients as a list of [`ClientSummary`](crate::ClientSummary), the latest first.
 pub const CLIENTS: &str = "/v1/clients";
@@ -62,3 +63,11 @@ pub fn client(client: &ClientId, deed: &str) -> String {
 pub fn requeue(job: &JobId) -> String {
     format!("/v1/jobs/{job}/requeue")
 }
+
+/// `GET` a [`JobHistory`](crate::JobHistory).
+pub fn history(job: &JobId) -> String {
+    format!("/v1/jobs/{job}/history")
+}
+
+/// `POST` a [`CollectGarbage`](crate::CollectGarbage), get the [`Garbage`](crate::Garbage).
+pub const GARBAGE: &str = "/v1/garbage";

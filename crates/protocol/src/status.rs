@@ -1,6 +1,6 @@
 //! What an operator sees: a snapshot of the server. Times are milliseconds since the Unix epoch.
 
-use crate::{ArtifactRef, BlockRange, ClientId, JobId, Progress, ProofKind, ProofSystem};
+use crate::{ArtifactRef, BlockRange, ClientId, JobId, LeaseId, Progress, ProofKind, ProofSystem};
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 
@@ -200,4 +200,72 @@ pub struct ClientSummary {
 pub struct Priority {
     /// From -100 to 100; each step makes the job ten minutes older or younger than it is.
     pub priority: i32,
+}
+
+/// Everything that happened to a job, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobHistory {
+    /// Its leases.
+    pub leases: Vec<LeaseSummary>,
+    /// The proofs that were handed in for it.
+    pub proofs: Vec<SubmittedProof>,
+}
+
+/// A lease that there is or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSummary {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Who had it.
+    pub client: ClientId,
+    /// When it was granted.
+    pub granted_at: u64,
+    /// When it ended.
+    pub ended_at: Option<u64>,
+    /// How it ended, in a word.
+    pub outcome: Option<String>,
+}
+
+/// A proof that was handed in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmittedProof {
+    /// The proof.
+    pub proof: ArtifactRef,
+    /// Who handed it in.
+    pub client: ClientId,
+    /// The proof system it claims to be of.
+    pub system: ProofSystem,
+    /// The program it claims to be of.
+    pub program_id: B256,
+    /// The kind it claims to be of.
+    pub kind: ProofKind,
+    /// When.
+    pub received_at: u64,
+    /// What became of it, in a word; nothing while it is being verified.
+    pub verdict: Option<String>,
+    /// Why it was rejected.
+    pub reason: Option<String>,
+}
+
+/// The body of a request to remove artifacts that nothing needs any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectGarbage {
+    /// Only those stored longer ago than so many milliseconds.
+    pub older_than_ms: u64,
+    /// Count them and remove none.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Which artifacts were removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Garbage {
+    /// They were only counted.
+    pub dry_run: bool,
+    /// Artifacts removed.
+    pub removed: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Artifacts that are needed, or too young.
+    pub kept: u64,
 }

@@ -28,8 +28,8 @@ use axum::{
 };
 use futures::StreamExt;
 use protocol::{
-    ApiError, ArtifactId, ClientId, ErrorCode, FailAck, HeartbeatAck, JobId, JobState, Priority,
-    ProofData, SubmitAck,
+    ApiError, ArtifactId, ClientId, CollectGarbage, ErrorCode, FailAck, HeartbeatAck, JobId,
+    JobState, Priority, ProofData, SubmitAck,
 };
 use serde::Deserialize;
 use std::{net::Ipv6Addr, str::FromStr};
@@ -80,11 +80,13 @@ pub fn endpoints() -> Vec<Endpoint> {
         endpoint(&post, "/v1/jobs/{job}/cancel", DECIDES, cancel),
         endpoint(&post, "/v1/jobs/{job}/priority", DECIDES, prioritise),
         endpoint(&get, "/v1/jobs/{job}", FOLLOWS, job),
+        endpoint(&get, "/v1/jobs/{job}/history", FOLLOWS, history),
         endpoint(&get, "/v1/jobs", FOLLOWS, jobs),
         endpoint(&get, "/v1/clients", LOOKS, clients),
         endpoint(&post, "/v1/clients/{client}/{deed}", DECIDES, decide),
         endpoint(&post, "/v1/drain", DECIDES, drain),
         endpoint(&Method::DELETE, "/v1/drain", DECIDES, undrain),
+        endpoint(&post, "/v1/garbage", DECIDES, garbage),
         endpoint(&get, "/v1/status", LOOKS, status),
         endpoint(&get, "/v1/artifacts/{sha256}", FETCHES, download),
         Endpoint {
@@ -210,9 +212,27 @@ async fn job(
     Ok(Json(job.map_err(JobError::from)?))
 }
 
+async fn history(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+) -> Answer<Json<protocol::JobHistory>> {
+    let history = service.jobs().store().history(id(&job)?).await;
+    Ok(Json(history.map_err(JobError::from)?))
+}
+
+async fn garbage(
+    State(service): State<Service>,
+    WholeBody(body): WholeBody,
+) -> Answer<Json<protocol::Garbage>> {
+    let asked: CollectGarbage = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
+    Ok(Json(service.collect_garbage(&asked).await?))
+}
+
 #[derive(Deserialize)]
 struct Wanted {
     state: Option<JobState>,
+    first: Option<u64>,
+    last: Option<u64>,
 }
 
 async fn jobs(
@@ -220,7 +240,8 @@ async fn jobs(
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Answer<Json<Vec<protocol::JobSummary>>> {
     let Query(wanted) = query.map_err(|error| malformed(&error))?;
-    let jobs = service.jobs().store().list(wanted.state, MAX_LISTED).await;
+    let blocks = wanted.first.unwrap_or(0)..=wanted.last.unwrap_or(u64::MAX);
+    let jobs = service.jobs().store().list(wanted.state, blocks, MAX_LISTED).await;
     Ok(Json(jobs.map_err(JobError::from)?))
 }
 
@@ -527,9 +548,7 @@ impl From<ArtifactError> for Refusal {
             ArtifactError::Interrupted(_) => {
                 retry(StatusCode::BAD_REQUEST, ErrorCode::Malformed, text)
             }
-            ArtifactError::Damaged(_)
-            | ArtifactError::Place { .. }
-            | ArtifactError::Store(_) => {
+            ArtifactError::Damaged(_) | ArtifactError::Place { .. } | ArtifactError::Store(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "artifact store failed");
                 retry(
                     StatusCode::SERVICE_UNAVAILABLE,

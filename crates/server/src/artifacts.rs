@@ -7,11 +7,8 @@
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
-    RetryConfig, WriteMultipart,
-    aws::AmazonS3Builder,
-    local::LocalFileSystem,
-    path::Path as Location,
+    GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
+    WriteMultipart, aws::AmazonS3Builder, local::LocalFileSystem, path::Path as Location,
     prefix::PrefixStore,
 };
 use protocol::{ArtifactId, ArtifactRef};
@@ -21,7 +18,7 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio_util::io::ReaderStream;
 use url::Url;
@@ -165,12 +162,13 @@ impl Artifacts {
     ///
     /// # Errors
     /// [`ArtifactError::TooLarge`] or [`ArtifactError::Store`].
-    pub async fn put(&self, bytes: Vec<u8>) -> Result<ArtifactRef> {
-        let bytes = Bytes::from(bytes);
+    pub async fn put(&self, bytes: impl Into<Bytes>) -> Result<ArtifactRef> {
+        let bytes = bytes.into();
         let all = bytes.clone();
         let id = blocking(move || ArtifactId::of(&all)).await;
         let pieces = (0..bytes.len()).step_by(PIECE);
-        let pieces = pieces.map(|at| Ok::<_, Infallible>(bytes.slice(at..bytes.len().min(at + PIECE))));
+        let pieces =
+            pieces.map(|at| Ok::<_, Infallible>(bytes.slice(at..bytes.len().min(at + PIECE))));
         self.receive(id, futures::stream::iter(pieces)).await
     }
 
@@ -179,7 +177,7 @@ impl Artifacts {
     /// # Errors
     /// [`ArtifactError::HashMismatch`], [`ArtifactError::TooLarge`], [`ArtifactError::Interrupted`] or
     /// [`ArtifactError::Store`]; nothing is kept then.
-    pub async fn receive<E: std::fmt::Display>(
+    pub async fn receive<E: fmt::Display>(
         &self,
         expected: ArtifactId,
         pieces: impl Stream<Item = Result<Bytes, E>>,
@@ -194,14 +192,17 @@ impl Artifacts {
             Err(error) => {
                 // What it could not take back is cleared at the next start, or by the bucket's own rules.
                 if let Err(error) = upload.abort().await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a half upload is left");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a half upload is left"
+                    );
                 }
                 Err(error)
             }
         }
     }
 
-    async fn write<E: std::fmt::Display>(
+    async fn write<E: fmt::Display>(
         &self,
         expected: ArtifactId,
         pieces: impl Stream<Item = Result<Bytes, E>>,
@@ -266,13 +267,23 @@ impl Artifacts {
             .ok_or(ArtifactError::Damaged(id))
     }
 
-    /// All artifacts, with their lengths and when they were stored.
-    pub fn list(&self) -> BoxStream<'static, Result<(ArtifactRef, ObjectMeta)>> {
+    /// When an artifact was stored last.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Missing`] or [`ArtifactError::Store`].
+    pub async fn stored(&self, id: ArtifactId) -> Result<SystemTime> {
+        Ok(self.store.head(&location(&id)).await.map_err(missing(id))?.last_modified.into())
+    }
+
+    /// All artifacts, and when they were stored last.
+    pub fn list(&self) -> BoxStream<'static, Result<(ArtifactRef, SystemTime)>> {
         let all = self.store.list(None).map_err(ArtifactError::from);
         all.try_filter_map(async |found| {
             // Anything else there is not ours to judge.
             let id = found.location.filename().and_then(|name| name.parse().ok());
-            Ok(id.map(|sha256| (ArtifactRef { sha256, len: found.size }, found)))
+            Ok(id.map(|sha256| {
+                (ArtifactRef { sha256, len: found.size }, found.last_modified.into())
+            }))
         })
         .boxed()
     }

@@ -6,13 +6,13 @@ use alloy_primitives::B256;
 use protocol::{ProofKind, ProofSystem};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
-use url::Url;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::Duration,
 };
+use url::Url;
 
 /// Settings of a Prover Server. Every key may be left out; an unknown key is an error. Durations are written as `"30s"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,82 +2,82 @@
 
 use crate::{
     Config, Error,
-    artifacts::{ArtifactError, Artifacts},
+    artifacts::Artifacts,
     jobs::{
-        StoreError,
+        JobError, StoreError,
         database::{Database, Schema},
         fsck,
         store::JobStore,
     },
 };
-use futures::{StreamExt, TryStreamExt};
-use protocol::{ArtifactId, Garbage};
+use futures::TryStreamExt;
+use protocol::Garbage;
 use serde::Serialize;
 use std::{
     collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-/// Artifacts looked at under one lock of the database.
-const LOOKED_AT: usize = 100;
+/// Artifacts removed under one lock of the database: work waits for it.
+const AT_A_TIME: usize = 10;
 
 /// Removes artifacts that nothing needs any more and that were stored longer ago than `age`: inputs of proved jobs,
 /// rejected proofs, uploads that were never submitted. With `dry_run` it only counts them.
 ///
-/// Servers go on meanwhile. Nobody can add a batch or hand in a proof while a piece of garbage is looked at and removed, and an
-/// input that is stored again has a new age; the intake makes sure that an input is still there when its batch is added.
+/// Servers go on meanwhile. Nobody can add a batch or hand in a proof while garbage is looked at and removed; an input that
+/// is stored again has a new age, and the intake makes sure that it is there when its batch has been added.
 ///
 /// # Errors
-/// [`Error::Store`] or [`Error::Artifacts`]; what was removed by then was garbage.
+/// [`JobError::Store`] or [`JobError::Artifacts`]; what was removed by then was garbage.
 pub async fn collect(
     store: &JobStore,
     artifacts: &Artifacts,
     age: Duration,
     dry_run: bool,
-) -> Result<Garbage, Error> {
+) -> Result<Garbage, JobError> {
+    let db = store.database();
     let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+    let needed = store.needed_artifacts(&mut db.begin_reading().await?).await?;
+    let needed: HashSet<_> = needed.into_iter().map(|(artifact, _)| artifact.sha256).collect();
     let mut garbage = Garbage { dry_run, ..Garbage::default() };
-    let mut listed = artifacts.list().chunks(LOOKED_AT);
-    while let Some(found) = listed.next().await {
-        let mut old = Vec::new();
-        for found in found {
-            let (artifact, stored) = found?;
-            if stored < before {
+    let mut listed = artifacts.list();
+    let mut old = Vec::new();
+    loop {
+        let found = listed.try_next().await?;
+        let last = found.is_none();
+        if let Some((artifact, stored)) = found {
+            if stored < before && !needed.contains(&artifact.sha256) {
                 old.push(artifact);
             } else {
                 garbage.kept += 1;
             }
         }
-        let mut tx = store.database().begin().await?;
-        store.database().lock_artifacts(&mut tx).await?;
-        let needed: HashSet<ArtifactId> = store
-            .needed_artifacts(&mut tx)
-            .await?
-            .into_iter()
-            .map(|(artifact, _)| artifact.sha256)
-            .collect();
-        for artifact in old {
-            let renewed = async || match artifacts.stored(artifact.sha256).await {
-                Err(ArtifactError::Missing(_)) => Ok(true),
-                stored => stored.map(|stored| stored >= before),
-            };
-            if needed.contains(&artifact.sha256) || renewed().await? {
+        if old.len() < AT_A_TIME && !last {
+            continue;
+        }
+        let mut tx = db.begin().await?;
+        db.lock_artifacts(&mut tx).await?;
+        for artifact in old.drain(..) {
+            // ORDER: asked again under the lock: a batch or a proof may have come with it since.
+            let stored = artifacts.stored(artifact.sha256).await;
+            if store.needs(&mut tx, artifact.sha256).await? || stored? >= before {
                 garbage.kept += 1;
                 continue;
             }
-            garbage.removed += 1;
-            garbage.bytes += artifact.len;
             if !dry_run {
                 artifacts.delete(artifact.sha256).await?;
             }
+            garbage.removed += 1;
+            garbage.bytes += artifact.len;
         }
-        // The lock goes with the transaction, which has written nothing.
+        // The lock goes with the transaction, which wrote nothing.
         drop(tx);
+        if last {
+            return Ok(garbage);
+        }
     }
-    Ok(garbage)
 }
 
 /// What a backup holds.
@@ -131,7 +131,7 @@ pub async fn backup(config: &Config, to: &Path) -> Result<Backup, Error> {
         needed?.into_iter().map(|(artifact, _)| (artifact.sha256, artifact.len)).collect();
     let from = Artifacts::existing(&config.artifacts_place())?;
     let into = Artifacts::open(&copy.artifacts_place(), u64::MAX)?;
-    let mut backup = Backup {
+    let backup = Backup {
         folder: to.into(),
         jobs: config.database.is_none(),
         artifacts: needed.len() as u64,

@@ -13,6 +13,7 @@ use crate::{
 };
 use alloy_primitives::{B256, keccak256};
 use async_trait::async_trait;
+use bytes::Bytes;
 use protocol::{BlockRange, IntakeStatus};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -264,8 +265,13 @@ impl<S: BatchSource> Intake<S> {
             crate::jobs::store::follows(tip, &batch).map_err(StoreError::from)?;
         }
         // ORDER: the input is durable before the job that names it.
-        batch.input = self.artifacts.put(prepared.input).await?;
+        let input = Bytes::from(prepared.input);
+        batch.input = self.artifacts.put(input.clone()).await?;
         self.jobs.enqueue(&batch, &self.target).await?;
+        // One stored long ago may have been removed as garbage just before it was needed again.
+        if let Err(ArtifactError::Missing(_)) = self.artifacts.len(batch.input.sha256).await {
+            self.artifacts.put(input).await?;
+        }
         Ok(Step::Enqueued)
     }
 

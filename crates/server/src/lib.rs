@@ -13,6 +13,7 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod gc;
 pub mod http;
 pub mod intake;
 pub mod jobs;

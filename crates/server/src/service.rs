@@ -4,11 +4,13 @@ use crate::{
     artifacts::Artifacts,
     auth::Gate,
     disk::{NoRoom, Space},
+    gc,
     intake::Progress,
-    jobs::{Jobs, StoreError},
+    jobs::{JobError, Jobs, StoreError},
     limits::Limiter,
 };
-use protocol::Status;
+use protocol::{CollectGarbage, Garbage, Status};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The running parts of a server. Clones share them.
@@ -62,6 +64,17 @@ impl Service {
     /// The artifacts.
     pub fn artifacts(&self) -> &Artifacts {
         &self.artifacts
+    }
+
+    /// Removes artifacts that nothing needs any more: see [`gc::collect`].
+    ///
+    /// # Errors
+    /// Those of [`gc::collect`].
+    pub async fn collect_garbage(&self, asked: &CollectGarbage) -> Result<Garbage, JobError> {
+        let age = Duration::from_millis(asked.older_than_ms);
+        let garbage = gc::collect(self.jobs.store(), &self.artifacts, age, asked.dry_run).await?;
+        tracing::info!(?garbage, "garbage collected");
+        Ok(garbage)
     }
 
     /// A snapshot for people.

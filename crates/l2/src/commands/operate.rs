@@ -75,18 +75,25 @@ async fn tell(operated: &Operated, method: Method, path: &str) -> anyhow::Result
     answer(request(operated, method, path)?).await.map(drop)
 }
 
-async fn read<T: DeserializeOwned>(operated: &Operated, path: &str) -> anyhow::Result<T> {
+pub(super) async fn read<T: DeserializeOwned>(
+    operated: &Operated,
+    path: &str,
+) -> anyhow::Result<T> {
     let answer = answer(request(operated, Method::GET, path)?).await?;
     answer.json().await.context("the Prover Server answered something else than was asked")
 }
 
-fn request(operated: &Operated, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+pub(super) fn request(
+    operated: &Operated,
+    method: Method,
+    path: &str,
+) -> anyhow::Result<RequestBuilder> {
     let client = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(30));
     let client = client.build().context("failed to set up HTTP")?;
     Ok(client.request(method, format!("{}{path}", operated.server.trim_end_matches('/'))))
 }
 
-async fn answer(request: RequestBuilder) -> anyhow::Result<Response> {
+pub(super) async fn answer(request: RequestBuilder) -> anyhow::Result<Response> {
     let answer =
         request.send().await.context("failed to reach the Prover Server (see --server)")?;
     let status = answer.status();
@@ -161,7 +168,7 @@ impl fmt::Display for Job {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct JobList(Vec<JobSummary>);
+pub(super) struct JobList(pub(super) Vec<JobSummary>);
 
 impl fmt::Display for JobList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -250,6 +250,28 @@ impl Database {
         Ok(())
     }
 
+    /// Lets nobody add a batch or hand in a proof until the transaction ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn lock_artifacts(&self, tx: &mut Tx) -> Result<()> {
+        if self.shared().is_some() {
+            let lock = sqlx::query("LOCK TABLE batches, submissions IN SHARE ROW EXCLUSIVE MODE");
+            self.ok(lock.execute(&mut **tx).await)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the database holds at this moment into a new file, for a backup. Only SQLite can.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`], also of PostgreSQL.
+    pub async fn copy(&self, to: &Path) -> Result<()> {
+        let copy = sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned());
+        self.ok(copy.execute(&self.writer).await)?;
+        Ok(())
+    }
+
     /// Tells all servers on this database, if there are several, as soon as the transaction is committed.
     ///
     /// # Errors

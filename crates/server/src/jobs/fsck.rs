@@ -4,15 +4,16 @@
 
 use super::{
     database::{Database, Schema, Tx},
-    store::{JobStore, NewBatch, StoreError, Tip, follows, job_id},
+    store::{JobStore, NewBatch, StoreError, Tip, blob, follows, job_id},
 };
 use crate::{
     Config, Error,
     artifacts::{ArtifactError, Artifacts, Sharing},
 };
 use alloy_primitives::keccak256;
-use protocol::ArtifactRef;
+use protocol::{ArtifactId, ArtifactRef};
 use serde::Serialize;
+use sqlx::AssertSqlSafe;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -53,6 +54,12 @@ const RESTORE: &str =
     "rows were changed by hand or lost: stop all servers and restore the database from a backup";
 
 const RESTORE_ARTIFACT: &str = "put the file back from a backup of the artifact folder";
+
+/// The artifacts without which something cannot go on.
+const NEEDED: &str = "SELECT b.input AS hash, b.input_len AS len, j.id AS job, 'the input of' AS what FROM batches b
+     JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0
+     UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved'
+     UNION ALL SELECT proof, proof_len, job, 'a proof to be verified for' FROM submissions WHERE verdict IS NULL";
 
 const CHECKS: [Check; 13] = [
     Check {
@@ -234,23 +241,26 @@ impl JobStore {
     }
 
     /// The artifacts without which something cannot go on, and why.
-    async fn needed_artifacts(
+    pub(crate) async fn needed_artifacts(
         &self,
         tx: &mut Tx,
     ) -> Result<Vec<(ArtifactRef, String)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT b.input AS hash, b.input_len AS len, j.id AS job, 'the input of' AS what FROM batches b
-             JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0
-             UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved'
-             UNION ALL SELECT proof, proof_len, job, 'a proof to be verified for' FROM submissions WHERE verdict IS NULL",
-        );
+        let rows = sqlx::query(NEEDED).fetch_all(&mut **tx).await;
         let mut needed = Vec::new();
-        for row in self.database().ok(rows.fetch_all(&mut **tx).await)? {
+        for row in self.database().ok(rows)? {
             let what: String = self.get(&row, "what")?;
             let job: Vec<u8> = self.get(&row, "job")?;
             needed.push((self.artifact(&row, "hash", "len")?, format!("{what} job {}", hex(&job))));
         }
         Ok(needed)
+    }
+
+    /// Whether an artifact is one of them.
+    pub(crate) async fn needs(&self, tx: &mut Tx, id: ArtifactId) -> Result<bool, StoreError> {
+        let sql = format!("SELECT COUNT(*) AS found FROM ({NEEDED}) AS needed WHERE hash = $1");
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(blob(id.as_bytes()));
+        let row = self.database().ok(row.fetch_one(&mut **tx).await)?;
+        Ok(self.get::<i64>(&row, "found")? > 0)
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod database;
 pub mod fsck;
+pub mod history;
 pub mod peers;
 pub mod state;
 pub mod store;

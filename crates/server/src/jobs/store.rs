@@ -20,7 +20,7 @@ use protocol::{
 };
 use sha2::{Digest, Sha256};
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row, any::AnyRow};
-use std::path::Path;
+use std::{ops::RangeInclusive, path::Path};
 
 /// Jobs and clients shown in a status.
 const SHOWN: u32 = 100;
@@ -312,7 +312,7 @@ impl JobStore {
     }
 
     /// A store to read from: its rules decide nothing.
-    pub(super) fn reading(db: Database) -> Self {
+    pub(crate) fn reading(db: Database) -> Self {
         let lease = std::time::Duration::ZERO;
         Self { db, rules: Rules { lease, max_failures: 0, max_lost: 0, max_rejected: 0 } }
     }
@@ -848,18 +848,29 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn jobs(&self) -> Result<Vec<JobSummary>> {
-        self.list(None, SHOWN).await
+        self.list(None, 0..=u64::MAX, SHOWN).await
     }
 
-    /// The newest jobs in `state`, or in any, oldest of them first; at most `limit`.
+    /// The newest jobs in `state`, or in any, with a block in `blocks`, oldest of them first; at most `limit`.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn list(&self, state: Option<JobState>, limit: u32) -> Result<Vec<JobSummary>> {
+    pub async fn list(
+        &self,
+        state: Option<JobState>,
+        blocks: RangeInclusive<u64>,
+        limit: u32,
+    ) -> Result<Vec<JobSummary>> {
         let rows = summaries(
-            "WHERE $1 = '' OR CASE superseded WHEN 1 THEN 'superseded' ELSE state END = $1 ORDER BY seq DESC LIMIT $2",
+            "WHERE ($1 = '' OR CASE superseded WHEN 1 THEN 'superseded' ELSE state END = $1)
+             AND batch IN (SELECT id FROM batches WHERE last >= $2 AND first <= $3) ORDER BY seq DESC LIMIT $4",
         );
-        let rows = sqlx::query(rows).bind(state.map_or("", JobState::name)).bind(i64::from(limit));
+        let block = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let rows = sqlx::query(rows)
+            .bind(state.map_or("", JobState::name))
+            .bind(block(*blocks.start()))
+            .bind(block(*blocks.end()))
+            .bind(i64::from(limit));
         let rows = self.db.ok(rows.fetch_all(self.db.readers()).await)?;
         rows.iter().map(|row| self.summary(row)).collect()
     }
@@ -1362,11 +1373,11 @@ impl JobStore {
         row.try_get(column).map_err(|error| self.db.damaged(error))
     }
 
-    fn uint(&self, row: &AnyRow, column: &str) -> Result<u64> {
+    pub(super) fn uint(&self, row: &AnyRow, column: &str) -> Result<u64> {
         Ok(self.get::<i64>(row, column)?.cast_unsigned())
     }
 
-    fn optional_uint(&self, row: &AnyRow, column: &str) -> Result<Option<u64>> {
+    pub(super) fn optional_uint(&self, row: &AnyRow, column: &str) -> Result<Option<u64>> {
         Ok(self.get::<Option<i64>>(row, column)?.map(i64::cast_unsigned))
     }
 
@@ -1374,18 +1385,18 @@ impl JobStore {
         u32::try_from(self.uint(row, column)?).map_err(|error| self.db.damaged(error))
     }
 
-    fn optional_text(&self, row: &AnyRow, column: &str) -> Result<Option<String>> {
+    pub(super) fn optional_text(&self, row: &AnyRow, column: &str) -> Result<Option<String>> {
         self.get(row, column)
     }
 
-    fn bytes<const N: usize>(&self, row: &AnyRow, column: &str) -> Result<[u8; N]> {
+    pub(super) fn bytes<const N: usize>(&self, row: &AnyRow, column: &str) -> Result<[u8; N]> {
         let bytes: Vec<u8> = self.get(row, column)?;
         bytes
             .try_into()
             .map_err(|_| self.db.damaged(format!("column {column} does not have {N} bytes")))
     }
 
-    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+    pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
         &self,
         row: &AnyRow,
         column: &str,
@@ -1428,6 +1439,6 @@ fn int(number: u64) -> i64 {
     number.cast_signed()
 }
 
-fn blob(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn blob(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
 }

@@ -1,6 +1,7 @@
 //! The server from outside: its store, its endpoints, and whole rounds with real clients.
 
 mod api;
+mod artifacts;
 mod common;
 mod peers;
 mod postgres;

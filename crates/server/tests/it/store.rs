@@ -320,8 +320,8 @@ async fn a_job_that_two_clients_fell_silent_on_is_quarantined(place: &Place) {
     assert!(lease(&store, 3, at(122)).await.is_none(), "it is not sent to a third");
     let summary = store.job(first.job).await.unwrap();
     assert_eq!((summary.state, summary.cause), (JobState::Dead, Some(DeadCause::Quarantined)));
-    assert_eq!(store.list(Some(JobState::Dead), 9).await.unwrap(), [summary]);
-    assert_eq!(store.list(Some(JobState::Ready), 9).await.unwrap(), []);
+    assert_eq!(store.list(Some(JobState::Dead), 1..=1, 9).await.unwrap(), [summary]);
+    assert_eq!(store.list(Some(JobState::Ready), 0..=9, 9).await.unwrap(), []);
     store.requeue(first.job, at(123)).await.unwrap();
     assert!(lease(&store, 3, at(123)).await.is_some());
 }
@@ -449,7 +449,7 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     let counts = store.counts().await.unwrap();
     assert_eq!((counts.proved, counts.superseded, counts.ready), (1, 5, 0));
     assert_eq!(store.ready().await.unwrap(), 0);
-    assert_eq!(store.list(Some(JobState::Superseded), 9).await.unwrap().len(), 5);
+    assert_eq!(store.list(Some(JobState::Superseded), 0..=99, 9).await.unwrap().len(), 5);
     assert_eq!(store.jobs().await.unwrap()[1].proof, None, "it is no proof of the chain");
 
     // Its clients are told, and no proof of it counts; a valid one is kept all the same.
@@ -544,7 +544,8 @@ async fn final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded(place
 async fn fsck_is_content_with_what_we_write_and_names_what_others_wrote(place: &Place) {
     let (store, chain) = (store(place, 4).await, Chain::new(4));
     let dir = tempfile::tempdir().unwrap();
-    let artifacts = Artifacts::open(&Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20).unwrap();
+    let artifacts =
+        Artifacts::open(&Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20).unwrap();
     for number in 1..=4 {
         artifacts
             .put(chain.prepared(BlockRange::new(number, number).unwrap()).input)

@@ -1,0 +1,67 @@
+//! `l2-prover gc` and `l2-prover backup`: what a server keeps, and what it must not lose.
+
+use std::fmt;
+
+use anyhow::Context as _;
+use protocol::{CollectGarbage, Garbage, paths};
+use reqwest::Method;
+use serde::Serialize;
+
+use crate::args::{Backup, Gc};
+use crate::commands::operate::{answer, request};
+use crate::output::{Output, thousands};
+
+/// Runs `l2-prover gc`.
+pub async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
+    let older_than_ms = u64::try_from(args.older_than.as_millis()).unwrap_or(u64::MAX);
+    let asked = CollectGarbage { older_than_ms, dry_run: args.dry_run };
+    let request = request(&args.operated, Method::POST, paths::GARBAGE)?;
+    // A store of millions takes its time.
+    let request = request.timeout(std::time::Duration::from_secs(3600)).json(&asked);
+    let garbage = answer(request).await?.json().await;
+    output.report(&Collected(
+        garbage.context("the Prover Server answered something else than was asked")?,
+    ))
+}
+
+/// Runs `l2-prover backup`.
+pub async fn backup(args: Backup, output: &Output) -> anyhow::Result<()> {
+    let backup = server::gc::backup(&args.kept.config(), &args.out);
+    let backup = backup.await.context("the backup is not complete: do not use it")?;
+    output.report(&Copied(backup))
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Collected(Garbage);
+
+impl fmt::Display for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Garbage { dry_run, removed, bytes, kept } = self.0;
+        let done = if dry_run { "would be removed" } else { "removed" };
+        write!(f, "{removed} artifacts of {} bytes {done}, {kept} kept", thousands(bytes))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Copied(server::gc::Backup);
+
+impl fmt::Display for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server::gc::Backup { folder, jobs, artifacts, bytes } = &self.0;
+        let folder = folder.display();
+        writeln!(f, "{artifacts} artifacts of {} bytes copied to {folder}", thousands(*bytes))?;
+        if *jobs {
+            write!(
+                f,
+                "the jobs are there too: `l2-prover server --data-dir {folder}` goes on from here"
+            )
+        } else {
+            write!(
+                f,
+                "the jobs are in PostgreSQL: save them with pg_dump, begun BEFORE this command"
+            )
+        }
+    }
+}

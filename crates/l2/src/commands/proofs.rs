@@ -1,0 +1,203 @@
+//! `l2-prover proofs`: the accepted proofs of a running server, for whoever does not want to believe it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use alloy_primitives::B256;
+use anyhow::{Context as _, bail, ensure};
+use program::Statement;
+use protocol::{ArtifactRef, BlockRange, JobId, JobState, JobSummary, ProofSystem, paths};
+use reqwest::Method;
+use serde::Serialize;
+use verifier::Policy;
+
+use crate::args::{Operated, ProofBlocks, Proofs};
+use crate::commands::operate::{answer, read, request};
+use crate::output::{Output, thousands};
+
+/// The server lists no more jobs at once.
+const LISTED: usize = 1_000;
+
+/// Runs `l2-prover proofs`.
+pub async fn run(args: Proofs, output: &Output) -> anyhow::Result<()> {
+    match args {
+        Proofs::Export { which, out } => export(&which, out, output).await,
+        Proofs::Verify { which, danger_accept_exec, danger_accept_dev_mode } => {
+            let policy = Policy { danger_accept_exec, danger_accept_dev_mode };
+            if danger_accept_exec || danger_accept_dev_mode {
+                output.warn("proofs of exec and of dev mode prove NOTHING.");
+            }
+            verify(&which, policy, output).await
+        }
+    }
+}
+
+async fn export(which: &ProofBlocks, out: PathBuf, output: &Output) -> anyhow::Result<()> {
+    let jobs = proved(which).await?;
+    std::fs::create_dir_all(&out).with_context(|| format!("failed to create {}", out.display()))?;
+    let mut exported = Exported { folder: out, proofs: Vec::new() };
+    for (job, proof) in jobs {
+        let (first, last) = (job.block_numbers.first(), job.block_numbers.last());
+        // Two jobs may ask for different proofs of the same blocks.
+        let name = format!("{first}-{last}-{}-{:.8}.proof", job.system, job.job.to_string());
+        let file = exported.folder.join(name);
+        save(&file, &fetch(&which.operated, &proof).await?)?;
+        exported.proofs.push(ExportedProof {
+            blocks: job.block_numbers,
+            job: job.job,
+            system: job.system,
+            program_id: job.program_id,
+            file,
+            bytes: proof.len,
+        });
+    }
+    output.report(&exported)
+}
+
+async fn verify(which: &ProofBlocks, policy: Policy, output: &Output) -> anyhow::Result<()> {
+    let (mut checked, mut before) = (Checked::default(), None::<Statement>);
+    for (job, proof) in proved(which).await? {
+        let blocks = job.block_numbers;
+        let bytes = fetch(&which.operated, &proof).await?;
+        let statement = check(&job, &bytes, &policy).with_context(|| {
+            format!("the proof of blocks {blocks} (job {}) is refused", job.job)
+        })?;
+        if let Some(before) = &before
+            && before.last_number + 1 == statement.first_number
+        {
+            // SOUNDNESS: proofs of two pieces prove the chain only if the second one begins where the first one ended.
+            ensure!(
+                before.last_hash == statement.parent_hash
+                    && before.post_state_root == statement.pre_state_root
+                    && before.chain_config_digest == statement.chain_config_digest,
+                "the proof of blocks {blocks} does not continue the one that ends with block {}",
+                before.last_number
+            );
+        } else {
+            checked.runs.push(Run { first: blocks, last: blocks, last_hash: B256::ZERO });
+        }
+        let run = checked.runs.last_mut().expect("one was begun");
+        (run.last, run.last_hash) = (blocks, statement.last_hash);
+        checked.proofs += 1;
+        checked.blocks += blocks.last() - blocks.first() + 1;
+        checked.gas_used += job.gas_used;
+        before = Some(statement);
+    }
+    output.report(&checked)
+}
+
+/// What the proof states about the job's blocks. The server's word counts for nothing: the program is the one pinned here.
+fn check(job: &JobSummary, proof: &[u8], policy: &Policy) -> anyhow::Result<Statement> {
+    let (system, pinned) = pinned(job.system)?;
+    // SOUNDNESS: the pinned program, whatever the server says that it asked for.
+    let verified = verifier::verify(system, pinned, proof, policy)?;
+    let statement = Statement::abi_decode(&verified.public_values)?;
+    let blocks = BlockRange::new(statement.first_number, statement.last_number)?;
+    ensure!(blocks == job.block_numbers, "it is of blocks {blocks}");
+    Ok(statement)
+}
+
+/// The verifier of a proof system, and our program there.
+pub(super) fn pinned(system: ProofSystem) -> anyhow::Result<(verifier::System, [u8; 32])> {
+    match system {
+        ProofSystem::Exec => Ok((verifier::System::Exec, verifier::EXEC_PROGRAM_ID)),
+        ProofSystem::Risc0 => Ok((verifier::System::Risc0, verifier::RISC0_PROGRAM_ID)),
+        other => bail!("this version verifies no proofs of {other}"),
+    }
+}
+
+/// The proved jobs with a block in the range, by their blocks.
+async fn proved(which: &ProofBlocks) -> anyhow::Result<Vec<(JobSummary, ArtifactRef)>> {
+    let mut query = format!("{}?state={}", paths::JOBS, JobState::Proved.name());
+    if let Some(blocks) = which.block {
+        query += &format!("&first={}&last={}", blocks.first(), blocks.last());
+    }
+    let jobs: Vec<JobSummary> = read(&which.operated, &query).await?;
+    ensure!(
+        jobs.len() < LISTED,
+        "there are {LISTED} proofs or more: take fewer blocks at a time (--block A..B)"
+    );
+    ensure!(!jobs.is_empty(), "the Prover Server has no proof of these blocks");
+    let mut proved: Vec<_> =
+        jobs.into_iter().filter_map(|job| job.proof.clone().map(|proof| (job, proof))).collect();
+    proved.sort_by_key(|(job, _)| (job.block_numbers.first(), job.block_numbers.last()));
+    Ok(proved)
+}
+
+/// Downloads an artifact and checks that it is the one asked for.
+pub(super) async fn fetch(operated: &Operated, artifact: &ArtifactRef) -> anyhow::Result<Vec<u8>> {
+    let request = request(operated, Method::GET, &paths::artifact(&artifact.sha256))?;
+    let bytes = answer(request).await?.bytes().await.context("the download broke off")?;
+    ensure!(
+        ArtifactRef::of(&bytes) == *artifact,
+        "the Prover Server sent other bytes than artifact {}",
+        artifact.sha256
+    );
+    Ok(bytes.into())
+}
+
+/// Writes a file. Under its name there is only ever all of it.
+pub(super) fn save(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let failed = || format!("failed to write {}", file.display());
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let temporary =
+        tempfile::NamedTempFile::new_in(folder.unwrap_or(".".as_ref())).with_context(failed)?;
+    std::fs::write(temporary.path(), bytes).with_context(failed)?;
+    temporary.persist(file).with_context(failed)?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Exported {
+    folder: PathBuf,
+    proofs: Vec<ExportedProof>,
+}
+
+#[derive(Serialize)]
+struct ExportedProof {
+    blocks: BlockRange,
+    job: JobId,
+    system: ProofSystem,
+    program_id: B256,
+    file: PathBuf,
+    bytes: u64,
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for proof in &self.proofs {
+            let file = proof.file.display();
+            writeln!(f, "blocks {}: {file} ({} bytes)", proof.blocks, thousands(proof.bytes))?;
+        }
+        write!(f, "{} proofs in {}", self.proofs.len(), self.folder.display())
+    }
+}
+
+#[derive(Default, Serialize)]
+struct Checked {
+    proofs: u64,
+    blocks: u64,
+    gas_used: u64,
+    runs: Vec<Run>,
+}
+
+/// Blocks without a gap.
+#[derive(Serialize)]
+struct Run {
+    #[serde(rename = "first_proof")]
+    first: BlockRange,
+    #[serde(rename = "last_proof")]
+    last: BlockRange,
+    last_hash: B256,
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for run in &self.runs {
+            let (first, last) = (run.first.first(), run.last.last());
+            writeln!(f, "blocks {first} to {last} are proven, up to hash {}", run.last_hash)?;
+        }
+        let Self { proofs, blocks, gas_used, .. } = self;
+        write!(f, "{proofs} proofs of {blocks} blocks and {} gas hold", thousands(*gas_used))
+    }
+}
