@@ -21,5 +21,6 @@ pub use messages::{
     Verdict,
 };
 pub use status::{
-    ClientSummary, Counts, DeadCause, IntakeStatus, JobState, JobSummary, Priority, Status,
+    Check, ClientSummary, Counts, DeadCause, IntakeStatus, JobState, JobSummary, Priority,
+    Readiness, Status,
 };

@@ -1,11 +1,13 @@
 //! What an operator sees: a snapshot of the server. Times are milliseconds since the Unix epoch.
 
+use crate::ids::Bytes32;
 use crate::{ArtifactRef, BlockRange, ClientId, JobId, Progress, ProofKind, ProofSystem};
 use alloy_primitives::B256;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A snapshot of the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The server's time.
     pub now: u64,
@@ -26,7 +28,7 @@ pub struct Status {
 }
 
 /// What the intake of new blocks does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum IntakeStatus {
     /// There is no L2 node: no new jobs.
@@ -50,7 +52,7 @@ pub enum IntakeStatus {
 }
 
 /// How many jobs are in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Waiting for a client.
     pub ready: u64,
@@ -65,7 +67,7 @@ pub struct Counts {
 }
 
 /// Where a job is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Waiting for a client.
@@ -94,7 +96,7 @@ impl JobState {
 }
 
 /// Why a job was given up. An operator can requeue it all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DeadCause {
@@ -122,7 +124,7 @@ impl DeadCause {
 }
 
 /// One job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobSummary {
     /// The job.
     pub job: JobId,
@@ -139,6 +141,7 @@ pub struct JobSummary {
     /// The proof system asked for.
     pub system: ProofSystem,
     /// The program asked for.
+    #[schemars(with = "Bytes32")]
     pub program_id: B256,
     /// The kind of proof asked for.
     pub kind: ProofKind,
@@ -169,7 +172,7 @@ pub struct JobSummary {
 }
 
 /// One client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClientSummary {
     /// The client.
     pub client: ClientId,
@@ -189,8 +192,29 @@ pub struct ClientSummary {
     pub draining: bool,
 }
 
+/// Whether a server can do its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Readiness {
+    /// Whether it passed every check.
+    pub ready: bool,
+    /// Each check and its result.
+    pub checks: Vec<Check>,
+}
+
+/// A check of a server's readiness.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// What is checked.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What is wrong, if something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// The body of a request to change a job's priority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Priority {
     /// From -100 to 100; each step makes the job ten minutes older or younger than it is.
     pub priority: i32,

@@ -3,6 +3,7 @@
 use crate::{
     artifacts::{self, ArtifactError},
     jobs::{JobError, StoreError, state::Deed},
+    metrics,
     service::Service,
 };
 use axum::{
@@ -13,10 +14,11 @@ use axum::{
         rejection::{BytesRejection, QueryRejection},
     },
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use protocol::{
     ApiError, ArtifactId, ErrorCode, FailAck, HeartbeatAck, JobId, JobState, Priority, ProofData,
     SubmitAck,
@@ -49,6 +51,8 @@ pub fn router(service: Service) -> Router {
         .route("/v1/drain", post(drain).delete(undrain))
         .route("/v1/status", get(status))
         .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(MAX_MESSAGE))
         // Streamed, and limited by the store.
         .route(
@@ -57,6 +61,7 @@ pub fn router(service: Service) -> Router {
         )
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(no_such_endpoint)
+        .layer(middleware::from_fn_with_state(service.metrics().clone(), metrics::count))
         .with_state(service)
 }
 
@@ -172,13 +177,26 @@ async fn status(State(service): State<Service>) -> Answer<Json<protocol::Status>
     Ok(Json(service.status().await.map_err(JobError::from)?))
 }
 
+async fn ready(State(service): State<Service>) -> (StatusCode, Json<protocol::Readiness>) {
+    let readiness = service.readiness().await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+async fn metrics(State(service): State<Service>) -> Answer<impl IntoResponse> {
+    let text = service.metrics_text().await.map_err(JobError::from)?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
+}
+
 async fn download(State(service): State<Service>, Path(sha256): Path<String>) -> Answer<Response> {
     let (file, len) = service.artifacts().reader(id::<ArtifactId>(&sha256)?).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".into()),
         (header::CONTENT_LENGTH, len.to_string()),
     ];
-    Ok((headers, Body::from_stream(artifacts::pieces(file))).into_response())
+    let metrics = service.metrics().clone();
+    let pieces = artifacts::pieces(file).inspect_ok(move |piece| metrics.sent(piece.len()));
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 async fn upload(
@@ -190,6 +208,7 @@ async fn upload(
     let pieces = request
         .into_body()
         .into_data_stream()
+        .inspect_ok(|piece| service.metrics().received(piece.len()))
         .map(|piece| piece.map_err(|error| error.to_string()));
     service.artifacts().receive(id, pieces).await?;
     Ok(StatusCode::CREATED)
@@ -301,7 +320,8 @@ impl From<JobError> for Refusal {
                 refuse(StatusCode::CONFLICT, code, text)
             }
             JobError::Store(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "job store failed");
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(code = "job_store_failed", error, "job store failed");
                 retry(
                     StatusCode::SERVICE_UNAVAILABLE,
                     ErrorCode::Unavailable,
@@ -329,7 +349,8 @@ impl From<ArtifactError> for Refusal {
                 retry(StatusCode::BAD_REQUEST, ErrorCode::Malformed, text)
             }
             ArtifactError::Damaged(_) | ArtifactError::Io { .. } => {
-                tracing::error!(error = &error as &dyn std::error::Error, "artifact store failed");
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(code = "artifact_store_failed", error, "artifact store failed");
                 retry(
                     StatusCode::SERVICE_UNAVAILABLE,
                     ErrorCode::Unavailable,

@@ -187,6 +187,19 @@ impl Artifacts {
         .await
     }
 
+    /// Whether bytes can be stored now: writes some, durably, and removes them.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Io`].
+    pub async fn probe(&self) -> Result<()> {
+        let mut incoming = Incoming::new(self.clone())?;
+        join(spawn_blocking(move || {
+            incoming.write(&[0])?;
+            incoming.file.as_file().sync_all().map_err(io_error(incoming.file.path()))
+        }))
+        .await
+    }
+
     fn path(&self, id: &ArtifactId) -> PathBuf {
         let name = id.to_string();
         self.root.join(&name[..2]).join(name)

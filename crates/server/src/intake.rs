@@ -13,7 +13,7 @@ use crate::{
 use alloy_primitives::{B256, keccak256};
 use async_trait::async_trait;
 use protocol::{BlockRange, IntakeStatus};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -216,6 +216,7 @@ impl<S: BatchSource> Intake<S> {
         if self.jobs.store().ready().await? >= self.ready_jobs {
             return Ok(Step::Full);
         }
+        let seen = SystemTime::now();
         let mut asked = BlockRange::new(first, last).expect("a batch has at least one block");
         let prepared = loop {
             let prepared = self.source.prepare(asked).await;
@@ -251,14 +252,17 @@ impl<S: BatchSource> Intake<S> {
             input: protocol::ArtifactRef::of(&[]),
             gas_used: prepared.gas_used,
             transactions: prepared.transactions,
+            estimated_cycles: prepared.estimated_cycles,
         };
+        let prepared_at = SystemTime::now();
         // Before the input is written: a node on another chain must not fill the disk.
         if let Some(tip) = &tip {
             crate::jobs::store::follows(tip, &batch).map_err(StoreError::from)?;
         }
         // ORDER: the input is durable before the job that names it.
         batch.input = self.artifacts.put(prepared.input).await?;
-        self.jobs.enqueue(&batch, &self.target).await?;
+        let job = self.jobs.enqueue(&batch, &self.target).await?;
+        crate::traces::enqueued(job, asked.to_string(), seen, prepared_at);
         Ok(Step::Enqueued)
     }
 
@@ -273,9 +277,11 @@ impl<S: BatchSource> Intake<S> {
             let news = progress.status != status;
             if news {
                 match &status {
-                    IntakeStatus::Halted { error } => tracing::error!(%error, "intake halted"),
+                    IntakeStatus::Halted { error } => {
+                        tracing::error!(code = "intake_halted", %error, "intake halted")
+                    },
                     IntakeStatus::Retrying { error } => {
-                        tracing::warn!(%error, "intake failed; trying again")
+                        tracing::warn!(code = "intake_failed", %error, "intake failed; trying again")
                     }
                     _ => {}
                 }

@@ -11,9 +11,13 @@ pub mod api;
 pub mod artifacts;
 pub mod clock;
 pub mod config;
+pub mod health;
 pub mod intake;
 pub mod jobs;
+pub mod metrics;
+pub mod openapi;
 pub mod service;
+pub mod traces;
 pub mod verifying;
 
 pub use config::{Config, DatabaseUrl, InvalidConfig};
@@ -149,7 +153,7 @@ impl Server {
             ("danger_listen_without_auth", config.danger_listen_without_auth),
         ] {
             if on {
-                tracing::warn!(setting = name, "a dangerous setting is on");
+                tracing::warn!(code = "danger", setting = name, "a dangerous setting is on");
             }
         }
         let peers = match &config.database {
@@ -250,7 +254,7 @@ impl Running {
 
 fn report<T>(part: &'static str, ended: Result<T, tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(part, %error, "a part of the server crashed");
+        tracing::error!(code = "part_crashed", part, %error, "a part of the server crashed");
     }
 }
 

@@ -2,10 +2,12 @@
 
 use crate::{
     artifacts::Artifacts,
+    health,
     intake::Progress,
     jobs::{Jobs, StoreError},
+    metrics::{self, Metrics},
 };
-use protocol::Status;
+use protocol::{Readiness, Status};
 use tokio::sync::watch;
 
 /// The running parts of a server. Clones share them.
@@ -30,6 +32,26 @@ impl Service {
     /// The artifacts.
     pub fn artifacts(&self) -> &Artifacts {
         &self.artifacts
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        self.jobs.store().metrics()
+    }
+
+    /// What is counted, and how things stand, in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn metrics_text(&self) -> Result<String, StoreError> {
+        let figures = self.jobs.store().figures(self.jobs.now().await?, metrics::ALIVE).await?;
+        Ok(self.metrics().text(&figures, &self.intake.borrow()))
+    }
+
+    /// Whether the server can do its work.
+    pub async fn readiness(&self) -> Readiness {
+        let intake = self.intake.borrow().status.clone();
+        health::check(&self.jobs, &self.artifacts, &intake).await
     }
 
     /// A snapshot for people.

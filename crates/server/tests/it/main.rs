@@ -2,6 +2,7 @@
 
 mod api;
 mod common;
+mod metrics;
 mod peers;
 mod postgres;
 mod real;
