@@ -71,6 +71,10 @@ pub enum Command {
     Server(Server),
     /// Run a Prover Client: takes jobs from a Prover Server and proves them
     Client(Client),
+    /// Say how things stand on a running Prover Server
+    Status(Operated),
+    /// Watch a running Prover Server: blocks, jobs, clients and what happened last
+    Top(Top),
     /// Look at the jobs of a running Prover Server, and decide about them
     #[command(subcommand)]
     Jobs(Jobs),
@@ -377,6 +381,20 @@ pub struct Operated {
     /// The Prover Server; of several on one database, any
     #[arg(long, default_value = "http://127.0.0.1:3900", value_name = "URL")]
     pub server: String,
+}
+
+/// `l2-prover top`
+#[derive(Debug, Args)]
+pub struct Top {
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+    /// Print how things stand once, as `status` does; also with --json, or if there is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// How often to look
+    #[arg(long, default_value = "1s", value_parser = parse::duration_above_zero, value_name = "TIME")]
+    pub every: Duration,
 }
 
 /// Where a job is in its life.

@@ -11,5 +11,6 @@ pub mod operate;
 pub mod prove;
 pub mod prover_process;
 pub mod server;
+pub mod top;
 pub mod verify;
 pub mod witness;

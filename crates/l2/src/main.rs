@@ -74,6 +74,8 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             Command::Client(args) => {
                 Box::pin(commands::client::run(args, &cli.global, output, shutdown)).await
             }
+            Command::Status(operated) => commands::top::once(&operated, output).await,
+            Command::Top(args) => commands::top::run(args, output, shutdown).await,
             Command::Jobs(args) => commands::operate::jobs(args, output).await,
             Command::Clients(args) => commands::operate::clients(args, output).await,
             Command::Fsck(args) => Box::pin(commands::fsck::run(args, output)).await,
