@@ -65,6 +65,9 @@ pub struct Entry {
     /// The server that lent us the job. Entries from before this field do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// The job's trace, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// A job that this client has taken.
@@ -84,6 +87,9 @@ pub struct Claim {
     pub kind: ProofKind,
     /// How many clients have begun with it: more than one if the first was killed.
     pub begun: u32,
+    /// The job's trace, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -161,7 +167,7 @@ impl Journal {
         match fs::read(&path) {
             Ok(text) => Ok(serde_json::from_slice(&text)
                 .inspect_err(
-                    |error| tracing::warn!(file = %path.display(), %error, "claim is damaged"),
+                    |error| tracing::warn!(code = "claim_damaged", file = %path.display(), %error, "claim is damaged"),
                 )
                 .ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -185,7 +191,8 @@ impl Journal {
         let Claim { job, lease, system, program_id, kind, .. } = *claim;
         let (client, proof_ref) = (self.client, ArtifactRef::of(proof));
         let submit = Submit { client, lease, system, program_id, kind, proof: proof_ref };
-        let entry = Entry { job, submit, server: Some(claim.server.clone()) };
+        let server = Some(claim.server.clone());
+        let entry = Entry { job, submit, server, traceparent: claim.traceparent.clone() };
         // ORDER: the proof before the message that names it: an entry that can be read is complete. The claim last.
         write(&self.proof_path(&entry), proof)?;
         write(&self.entry_path(&entry), &json(&entry))?;
@@ -230,10 +237,10 @@ impl Journal {
             match serde_json::from_slice::<Entry>(&text) {
                 Ok(entry) if self.is_whole(&entry) => found.push((changed, entry)),
                 Ok(_) => {
-                    tracing::error!(file = %path.display(), "kept proof is damaged; it is left where it is")
+                    tracing::error!(code = "entry_damaged", file = %path.display(), "kept proof is damaged; it is left where it is")
                 }
                 Err(error) => {
-                    tracing::error!(file = %path.display(), %error, "journal entry is damaged; it is left where it is")
+                    tracing::error!(code = "entry_damaged", file = %path.display(), %error, "journal entry is damaged; it is left where it is")
                 }
             }
         }
@@ -337,6 +344,7 @@ mod tests {
             program_id: B256::ZERO,
             kind: ProofKind::Succinct,
             begun: 1,
+            traceparent: None,
         }
     }
 

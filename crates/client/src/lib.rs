@@ -11,9 +11,11 @@ mod breaker;
 pub mod config;
 mod exec;
 pub mod journal;
+pub mod metrics;
 pub mod process;
 pub mod prover;
 pub mod status;
+mod trace;
 mod work;
 
 pub use config::Config;
@@ -27,6 +29,7 @@ pub use status::{JobInfo, Phase, Status};
 
 use api::Api;
 use journal::{Journal, JournalError};
+use metrics::Metrics;
 use protocol::ClientId;
 use std::{io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
@@ -81,7 +84,7 @@ impl Client {
         let beats = Beats::start().map_err(Error::Thread)?;
         let journal = Journal::open(&config.data_dir, ClientId::from_bytes(rand::random()))?;
         if let Some(danger) = prover.danger() {
-            tracing::warn!(danger, "this client's proofs prove nothing");
+            tracing::warn!(code = "danger", danger, "this client's proofs prove nothing");
         }
         let client = journal.client();
         let (status, watching) = watch::channel(Status {
@@ -96,10 +99,19 @@ impl Client {
         });
         let now = CancellationToken::new();
         let stop = Stop { draining: now.child_token(), now };
-        let worker =
-            Worker::new(config, servers, beats, Arc::new(journal), prover, status, stop.clone());
+        let metrics = Metrics::new(prover.system());
+        let worker = Worker::new(
+            config,
+            servers,
+            beats,
+            Arc::new(journal),
+            prover,
+            status,
+            metrics.clone(),
+            stop.clone(),
+        );
         tracing::info!(%client, "client started");
-        Ok(Running { stop, worker: tokio::spawn(worker.run()), watching })
+        Ok(Running { stop, worker: tokio::spawn(worker.run()), watching, metrics })
     }
 }
 
@@ -109,12 +121,18 @@ pub struct Running {
     stop: Stop,
     worker: JoinHandle<()>,
     watching: watch::Receiver<Status>,
+    metrics: Metrics,
 }
 
 impl Running {
     /// What the client does now.
     pub fn status(&self) -> Status {
         self.watching.borrow().clone()
+    }
+
+    /// What the client has counted.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
     }
 
     /// Follows what the client does.
@@ -138,7 +156,7 @@ impl Running {
             }
         };
         if let Err(error) = ended {
-            tracing::error!(%error, "client crashed");
+            tracing::error!(code = "client_crashed", %error, "client crashed");
         }
     }
 }

@@ -6,8 +6,11 @@ use crate::{
     breaker::Breaker,
     exec::panic_text,
     journal::{Claim, Entry, Journal, JournalError},
+    metrics::Metrics,
     prover::{Cancel, ProveError, Prover},
+    trace,
 };
+use opentelemetry::trace::{Span as _, Status as SpanStatus};
 use protocol::{
     Advice, Capability, ErrorCode, Fail, FailureClass, Heartbeat, JobId, LeaseId, NoWorkReason,
     Progress, ProofData, Request, Response, Verdict,
@@ -62,6 +65,7 @@ pub struct Worker {
     journal: Arc<Journal>,
     prover: Arc<dyn Prover>,
     status: watch::Sender<Status>,
+    metrics: Metrics,
     stop: Stop,
     beats: Beats,
     /// The job at hand, and before that the one which the last client in this folder was killed with.
@@ -83,6 +87,7 @@ impl Server {
 
 impl Worker {
     /// Puts a client together.
+    #[expect(clippy::too_many_arguments, reason = "they are its parts")]
     pub fn new(
         config: Config,
         servers: Vec<Server>,
@@ -90,6 +95,7 @@ impl Worker {
         journal: Arc<Journal>,
         prover: Arc<dyn Prover>,
         status: watch::Sender<Status>,
+        metrics: Metrics,
         stop: Stop,
     ) -> Self {
         Self {
@@ -100,6 +106,7 @@ impl Worker {
             journal,
             prover,
             status,
+            metrics,
             stop,
             beats,
             claim: None,
@@ -112,7 +119,7 @@ impl Worker {
         self.take_over().await;
         while !self.stop.draining.is_cancelled() {
             if let Err(error) = self.round().await {
-                tracing::error!(%error, "the client's folder cannot be used; trying again");
+                tracing::error!(code = "folder_unusable", %error, "the client's folder cannot be used; trying again");
                 self.status.send_modify(|status| status.last_error = Some(error.to_string()));
                 self.pause(self.config.max_back_off).await;
             }
@@ -162,6 +169,7 @@ impl Worker {
                 program_id: job.program_id,
                 kind: job.kind,
                 begun: 1,
+                traceparent: job.traceparent.clone(),
             },
         };
         if claim.begun > MAX_BEGUN {
@@ -179,7 +187,7 @@ impl Worker {
         self.claim = None;
         let journal = self.journal.clone();
         if let Err(error) = blocking(move || journal.unclaim()).await {
-            tracing::warn!(%error, "claim cannot be removed");
+            tracing::warn!(code = "claim_not_removed", %error, "claim cannot be removed");
         }
     }
 
@@ -311,7 +319,12 @@ impl Worker {
     /// Leaves a server alone for a while, longer each time.
     fn avoid(&mut self, turn: usize, error: &CallError) {
         let server = &mut self.servers[turn];
-        tracing::warn!(server = server.api.server(), %error, "no luck; trying again");
+        tracing::warn!(
+            code = "server_unusable",
+            server = server.api.server(),
+            %error,
+            "no luck; trying again"
+        );
         let pause = back_off(server.failures, self.config.max_back_off, rand::random());
         server.next = Instant::now() + pause;
         server.failures = server.failures.saturating_add(1);
@@ -379,12 +392,13 @@ impl Worker {
             ),
         };
         self.let_go(job.lease);
-        tracing::warn!(job = %job.job, %class, %message, "job not proved");
+        tracing::warn!(code = "job_not_proved", job = %job.job, %class, %message, "job not proved");
         self.status.send_modify(|status| {
             status.phase = Phase::Idle(None);
             status.failed += 1;
             status.last_error = Some(message.clone());
         });
+        self.metrics.failed(class);
         self.breaker.failed(class);
         self.mind(&message);
         self.report(turn, job.job, job.lease, class, message).await;
@@ -416,6 +430,8 @@ impl Worker {
         }
         let claim = self.note(turn, job).await?;
         let path = self.journal.input_path(&job.job);
+        let trace = job.traceparent.as_deref();
+        let download = trace::span(trace, "download");
         let fetched = tokio::select! {
             () = self.stop.now.cancelled() => {
                 cancel.set();
@@ -424,9 +440,16 @@ impl Worker {
             fetched = self.servers[turn].api.download(&job.prover_inputs, &path) => fetched,
         };
         fetched.map_err(NotProved::Fetch)?;
+        drop(download);
+        let (mut span, begun) = (trace::span(trace, "prove"), Instant::now());
         self.status.send_modify(|status| status.phase = Phase::Proving(*info));
-        let proof =
-            self.prove(job, path, info, cancel, progress).await.map_err(NotProved::Prove)?;
+        let proof = self.prove(job, path, info, cancel, progress).await;
+        if let (Some(span), Err(error)) = (&mut span, &proof) {
+            span.set_status(SpanStatus::error(error.class().name()));
+        }
+        drop(span);
+        let proof = proof.map_err(NotProved::Prove)?;
+        self.metrics.proved(begun.elapsed());
         // ORDER: on disk before the server hears of it: from here on no crash loses the proof.
         let proof: Arc<[u8]> = proof.into();
         let entry = loop {
@@ -436,7 +459,7 @@ impl Worker {
                 Err(error) => error,
             };
             // A full disk may have room again; a proof is worth the wait.
-            tracing::error!(job = %job.job, %error, "finished proof cannot be written; trying again");
+            tracing::error!(code = "proof_not_written", job = %job.job, %error, "finished proof cannot be written; trying again");
             self.status.send_modify(|status| status.last_error = Some(error.to_string()));
             if self.stop.now.is_cancelled() {
                 return Err(NotProved::Prove(ProveError::Cancelled));
@@ -533,7 +556,7 @@ impl Worker {
                     Verdict::Rejected { reason: error.to_string() }
                 }
                 Err(error) if error.retryable() || matches!(error, CallError::Disk(_)) => {
-                    tracing::warn!(job = %entry.job, "proof not handed in yet; it is kept");
+                    tracing::warn!(code = "proof_kept", job = %entry.job, "proof not handed in yet; it is kept");
                     self.avoid(turn, &error);
                     continue;
                 }
@@ -571,6 +594,8 @@ impl Worker {
         if let Some(most) = most.filter(|most| len > *most) {
             return Err(CallError::ProofTooLarge { len, most });
         }
+        // Ends with the verdict.
+        let _span = trace::span(entry.traceparent.as_deref(), "submit");
         api.upload(&entry.submit.proof, &self.journal.proof_path(entry)).await?;
         loop {
             match api.submit(&entry.job, entry.submit.clone()).await? {
@@ -602,9 +627,10 @@ impl Worker {
                 _ => status.accepted += 1,
             }
         });
+        self.metrics.judged(verdict);
         match (verdict, aside) {
             (Verdict::Rejected { reason }, Some(path)) => {
-                tracing::error!(job = %entry.job, %reason, kept = %path.display(), "proof rejected");
+                tracing::error!(code = "proof_rejected", job = %entry.job, %reason, kept = %path.display(), "proof rejected");
             }
             _ => tracing::info!(job = %entry.job, ?verdict, "proof acknowledged"),
         }
@@ -742,7 +768,7 @@ impl Beat {
                 Ok(()) => every,
                 // A server that does not answer may have missed it: the next one comes sooner.
                 Err(error) => {
-                    tracing::warn!(job = %self.job, %error, "heartbeat failed");
+                    tracing::warn!(code = "heartbeat_failed", job = %self.job, %error, "heartbeat failed");
                     (every / 4).min(Duration::from_secs(2))
                 }
             };
@@ -758,7 +784,7 @@ impl Beat {
             Ok(Advice::Continue) => {}
             Ok(Advice::Drain) => self.drained.set(),
             Ok(advice @ (Advice::Cancel | Advice::Lost)) => {
-                tracing::warn!(job = %self.job, ?advice, "server says stop");
+                tracing::warn!(code = "told_to_stop", job = %self.job, ?advice, "server says stop");
                 self.cancel.set();
             }
             // The server does not know the job any more.

@@ -1,7 +1,7 @@
 //! Every flag of `l2-prover`. A setting of a long-running process also has an environment variable; a flag wins
 //! over it, and it wins over the file `.env` (see [`crate::dotenv`]).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +33,32 @@ pub struct Global {
     /// What to log to stderr, e.g. `info` or `server=debug,warn`
     #[arg(long, global = true, env = "L2_PROVER_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// How to log: `text` or `json` [default: text, with --json json]
+    #[arg(
+        long,
+        global = true,
+        env = "L2_PROVER_LOG_FORMAT",
+        value_enum,
+        hide_possible_values = true,
+        value_name = "FORMAT"
+    )]
+    pub log_format: Option<LogFormat>,
+}
+
+impl Global {
+    /// How to log.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format.unwrap_or(if self.json { LogFormat::Json } else { LogFormat::Text })
+    }
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for each event
+    Text,
+    /// A line of JSON for each event
+    Json,
 }
 
 /// The commands, in the order of the help.
@@ -46,6 +72,10 @@ pub enum Command {
     Server(Server),
     /// Run a Prover Client: takes jobs from a Prover Server and proves them
     Client(Client),
+    /// Say how things stand on a running Prover Server
+    Status(Operated),
+    /// Watch a running Prover Server: blocks, jobs, clients and what happened last
+    Top(Top),
     /// Look at the jobs of a running Prover Server, and decide about them
     #[command(subcommand)]
     Jobs(Jobs),
@@ -341,6 +371,9 @@ pub struct Client {
         value_name = "TIME"
     )]
     pub stall_limit: Duration,
+    /// Serve metrics for Prometheus on this address, at /metrics; they hold no secrets
+    #[arg(long, env = "PROVER_CLIENT_METRICS_ADDR", value_name = "IP:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
     /// The zkVM
     #[command(flatten)]
     pub zkvm: ZkvmArgs,
@@ -363,6 +396,20 @@ pub struct Operated {
     /// The Prover Server; of several on one database, any
     #[arg(long, default_value = "http://127.0.0.1:3900", value_name = "URL")]
     pub server: String,
+}
+
+/// `l2-prover top`
+#[derive(Debug, Args)]
+pub struct Top {
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+    /// Print how things stand once, as `status` does; also with --json, or if there is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// How often to look
+    #[arg(long, default_value = "1s", value_parser = parse::duration_above_zero, value_name = "TIME")]
+    pub every: Duration,
 }
 
 /// Where a job is in its life.

@@ -14,5 +14,6 @@ pub mod proofs;
 pub mod prove;
 pub mod prover_process;
 pub mod server;
+pub mod top;
 pub mod verify;
 pub mod witness;

@@ -8,13 +8,16 @@ mod blocks;
 mod chain;
 mod commands;
 mod dotenv;
+mod logs;
 mod memory;
+mod metrics;
 mod output;
 mod parse;
 mod provers;
 #[cfg_attr(not(feature = "build_zkvm"), path = "no_risc0.rs")]
 mod risc0;
 mod signals;
+mod telemetry;
 mod view;
 
 use std::process::ExitCode;
@@ -24,6 +27,7 @@ use clap::Parser as _;
 
 use crate::args::{Cli, Command};
 use crate::output::Output;
+use crate::telemetry::Telemetry;
 
 fn main() -> ExitCode {
     // ORDER: the file fills variables, flags read variables, and both need a process without other threads.
@@ -44,7 +48,8 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         cli.command,
         Command::Node(_) | Command::Server(_) | Command::Client(_) | Command::ProverProcess(_)
     );
-    output.init_logs(cli.global.log.as_deref().unwrap_or(if serves { "info" } else { "error" }))?;
+    let filter = cli.global.log.as_deref().unwrap_or(if serves { "info" } else { "error" });
+    output.init_logs(filter, cli.global.log_format())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -56,13 +61,21 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
     }
     runtime.block_on(async {
         let shutdown = signals::shutdown().context("failed to listen for signals")?;
-        match cli.command {
+        let telemetry = match &cli.command {
+            Command::Server(_) => Telemetry::start("prover_server")?,
+            Command::Client(_) => Telemetry::start("prover_client")?,
+            Command::Dev(_) => Telemetry::start("l2_prover_dev")?,
+            _ => Telemetry::off(),
+        };
+        let done = match cli.command {
             Command::Dev(args) => Box::pin(commands::dev::run(args, output, shutdown)).await,
             Command::Node(args) => commands::node::run(args, output, shutdown).await,
             Command::Server(args) => Box::pin(commands::server::run(args, output, shutdown)).await,
             Command::Client(args) => {
                 Box::pin(commands::client::run(args, &cli.global, output, shutdown)).await
             }
+            Command::Status(operated) => commands::top::once(&operated, output).await,
+            Command::Top(args) => commands::top::run(args, output, shutdown).await,
             Command::Jobs(args) => commands::operate::jobs(args, output).await,
             Command::Clients(args) => commands::operate::clients(args, output).await,
             Command::Proofs(args) => commands::proofs::run(args, output).await,
@@ -79,6 +92,8 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             Command::Conformance(args) => commands::conformance::run(&args, output),
             Command::Bench(args) => commands::bench::run(args, output, shutdown).await,
             Command::ProverProcess(args) => commands::prover_process::run(&args),
-        }
+        };
+        telemetry.stop().await;
+        done
     })
 }

@@ -13,6 +13,9 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
+use crate::args::LogFormat;
+use crate::logs::OneLine;
+
 /// How to report. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -87,19 +90,20 @@ impl Output {
     ///
     /// # Errors
     /// If `filter` is malformed.
-    pub fn init_logs(&self, filter: &str) -> anyhow::Result<()> {
+    pub fn init_logs(&self, filter: &str, format: LogFormat) -> anyhow::Result<()> {
         let filter = EnvFilter::try_new(filter).with_context(|| {
             format!("`{filter}` is no log filter; write for example `info` or `server=debug,warn`")
         })?;
         let bars = self.bars.clone();
         let builder = tracing_subscriber::fmt().with_env_filter(filter);
-        if self.json {
+        if format == LogFormat::Json {
             builder.json().with_writer(std::io::stderr).init();
         } else {
             let ansi = std::io::stderr().is_terminal();
             builder
                 .with_ansi(ansi)
                 .with_target(false)
+                .fmt_fields(OneLine)
                 .with_writer(move || AboveBars(bars.clone()))
                 .init();
         }

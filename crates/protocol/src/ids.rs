@@ -1,8 +1,9 @@
 //! Ids and ranges: newtypes which are valid once they exist.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 /// A text that is not an id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,17 @@ macro_rules! hex_id {
             }
         }
 
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let pattern = format!("^[0-9a-f]{{{}}}$", 2 * $bytes);
+                json_schema!({ "type": "string", "pattern": pattern })
+            }
+        }
+
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
@@ -115,8 +127,21 @@ fn parse_hex(text: &[u8], out: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// Schema of a 32-byte hash or id with the prefix `0x`.
+pub(crate) struct Bytes32;
+
+impl JsonSchema for Bytes32 {
+    fn schema_name() -> Cow<'static, str> {
+        "Bytes32".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^0x[0-9a-f]{64}$" })
+    }
+}
+
 /// Names immutable bytes: what they hash to, and how many there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ArtifactRef {
     /// SHA-256 of the bytes.
     pub sha256: ArtifactId,
@@ -132,7 +157,7 @@ impl ArtifactRef {
 }
 
 /// A non-empty run of consecutive L2 blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "RawRange")]
 pub struct BlockRange {
     first: u64,
@@ -177,7 +202,7 @@ impl fmt::Display for BlockRange {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct RawRange {
     first: u64,
     last: u64,

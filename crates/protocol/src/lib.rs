@@ -21,6 +21,6 @@ pub use messages::{
     Verdict,
 };
 pub use status::{
-    ClientSummary, CollectGarbage, Counts, DeadCause, Garbage, IntakeStatus, JobHistory, JobState,
-    JobSummary, LeaseSummary, Priority, Status, SubmittedProof,
+    Check, ClientSummary, CollectGarbage, Counts, DeadCause, Garbage, IntakeStatus, JobHistory,
+    JobState, JobSummary, LeaseSummary, Priority, Readiness, Status, SubmittedProof,
 };

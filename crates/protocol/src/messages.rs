@@ -1,12 +1,14 @@
 //! The messages. Each is one JSON object whose `type` names it.
 
+use crate::ids::Bytes32;
 use crate::{ArtifactRef, BlockRange, ClientId, JobId, LeaseId};
 use alloy_primitives::B256;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 /// Every message between a Prover Client and the Prover Server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum ProofData {
     /// Client: is there work for me?
@@ -31,7 +33,7 @@ pub enum ProofData {
 
 /// Asks for a job. Asking again while holding a lease answers the same lease, so a client that lost the answer just asks
 /// twice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// Who asks.
     pub client: ClientId,
@@ -43,11 +45,12 @@ pub struct Request {
 }
 
 /// One program that a client can prove with one proof system.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capability {
     /// The proof system.
     pub system: ProofSystem,
     /// The program's id in that proof system (RISC Zero: the image id).
+    #[schemars(with = "Bytes32")]
     pub program_id: B256,
     /// The proofs are mocked (a zkVM's dev mode). The server checks every proof anyway; this saves the work.
     #[serde(default)]
@@ -55,7 +58,7 @@ pub struct Capability {
 }
 
 /// A job and a lease on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Response {
     /// The job.
     pub job: JobId,
@@ -70,6 +73,7 @@ pub struct Response {
     /// The proof system asked for.
     pub system: ProofSystem,
     /// The program asked for.
+    #[schemars(with = "Bytes32")]
     pub program_id: B256,
     /// The kind of proof asked for.
     pub kind: ProofKind,
@@ -78,10 +82,13 @@ pub struct Response {
     /// A proof of more bytes is not taken. Servers from before this field do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_proof_bytes: Option<u64>,
+    /// The job's trace, as the header `traceparent` of the W3C Trace Context has it. Left out if nobody traces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// There is no job for this client now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NoWork {
     /// Why.
     pub reason: NoWorkReason,
@@ -90,7 +97,7 @@ pub struct NoWork {
 }
 
 /// Why a client gets no job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NoWorkReason {
@@ -114,7 +121,7 @@ pub enum NoWorkReason {
 /// Hands in a proof whose bytes have been uploaded as an artifact.
 ///
 /// The job is named by the path. A valid proof needs no lease: a late one is verified and used all the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Submit {
     /// Who proved.
     pub client: ClientId,
@@ -123,6 +130,7 @@ pub struct Submit {
     /// The proof system used.
     pub system: ProofSystem,
     /// The program proven.
+    #[schemars(with = "Bytes32")]
     pub program_id: B256,
     /// The kind of the proof.
     pub kind: ProofKind,
@@ -131,7 +139,7 @@ pub struct Submit {
 }
 
 /// What became of a proof. Sent only when the proof is durable on the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmitAck {
     /// The verdict.
     #[serde(flatten)]
@@ -139,7 +147,7 @@ pub struct SubmitAck {
 }
 
 /// The server's judgement on a proof.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
     /// Verified; the job is proved by it. The client may forget the proof.
@@ -162,7 +170,7 @@ pub enum Verdict {
 }
 
 /// Keeps a lease alive.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Heartbeat {
     /// Who proves.
     pub client: ClientId,
@@ -174,7 +182,7 @@ pub struct Heartbeat {
 }
 
 /// How far a prover is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Progress {
@@ -221,14 +229,14 @@ impl fmt::Display for Progress {
 }
 
 /// The answer to a heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeartbeatAck {
     /// What the client should do.
     pub advice: Advice,
 }
 
 /// What a client should do with the job it works on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Advice {
     /// Go on: the lease runs anew.
@@ -242,7 +250,7 @@ pub enum Advice {
 }
 
 /// Gives a lease back without a proof.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fail {
     /// Who failed.
     pub client: ClientId,
@@ -255,11 +263,11 @@ pub struct Fail {
 }
 
 /// The answer to [`Fail`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailAck {}
 
 /// Kinds of failures. They decide who is to blame and whether trying again can help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FailureClass {
@@ -291,6 +299,22 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
+    /// Every class there is.
+    pub const ALL: [Self; 12] = [
+        Self::GuestPanic,
+        Self::CycleLimit,
+        Self::InputMissing,
+        Self::InputCorrupt,
+        Self::UnsupportedProgram,
+        Self::OutOfMemory,
+        Self::BackendUnavailable,
+        Self::BackendFailed,
+        Self::Timeout,
+        Self::ProofTooLarge,
+        Self::Cancelled,
+        Self::ClientInternal,
+    ];
+
     /// Whether another attempt, here or elsewhere, may succeed.
     pub const fn retryable(self) -> bool {
         !matches!(self, Self::GuestPanic | Self::UnsupportedProgram)
@@ -331,7 +355,7 @@ pub struct UnknownName {
 }
 
 /// What makes and checks the proofs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ProofSystem {
@@ -367,7 +391,9 @@ impl FromStr for ProofSystem {
 }
 
 /// How far a proof is compressed. Later kinds are better: smaller, and cheaper to verify.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ProofKind {
     /// One proof for each segment: grows with the work proven.

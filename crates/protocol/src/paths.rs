@@ -10,6 +10,10 @@ pub const REQUEST: &str = "/v1/request";
 pub const STATUS: &str = "/v1/status";
 /// `GET`: answers as long as the process lives.
 pub const LIVEZ: &str = "/livez";
+/// `GET` the [`Readiness`](crate::Readiness): status 200, or 503 if a check fails.
+pub const READYZ: &str = "/readyz";
+/// `GET` the metrics, in the OpenMetrics text format.
+pub const METRICS: &str = "/metrics";
 
 /// `GET` or `PUT` the bytes of an artifact.
 pub fn artifact(id: &ArtifactId) -> String {

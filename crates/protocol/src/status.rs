@@ -1,11 +1,13 @@
 //! What an operator sees: a snapshot of the server. Times are milliseconds since the Unix epoch.
 
+use crate::ids::Bytes32;
 use crate::{ArtifactRef, BlockRange, ClientId, JobId, LeaseId, Progress, ProofKind, ProofSystem};
 use alloy_primitives::B256;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A snapshot of the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The server's time.
     pub now: u64,
@@ -26,7 +28,7 @@ pub struct Status {
 }
 
 /// What the intake of new blocks does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum IntakeStatus {
     /// There is no L2 node: no new jobs.
@@ -50,7 +52,7 @@ pub enum IntakeStatus {
 }
 
 /// How many jobs are in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Waiting for a client.
     pub ready: u64,
@@ -68,7 +70,7 @@ pub struct Counts {
 }
 
 /// Where a job is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// Waiting for a client.
@@ -100,7 +102,7 @@ impl JobState {
 }
 
 /// Why a job was given up. An operator can requeue it all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DeadCause {
@@ -128,7 +130,7 @@ impl DeadCause {
 }
 
 /// One job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobSummary {
     /// The job.
     pub job: JobId,
@@ -145,6 +147,7 @@ pub struct JobSummary {
     /// The proof system asked for.
     pub system: ProofSystem,
     /// The program asked for.
+    #[schemars(with = "Bytes32")]
     pub program_id: B256,
     /// The kind of proof asked for.
     pub kind: ProofKind,
@@ -175,7 +178,7 @@ pub struct JobSummary {
 }
 
 /// One client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClientSummary {
     /// The client.
     pub client: ClientId,
@@ -195,15 +198,36 @@ pub struct ClientSummary {
     pub draining: bool,
 }
 
+/// Whether a server can do its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Readiness {
+    /// Whether it passed every check.
+    pub ready: bool,
+    /// Each check and its result.
+    pub checks: Vec<Check>,
+}
+
+/// A check of a server's readiness.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// What is checked.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What is wrong, if something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// The body of a request to change a job's priority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Priority {
     /// From -100 to 100; each step makes the job ten minutes older or younger than it is.
     pub priority: i32,
 }
 
 /// Everything that happened to a job, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobHistory {
     /// Its leases.
     pub leases: Vec<LeaseSummary>,
@@ -212,7 +236,7 @@ pub struct JobHistory {
 }
 
 /// A lease that there is or was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseSummary {
     /// The lease.
     pub lease: LeaseId,
@@ -227,7 +251,7 @@ pub struct LeaseSummary {
 }
 
 /// A proof that was handed in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmittedProof {
     /// The proof.
     pub proof: ArtifactRef,
@@ -236,6 +260,7 @@ pub struct SubmittedProof {
     /// The proof system it claims to be of.
     pub system: ProofSystem,
     /// The program it claims to be of.
+    #[schemars(with = "Bytes32")]
     pub program_id: B256,
     /// The kind it claims to be of.
     pub kind: ProofKind,
@@ -248,7 +273,7 @@ pub struct SubmittedProof {
 }
 
 /// The body of a request to remove artifacts that nothing needs any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollectGarbage {
     /// Only those stored longer ago than so many milliseconds.
     pub older_than_ms: u64,
@@ -258,7 +283,7 @@ pub struct CollectGarbage {
 }
 
 /// Which artifacts were removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Garbage {
     /// They were only counted.
     pub dry_run: bool,

@@ -55,10 +55,14 @@ fn version_1_is_spoken_as_it_always_was() {
         kind: ProofKind::Composite,
         prover_inputs: ArtifactRef::of(b"input"),
         max_proof_bytes: None,
+        traceparent: None,
     };
     check("response", &ProofData::Response(response.clone()));
     let max_proof_bytes = Some(1 << 30);
-    check("response_limited", &ProofData::Response(Response { max_proof_bytes, ..response }));
+    let limited = Response { max_proof_bytes, ..response };
+    check("response_limited", &ProofData::Response(limited.clone()));
+    let traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
+    check("response_traced", &ProofData::Response(Response { traceparent, ..limited }));
     let reason = NoWorkReason::NothingReady;
     check("no_work", &ProofData::NoWork(NoWork { reason, retry_after_ms: 1_000 }));
     check(
@@ -138,21 +142,7 @@ fn names_added_by_a_later_version_are_understood_as_other() {
 
 #[test]
 fn every_failure_class_is_named_as_it_is_written() {
-    use FailureClass::*;
-    for class in [
-        GuestPanic,
-        CycleLimit,
-        InputMissing,
-        InputCorrupt,
-        UnsupportedProgram,
-        OutOfMemory,
-        BackendUnavailable,
-        BackendFailed,
-        Timeout,
-        ProofTooLarge,
-        Cancelled,
-        ClientInternal,
-    ] {
+    for class in FailureClass::ALL {
         assert_eq!(serde_json::to_value(class).unwrap(), class.name());
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     http::{Paced, With},
     jobs::{JobError, StoreError, state::Deed},
     limits::{TooSlow, Wait},
+    metrics,
     service::Service,
     tokens::Role,
 };
@@ -26,7 +27,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use protocol::{
     ApiError, ArtifactId, ClientId, CollectGarbage, ErrorCode, FailAck, HeartbeatAck, JobId,
     JobState, Priority, ProofData, SubmitAck,
@@ -93,6 +94,8 @@ pub fn endpoints() -> Vec<Endpoint> {
             takes: Takes::Artifact,
             ..endpoint(&Method::PUT, "/v1/artifacts/{sha256}", STORES, upload)
         },
+        endpoint(&get, "/readyz", LOOKS, ready),
+        endpoint(&get, "/metrics", LOOKS, metrics),
         endpoint(&get, "/livez", Access::Public, async || "ok\n"),
     ]
 }
@@ -123,7 +126,11 @@ pub fn router(service: Service) -> Router {
     // Strangers do not learn either what there is and what not.
     let stranger = from_fn_with_state((service.clone(), Access::Known, Takes::Message), guard);
     let nowhere = no_such_endpoint.layer(stranger);
-    router.fallback(nowhere.clone()).method_not_allowed_fallback(nowhere).with_state(service)
+    router
+        .fallback(nowhere.clone())
+        .method_not_allowed_fallback(nowhere)
+        .layer(from_fn_with_state(service.metrics().clone(), metrics::count))
+        .with_state(service)
 }
 
 /// Lets a request pass if its caller may do this now.
@@ -279,12 +286,25 @@ async fn status(State(service): State<Service>) -> Answer<Json<protocol::Status>
     Ok(Json(service.status().await.map_err(JobError::from)?))
 }
 
+async fn ready(State(service): State<Service>) -> (StatusCode, Json<protocol::Readiness>) {
+    let readiness = service.readiness().await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+async fn metrics(State(service): State<Service>) -> Answer<impl IntoResponse> {
+    let text = service.metrics_text().await.map_err(JobError::from)?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
+}
+
 async fn download(State(service): State<Service>, Path(sha256): Path<String>) -> Answer<Response> {
     let (pieces, len) = service.artifacts().reader(id::<ArtifactId>(&sha256)?).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".into()),
         (header::CONTENT_LENGTH, len.to_string()),
     ];
+    let metrics = service.metrics().clone();
+    let pieces = pieces.inspect_ok(move |piece| metrics.sent(piece.len()));
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
@@ -302,7 +322,9 @@ async fn upload(
     }
     service.room().await?;
     let mut slow = None;
-    let pieces = request.into_body().into_data_stream().map(|piece| {
+    let pieces = request.into_body().into_data_stream();
+    let pieces = pieces.inspect_ok(|piece| service.metrics().received(piece.len()));
+    let pieces = pieces.map(|piece| {
         piece.map_err(|error| {
             slow = too_slow(&error);
             error.to_string()
@@ -521,7 +543,8 @@ impl From<JobError> for Refusal {
                 refuse(StatusCode::CONFLICT, code, text)
             }
             JobError::Store(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "job store failed");
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(code = "job_store_failed", error, "job store failed");
                 retry(
                     StatusCode::SERVICE_UNAVAILABLE,
                     ErrorCode::Unavailable,
@@ -549,7 +572,8 @@ impl From<ArtifactError> for Refusal {
                 retry(StatusCode::BAD_REQUEST, ErrorCode::Malformed, text)
             }
             ArtifactError::Damaged(_) | ArtifactError::Place { .. } | ArtifactError::Store(_) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "artifact store failed");
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(code = "artifact_store_failed", error, "artifact store failed");
                 retry(
                     StatusCode::SERVICE_UNAVAILABLE,
                     ErrorCode::Unavailable,

@@ -296,6 +296,16 @@ impl Artifacts {
         self.store.delete(&location(&id)).await.map_err(missing(id))
     }
 
+    /// Whether bytes can be stored now: stores some, durably, and removes them.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Store`].
+    pub async fn probe(&self) -> Result<()> {
+        let probe = Location::from(format!("probe-{}", ArtifactId::from_bytes(rand::random())));
+        self.store.put(&probe, PutPayload::from_static(b"probe")).await?;
+        Ok(self.store.delete(&probe).await?)
+    }
+
     /// The name that all servers on one database know these artifacts by: `fresh`, if there is none yet.
     ///
     /// # Errors

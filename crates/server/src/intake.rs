@@ -15,7 +15,7 @@ use alloy_primitives::{B256, keccak256};
 use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::{BlockRange, IntakeStatus};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -224,6 +224,7 @@ impl<S: BatchSource> Intake<S> {
             return Ok(Step::Full);
         }
         self.space.for_new()?;
+        let seen = SystemTime::now();
         let mut asked = BlockRange::new(first, last).expect("a batch has at least one block");
         let prepared = loop {
             let prepared = self.source.prepare(asked).await;
@@ -259,7 +260,9 @@ impl<S: BatchSource> Intake<S> {
             input: protocol::ArtifactRef::of(&[]),
             gas_used: prepared.gas_used,
             transactions: prepared.transactions,
+            estimated_cycles: prepared.estimated_cycles,
         };
+        let prepared_at = SystemTime::now();
         // Before the input is written: a node on another chain must not fill the disk.
         if let Some(tip) = &tip {
             crate::jobs::store::follows(tip, &batch).map_err(StoreError::from)?;
@@ -267,7 +270,8 @@ impl<S: BatchSource> Intake<S> {
         // ORDER: the input is durable before the job that names it.
         let input = Bytes::from(prepared.input);
         batch.input = self.artifacts.put(input.clone()).await?;
-        self.jobs.enqueue(&batch, &self.target).await?;
+        let job = self.jobs.enqueue(&batch, &self.target).await?;
+        crate::traces::enqueued(job, asked.to_string(), seen, prepared_at);
         // One stored long ago may have been removed as garbage just before it was needed again.
         if let Err(ArtifactError::Missing(_)) = self.artifacts.len(batch.input.sha256).await {
             self.artifacts.put(input).await?;
@@ -286,9 +290,11 @@ impl<S: BatchSource> Intake<S> {
             let news = progress.status != status;
             if news {
                 match &status {
-                    IntakeStatus::Halted { error } => tracing::error!(%error, "intake halted"),
+                    IntakeStatus::Halted { error } => {
+                        tracing::error!(code = "intake_halted", %error, "intake halted")
+                    },
                     IntakeStatus::Retrying { error } => {
-                        tracing::warn!(%error, "intake failed; trying again")
+                        tracing::warn!(code = "intake_failed", %error, "intake failed; trying again")
                     }
                     _ => {}
                 }

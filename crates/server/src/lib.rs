@@ -14,13 +14,17 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod gc;
+pub mod health;
 pub mod http;
 pub mod intake;
 pub mod jobs;
 pub mod limits;
+pub mod metrics;
+pub mod openapi;
 pub mod service;
 pub mod tls;
 pub mod tokens;
+pub mod traces;
 pub mod verifying;
 
 pub use config::{Config, DatabaseUrl, InvalidConfig};
@@ -169,7 +173,7 @@ impl Server {
             ("danger_listen_without_auth", config.danger_listen_without_auth),
         ] {
             if on {
-                tracing::warn!(setting = name, "a dangerous setting is on");
+                tracing::warn!(code = "danger", setting = name, "a dangerous setting is on");
             }
         }
         let peers = match &config.database {
@@ -276,7 +280,7 @@ impl Running {
 
 fn report<T>(part: &'static str, ended: Result<T, tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(part, %error, "a part of the server crashed");
+        tracing::error!(code = "part_crashed", part, %error, "a part of the server crashed");
     }
 }
 

@@ -4,12 +4,13 @@ use crate::{
     artifacts::Artifacts,
     auth::Gate,
     disk::{NoRoom, Space},
-    gc,
+    gc, health,
     intake::Progress,
     jobs::{JobError, Jobs, StoreError},
     limits::Limiter,
+    metrics::{self, Metrics},
 };
-use protocol::{CollectGarbage, Garbage, Status};
+use protocol::{CollectGarbage, Garbage, Readiness, Status};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -75,6 +76,26 @@ impl Service {
         let garbage = gc::collect(self.jobs.store(), &self.artifacts, age, asked.dry_run).await?;
         tracing::info!(?garbage, "garbage collected");
         Ok(garbage)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        self.jobs.store().metrics()
+    }
+
+    /// What is counted, and how things stand, in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn metrics_text(&self) -> Result<String, StoreError> {
+        let figures = self.jobs.store().figures(self.jobs.now().await?, metrics::ALIVE).await?;
+        Ok(self.metrics().text(&figures, &self.intake.borrow()))
+    }
+
+    /// Whether the server can do its work.
+    pub async fn readiness(&self) -> Readiness {
+        let intake = self.intake.borrow().status.clone();
+        health::check(&self.jobs, &self.artifacts, &intake).await
     }
 
     /// A snapshot for people.

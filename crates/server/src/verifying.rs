@@ -113,6 +113,7 @@ mod tests {
         Wanted {
             target: Target { system, program_id, kind: ProofKind::Composite },
             statement: STATEMENT.to_vec(),
+            effort: Default::default(),
         }
     }
 

@@ -1,18 +1,20 @@
 //! `l2-prover client`: a Prover Client.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use alloy_primitives::B256;
 use anyhow::Context as _;
 use client::{Prover as _, ProverProcess};
 use serde::Serialize;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Client, Global, ProverArg};
 use crate::commands::prover_process;
 use crate::output::Output;
-use crate::provers;
+use crate::{metrics, provers};
 
 /// Runs the command.
 pub async fn run(
@@ -26,12 +28,20 @@ pub async fn run(
     let setup = prover_process::setup(&args, arg, global);
     let prover = ProverProcess::new(setup, &*prover);
     provers::warn_if_mocked(&prover, output);
+    let listener = match args.metrics_addr {
+        None => None,
+        Some(addr) => Some(TcpListener::bind(addr).await.with_context(|| {
+            format!("failed to listen on {addr} for metrics (see --metrics-addr)")
+        })?),
+    };
+    let metrics = listener.as_ref().map(TcpListener::local_addr).transpose();
     output.report(&Started {
         event: "started",
         server: args.server.join(", "),
         prover: prover.system(),
         program_id: prover.program_id(),
         danger: prover.danger(),
+        metrics: metrics.context("failed to listen for metrics")?,
     })?;
     let config = client::Config {
         servers: args.server.clone(),
@@ -41,9 +51,14 @@ pub async fn run(
     let running = client::Client::start(config, Arc::new(prover)).await.with_context(|| {
         format!("failed to start a Prover Client of {}", args.server.join(", "))
     })?;
+    let serving =
+        listener.map(|listener| metrics::serve(listener, running.metrics(), running.watch()));
     shutdown.cancelled().await;
     output.note(&format!("finishing for at most {:?}; ctrl-c again to stop at once", args.grace));
     running.drain(args.grace).await;
+    if let Some(serving) = serving {
+        serving.abort();
+    }
     Ok(())
 }
 
@@ -54,6 +69,8 @@ struct Started {
     prover: protocol::ProofSystem,
     program_id: B256,
     danger: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<SocketAddr>,
 }
 
 impl fmt::Display for Started {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::{Clients, Jobs, OneJob, Operated, SomeClients, StateArg};
+use crate::logs::escaped;
 use crate::output::{Output, thousands};
 
 /// Runs `l2-prover jobs`.
@@ -75,10 +76,7 @@ async fn tell(operated: &Operated, method: Method, path: &str) -> anyhow::Result
     answer(request(operated, method, path)?).await.map(drop)
 }
 
-pub(super) async fn read<T: DeserializeOwned>(
-    operated: &Operated,
-    path: &str,
-) -> anyhow::Result<T> {
+pub async fn read<T: DeserializeOwned>(operated: &Operated, path: &str) -> anyhow::Result<T> {
     let answer = answer(request(operated, Method::GET, path)?).await?;
     answer.json().await.context("the Prover Server answered something else than was asked")
 }
@@ -116,6 +114,11 @@ impl From<StateArg> for JobState {
             StateArg::Dead => Self::Dead,
         }
     }
+}
+
+/// The beginning of what went wrong, in which a client may have had a say.
+pub fn shortened(error: &str) -> String {
+    escaped(error).chars().take(60).collect()
 }
 
 /// State and, of a dead job, cause.
@@ -156,7 +159,7 @@ impl fmt::Display for Job {
             writeln!(f, "client     {client}")?;
         }
         if let Some(error) = &job.last_error {
-            writeln!(f, "last error {error}")?;
+            writeln!(f, "last error {}", escaped(error))?;
         }
         write!(
             f,
@@ -191,7 +194,7 @@ impl fmt::Display for JobList {
                 job.failures.to_string(),
                 job.lost.to_string(),
                 job.client.map_or(String::new(), |client| client.to_string()),
-                job.last_error.as_ref().map_or(String::new(), |error| format!("{error:.60}")),
+                job.last_error.as_deref().map_or(String::new(), shortened),
             ]);
         }
         table.fmt(f)

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::Context as _;
 use client::process::{Setup, serve};
 
-use crate::args::{Client, Global, ProverArg, ProverProcess};
+use crate::args::{Client, Global, LogFormat, ProverArg, ProverProcess};
 
 /// Runs the command. Blocks.
 pub fn run(args: &ProverProcess) -> anyhow::Result<()> {
@@ -26,6 +26,9 @@ pub fn setup(client: &Client, prover: ProverArg, global: &Global) -> Setup {
     }
     if global.json {
         arguments.push("--json".into());
+    }
+    if global.log_format() == LogFormat::Json {
+        arguments.extend(["--log-format".into(), "json".into()]);
     }
     Setup {
         // The very program that runs now, even if an upgrade has replaced its file.

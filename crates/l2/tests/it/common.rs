@@ -14,7 +14,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// The command, with nothing of the caller's settings.
 pub fn l2_prover(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("l2-prover"));
-    let ours = ["PROVER_", "DEV_NODE_", "L2_PROVER_LOG", "RISC0_"];
+    let ours = ["PROVER_", "DEV_NODE_", "L2_PROVER_LOG", "RISC0_", "OTEL_"];
     for (name, _) in std::env::vars_os() {
         if ours.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
@@ -61,7 +61,13 @@ pub struct Service {
 impl Service {
     /// Starts the command with `--json` and waits for its first line.
     pub fn start(arguments: &[&str]) -> (Self, Value) {
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same, with these environment variables.
+    pub fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> (Self, Value) {
         let mut child = l2_prover(arguments)
+            .envs(variables.iter().copied())
             .arg("--json")
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

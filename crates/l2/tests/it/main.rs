@@ -1,9 +1,11 @@
 //! The command `l2-prover` from outside: its processes, what they print and their exit codes.
 
 mod clients;
+mod codes;
 mod common;
 mod operate;
 mod pipeline;
 mod proxy;
 mod refusals;
 mod settings;
+mod traces;

@@ -96,3 +96,27 @@ fn an_operator_decides_about_jobs_and_clients_and_checks_the_rest() {
     let error = fails(1, &["fsck", "--data-dir", &path("nowhere")]);
     assert!(error.contains("nowhere"), "{error}");
 }
+
+#[tokio::test]
+async fn a_client_serves_its_metrics_where_it_is_told_to() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let data_dir = folder.path().display().to_string();
+    let nowhere = ["client", "--prover", "exec", "--server", "http://127.0.0.1:1"];
+    let metrics = ["--data-dir", &data_dir, "--metrics-addr", "127.0.0.1:0"];
+    let (mut client, started) = Service::start(&[&nowhere[..], &metrics].concat());
+    let url = format!("http://{}/metrics", started["metrics"].as_str().expect("an address"));
+    let deadline = std::time::Instant::now() + crate::common::PATIENCE;
+    loop {
+        let text = match reqwest::get(&url).await {
+            Ok(answer) => answer.text().await.expect("a text"),
+            Err(_not_yet) => String::new(),
+        };
+        if text.contains("prover_client_phase{phase=\"unreachable\"} 1") {
+            assert!(text.contains("prover_client_build_info{"), "{text}");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{text}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(client.terminate(), Some(0));
+}

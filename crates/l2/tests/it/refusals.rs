@@ -14,6 +14,8 @@ fn the_help_is_reviewed() {
         "node",
         "server",
         "client",
+        "status",
+        "top",
         "jobs",
         "clients",
         "fsck",

@@ -4,17 +4,20 @@
 //! the rest of the server talks to. A proof is acknowledged only after it is durable and verified.
 
 pub mod database;
+pub mod figures;
 pub mod fsck;
 pub mod history;
 pub mod peers;
 pub mod state;
 pub mod store;
 
+pub use figures::Figures;
 pub use store::{JobStore, NewBatch, StoreError, Target, Unlinked, Wanted};
 
 use crate::{
     artifacts::{ArtifactError, Artifacts},
     clock::Timestamp,
+    traces,
     verifying::{self, Rejection},
 };
 use database::News;
@@ -29,7 +32,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 use store::{Offer, Submitted, Superseded, Tip};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -178,7 +181,11 @@ impl Jobs {
             };
             if let Err(error) = judged.await {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "open submissions could not be read");
+                tracing::warn!(
+                    code = "submissions_unread",
+                    error,
+                    "open submissions could not be read"
+                );
             }
         }
     }
@@ -188,7 +195,7 @@ impl Jobs {
             let this = self.clone();
             self.0.tasks.spawn(async move {
                 if let Err(error) = this.submit(job, submit).await {
-                    tracing::warn!(%job, %error, "open submission could not be verified");
+                    tracing::warn!(code = "submission_unjudged", %job, %error, "open submission could not be verified");
                 }
             });
         }
@@ -252,6 +259,7 @@ impl Jobs {
                 "a request names at most {MAX_CAPABILITIES} capabilities"
             )));
         }
+        let (asked, asked_at) = (Instant::now(), SystemTime::now());
         let policy = self.0.rules.policy;
         let usable: Vec<Capability> =
             request.capabilities.iter().filter(|c| believable(c, &policy)).cloned().collect();
@@ -262,7 +270,7 @@ impl Jobs {
         let deadline =
             self.now().await? + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
         loop {
-            if self.0.stopping.is_cancelled() || self.0.draining.load(Ordering::Relaxed) {
+            if self.drains() {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
             }
             // ORDER: listen before looking, or a job that becomes ready in between is missed.
@@ -279,6 +287,12 @@ impl Jobs {
                 Offer::Job(leased) => {
                     self.0.taken.notify_waiters();
                     tracing::info!(job = %leased.job, client = %request.client, blocks = %leased.blocks, "lease granted");
+                    // Otherwise the client asks again for what it has.
+                    if leased.lease.id == lease {
+                        self.0.store.metrics().leased(leased.target.system, asked.elapsed());
+                    }
+                    let client = request.client.to_string();
+                    let traceparent = traces::leased(leased.job, client, asked_at);
                     return Ok(ProofData::Response(Response {
                         job: leased.job,
                         lease: leased.lease.id,
@@ -290,6 +304,7 @@ impl Jobs {
                         kind: leased.target.kind,
                         prover_inputs: leased.input,
                         max_proof_bytes: Some(self.0.rules.max_proof_bytes),
+                        traceparent,
                     }));
                 }
                 Offer::Draining => (NoWorkReason::Draining, None),
@@ -379,7 +394,7 @@ impl Jobs {
                         match this.verify(job, &submit, wanted).await {
                             Ok(found) => drop(tell.send(Some(found))),
                             Err(error) => {
-                                tracing::error!(%job, %error, "submission could not be judged")
+                                tracing::error!(code = "submission_unjudged", %job, %error, "submission could not be judged")
                             }
                         }
                         this.0
@@ -405,7 +420,10 @@ impl Jobs {
     /// [`JobError::Store`] if the lease is not the job's.
     pub async fn fail(&self, job: JobId, fail: &Fail) -> Result<(), JobError> {
         self.0.store.fail(job, fail, self.now().await?).await?;
-        tracing::warn!(%job, client = %fail.client, class = %fail.class, message = ?fail.message, "client failed");
+        self.0.store.metrics().failed(fail.class);
+        let class = opentelemetry::KeyValue::new("class", fail.class.name());
+        traces::happened(job, "fail", SystemTime::now(), [class], Some(fail.class.name().into()));
+        tracing::warn!(code = "client_failed", %job, client = %fail.client, class = %fail.class, message = ?fail.message, "client failed");
         self.forget(fail.lease);
         self.0.ready.notify_waiters();
         Ok(())
@@ -460,6 +478,11 @@ impl Jobs {
         self.0.ready.notify_waiters();
     }
 
+    /// Whether it grants no leases, because an operator said so or the server stops.
+    pub fn drains(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed) || self.0.stopping.is_cancelled()
+    }
+
     /// The newest jobs, oldest of them first, with what their clients last said.
     ///
     /// # Errors
@@ -499,20 +522,30 @@ impl Jobs {
         let _permit = self.0.permits.acquire().await.map_err(|_closed| JobError::NotVerified)?;
         let proof = self.0.artifacts.read(submit.proof.sha256).await?;
         let (policy, message) = (self.0.rules.policy, submit.clone());
+        let (effort, system) = (wanted.effort, wanted.target.system);
+        let (begun, begun_at) = (Instant::now(), SystemTime::now());
         let checked = tokio::task::spawn_blocking(move || {
             verifying::check(&wanted, &message, &proof, &policy)
         })
         .await;
         // SOUNDNESS: a verifier that panics has not accepted anything.
         let checked = checked.unwrap_or(Err(Rejection::Crashed));
+        self.0.store.metrics().verified(system, begun.elapsed());
+        let reason = checked.as_ref().err().map(ToString::to_string);
+        traces::happened(job, "verify", begun_at, [], reason);
+        let checked_at = SystemTime::now();
         let verdict = self
             .0
             .store
             .judge(job, submit, checked.map_err(|reason| reason.to_string()), self.now().await?)
             .await?;
+        if verdict == Verdict::Accepted {
+            self.0.store.metrics().proved(system, &effort);
+            traces::happened(job, "accept", checked_at, [], None);
+        }
         match &verdict {
             Verdict::Rejected { reason } => {
-                tracing::warn!(%job, client = %submit.client, proof = %submit.proof.sha256, %reason, "proof rejected");
+                tracing::warn!(code = "proof_rejected", %job, client = %submit.client, proof = %submit.proof.sha256, %reason, "proof rejected");
             }
             verdict => tracing::info!(%job, client = %submit.client, ?verdict, "proof verified"),
         }

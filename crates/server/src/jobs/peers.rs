@@ -90,6 +90,7 @@ impl Peers {
             };
             leads.send_replace(false);
             tracing::warn!(
+                code = "database_lost",
                 error = &lost as &dyn std::error::Error,
                 "connection to the database lost"
             );
@@ -106,7 +107,11 @@ impl Peers {
                         && let Err(error) = jobs.resume().await
                     {
                         let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "leases could not be renewed");
+                        tracing::warn!(
+                            code = "leases_not_renewed",
+                            error,
+                            "leases could not be renewed"
+                        );
                     }
                     peers.welcome().await?;
                     Ok::<_, sqlx::Error>(peers)

@@ -11,7 +11,11 @@ use super::database::{Database, News, Schema, Tx};
 use super::state::{
     Deed, Event, Job, Lease, Outcome, Refused, Rules, Standing, State, due, judge, next,
 };
-use crate::{clock::Timestamp, config::DatabaseUrl};
+use crate::{
+    clock::Timestamp,
+    config::DatabaseUrl,
+    metrics::{Effort, Metrics},
+};
 use alloy_primitives::B256;
 use protocol::{
     ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, ClientSummary, Counts, DeadCause,
@@ -44,6 +48,8 @@ pub struct NewBatch {
     pub gas_used: u64,
     /// Transactions in the blocks.
     pub transactions: u64,
+    /// What a proof is expected to cost, in cycles.
+    pub estimated_cycles: u64,
 }
 
 /// What kind of proof is wanted.
@@ -129,6 +135,8 @@ pub struct Wanted {
     pub target: Target,
     /// The statement's ABI bytes, computed by this server.
     pub statement: Vec<u8>,
+    /// What the proof took.
+    pub effort: Effort,
 }
 
 /// What is to be done with a proof that was handed in.
@@ -290,6 +298,7 @@ pub fn job_id(batch: &NewBatch, target: &Target) -> JobId {
 pub struct JobStore {
     db: Database,
     rules: Rules,
+    metrics: Metrics,
 }
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -300,7 +309,8 @@ impl JobStore {
     /// # Errors
     /// [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Version`] or [`StoreError::Database`].
     pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
-        Ok(Self { db: Database::sqlite(path, Schema::Ours).await?, rules })
+        let db = Database::sqlite(path, Schema::Ours).await?;
+        Ok(Self { db, rules, metrics: Metrics::new() })
     }
 
     /// Connects to a PostgreSQL database, which several servers may use, and brings it to this version's schema.
@@ -308,18 +318,25 @@ impl JobStore {
     /// # Errors
     /// As [`open`](Self::open), or [`StoreError::Unsafe`].
     pub async fn connect(url: &DatabaseUrl, rules: Rules) -> Result<Self> {
-        Ok(Self { db: Database::postgres(url, Schema::Ours).await?, rules })
+        let db = Database::postgres(url, Schema::Ours).await?;
+        Ok(Self { db, rules, metrics: Metrics::new() })
     }
 
     /// A store to read from: its rules decide nothing.
     pub(crate) fn reading(db: Database) -> Self {
         let lease = std::time::Duration::ZERO;
-        Self { db, rules: Rules { lease, max_failures: 0, max_lost: 0, max_rejected: 0 } }
+        let rules = Rules { lease, max_failures: 0, max_lost: 0, max_rejected: 0 };
+        Self { db, rules, metrics: Metrics::new() }
     }
 
     /// The database below.
     pub fn database(&self) -> &Database {
         &self.db
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Closes the database. Methods fail afterwards.
@@ -439,7 +456,8 @@ impl JobStore {
         // A batch that is here already is not on the chain, or it would not follow the tip. Its input may be another by now.
         let row = sqlx::query(
             "INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input,
-             input_len, gas_used, transactions, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             input_len, gas_used, transactions, created_at, estimated_cycles)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              ON CONFLICT (first, last, statement_digest) DO UPDATE SET superseded_at = NULL, input = $7, input_len = $8
              RETURNING id",
         )
@@ -454,6 +472,7 @@ impl JobStore {
         .bind(int(batch.gas_used))
         .bind(int(batch.transactions))
         .bind(int(now.0))
+        .bind(int(batch.estimated_cycles))
         .fetch_one(&mut *tx);
         let batch_row: i64 = self.get(&self.db.ok(row.await)?, "id")?;
         match known {
@@ -688,14 +707,23 @@ impl JobStore {
             None => self.open_submission(&mut tx, job, submit, now).await?,
         }
         let (target, seq, state) = (row.target, row.seq, row.job.state.clone());
+        let held = row.job.state.lease().filter(|held| held.id == submit.lease);
+        let time = held.map(|held| now.after(held.since));
         let after = self.apply(&mut tx, row, &Event::Submit { lease: submit.lease }, now).await?;
         let submitted = match after {
             Ok(_) => {
                 let statement = sqlx::query(
-                    "SELECT b.statement FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.seq = $1",
+                    "SELECT b.statement, b.gas_used, b.estimated_cycles FROM batches b JOIN jobs j ON j.batch = b.id
+                     WHERE j.seq = $1",
                 );
                 let statement = self.db.ok(statement.bind(seq).fetch_one(&mut *tx).await)?;
-                Submitted::Verify(Wanted { target, statement: self.get(&statement, "statement")? })
+                let effort = Effort {
+                    time,
+                    gas: self.uint(&statement, "gas_used")?,
+                    cycles: self.uint(&statement, "estimated_cycles")?,
+                };
+                let statement = self.get(&statement, "statement")?;
+                Submitted::Verify(Wanted { target, statement, effort })
             }
             Err(_proved) => {
                 self.record(&mut tx, job, submit, "duplicate", None).await?;
@@ -1030,7 +1058,8 @@ impl JobStore {
         if self.apply(tx, row, &Event::Expire, now).await?.is_ok() {
             self.end_lease(tx, held.id, "expired", now).await?;
             self.blame(tx, seq, &format!("client {} fell silent", held.client)).await?;
-            tracing::warn!(%job, client = %held.client, "lease expired");
+            self.metrics.lease_expired();
+            tracing::warn!(code = "lease_expired", %job, client = %held.client, "lease expired");
         }
         Ok(())
     }
@@ -1228,6 +1257,7 @@ impl JobStore {
         verdict: &'static str,
         reason: Option<&str>,
     ) -> Result<()> {
+        self.metrics.judged(verdict);
         let update =
             sqlx::query("UPDATE submissions SET verdict = $1, reason = $2 WHERE job = $3 AND lease = $4 AND proof = $5")
                 .bind(verdict)
@@ -1307,6 +1337,7 @@ impl JobStore {
             input: self.artifact(row, "input", "input_len")?,
             gas_used: self.uint(row, "gas_used")?,
             transactions: self.uint(row, "transactions")?,
+            estimated_cycles: self.uint(row, "estimated_cycles")?,
         })
     }
 

@@ -3,6 +3,7 @@
 mod api;
 mod artifacts;
 mod common;
+mod metrics;
 mod peers;
 mod postgres;
 mod real;

@@ -3,14 +3,14 @@
 use crate::{common::Chain, postgres::Postgres};
 use alloy_primitives::{B256, keccak256};
 use protocol::{
-    ArtifactRef, BlockRange, Capability, ClientId, DeadCause, Fail, FailureClass, JobId, JobState,
-    LeaseId, ProofKind, ProofSystem, Submit, Verdict,
+    ArtifactRef, BlockRange, Capability, ClientId, Counts, DeadCause, Fail, FailureClass, JobId,
+    JobState, LeaseId, ProofKind, ProofSystem, Submit, Verdict,
 };
 use server::{
     artifacts::{Artifacts, Place, Sharing},
     clock::Timestamp,
     jobs::{
-        JobStore, NewBatch, StoreError, Target, Unlinked,
+        Figures, JobStore, NewBatch, StoreError, Target, Unlinked,
         fsck::Report,
         state::{Deed, Refused, Rules},
         store::{Leased, Offer, Submitted},
@@ -44,6 +44,7 @@ fn batch(chain: &Chain, number: u64) -> NewBatch {
         input: ArtifactRef::of(&prepared.input),
         gas_used: 0,
         transactions: 0,
+        estimated_cycles: 0,
     }
 }
 
@@ -106,6 +107,7 @@ on_both_stores! {
     an_urgent_job_is_served_first
     a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released
     a_draining_client_finishes_what_it_has
+    figures_say_how_things_stand
     fsck_is_content_with_what_we_write_and_names_what_others_wrote
     a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came_of_them
     final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded
@@ -495,7 +497,7 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     );
     assert_eq!(lease(&store, 9, at(7)).await.unwrap().blocks, BlockRange::new(6, 6).unwrap());
     let dir = tempfile::tempdir().unwrap();
-    let artifacts = Artifacts::open(dir.path(), 1 << 20, Sharing::Alone).unwrap();
+    let artifacts = Artifacts::open(&Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20).unwrap();
     let findings = store.fsck(&artifacts).await.unwrap().findings;
     let odd: Vec<_> = findings.iter().filter(|f| !f.problem.contains("is missing")).collect();
     assert!(odd.is_empty(), "{odd:#?}");
@@ -539,6 +541,25 @@ async fn final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded(place
     ];
     assert_eq!(ids[0], ids[1]);
     assert_eq!(store.counts().await.unwrap().ready, 4);
+}
+
+async fn figures_say_how_things_stand(place: &Place) {
+    let store = store(place, 3).await;
+    lease(&store, 1, at(10)).await.unwrap();
+    store.decide(client(1), Deed::Quarantine, at(10)).await.unwrap();
+    lease(&store, 2, at(100)).await.unwrap();
+    let figures = store.figures(at(130), Duration::from_secs(60)).await.unwrap();
+    let expected = Figures {
+        counts: Counts { ready: 2, leased: 1, ..Counts::default() },
+        oldest_open: Some(Duration::from_secs(130)),
+        first_block: Some(1),
+        enqueued: Some(3),
+        proved_through: None,
+        clients_alive: 1,
+        clients_busy: 1,
+        clients_quarantined: 1,
+    };
+    assert_eq!(figures, expected);
 }
 
 async fn fsck_is_content_with_what_we_write_and_names_what_others_wrote(place: &Place) {

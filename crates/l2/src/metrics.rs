@@ -1,0 +1,26 @@
+//! A Prover Client's metrics over HTTP.
+
+use axum::{Router, http::header, routing::get};
+use client::Status;
+use client::metrics::{CONTENT_TYPE, Metrics};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Serves `/metrics` and `/livez` until the task is aborted.
+pub fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    status: watch::Receiver<Status>,
+) -> JoinHandle<()> {
+    let text = move || {
+        let text = metrics.text(&status.borrow());
+        std::future::ready(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
+    };
+    let router = Router::new().route("/metrics", get(text)).route("/livez", get(async || "ok\n"));
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(code = "metrics_stopped", %error, "metrics are not served any more");
+        }
+    })
+}

@@ -1,0 +1,2 @@
+-- What a proof was expected to cost when the batch was prepared. 0: from before this column.
+ALTER TABLE batches ADD COLUMN estimated_cycles BIGINT NOT NULL DEFAULT 0;

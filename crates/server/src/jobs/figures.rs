@@ -1,0 +1,60 @@
+//! What is counted for metrics, from rows.
+
+use super::{StoreError, store::JobStore};
+use crate::clock::Timestamp;
+use protocol::Counts;
+use std::time::Duration;
+
+/// How things stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Jobs in each state.
+    pub counts: Counts,
+    /// Time since the oldest job that is neither proved nor given up was enqueued.
+    pub oldest_open: Option<Duration>,
+    /// The first block that has a job.
+    pub first_block: Option<u64>,
+    /// The last block that has a job.
+    pub enqueued: Option<u64>,
+    /// Every block up to this one is proved.
+    pub proved_through: Option<u64>,
+    /// Clients heard lately.
+    pub clients_alive: u64,
+    /// Clients that hold a lease.
+    pub clients_busy: u64,
+    /// Clients in quarantine.
+    pub clients_quarantined: u64,
+}
+
+impl JobStore {
+    /// How things stand. A client that was heard within `alive` is alive.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn figures(&self, now: Timestamp, alive: Duration) -> Result<Figures, StoreError> {
+        let since = now.0.saturating_sub(crate::clock::millis(alive));
+        let row = sqlx::query(
+            "SELECT (SELECT min(created_at) FROM jobs WHERE superseded = 0 AND state IN ('ready', 'leased', 'verifying')) AS oldest,
+             (SELECT min(first) FROM batches) AS first, (SELECT max(last) FROM batches WHERE superseded_at IS NULL) AS last,
+             (SELECT count(*) FROM clients WHERE last_seen >= $1) AS alive,
+             (SELECT count(DISTINCT lease_client) FROM jobs WHERE state = 'leased') AS busy,
+             (SELECT count(*) FROM clients WHERE quarantined <> 0) AS quarantined",
+        );
+        let row = row.bind(since.cast_signed()).fetch_one(self.database().readers());
+        let row = self.database().ok(row.await)?;
+        let number = |column| self.get::<i64>(&row, column).map(i64::cast_unsigned);
+        let optional = |column| {
+            self.get::<Option<i64>>(&row, column).map(|number| number.map(i64::cast_unsigned))
+        };
+        Ok(Figures {
+            counts: self.counts().await?,
+            oldest_open: optional("oldest")?.map(|oldest| now.after(Timestamp(oldest))),
+            first_block: optional("first")?,
+            enqueued: optional("last")?,
+            proved_through: self.proved_through().await?,
+            clients_alive: number("alive")?,
+            clients_busy: number("busy")?,
+            clients_quarantined: number("quarantined")?,
+        })
+    }
+}
