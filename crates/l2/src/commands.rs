@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod config;
 pub mod conformance;
 pub mod dev;
 pub mod execute;
@@ -11,5 +12,6 @@ pub mod operate;
 pub mod prove;
 pub mod prover_process;
 pub mod server;
+pub mod tokens;
 pub mod verify;
 pub mod witness;

@@ -15,7 +15,7 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody as _},
     extract::{
         DefaultBodyLimit, FromRequest, Path, Query, Request, State,
         rejection::{BytesRejection, QueryRejection},
@@ -274,9 +274,7 @@ async fn upload(
 ) -> Answer<StatusCode> {
     let id = id::<ArtifactId>(&sha256)?;
     let limit = service.artifacts().limit();
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|len| len > limit) {
+    if request.body().size_hint().lower() > limit {
         return Err(ArtifactError::TooLarge { limit }.into());
     }
     service.room().await?;
@@ -347,6 +345,13 @@ impl FromRequest<Service> for WholeBody {
 
     async fn from_request(request: Request, service: &Service) -> Answer<Self> {
         let limits = service.limiter().limits();
+        let too_large = || {
+            let message = format!("a message has at most {} bytes", limits.message_bytes);
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
+        };
+        if request.body().size_hint().lower() > limits.message_bytes as u64 {
+            return Err(too_large());
+        }
         let body = Bytes::from_request(request, service);
         let body = tokio::time::timeout(limits.message_time, body).await.map_err(|_elapsed| {
             let message = "the message did not arrive in time (message_time)".into();
@@ -354,10 +359,7 @@ impl FromRequest<Service> for WholeBody {
         })?;
         body.map(Self).map_err(|error: BytesRejection| match too_slow(&error) {
             Some(slow) => slow.into(),
-            None if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format!("a message has at most {} bytes", limits.message_bytes);
-                refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
-            }
+            None if error.status() == StatusCode::PAYLOAD_TOO_LARGE => too_large(),
             None => malformed(&error),
         })
     }

@@ -45,6 +45,10 @@ use tokio_util::sync::CancellationToken;
 /// Bytes of a body that are read ahead.
 const BUFFER: usize = 128 << 10;
 
+/// How long, and for how many bytes, a peer may go on sending after the last answer on a connection.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 8 << 20;
+
 /// What serves a connection.
 #[derive(Clone)]
 struct Host {
@@ -281,6 +285,8 @@ struct Watched<I> {
     /// When the head that has begun must be here.
     head: Option<Pin<Box<Sleep>>>,
     writing: Pace,
+    /// Since the last word was said, and how many bytes came all the same.
+    lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl<I> Watched<I> {
@@ -288,7 +294,7 @@ impl<I> Watched<I> {
         let header_time = limits.header_time;
         // The first request has to come without delay.
         let head = Some(Box::pin(tokio::time::sleep(header_time)));
-        Self { io, turn, seen: 0, header_time, head, writing: Pace::new(&limits) }
+        Self { io, turn, seen: 0, header_time, head, writing: Pace::new(&limits), lingering: None }
     }
 
     fn written(
@@ -336,7 +342,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -365,8 +371,26 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         self.written(cx, flushed.map_ok(|()| 0)).map_ok(drop)
     }
 
+    /// A connection that is closed while bytes still come is reset, and the peer may not read the answer. So they are
+    /// read and thrown away for a moment.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.written(cx, ended.map_ok(|()| 0)).map_ok(drop)
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            let ended = Pin::new(&mut this.io).poll_shutdown(cx);
+            ready!(this.written(cx, ended.map_ok(|()| 0)))?;
+        }
+        let (timer, came) =
+            this.lingering.get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), 0));
+        let mut scratch = [0; 8 << 10];
+        while *came < LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut this.io).poll_read(cx, &mut buf) {
+                Poll::Pending => return timer.as_mut().poll(cx).map(Ok),
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => *came += buf.filled().len(),
+                // The peer has hung up too, one way or the other.
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

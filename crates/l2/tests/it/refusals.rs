@@ -16,6 +16,8 @@ fn the_help_is_reviewed() {
         "client",
         "jobs",
         "clients",
+        "tokens",
+        "config",
         "fsck",
         "prove",
         "execute",

@@ -1,10 +1,17 @@
 //! The server from outside: its store, its endpoints, and whole rounds with real clients.
 
+mod access;
 mod api;
 mod common;
+mod crowd;
+mod disk;
+mod huge;
 mod peers;
 mod postgres;
 mod real;
 mod rounds;
 mod servers;
+mod slow;
 mod store;
+mod tls;
+mod untrusted;
