@@ -17,11 +17,11 @@ use axum::{
     Json, Router,
     body::{Body, Bytes, HttpBody as _},
     extract::{
-        DefaultBodyLimit, FromRequest, Path, Query, Request, State,
+        DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State,
         rejection::{BytesRejection, QueryRejection},
     },
     handler::Handler,
-    http::{Method, StatusCode, header},
+    http::{Method, StatusCode, header, request::Parts},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
@@ -31,7 +31,7 @@ use protocol::{
     ApiError, ArtifactId, ClientId, ErrorCode, FailAck, HeartbeatAck, JobId, JobState, Priority,
     ProofData, SubmitAck,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::{net::Ipv6Addr, str::FromStr};
 
 /// A list of jobs has at most so many.
@@ -300,6 +300,18 @@ async fn no_such_endpoint(request: Request) -> Refusal {
         protocol::paths::V1
     );
     refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchEndpoint, message)
+}
+
+/// What varies in a path.
+struct Path<T>(T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Service> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Answer<Self> {
+        let path = axum::extract::Path::from_request_parts(parts, service).await;
+        path.map(|axum::extract::Path(path)| Self(path)).map_err(|error| malformed(&error))
+    }
 }
 
 /// A message of a client that the caller may speak for.

@@ -5,7 +5,7 @@
 
 use crate::{
     auth::{Peer, Who},
-    limits::{Counter, Limits, Pace},
+    limits::{Counted, Counter, Limits, Pace},
     tls::Tls,
     tokens,
 };
@@ -23,6 +23,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use protocol::{ApiError, ErrorCode};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     io,
     net::SocketAddr,
@@ -44,6 +45,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Bytes of a body that are read ahead.
 const BUFFER: usize = 128 << 10;
+
+/// Files that a server has open besides its connections, with some to spare.
+const OTHER_FILES: u64 = 256;
 
 /// How long, and for how many bytes, a peer may go on sending after the last answer on a connection.
 const LINGER: Duration = Duration::from_millis(500);
@@ -68,6 +72,7 @@ pub async fn serve(
     limits: Limits,
     stopping: CancellationToken,
 ) {
+    allow_files(limits.connections);
     let (everybody, addresses) = Default::default();
     let host = Host { router, tls, limits, stopping, everybody, addresses };
     let mut connections = JoinSet::new();
@@ -80,7 +85,17 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, addr)) => drop(connections.spawn(host.clone().welcome(stream, addr))),
+            // Counted here, so that who came first stays.
+            Ok((stream, addr)) => match host.room(&addr) {
+                Ok(counted) => {
+                    let host = host.clone();
+                    connections.spawn(async move {
+                        host.welcome(stream, addr).await;
+                        drop(counted);
+                    });
+                }
+                Err(why) => host.turn_away(stream, why),
+            },
             Err(error) if gone(&error) => {}
             Err(error) => {
                 // Too many open files, most likely: those that are open will end.
@@ -93,6 +108,25 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
+/// Lets this process have a file open for each connection and those it needs itself, as far as the system does.
+fn allow_files(connections: usize) {
+    let wanted = connections as u64 + OTHER_FILES;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|now| wanted <= now) {
+        return;
+    }
+    let limit = maximum.map_or(wanted, |most| most.min(wanted));
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum }).is_err()
+        || limit < wanted
+    {
+        tracing::warn!(
+            limit,
+            wanted,
+            "this process may open fewer files than limits.connections needs: raise its limit (ulimit -n)"
+        );
+    }
+}
+
 /// Whether the peer went away before it was accepted.
 fn gone(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
@@ -100,16 +134,19 @@ fn gone(error: &io::Error) -> bool {
 }
 
 impl Host {
+    /// Counts a connection from `addr`, or says why there may not be another.
+    fn room(&self, addr: &SocketAddr) -> Result<(Counted<()>, Counted<Who>), &'static str> {
+        let Limits { connections, connections_per_address, .. } = self.limits;
+        let everybody = self.everybody.take((), connections);
+        let everybody = everybody.ok_or("this server has no free connection (connections)")?;
+        let address = self.addresses.take(Who::peer(addr.ip()), connections_per_address);
+        let address =
+            address.ok_or("this address has too many connections (connections_per_address)")?;
+        Ok((everybody, address))
+    }
+
     async fn welcome(self, stream: TcpStream, addr: SocketAddr) {
         let limits = self.limits;
-        let Some(_one) = self.everybody.take((), limits.connections) else {
-            return self.turn_away(stream, "this server has no free connection (connections)");
-        };
-        let who = Who::peer(addr.ip());
-        let Some(_one) = self.addresses.take(who, limits.connections_per_address) else {
-            let why = "this address has too many connections (connections_per_address)";
-            return self.turn_away(stream, why);
-        };
         // Messages are short and waited for.
         drop(stream.set_nodelay(true));
         let peer = Peer { ip: addr.ip(), certificate: None };

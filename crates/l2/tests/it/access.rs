@@ -52,7 +52,8 @@ fn tokens_made_before_the_server_runs_open_it_to_their_owners() {
     assert!(error.contains("a token of role client may not do this"), "{error}");
     let error = fails(1, &[&list[..], &["--token-file", &path("nowhere")]].concat());
     assert!(error.contains("nowhere has no token"), "{error}");
-    let proved = [&list[..], &["--state", "proved", "--token-file", &path("operator")]].concat();
+    let operators = path("operator");
+    let proved = [&list[..], &["--state", "proved", "--token-file", &operators]].concat();
     assert_eq!(json(&proved), Value::Array(Vec::new()));
     let by_variable = l2_prover(&list)
         .env("L2_PROVER_TOKEN", fs::read_to_string(path("operator")).expect("written"))

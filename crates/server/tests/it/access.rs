@@ -3,7 +3,7 @@
 use crate::common::{
     Chain, Echo, client_config, config, everything, http, raw, serve, to_end, token, until,
 };
-use client::{Access, Client};
+use client::{Access, Client, Phase};
 use protocol::{ApiError, ErrorCode};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -178,9 +178,8 @@ async fn a_client_proves_with_a_token_and_keeps_its_proof_while_it_has_none() {
     tokens.revoke(first).await.unwrap();
     tokens.close().await;
     until("it has proved", async || !echo.proven.lock().unwrap().is_empty()).await;
-    until("it has tried", async || {
-        client.status().last_error.is_some()
-            || matches!(client.status().phase, client::Phase::Submitting { .. })
+    until("it has tried to hand it in", async || {
+        !matches!(client.status().phase, Phase::Proving(_) | Phase::Downloading(_))
     })
     .await;
     assert_eq!(running.status().await.unwrap().counts.proved, 0);
@@ -323,4 +322,36 @@ async fn who_asks_too_often_waits_and_the_others_do_not() {
     })
     .await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_on_one_database_have_the_same_tokens() {
+    let Some(postgres) = crate::postgres::Postgres::start().await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { database: Some(postgres.url()), ..closed(dir.path()) };
+    let tokens = Tokens::open(&config.data_dir, config.database.as_ref()).await.unwrap();
+    let new = NewToken {
+        name: "both".into(),
+        role: Role::Viewer,
+        client: None,
+        certificate: None,
+        lifetime: Some(Duration::from_secs(600)),
+    };
+    let (token, shown) = tokens.create(&new).await.unwrap();
+    let header = format!("Bearer {}", shown.unwrap().text());
+    let servers =
+        [serve(config.clone(), &Chain::new(0)).await, serve(config.clone(), &Chain::new(0)).await];
+    let status = async |server: &server::Running| {
+        ask(&server.url(), &Method::GET, "/v1/status", Some(&header), "").await.0
+    };
+    for server in &servers {
+        assert_eq!(status(server).await, StatusCode::OK);
+    }
+    tokens.revoke(token.id).await.unwrap();
+    assert!(tokens.list().await.unwrap()[0].revoked_at.is_some());
+    tokens.close().await;
+    for server in servers {
+        until("it is refused", async || status(&server).await == StatusCode::UNAUTHORIZED).await;
+        server.stop().await;
+    }
 }
