@@ -1,6 +1,6 @@
 //! The server's endpoints, as functions.
 
-use crate::Config;
+use crate::{Access, Config, access::AccessError};
 use futures::StreamExt;
 use protocol::{
     Advice, ApiError, ArtifactRef, ErrorCode, Fail, Heartbeat, JobId, ProofData, Request, Submit,
@@ -58,6 +58,9 @@ pub enum CallError {
         /// The server's limit.
         most: u64,
     },
+    /// There is no token to show.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// Our own disk failed.
     #[error("local file failed: {0}")]
     Disk(#[from] io::Error),
@@ -67,7 +70,7 @@ impl CallError {
     /// Whether the same call may work later.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Foreign { .. } => true,
+            Self::Unreachable { .. } | Self::Foreign { .. } | Self::Access(_) => true,
             Self::Refused(error) => error.retryable,
             Self::Corrupt(_)
             | Self::TooLarge { .. }
@@ -91,6 +94,7 @@ impl CallError {
 pub struct Api {
     server: String,
     http: reqwest::Client,
+    access: Access,
     silence: Duration,
     max_input: u64,
 }
@@ -105,16 +109,18 @@ impl Api {
     pub fn new(config: &Config, server: &str) -> Result<Self, String> {
         let server = server.trim_end_matches('/').to_owned();
         let url = reqwest::Url::parse(&server).map_err(|error| error.to_string())?;
-        if url.scheme() != "http" {
-            return Err(format!("scheme {} is not supported: use http://", url.scheme()));
+        if !["http", "https"].contains(&url.scheme()) {
+            return Err(format!("scheme {} is not supported: use http or https", url.scheme()));
         }
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(10))
-            // A server on this network is meant, whatever proxy the environment names.
-            .no_proxy()
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self { server, http, silence: config.silence, max_input: config.max_input_bytes })
+        let access = config.access.clone();
+        if access.exposed_to_network(&url) {
+            tracing::warn!(%server, "the token goes over the network unencrypted: use https");
+        }
+        let http = access.http(&url).map_err(|error| error.to_string())?;
+        let http = http.connect_timeout(Duration::from_secs(10)).build();
+        let http = http.map_err(|error| error.to_string())?;
+        let (silence, max_input) = (config.silence, config.max_input_bytes);
+        Ok(Self { server, http, access, silence, max_input })
     }
 
     /// The server's address.
@@ -178,11 +184,9 @@ impl Api {
             file,
             256 * 1024,
         ));
-        let request = self
-            .http
-            .put(self.url(&paths::artifact(&artifact.sha256)))
-            .header(reqwest::header::CONTENT_LENGTH, artifact.len)
-            .body(body);
+        let request = self.http.put(self.url(&paths::artifact(&artifact.sha256)));
+        let request = self.access.authorize(request)?;
+        let request = request.header(reqwest::header::CONTENT_LENGTH, artifact.len).body(body);
         // As long as bytes can move: at least 64 kB a second.
         let patience = self.silence + Duration::from_secs(artifact.len / 65_536);
         let answer =
@@ -199,6 +203,7 @@ impl Api {
             return Err(CallError::TooLarge { len: artifact.len });
         }
         let request = self.http.get(self.url(&paths::artifact(&artifact.sha256)));
+        let request = self.access.authorize(request)?;
         let answer = tokio::time::timeout(self.silence, request.send()).await;
         let answer =
             answer.map_err(|_| self.silent())?.map_err(|error| self.unreachable(&error))?;
@@ -228,7 +233,8 @@ impl Api {
     }
 
     async fn call(&self, path: &str, message: ProofData, patience: Duration) -> Result<ProofData> {
-        let request = self.http.post(self.url(path)).json(&message).timeout(patience);
+        let request = self.access.authorize(self.http.post(self.url(path)))?;
+        let request = request.json(&message).timeout(patience);
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         if !answer.status().is_success() {
             return Err(self.refusal(answer).await);

@@ -1,5 +1,6 @@
 //! The client's settings.
 
+use crate::Access;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
@@ -7,8 +8,10 @@ use std::{path::PathBuf, time::Duration};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The Prover Servers to work for in turn, each as `http://HOST:PORT`.
+    /// The Prover Servers to work for in turn, each as `http://HOST:PORT` or `https://HOST:PORT`.
     pub servers: Vec<String>,
+    /// What all of them are shown.
+    pub access: Access,
     /// Folder of the client's id and of proofs that the server has not acknowledged. Made if it is missing; one client at
     /// a time may use it.
     pub data_dir: PathBuf,
@@ -34,6 +37,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             servers: vec!["http://127.0.0.1:4000".into()],
+            access: Access::default(),
             data_dir: "data/client".into(),
             wait: Duration::from_secs(20),
             max_back_off: Duration::from_secs(30),

@@ -6,6 +6,7 @@
 //! * Heartbeats come from a thread that proving cannot starve.
 //! * It names no proof system: that is a [`Prover`]. A [`ProverProcess`] is one that proves in a process of its own.
 
+pub mod access;
 pub mod api;
 mod breaker;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod status;
 mod trace;
 mod work;
 
+pub use access::{Access, Secret};
 pub use config::Config;
 pub use exec::ExecProver;
 pub use process::ProverProcess;

@@ -22,6 +22,7 @@ impl Node {
         let listen = ([127, 0, 0, 1], 0).into();
         let config = Config { listen, mining, traffic, ..Default::default() };
         let running = DevNode::start(config).await.unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Self { running, client: reqwest::Client::new() }
     }
 

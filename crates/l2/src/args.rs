@@ -92,6 +92,12 @@ pub enum Command {
     Gc(Gc),
     /// Copy the jobs and artifacts of a Prover Server, running or not, into a new folder
     Backup(Backup),
+    /// Say who may do what with a Prover Server
+    #[command(subcommand)]
+    Tokens(Tokens),
+    /// Look at the settings of a Prover Server before it runs
+    #[command(subcommand)]
+    Config(Config),
     /// Check the database and the artifacts of a Prover Server; changes nothing
     Fsck(Fsck),
     /// Prove blocks from a file or a node, without a server
@@ -220,21 +226,83 @@ pub struct Node {
     pub node: NodeArgs,
 }
 
+/// Who needs a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuthArg {
+    /// Nobody; the server listens only where no other machine can reach it
+    Open,
+    /// Everybody
+    Required,
+}
+
+impl From<AuthArg> for server::config::Auth {
+    fn from(arg: AuthArg) -> Self {
+        match arg {
+            AuthArg::Open => Self::Open,
+            AuthArg::Required => Self::Required,
+        }
+    }
+}
+
+/// What is shown to a server, and by what it is known. A token is not a flag: others can read a command line.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Access")]
+pub struct AccessArgs {
+    /// File with the token to show the server; without it, the variable L2_PROVER_TOKEN counts
+    #[arg(long, env = "L2_PROVER_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Authorities of the server's certificate, in PEM [default: the system's]
+    #[arg(long, env = "L2_PROVER_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Certificate to show the server, and its key: both in one file, in PEM
+    #[arg(long, env = "L2_PROVER_CERTIFICATE", value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// As the client crate takes it.
+    pub fn access(&self) -> client::Access {
+        let token = std::env::var("L2_PROVER_TOKEN").ok().filter(|token| !token.is_empty());
+        client::Access {
+            token: token.map(|token| client::Secret::new(&token)),
+            token_file: self.token_file.clone(),
+            ca_file: self.ca_file.clone(),
+            certificate: self.certificate.clone(),
+        }
+    }
+}
+
 /// `l2-prover server`
 #[derive(Debug, Args)]
 pub struct Server {
+    /// Settings in TOML; flags and environment win over it. `l2-prover config check` shows what counts
+    #[arg(long, env = "PROVER_SERVER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Address Prover Clients connect to
     #[arg(long, env = "PROVER_SERVER_LISTEN_IP", default_value = "127.0.0.1", value_name = "IP")]
     pub listen_ip: IpAddr,
     /// Port Prover Clients connect to; 0 picks one
     #[arg(long, env = "PROVER_SERVER_LISTEN_PORT", default_value_t = 3900, value_name = "PORT")]
     pub listen_port: u16,
+    /// Who needs a token (see `l2-prover tokens`)
+    #[arg(long, env = "PROVER_SERVER_AUTH", value_enum, default_value_t = AuthArg::Open)]
+    pub auth: AuthArg,
+    /// The server's certificate, in PEM: it then speaks https
+    #[arg(long, env = "PROVER_SERVER_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, in PEM
+    #[arg(long, env = "PROVER_SERVER_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities of client certificates, in PEM: nobody else can connect
+    #[arg(long, env = "PROVER_SERVER_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
     /// JSON-RPC of the L2 node whose blocks are proven
     #[arg(
         long,
         env = "PROVER_SERVER_RPC_URL",
+        hide_env_values = true,
         value_name = "URL",
-        required_unless_present = "dev_node"
+        required_unless_present_any = ["dev_node", "config"]
     )]
     pub rpc_url: Option<String>,
     /// Run a dev node in this process and prove its blocks
@@ -308,7 +376,7 @@ pub struct Server {
     /// DANGER: accept receipts of RISC Zero's dev mode, which prove nothing
     #[arg(long, env = "PROVER_SERVER_DANGER_ACCEPT_DEV_MODE", value_parser = BoolishValueParser::new())]
     pub danger_accept_dev_mode: bool,
-    /// DANGER: listen on an address other machines may reach, though there is no authentication yet
+    /// DANGER: let everybody in on an address that other machines may reach
     #[arg(
         long,
         env = "PROVER_SERVER_DANGER_LISTEN_WITHOUT_AUTH",
@@ -374,6 +442,9 @@ pub struct Client {
     /// Serve metrics for Prometheus on this address, at /metrics; they hold no secrets
     #[arg(long, env = "PROVER_CLIENT_METRICS_ADDR", value_name = "IP:PORT")]
     pub metrics_addr: Option<SocketAddr>,
+    /// The server's door
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// The zkVM
     #[command(flatten)]
     pub zkvm: ZkvmArgs,
@@ -396,6 +467,9 @@ pub struct Operated {
     /// The Prover Server; of several on one database, any
     #[arg(long, default_value = "http://127.0.0.1:3900", value_name = "URL")]
     pub server: String,
+    /// The server's door
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// `l2-prover top`
@@ -606,7 +680,30 @@ pub struct Fsck {
 /// Where a server keeps what it must not lose.
 #[derive(Debug, Args)]
 pub struct Kept {
-    /// The server's folder. For `fsck` without --database the server must be stopped
+    /// Its jobs
+    #[command(flatten)]
+    pub data: ServerData,
+    /// The server's S3-compatible store of artifacts
+    #[arg(long, env = "PROVER_SERVER_ARTIFACTS", value_name = "URL")]
+    pub artifacts: Option<Url>,
+}
+
+impl Kept {
+    /// The settings of that server, as far as they say where things are.
+    pub fn config(&self) -> server::Config {
+        server::Config {
+            data_dir: self.data.data_dir.clone(),
+            database: self.data.database.clone().map(server::DatabaseUrl::new),
+            artifacts: self.artifacts.clone(),
+            ..server::Config::default()
+        }
+    }
+}
+
+/// Where a server keeps its jobs and tokens.
+#[derive(Debug, Args)]
+pub struct ServerData {
+    /// The server's folder
     #[arg(
         long,
         env = "PROVER_SERVER_DATA_DIR",
@@ -617,21 +714,97 @@ pub struct Kept {
     /// The server's PostgreSQL database
     #[arg(long, env = "PROVER_SERVER_DATABASE", hide_env_values = true, value_name = "URL")]
     pub database: Option<String>,
-    /// The server's S3-compatible store of artifacts
-    #[arg(long, env = "PROVER_SERVER_ARTIFACTS", value_name = "URL")]
-    pub artifacts: Option<Url>,
 }
 
-impl Kept {
-    /// The settings of that server, as far as they say where things are.
-    pub fn config(&self) -> server::Config {
-        server::Config {
-            data_dir: self.data_dir.clone(),
-            database: self.database.clone().map(server::DatabaseUrl::new),
-            artifacts: self.artifacts.clone(),
-            ..server::Config::default()
+/// What a token's owner may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Take jobs and hand proofs in
+    Client,
+    /// Hand batches in
+    Producer,
+    /// Fetch proofs
+    Consumer,
+    /// Decide about jobs and clients
+    Operator,
+    /// Look
+    Viewer,
+}
+
+impl From<RoleArg> for server::tokens::Role {
+    fn from(arg: RoleArg) -> Self {
+        match arg {
+            RoleArg::Client => Self::Client,
+            RoleArg::Producer => Self::Producer,
+            RoleArg::Consumer => Self::Consumer,
+            RoleArg::Operator => Self::Operator,
+            RoleArg::Viewer => Self::Viewer,
         }
     }
+}
+
+/// `l2-prover tokens`
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// Make a token and show it, once
+    Create {
+        /// What people call its owner
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// What its owner may do
+        #[arg(long, value_enum)]
+        role: RoleArg,
+        /// The only client that its owner may speak for; its id is in the client's folder, in `client-id`
+        #[arg(long, value_name = "ID")]
+        client: Option<protocol::ClientId>,
+        /// A client certificate, in PEM, that the owner shows instead of a secret
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+        /// How long it is good: for example 90d or 12h, or never
+        #[arg(long, default_value = "365d", value_parser = parse::lifetime, value_name = "TIME")]
+        expires: parse::Lifetime,
+        /// The server
+        #[command(flatten)]
+        data: ServerData,
+    },
+    /// List all tokens, those that have ended included
+    List {
+        /// The server
+        #[command(flatten)]
+        data: ServerData,
+    },
+    /// Make a new secret for a token's owner; the old one ends after a while
+    Rotate {
+        /// The token's id
+        token: server::tokens::TokenId,
+        /// The new certificate of an owner that shows one
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+        /// How long the new one is good: for example 90d or 12h, or never
+        #[arg(long, default_value = "365d", value_parser = parse::lifetime, value_name = "TIME")]
+        expires: parse::Lifetime,
+        /// How long the old one is still good
+        #[arg(long, default_value = "1h", value_parser = parse::duration, value_name = "TIME")]
+        grace: Duration,
+        /// The server
+        #[command(flatten)]
+        data: ServerData,
+    },
+    /// End a token now
+    Revoke {
+        /// The token's id
+        token: server::tokens::TokenId,
+        /// The server
+        #[command(flatten)]
+        data: ServerData,
+    },
+}
+
+/// `l2-prover config`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check the settings of `l2-prover server`, and show those that count and where they come from
+    Check(Box<Server>),
 }
 
 /// Blocks to work on: a file, or a range of a node.

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod config;
 pub mod conformance;
 pub mod dev;
 pub mod execute;
@@ -14,6 +15,7 @@ pub mod proofs;
 pub mod prove;
 pub mod prover_process;
 pub mod server;
+pub mod tokens;
 pub mod top;
 pub mod verify;
 pub mod witness;

@@ -16,6 +16,7 @@ mod parse;
 mod provers;
 #[cfg_attr(not(feature = "build_zkvm"), path = "no_risc0.rs")]
 mod risc0;
+mod settings;
 mod signals;
 mod telemetry;
 mod view;
@@ -23,18 +24,20 @@ mod view;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::args::{Cli, Command};
 use crate::output::Output;
+use crate::settings::Given;
 use crate::telemetry::Telemetry;
 
 fn main() -> ExitCode {
     // ORDER: the file fills variables, flags read variables, and both need a process without other threads.
     let dotenv = dotenv::load();
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let output = Output::new(cli.global.json);
-    match dotenv.and_then(|()| run(cli, &output)) {
+    match dotenv.and_then(|()| run(cli, &settings::given(&matches), &output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
+fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
     let serves = matches!(
         cli.command,
         Command::Node(_) | Command::Server(_) | Command::Client(_) | Command::ProverProcess(_)
@@ -70,7 +73,11 @@ fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         let done = match cli.command {
             Command::Dev(args) => Box::pin(commands::dev::run(args, output, shutdown)).await,
             Command::Node(args) => commands::node::run(args, output, shutdown).await,
-            Command::Server(args) => Box::pin(commands::server::run(args, output, shutdown)).await,
+            Command::Server(args) => {
+                Box::pin(commands::server::run(args, given, output, shutdown)).await
+            }
+            Command::Config(args) => commands::config::run(args, given, output),
+            Command::Tokens(args) => Box::pin(commands::tokens::run(args, output)).await,
             Command::Client(args) => {
                 Box::pin(commands::client::run(args, &cli.global, output, shutdown)).await
             }

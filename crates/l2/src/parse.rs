@@ -63,9 +63,36 @@ pub fn duration_above_zero(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long something is good; none is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime(pub Option<Duration>);
+
+/// A [`duration_above_zero`], `90d` or `never`.
+pub fn lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "never" {
+        return Ok(Lifetime(None));
+    }
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+    match days.filter(|days| (1..=36_500).contains(days)) {
+        Some(days) => Ok(Lifetime(Some(Duration::from_secs(days * 86_400)))),
+        None => duration_above_zero(text).map(|time| Lifetime(Some(time))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lifetimes_may_be_days_or_endless() {
+        assert_eq!(lifetime("never"), Ok(Lifetime(None)));
+        for (text, hours) in [("90d", 2_160), ("12h", 12)] {
+            assert_eq!(lifetime(text), Ok(Lifetime(Some(Duration::from_secs(hours * 3_600)))));
+        }
+        for wrong in ["", "0d", "0s", "d", "-1d", "999999999d", "forever"] {
+            assert!(lifetime(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit() {

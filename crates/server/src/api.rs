@@ -16,13 +16,13 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody as _},
     extract::{
-        DefaultBodyLimit, FromRequest, Path, Query, Request, State,
+        DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State,
         rejection::{BytesRejection, QueryRejection},
     },
     handler::Handler,
-    http::{Method, StatusCode, header},
+    http::{Method, StatusCode, header, request::Parts},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
@@ -32,7 +32,7 @@ use protocol::{
     ApiError, ArtifactId, ClientId, CollectGarbage, ErrorCode, FailAck, HeartbeatAck, JobId,
     JobState, Priority, ProofData, SubmitAck,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::{net::Ipv6Addr, str::FromStr};
 
 /// A list of jobs has at most so many.
@@ -315,9 +315,7 @@ async fn upload(
 ) -> Answer<StatusCode> {
     let id = id::<ArtifactId>(&sha256)?;
     let limit = service.artifacts().limit();
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|len| len > limit) {
+    if request.body().size_hint().lower() > limit {
         return Err(ArtifactError::TooLarge { limit }.into());
     }
     service.room().await?;
@@ -345,6 +343,18 @@ async fn no_such_endpoint(request: Request) -> Refusal {
         protocol::paths::V1
     );
     refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchEndpoint, message)
+}
+
+/// What varies in a path.
+struct Path<T>(T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Service> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Answer<Self> {
+        let path = axum::extract::Path::from_request_parts(parts, service).await;
+        path.map(|axum::extract::Path(path)| Self(path)).map_err(|error| malformed(&error))
+    }
 }
 
 /// A message of a client that the caller may speak for.
@@ -390,6 +400,13 @@ impl FromRequest<Service> for WholeBody {
 
     async fn from_request(request: Request, service: &Service) -> Answer<Self> {
         let limits = service.limiter().limits();
+        let too_large = || {
+            let message = format!("a message has at most {} bytes", limits.message_bytes);
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
+        };
+        if request.body().size_hint().lower() > limits.message_bytes as u64 {
+            return Err(too_large());
+        }
         let body = Bytes::from_request(request, service);
         let body = tokio::time::timeout(limits.message_time, body).await.map_err(|_elapsed| {
             let message = "the message did not arrive in time (message_time)".into();
@@ -397,10 +414,7 @@ impl FromRequest<Service> for WholeBody {
         })?;
         body.map(Self).map_err(|error: BytesRejection| match too_slow(&error) {
             Some(slow) => slow.into(),
-            None if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format!("a message has at most {} bytes", limits.message_bytes);
-                refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
-            }
+            None if error.status() == StatusCode::PAYLOAD_TOO_LARGE => too_large(),
             None => malformed(&error),
         })
     }

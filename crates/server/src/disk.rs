@@ -10,11 +10,9 @@ use std::{
 /// There is too little space left for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the data folder has {free} bytes left, and {wanted} are kept free: make room on the server's disk"
+    "the data folder has less than {wanted} bytes left, which are kept free: make room on the server's disk"
 )]
 pub struct NoRoom {
-    /// Free bytes.
-    pub free: u64,
     /// Bytes that must be.
     pub wanted: u64,
 }
@@ -56,7 +54,7 @@ impl Space {
 
     fn check(&self, wanted: u64) -> Result<(), NoRoom> {
         match free(&self.folder) {
-            Ok(free) if free < wanted => Err(NoRoom { free, wanted }),
+            Ok(free) if free < wanted => Err(NoRoom { wanted }),
             // What a folder that cannot be asked is worth is said by whoever writes to it.
             Ok(_) | Err(_) => Ok(()),
         }

@@ -5,7 +5,7 @@
 
 use crate::{
     auth::{Peer, Who},
-    limits::{Counter, Limits, Pace},
+    limits::{Counted, Counter, Limits, Pace},
     tls::Tls,
     tokens,
 };
@@ -23,6 +23,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use protocol::{ApiError, ErrorCode};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     io,
     net::SocketAddr,
@@ -45,6 +46,13 @@ use tokio_util::sync::CancellationToken;
 /// Bytes of a body that are read ahead.
 const BUFFER: usize = 128 << 10;
 
+/// Files that a server has open besides its connections, with some to spare.
+const OTHER_FILES: u64 = 256;
+
+/// How long, and for how many bytes, a peer may go on sending after the last answer on a connection.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: usize = 8 << 20;
+
 /// What serves a connection.
 #[derive(Clone)]
 struct Host {
@@ -64,6 +72,7 @@ pub async fn serve(
     limits: Limits,
     stopping: CancellationToken,
 ) {
+    allow_files(limits.connections);
     let (everybody, addresses) = Default::default();
     let host = Host { router, tls, limits, stopping, everybody, addresses };
     let mut connections = JoinSet::new();
@@ -76,7 +85,17 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, addr)) => drop(connections.spawn(host.clone().welcome(stream, addr))),
+            // Counted here, so that who came first stays.
+            Ok((stream, addr)) => match host.room(&addr) {
+                Ok(counted) => {
+                    let host = host.clone();
+                    connections.spawn(async move {
+                        host.welcome(stream, addr).await;
+                        drop(counted);
+                    });
+                }
+                Err(why) => host.turn_away(stream, why),
+            },
             Err(error) if gone(&error) => {}
             Err(error) => {
                 // Too many open files, most likely: those that are open will end.
@@ -89,6 +108,25 @@ pub async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
+/// Lets this process have a file open for each connection and those it needs itself, as far as the system does.
+fn allow_files(connections: usize) {
+    let wanted = connections as u64 + OTHER_FILES;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|now| wanted <= now) {
+        return;
+    }
+    let limit = maximum.map_or(wanted, |most| most.min(wanted));
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum }).is_err()
+        || limit < wanted
+    {
+        tracing::warn!(
+            limit,
+            wanted,
+            "this process may open fewer files than limits.connections needs: raise its limit (ulimit -n)"
+        );
+    }
+}
+
 /// Whether the peer went away before it was accepted.
 fn gone(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
@@ -96,16 +134,19 @@ fn gone(error: &io::Error) -> bool {
 }
 
 impl Host {
+    /// Counts a connection from `addr`, or says why there may not be another.
+    fn room(&self, addr: &SocketAddr) -> Result<(Counted<()>, Counted<Who>), &'static str> {
+        let Limits { connections, connections_per_address, .. } = self.limits;
+        let everybody = self.everybody.take((), connections);
+        let everybody = everybody.ok_or("this server has no free connection (connections)")?;
+        let address = self.addresses.take(Who::peer(addr.ip()), connections_per_address);
+        let address =
+            address.ok_or("this address has too many connections (connections_per_address)")?;
+        Ok((everybody, address))
+    }
+
     async fn welcome(self, stream: TcpStream, addr: SocketAddr) {
         let limits = self.limits;
-        let Some(_one) = self.everybody.take((), limits.connections) else {
-            return self.turn_away(stream, "this server has no free connection (connections)");
-        };
-        let who = Who::peer(addr.ip());
-        let Some(_one) = self.addresses.take(who, limits.connections_per_address) else {
-            let why = "this address has too many connections (connections_per_address)";
-            return self.turn_away(stream, why);
-        };
         // Messages are short and waited for.
         drop(stream.set_nodelay(true));
         let peer = Peer { ip: addr.ip(), certificate: None };
@@ -281,6 +322,8 @@ struct Watched<I> {
     /// When the head that has begun must be here.
     head: Option<Pin<Box<Sleep>>>,
     writing: Pace,
+    /// Since the last word was said, and how many bytes came all the same.
+    lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl<I> Watched<I> {
@@ -288,7 +331,7 @@ impl<I> Watched<I> {
         let header_time = limits.header_time;
         // The first request has to come without delay.
         let head = Some(Box::pin(tokio::time::sleep(header_time)));
-        Self { io, turn, seen: 0, header_time, head, writing: Pace::new(&limits) }
+        Self { io, turn, seen: 0, header_time, head, writing: Pace::new(&limits), lingering: None }
     }
 
     fn written(
@@ -336,7 +379,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -365,8 +408,26 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         self.written(cx, flushed.map_ok(|()| 0)).map_ok(drop)
     }
 
+    /// A connection that is closed while bytes still come is reset, and the peer may not read the answer. So they are
+    /// read and thrown away for a moment.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.written(cx, ended.map_ok(|()| 0)).map_ok(drop)
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            let ended = Pin::new(&mut this.io).poll_shutdown(cx);
+            ready!(this.written(cx, ended.map_ok(|()| 0)))?;
+        }
+        let (timer, came) =
+            this.lingering.get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), 0));
+        let mut scratch = [0; 8 << 10];
+        while *came < LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut this.io).poll_read(cx, &mut buf) {
+                Poll::Pending => return timer.as_mut().poll(cx).map(Ok),
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => *came += buf.filled().len(),
+                // The peer has hung up too, one way or the other.
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

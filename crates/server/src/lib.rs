@@ -118,6 +118,8 @@ impl Server {
         source: Option<S>,
     ) -> Result<Running, Error> {
         config.check()?;
+        // Already there if this is not the first server: it is the same one then, or what the program chose.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = Tls::new(&config)?;
         if tls.is_none() && !config.listen_ip.is_loopback() {
             tracing::warn!(

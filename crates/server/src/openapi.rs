@@ -4,9 +4,9 @@
 //! * A test compares the table below with the router, and the document with `docs/openapi.json`.
 
 use protocol::{
-    ApiError, ArtifactId, ClientId, ClientSummary, CollectGarbage, Fail, FailAck, Garbage, Heartbeat, HeartbeatAck, JobHistory, JobId,
-    JobState, JobSummary, NoWork, Priority, Readiness, Request, Response, Status, Submit,
-    SubmitAck,
+    ApiError, ArtifactId, ClientId, ClientSummary, CollectGarbage, Fail, FailAck, Garbage,
+    Heartbeat, HeartbeatAck, JobHistory, JobId, JobState, JobSummary, NoWork, Priority, Readiness,
+    Request, Response, Status, Submit, SubmitAck,
 };
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};

@@ -7,7 +7,7 @@ use crate::{
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, U64, keccak256};
 use alloy_provider::{
-    Provider, RootProvider,
+    Provider, ProviderBuilder, RootProvider,
     transport::{RpcError, TransportError},
 };
 use alloy_rpc_types_eth::Block;
@@ -32,6 +32,16 @@ pub struct Node {
     config: ChainConfig,
 }
 
+/// An HTTP client for `url`.
+fn http(url: &Url) -> Result<reqwest::Client, Error> {
+    // Already there if this is not the first client: it is the same one then, or what the program chose.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder();
+    // The system's authorities are needed only for https; there may be none.
+    let http = if url.scheme() == "https" { http } else { http.tls_certs_only([]) };
+    http.build().map_err(|error| Error::Url { reason: error.to_string() })
+}
+
 /// Why a request had no answer.
 enum Failure {
     NoSuchMethod,
@@ -39,7 +49,7 @@ enum Failure {
 }
 
 impl Node {
-    /// Connects to the node at `url` (HTTP) and checks that it is of the chain of `config`.
+    /// Connects to the node at `url` (HTTP or HTTPS) and checks that it is of the chain of `config`.
     ///
     /// # Errors
     /// [`Error::Url`], [`Error::Unreachable`], [`Error::WrongChain`].
@@ -49,7 +59,7 @@ impl Node {
         // The HTTP client leaves these out when it quotes the URL.
         let _ = (quoted.set_username(""), quoted.set_password(None));
         let secrets = quoted.as_str().strip_prefix(&origin).unwrap_or_default().to_owned();
-        let provider = RootProvider::new_http(url);
+        let provider = ProviderBuilder::default().connect_reqwest(http(&url)?, url);
         let node = Self { provider, name: Culprit::Node(origin), secrets, config };
         let found: U64 = node.ask("eth_chainId", json!([])).await?;
         match found.to::<u64>() == node.config.chain_id {

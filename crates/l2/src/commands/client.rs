@@ -45,6 +45,7 @@ pub async fn run(
     })?;
     let config = client::Config {
         servers: args.server.clone(),
+        access: args.access.access(),
         data_dir: args.data_dir,
         ..Default::default()
     };

@@ -86,9 +86,14 @@ pub(super) fn request(
     method: Method,
     path: &str,
 ) -> anyhow::Result<RequestBuilder> {
-    let client = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(30));
+    let server = operated.server.trim_end_matches('/');
+    let url: reqwest::Url = format!("{server}{path}")
+        .parse()
+        .with_context(|| format!("{server} is no address of a Prover Server (see --server)"))?;
+    let access = operated.access.access();
+    let client = access.http(&url)?.timeout(std::time::Duration::from_secs(30));
     let client = client.build().context("failed to set up HTTP")?;
-    Ok(client.request(method, format!("{}{path}", operated.server.trim_end_matches('/'))))
+    Ok(access.authorize(client.request(method, url))?)
 }
 
 pub(super) async fn answer(request: RequestBuilder) -> anyhow::Result<Response> {

@@ -35,7 +35,11 @@ pub fn setup(client: &Client, prover: ProverArg, global: &Global) -> Setup {
         program: "/proc/self/exe".into(),
         arguments,
         // Said either way: the file .env may have changed since the client read it.
-        environment: vec![("RISC0_DEV_MODE".into(), client.zkvm.dev_mode.to_string().into())],
+        environment: vec![
+            ("RISC0_DEV_MODE".into(), client.zkvm.dev_mode.to_string().into()),
+            // It talks to no server.
+            ("L2_PROVER_TOKEN".into(), OsString::new()),
+        ],
         folder: client.data_dir.join(client::journal::SCRATCH),
         stall: client.stall_limit,
         limit: client.prove_limit,

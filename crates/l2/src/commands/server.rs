@@ -10,69 +10,65 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Server;
+use crate::chain::ChainArg;
 use crate::commands::node::{self, Defaults};
 use crate::output::Output;
+use crate::settings::{Given, Origin, Settings, without_secrets};
 
 /// Where jobs and proofs are kept if nothing else is asked for.
-const DATA_DIR: &str = ".l2-prover/server";
+pub const DATA_DIR: &str = ".l2-prover/server";
 
 /// Runs the command.
-pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
-    if args.danger_accept_exec {
+pub async fn run(
+    args: Server,
+    given: &Given,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let Settings { mut config, rpc_url, chain, origins } = Settings::new(&args, given)?;
+    if config.danger_accept_exec_proofs {
         output.warn("this server accepts exec proofs, which prove NOTHING.");
     }
-    if args.danger_accept_dev_mode {
+    if config.danger_accept_dev_mode_proofs {
         output.warn("this server accepts dev-mode proofs, which prove NOTHING.");
     }
-    let mocked = args.danger_accept_exec || args.danger_accept_dev_mode;
+    let mocked = config.danger_accept_exec_proofs || config.danger_accept_dev_mode_proofs;
     let (dev_node, data) = if args.dev_node {
         let defaults = if mocked { Defaults::MOCKED } else { Defaults::PROVEN };
-        (Some(node::start(&args.node, &defaults).await?), Data::for_a_new_chain(args.data_dir)?)
+        let asked = origins.get("data_dir") != Some(&Origin::Default);
+        let data = Data::for_a_new_chain(asked.then_some(config.data_dir))?;
+        (Some(node::start(&args.node, &defaults).await?), data)
     } else {
-        (None, Data::Kept(args.data_dir.unwrap_or_else(|| DATA_DIR.into())))
+        (None, Data::Kept(config.data_dir))
     };
-    let (url, chain) = match (&dev_node, args.rpc_url) {
+    config.data_dir = data.path().to_owned();
+    let (url, chain) = match (&dev_node, rpc_url) {
         (Some(node), _) => (node.url(), node.chain_config().clone()),
-        (None, url) => (url.context("--rpc-url or --dev-node is needed")?, args.chain.config()?),
+        (None, url) => {
+            let url = url.context("--rpc-url or --dev-node is needed, or rpc_url in the file")?;
+            let chain: ChainArg = chain.parse().expect("every text is a chain's name or file");
+            (url, chain.config()?)
+        }
     };
     let chain_id = chain.chain_id;
-    let database = args.database.map(server::DatabaseUrl::new);
     let source = witness::Node::connect(&url, chain)
         .await
         .context("failed to use the node (see --rpc-url, --chain)")?;
-    let config = server::Config {
-        listen_ip: args.listen_ip,
-        listen_port: args.listen_port,
-        data_dir: data.path().to_owned(),
-        database: database.clone(),
-        artifacts: args.artifacts.clone(),
-        system: args.prover.system(),
-        kind: args.kind.into(),
-        start_block: args.first_block,
-        batch_blocks: args.batch_blocks,
-        max_batch_cycles: args.max_batch_cycles,
-        lease: args.lease,
-        heartbeat: heartbeat_for(args.lease),
-        danger_accept_exec_proofs: args.danger_accept_exec,
-        danger_accept_dev_mode_proofs: args.danger_accept_dev_mode,
-        danger_listen_without_auth: args.danger_listen_without_auth,
-        ..server::Config::default()
-    };
     let started = Started {
         event: "started",
         server: String::new(),
-        node: url,
+        node: without_secrets(&url),
         chain_id,
         data_dir: data.path().to_owned(),
-        database: database.map(|url| url.to_string()),
-        artifacts: args.artifacts.map(|url| url.to_string()),
-        prover: args.prover.system(),
-        program_id: B256::new(args.prover.pinned_program_id()),
+        database: config.database.as_ref().map(ToString::to_string),
+        artifacts: config.artifacts.as_ref().map(ToString::to_string),
+        prover: config.system,
+        program_id: config.wanted_program_id(),
     };
     let running = server::Server::start(config, Some(source))
         .await
         .context("failed to start the Prover Server")?;
-    output.report(&Started { server: format!("http://{}", running.addr()), ..started })?;
+    output.report(&Started { server: running.url(), ..started })?;
     shutdown.cancelled().await;
     running.stop().await;
     if let Some(node) = dev_node {

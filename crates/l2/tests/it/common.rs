@@ -14,7 +14,17 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// The command, with nothing of the caller's settings.
 pub fn l2_prover(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("l2-prover"));
-    let ours = ["PROVER_", "DEV_NODE_", "L2_PROVER_LOG", "RISC0_", "OTEL_"];
+    // For the test's own HTTP.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ours = [
+        "PROVER_",
+        "DEV_NODE_",
+        "L2_PROVER_LOG",
+        "L2_PROVER_TOKEN",
+        "L2_PROVER_C",
+        "RISC0_",
+        "OTEL_",
+    ];
     for (name, _) in std::env::vars_os() {
         if ours.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);

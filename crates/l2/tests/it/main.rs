@@ -1,5 +1,6 @@
 //! The command `l2-prover` from outside: its processes, what they print and their exit codes.
 
+mod access;
 mod clients;
 mod codes;
 mod common;

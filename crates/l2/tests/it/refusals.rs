@@ -18,6 +18,8 @@ fn the_help_is_reviewed() {
         "top",
         "jobs",
         "clients",
+        "tokens",
+        "config",
         "fsck",
         "prove",
         "execute",

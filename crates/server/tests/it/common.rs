@@ -4,7 +4,11 @@ use alloy_primitives::{B256, keccak256};
 use async_trait::async_trait;
 use client::{BoxError, Cancel, Execution, Progress, ProofKind, ProofSystem, ProveError, Prover};
 use protocol::BlockRange;
-use server::{BatchSource, Config, PreparedBatch, Running, Server};
+use server::{
+    BatchSource, Config, PreparedBatch, Running, Server,
+    tokens::{NewToken, Role, TokenId, Tokens},
+};
+use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
 use std::{
     path::Path,
     sync::{
@@ -167,4 +171,61 @@ pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("it never came true that {what}");
+}
+
+/// A token of the server in `config`, and what its owner keeps. The server may run.
+pub async fn token(config: &Config, role: Role) -> (TokenId, String) {
+    let new = NewToken {
+        name: role.name().into(),
+        role,
+        client: None,
+        certificate: None,
+        lifetime: None,
+    };
+    let tokens = Tokens::open(&config.data_dir, None).await.unwrap();
+    let (token, shown) = tokens.create(&new).await.unwrap();
+    tokens.close().await;
+    (token.id, shown.unwrap().text())
+}
+
+/// An HTTP client of the test's own.
+pub fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // It speaks plain HTTP: the system's authorities are not read.
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+}
+
+/// Every row of every table of the server's SQLite database, as text.
+pub async fn everything(config: &Config) -> String {
+    let options = SqliteConnectOptions::new().filename(config.data_dir.join("jobs.sqlite"));
+    let mut db = options.connect().await.unwrap();
+    let tables = sqlx::query_scalar(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+    );
+    let tables: Vec<String> = tables.fetch_all(&mut db).await.unwrap();
+    let mut text = String::new();
+    for table in tables {
+        let columns = sqlx::query_scalar("SELECT name FROM pragma_table_info($1)").bind(&table);
+        let columns: Vec<String> = columns.fetch_all(&mut db).await.unwrap();
+        let row: Vec<_> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
+        let rows = format!("SELECT {} FROM \"{table}\" ORDER BY 1", row.join(" || ',' || "));
+        let rows: Vec<String> =
+            sqlx::query_scalar(AssertSqlSafe(rows)).fetch_all(&mut db).await.unwrap();
+        text.push_str(&format!("{table}\n{}\n", rows.join("\n")));
+    }
+    text
+}
+
+/// A connection without HTTP's manners.
+pub async fn raw(running: &Running) -> tokio::net::TcpStream {
+    tokio::net::TcpStream::connect(running.addr()).await.unwrap()
+}
+
+/// Reads what comes until the other side closes or cuts the connection.
+pub async fn to_end(stream: &mut tokio::net::TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let end = tokio::io::AsyncReadExt::read_to_end(stream, &mut bytes);
+    // A cut connection ends with an error; what came before is kept.
+    let _ = tokio::time::timeout(Duration::from_secs(60), end).await.expect("it is closed");
+    String::from_utf8_lossy(&bytes).into_owned()
 }

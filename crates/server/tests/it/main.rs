@@ -1,12 +1,19 @@
 //! The server from outside: its store, its endpoints, and whole rounds with real clients.
 
+mod access;
 mod api;
 mod artifacts;
 mod common;
+mod crowd;
+mod disk;
+mod huge;
 mod metrics;
 mod peers;
 mod postgres;
 mod real;
 mod rounds;
 mod servers;
+mod slow;
 mod store;
+mod tls;
+mod untrusted;

@@ -250,6 +250,8 @@ async fn a_broken_prover_asks_for_no_work_until_its_self_test_passes() {
     until("it has tested itself twice", async || prover.tests.load(Ordering::SeqCst) >= 2).await;
     let Phase::Broken { error } = client.status().phase else { panic!("{:?}", client.status()) };
     assert!(error.contains("the GPU is on fire"), "{error}");
+    until("all blocks have jobs", async || server.status().await.unwrap().last_enqueued == Some(5))
+        .await;
     let jobs = server.status().await.unwrap().jobs;
     let failures: Vec<_> = jobs.iter().map(|job| job.failures).collect();
     assert_eq!(failures, [1, 0, 0, 0, 0], "one job was enough");

@@ -1,0 +1,23 @@
+//! `l2-prover config check`: the settings that a server would run with.
+
+use anyhow::{Context as _, ensure};
+
+use crate::args::Config;
+use crate::chain::ChainArg;
+use crate::output::Output;
+use crate::settings::{Checked, Given, Settings};
+
+/// Runs the command.
+pub fn run(args: Config, given: &Given, output: &Output) -> anyhow::Result<()> {
+    let Config::Check(args) = args;
+    let settings = Settings::new(&args, given)?;
+    settings.config.check()?;
+    server::tls::Tls::new(&settings.config)?;
+    ensure!(
+        args.dev_node || settings.rpc_url.is_some(),
+        "setting rpc_url is missing: name the L2 node (--rpc-url)"
+    );
+    let chain: ChainArg = settings.chain.parse().expect("every text is a chain's name or file");
+    chain.config().context("setting chain cannot be used")?;
+    output.report(&Checked::new(&settings, args.config)?)
+}

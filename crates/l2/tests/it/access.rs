@@ -1,0 +1,161 @@
+//! Tokens and settings of a server, as commands.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::common::{Service, fails, l2_prover, run};
+
+/// Runs the command, which must succeed; returns its stdout.
+fn text(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("it is UTF-8")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let text = text(&[arguments, &["--json"]].concat());
+    serde_json::from_str(&text).expect("one document of JSON")
+}
+
+#[test]
+fn tokens_made_before_the_server_runs_open_it_to_their_owners() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let data = path("server");
+    let create = |role: &str| {
+        let create = ["tokens", "create", "--name", "a name", "--role", role, "--data-dir", &data];
+        let made = json(&create);
+        fs::write(path(role), made["token"].as_str().expect("it is shown")).expect("written");
+        made
+    };
+    let operator = create("operator");
+    create("client");
+    let shown = text(&["tokens", "create", "--name", "x", "--role", "viewer", "--data-dir", &data]);
+    assert!(shown.contains("it is not shown again:\nl2p_"), "{shown}");
+
+    let config = path("server.toml");
+    let settings =
+        "auth = 'required'\nsystem = 'exec'\ndanger_accept_exec_proofs = true\nlisten_port = 0\n";
+    fs::write(&config, settings).expect("written");
+    let (_node, started) = Service::start(&["node", "--node-port", "0", "--block-time", "200ms"]);
+    let node = started["node"].as_str().expect("it names the node").to_owned();
+    let server = ["server", "--config", &config, "--rpc-url", &node, "--data-dir", &data];
+    let (mut server, started) = Service::start(&server);
+    let url = started["server"].as_str().expect("it names itself").to_owned();
+
+    let list = ["jobs", "list", "--server", &url];
+    let error = fails(1, &list);
+    assert!(error.contains("wants a valid token"), "{error}");
+    let error = fails(1, &[&list[..], &["--token-file", &path("client")]].concat());
+    assert!(error.contains("a token of role client may not do this"), "{error}");
+    let error = fails(1, &[&list[..], &["--token-file", &path("nowhere")]].concat());
+    assert!(error.contains("nowhere has no token"), "{error}");
+    let operators = path("operator");
+    let proved = [&list[..], &["--state", "proved", "--token-file", &operators]].concat();
+    assert_eq!(json(&proved), Value::Array(Vec::new()));
+    let by_variable = l2_prover(&list)
+        .env("L2_PROVER_TOKEN", fs::read_to_string(path("operator")).expect("written"))
+        .output()
+        .expect("started");
+    assert!(by_variable.status.success(), "{}", String::from_utf8_lossy(&by_variable.stderr));
+
+    let client = ["client", "--prover", "exec", "--server", &url, "--data-dir", &path("c")];
+    let (mut client, _) =
+        Service::start(&[&client[..], &["--token-file", &path("client")]].concat());
+    while json(&proved).as_array().is_none_or(Vec::is_empty) {}
+
+    // All while the server runs.
+    let id = operator["id"].as_str().expect("it has an id");
+    let rotated = json(&["tokens", "rotate", id, "--grace", "0s", "--data-dir", &data]);
+    assert_eq!((&rotated["name"], &rotated["role"]), (&"a name".into(), &"operator".into()));
+    json(&["tokens", "revoke", rotated["id"].as_str().expect("an id"), "--data-dir", &data]);
+    let listed = json(&["tokens", "list", "--data-dir", &data]);
+    let states: Vec<_> = listed.as_array().expect("a list").iter().map(|t| &t["state"]).collect();
+    assert_eq!(states, ["expired", "valid", "valid", "revoked"]);
+    assert!(!listed.to_string().contains("l2p_"), "{listed}");
+    while run(&proved).status.success() {}
+    let error = fails(1, &["tokens", "revoke", "0000000000000000", "--data-dir", &data]);
+    assert!(error.contains("there is no token 0000000000000000"), "{error}");
+    assert_eq!((client.terminate(), server.terminate()), (Some(0), Some(0)));
+    let checked = json(&["fsck", "--data-dir", &data]);
+    assert_eq!(checked["findings"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let file = folder.path().join("server.toml");
+    let config = file.display().to_string();
+    let write = |text: &str| fs::write(&file, text).expect("written");
+    let check = ["config", "check", "--config", &config];
+
+    write(
+        "listen_prot = 1\nbatch_blocks = 'many'\nlease = '1 fortnight'\n[limits]\nupload = 3\nidle_time = 5\n",
+    );
+    let error = fails(1, &check);
+    for part in [
+        "listen_prot: there is no such key; the nearest is listen_port",
+        "limits.upload: there is no such key; the nearest is limits.uploads",
+        "batch_blocks: invalid type",
+        "lease: ",
+        "limits.idle_time: invalid type",
+        "server.toml cannot be used",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    write("lease = \n");
+    let error = fails(1, &check);
+    assert!(error.contains("server.toml is no TOML: line 1"), "{error}");
+    write("rpc_url = 'http://x'\nlisten_ip = '0.0.0.0'\n");
+    let error = fails(1, &check);
+    assert!(error.contains("setting listen_ip is 0.0.0.0") && error.contains("auth"), "{error}");
+    write(
+        "auth = 'required'\ntls_cert = 'nowhere.pem'\ntls_key = 'nowhere.key'\nrpc_url = 'http://x'\n",
+    );
+    let error = fails(1, &check);
+    assert!(error.contains("setting tls_cert is nowhere.pem"), "{error}");
+    write("batch_blocks = 2\n");
+    let error = fails(1, &check);
+    assert!(error.contains("rpc_url is missing"), "{error}");
+
+    write(
+        "rpc_url = 'https://user:hunter2@node.example/key-hunter2'\n\
+         database = 'postgres://prover:hunter2@db.example/jobs'\n\
+         lease = '20s'\nlisten_port = 1\nbatch_blocks = 2\nstart_block = 9\n[limits]\nuploads = 3\n",
+    );
+    let output = l2_prover(&[&check[..], &["--batch-blocks", "4", "--json"]].concat())
+        .env("PROVER_SERVER_LISTEN_PORT", "2")
+        .output()
+        .expect("started");
+    let shown = String::from_utf8(output.stdout).expect("it is UTF-8");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let checked: Value = serde_json::from_str(&shown).expect("one document of JSON");
+    for (key, value, origin) in [
+        ("batch_blocks", Value::from(4), "flag"),
+        ("listen_port", 2.into(), "environment"),
+        ("lease", "20s".into(), "file"),
+        ("heartbeat", "5s".into(), "default"),
+        ("start_block", 9.into(), "file"),
+        ("database", "jobs at db.example:5432".into(), "file"),
+        ("rpc_url", "https://node.example/…".into(), "file"),
+        ("verify_threads", 1.into(), "default"),
+    ] {
+        assert_eq!(
+            (&checked["config"][key], &checked["origins"][key]),
+            (&value, &origin.into()),
+            "{key}"
+        );
+    }
+    assert_eq!(checked["config"]["limits"]["uploads"], 3);
+    assert_eq!(checked["origins"]["limits.uploads"], "file");
+    assert_eq!(checked["origins"]["limits.headers"], "default");
+
+    // As text it is a file that can be used again, but for what is not shown.
+    let shown = text(&check);
+    assert!(!shown.contains("hunter2") && shown.contains("[limits]\n"), "{shown}");
+    write(&shown.replace("jobs at db.example:5432", "postgres://prover@db.example/jobs"));
+    let again = text(&check);
+    assert!(again.contains("lease = \"20s\""), "{again}");
+}

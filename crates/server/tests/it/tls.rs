@@ -1,0 +1,179 @@
+//! TLS with certificates made for the test: whom the client believes, and whom the server.
+
+use crate::common::{Chain, Echo, client_config, config, serve, token, until};
+use client::{Access, Client, Phase};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use server::{
+    Config,
+    config::Auth,
+    tls::Tls,
+    tokens::{NewToken, Role, TokenError, Tokens},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// An authority, and what it has signed, as files.
+struct Authority {
+    folder: PathBuf,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new(folder: &Path, name: &str) -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = folder.join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("ca.pem"), issuer.pem()).unwrap();
+        Self { folder, issuer }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    /// Makes `NAME.pem`, `NAME.key`, and both in `NAME.both`.
+    fn sign(&self, name: &str) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        fs::write(self.path(&format!("{name}.pem")), &certificate).unwrap();
+        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        fs::write(self.path(&format!("{name}.both")), certificate + &key.serialize_pem()).unwrap();
+    }
+}
+
+fn secure(dir: &Path, authority: &Authority) -> Config {
+    authority.sign("server");
+    Config {
+        auth: Auth::Required,
+        tls_cert: Some(authority.path("server.pem")),
+        tls_key: Some(authority.path("server.key")),
+        ..config(dir)
+    }
+}
+
+async fn start(dir: &Path, name: &str, url: &str, access: Access) -> client::Running {
+    let config = client::Config { access, ..client_config(dir, name, url) };
+    Client::start(config, Arc::new(Echo::default())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_proves_over_https_for_a_server_whose_authority_it_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
+    let config = secure(dir.path(), &ours);
+    let running = serve(config.clone(), &Chain::new(1)).await;
+    assert!(running.url().starts_with("https://"), "{}", running.url());
+    let file = dir.path().join("token");
+    fs::write(&file, token(&config, Role::Client).await.1).unwrap();
+    let access = |ca: PathBuf| Access {
+        token_file: Some(file.clone()),
+        ca_file: Some(ca),
+        ..Access::default()
+    };
+    let fooled = start(dir.path(), "fooled", &running.url(), access(theirs.path("ca.pem"))).await;
+    until("it does not believe the server", async || {
+        matches!(fooled.status().phase, Phase::Unreachable { .. })
+    })
+    .await;
+    fooled.stop().await;
+    let plain = running.url().replace("https", "http");
+    let plain = start(dir.path(), "plain", &plain, access(ours.path("ca.pem"))).await;
+    until("it finds nobody without TLS", async || {
+        matches!(plain.status().phase, Phase::Unreachable { .. })
+    })
+    .await;
+    plain.stop().await;
+    assert_eq!(running.status().await.unwrap().counts.proved, 0);
+    let client = start(dir.path(), "client", &running.url(), access(ours.path("ca.pem"))).await;
+    until("it is proved", async || running.status().await.unwrap().counts.proved == 1).await;
+    client.stop().await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registered_certificate_is_as_good_as_a_token_and_no_other_gets_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (Authority::new(dir.path(), "ours"), Authority::new(dir.path(), "theirs"));
+    let config = Config { tls_client_ca: Some(ours.path("ca.pem")), ..secure(dir.path(), &ours) };
+    for name in ["known", "unknown", "viewer"] {
+        ours.sign(name);
+    }
+    theirs.sign("foreign");
+    let tokens = Tokens::open(&config.data_dir, None).await.unwrap();
+    for (name, role) in [("known", Role::Client), ("viewer", Role::Viewer)] {
+        let new = NewToken {
+            name: name.into(),
+            role,
+            client: None,
+            certificate: Some(ours.path(&format!("{name}.pem"))),
+            lifetime: None,
+        };
+        assert!(tokens.create(&new).await.unwrap().1.is_none(), "there is no secret to show");
+        assert!(matches!(tokens.create(&new).await, Err(TokenError::Taken(_))));
+        let new = NewToken { certificate: Some(ours.path(&format!("{name}.key"))), ..new };
+        assert!(matches!(tokens.create(&new).await, Err(TokenError::Certificate { .. })));
+    }
+    tokens.close().await;
+    let running = serve(config, &Chain::new(1)).await;
+    let access = |certificate: Option<PathBuf>| Access {
+        ca_file: Some(ours.path("ca.pem")),
+        certificate,
+        ..Access::default()
+    };
+    let get = async |certificate: Option<PathBuf>| {
+        let url: reqwest::Url = format!("{}/v1/status", running.url()).parse().unwrap();
+        let http = access(certificate).http(&url).unwrap().build().unwrap();
+        http.get(url).send().await.map(|answer| answer.status().as_u16())
+    };
+    assert!(get(None).await.is_err(), "no certificate, no connection");
+    assert!(get(Some(theirs.path("foreign.both"))).await.is_err());
+    assert_eq!(get(Some(ours.path("unknown.both"))).await.unwrap(), 401);
+    assert_eq!(get(Some(ours.path("known.both"))).await.unwrap(), 403);
+    assert_eq!(get(Some(ours.path("viewer.both"))).await.unwrap(), 200);
+    let known = access(Some(ours.path("known.both")));
+    let client = start(dir.path(), "client", &running.url(), known).await;
+    until("it is proved", async || running.status().await.unwrap().counts.proved == 1).await;
+    client.stop().await;
+    running.stop().await;
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named_and_a_renewed_one_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Authority::new(dir.path(), "ours");
+    let good = secure(dir.path(), &ours);
+    ours.sign("other");
+    let tls = Tls::new(&good).unwrap().expect("it is configured");
+    let wrong = [
+        ("tls_cert", Config { tls_cert: Some(ours.path("nowhere.pem")), ..good.clone() }),
+        ("tls_cert", Config { tls_cert: Some(ours.path("server.key")), ..good.clone() }),
+        ("tls_key", Config { tls_key: Some(ours.path("server.pem")), ..good.clone() }),
+        ("tls_key", Config { tls_key: Some(ours.path("other.key")), ..good.clone() }),
+        ("tls_client_ca", Config { tls_client_ca: Some(ours.path("server.key")), ..good.clone() }),
+    ];
+    for (key, config) in wrong {
+        let error = Tls::new(&config).unwrap_err();
+        assert_eq!(error.key, key, "{error}");
+    }
+    for (key, config) in [
+        ("tls_key", Config { tls_key: None, ..good.clone() }),
+        ("tls_cert", Config { tls_cert: None, ..good.clone() }),
+    ] {
+        assert_eq!(config.check().unwrap_err().key, key);
+    }
+    // A renewal that is half done changes nothing; one that is done counts.
+    let key = |tls: &Tls| format!("{:p}", Arc::as_ptr(tls.acceptor().config()));
+    let before = key(&tls);
+    fs::copy(ours.path("other.pem"), ours.path("server.pem")).unwrap();
+    assert_eq!(tls.renew().unwrap_err().key, "tls_key");
+    assert_eq!(key(&tls), before);
+    fs::copy(ours.path("other.key"), ours.path("server.key")).unwrap();
+    tls.renew().unwrap();
+    assert_ne!(key(&tls), before);
+}
