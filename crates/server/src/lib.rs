@@ -21,7 +21,7 @@ pub use intake::{BatchSource, PreparedBatch};
 pub use jobs::fsck;
 
 use artifacts::{ArtifactError, Artifacts, Sharing};
-use intake::{Intake, Progress};
+use intake::{BatchPolicy, Intake, Progress};
 use jobs::{JobStore, Jobs, JobsConfig, StoreError, Target, peers::Peers, state::Rules};
 use protocol::{ArtifactId, IntakeStatus};
 use service::Service;
@@ -30,6 +30,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -174,7 +175,7 @@ impl Server {
         if let Some(source) = source {
             progress.send_modify(|progress| progress.status = IntakeStatus::Following);
             let intake = Intake {
-                source,
+                source: Arc::new(source),
                 jobs: jobs.clone(),
                 artifacts: artifacts.clone(),
                 target: Target {
@@ -183,8 +184,15 @@ impl Server {
                     kind: config.kind,
                 },
                 start_block: config.start_block,
-                batch_blocks: config.batch_blocks,
-                max_batch_cycles: config.max_batch_cycles,
+                policy: BatchPolicy {
+                    blocks: config.batch_blocks,
+                    cycles: config.max_batch_cycles,
+                    gas: config.max_batch_gas,
+                    bytes: config.max_batch_bytes,
+                    age: config.max_batch_age,
+                },
+                max_reorg_blocks: config.max_reorg_blocks,
+                prepare_ahead: config.prepare_ahead,
                 ready_jobs: config.ready_jobs,
                 poll_interval: config.poll_interval,
                 leads,
