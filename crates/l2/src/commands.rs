@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod dev;
 pub mod execute;
 pub mod fsck;
+pub mod inspect;
 pub mod node;
 pub mod operate;
 pub mod prove;

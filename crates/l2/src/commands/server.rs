@@ -27,19 +27,31 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
     let mocked = args.danger_accept_exec || args.danger_accept_dev_mode;
     let (dev_node, data) = if args.dev_node {
         let defaults = if mocked { Defaults::MOCKED } else { Defaults::PROVEN };
-        (Some(node::start(&args.node, &defaults).await?), Data::for_a_new_chain(args.data_dir)?)
+        (
+            Some(node::start(&args.node, None, &defaults).await?),
+            Data::for_a_new_chain(args.data_dir)?,
+        )
     } else {
         (None, Data::Kept(args.data_dir.unwrap_or_else(|| DATA_DIR.into())))
     };
-    let (url, chain) = match (&dev_node, args.rpc_url) {
-        (Some(node), _) => (node.url(), node.chain_config().clone()),
-        (None, url) => (url.context("--rpc-url or --dev-node is needed")?, args.chain.config()?),
+    let (urls, chain) = match &dev_node {
+        Some(node) => (vec![node.url()], node.chain_config().clone()),
+        None => {
+            ensure!(!args.rpc_url.is_empty(), "--rpc-url or --dev-node is needed");
+            let chain = args.chain.config_at(&args.rpc_url).await;
+            (args.rpc_url, chain.context("failed to learn the chain (see --chain)")?)
+        }
     };
-    let chain_id = chain.chain_id;
+    let (chain_id, chain_config_digest) = (chain.chain_id, chain.digest());
     let database = args.database.map(server::DatabaseUrl::new);
-    let source = witness::Node::connect(&url, chain)
+    let mut source = witness::Nodes::connect(&urls, chain, args.access.options(), args.follow)
         .await
         .context("failed to use the node (see --rpc-url, --chain)")?;
+    // The dev node tells of its blocks at the same address.
+    let told = dev_node.as_ref().map(|node| node.url().replacen("http", "ws", 1));
+    if let Some(url) = args.ws_url.or(told) {
+        source.listen(&url).context("failed to listen for new blocks (see --ws-url)")?;
+    }
     let config = server::Config {
         listen_ip: args.listen_ip,
         listen_port: args.listen_port,
@@ -50,6 +62,10 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
         start_block: args.first_block,
         batch_blocks: args.batch_blocks,
         max_batch_cycles: args.max_batch_cycles,
+        max_batch_gas: args.max_batch_gas,
+        max_batch_bytes: args.max_batch_bytes,
+        max_batch_age: args.max_batch_age,
+        max_reorg_blocks: args.max_reorg_blocks,
         lease: args.lease,
         heartbeat: heartbeat_for(args.lease),
         danger_accept_exec_proofs: args.danger_accept_exec,
@@ -60,8 +76,9 @@ pub async fn run(args: Server, output: &Output, shutdown: CancellationToken) -> 
     let started = Started {
         event: "started",
         server: String::new(),
-        node: url,
+        node: source.to_string(),
         chain_id,
+        chain_config_digest,
         data_dir: data.path().to_owned(),
         database: database.map(|url| url.to_string()),
         prover: args.prover.system(),
@@ -131,6 +148,7 @@ struct Started {
     server: String,
     node: String,
     chain_id: u64,
+    chain_config_digest: B256,
     data_dir: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     database: Option<String>,
@@ -142,6 +160,7 @@ impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Prover Server at {}", self.server)?;
         writeln!(f, "  node       {} (chain {})", self.node, self.chain_id)?;
+        writeln!(f, "  config     {}", self.chain_config_digest)?;
         writeln!(f, "  data       {}", self.data_dir.display())?;
         if let Some(database) = &self.database {
             writeln!(f, "  database   {database}")?;

@@ -2,6 +2,7 @@
 
 mod clients;
 mod common;
+mod nodes;
 mod operate;
 mod pipeline;
 mod proxy;
