@@ -7,7 +7,7 @@ ZKVM = --release -p l2 -p prover-risc0 --features l2/build_zkvm
 # Arguments for the command, e.g. `make dev ARGS="--blocks 3"`.
 ARGS ?=
 
-.PHONY: help dev dev-exec test two-servers lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests
+.PHONY: help dev dev-exec test two-servers restarts anvil lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +25,14 @@ test: ## All tests; the zkVM's in release
 two-servers: setup-build setup-test ## Two servers on one PostgreSQL, one of them killed every 5 s for two minutes: every block proven once
 	$(CARGO) build --profile quick -p l2
 	scripts/two_servers.sh $(CARGO_TARGET_DIR)/quick/l2-prover
+
+restarts: setup-build ## A server and the node it follows, killed and started again for two minutes: every block proven once, in order
+	$(CARGO) build --profile quick -p l2
+	scripts/restarts.sh $(CARGO_TARGET_DIR)/quick/l2-prover
+
+anvil: setup-build ## anvil as the L2 (from npm): 100 blocks of it through eth_getProof, and a reorg
+	$(CARGO) build --profile quick -p l2
+	scripts/anvil_100.sh $(CARGO_TARGET_DIR)/quick/l2-prover $(CARGO_TARGET_DIR)/anvil
 
 lint: ## Format, clippy, rustdoc, layers
 	$(CARGO) fmt --all --check

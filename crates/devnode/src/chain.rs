@@ -25,7 +25,7 @@ use alloy_rpc_types_eth::{EIP1186AccountProofResponse, EIP1186StorageProof};
 use program::{
     ChainConfig, Input, Receipt,
     build::{Attributes, BlockBuilder, PushError},
-    consensus::{DecodedBlock, MAX_BLOCK_SIZE, NextFees},
+    consensus::{DecodedBlock, MAX_BLOCK_SIZE, NextFees, Violation},
     execute,
     state::State,
     trie::Trie,
@@ -68,6 +68,9 @@ pub enum ChainError {
     /// Likewise, in the middle of a transaction.
     #[error("failed to execute a transaction: {0}")]
     Fatal(String),
+    /// The block could not be written to the file of blocks.
+    #[error("failed to keep the block")]
+    File(#[source] std::io::Error),
 }
 
 /// A block of the chain and what its execution gave.
@@ -138,6 +141,16 @@ pub struct Chain {
     transactions: B256Map<(u64, usize)>,
     pool: Pool,
     beneficiary: Address,
+}
+
+/// Trie nodes and codes, with their hashes.
+type Changes = (Vec<(B256, Vec<u8>)>, Vec<(B256, Bytes)>);
+
+/// What a block added to the state.
+fn changes<S>(state: &mut State<'_, S>) -> Changes {
+    let mut nodes = Vec::new();
+    state.new_nodes(|hash, node| nodes.push((hash, node.to_vec())));
+    (nodes, state.take_new_codes())
 }
 
 /// A block that has been made but does not belong to the chain yet.
@@ -274,6 +287,36 @@ impl Chain {
     /// after any error.
     pub fn mine(&mut self, timestamp: u64) -> Result<&Mined, ChainError> {
         let draft = self.draft(timestamp)?;
+        Ok(self.adopt(draft))
+    }
+
+    /// Takes over a block that a chain of the same genesis made before, from its RLP.
+    ///
+    /// # Errors
+    /// [`ChainError::Program`] if it is no valid block after the head. The chain is as it was after any error.
+    pub fn import(&mut self, rlp: &[u8]) -> Result<&Mined, ChainError> {
+        let head = self.latest();
+        let number = head.block.header.number + 1;
+        let invalid = |violation| program::Error::Block { number, violation };
+        let decoded = DecodedBlock::decode(rlp).map_err(invalid)?;
+        let (header, parent) = (decoded.header.parent_hash, head.hash);
+        if header != parent {
+            return Err(invalid(Violation::ParentHash { header, parent }).into());
+        }
+        let mut state = self.state(head, &self.store);
+        let executed = execute::execute(&self.config, &decoded, &mut state)?;
+        let (nodes, codes) = changes(&mut state);
+        let recover = |transaction: &Transaction| {
+            transaction.recover_signer().expect("its sender was recovered to execute it")
+        };
+        let senders = decoded.body.transactions.iter().map(recover).collect();
+        let hash = decoded.header.hash();
+        let block = Block { header: decoded.header.into_inner(), body: decoded.body };
+        let mined = Mined { block, hash, senders, receipts: executed.receipts };
+        Ok(self.adopt(Draft { mined, nodes, codes, invalid: Vec::new() }))
+    }
+
+    fn adopt(&mut self, draft: Draft) -> &Mined {
         let number = draft.mined.block.header.number;
         for (hash, node) in &draft.nodes {
             self.store.put_node(*hash, node);
@@ -294,7 +337,7 @@ impl Chain {
             let nonce = self.nonce(&sender);
             self.pool.settle(&sender, nonce);
         }
-        Ok(self.latest())
+        self.latest()
     }
 
     /// The block that would be made one second after the head; the chain stays as it is.
@@ -347,9 +390,7 @@ impl Chain {
             }
         }
         let built = builder.finish()?;
-        let mut nodes = Vec::new();
-        state.new_nodes(|hash, node| nodes.push((hash, node.to_vec())));
-        let codes = state.take_new_codes();
+        let (nodes, codes) = changes(&mut state);
         let mined =
             Mined { block: built.block, hash: built.hash, senders, receipts: built.receipts };
         Ok(Draft { mined, nodes, codes, invalid })

@@ -2,11 +2,14 @@
 
 use crate::{Chain, ChainError, GenesisError, Traffic, TrafficConfig, genesis, rpc};
 use alloy_genesis::Genesis;
+use alloy_rlp::Encodable;
 use jsonrpsee::server::{Server, ServerConfig, ServerHandle};
 use program::ChainConfig;
 use std::{
-    io,
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -42,6 +45,8 @@ pub struct Config {
     pub mining: Mining,
     /// Transactions to make up before each block of the clock and of [`Running::mine`].
     pub traffic: Option<TrafficConfig>,
+    /// File in which the blocks are kept, so that the chain goes on where it was. Without one it ends with the node.
+    pub blocks: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -52,6 +57,7 @@ impl Default for Config {
             genesis: genesis::dev(),
             mining: Mining::OnDemand,
             traffic: None,
+            blocks: None,
         }
     }
 }
@@ -75,6 +81,24 @@ pub enum Error {
     /// A block could not be made.
     #[error("failed to make a block")]
     Mine(#[from] ChainError),
+    /// The file of blocks cannot be used.
+    #[error("failed to use block file {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The file holds blocks of another chain.
+    #[error("block file {} does not fit the genesis: move it away to begin anew", path.display())]
+    Blocks {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with the first block that does not fit.
+        #[source]
+        error: ChainError,
+    },
 }
 
 /// The node; [`DevNode::start`] is all it does.
@@ -90,13 +114,15 @@ impl DevNode {
         if matches!(config.mining, Mining::Interval { period, .. } if period.is_zero()) {
             return Err(Error::ZeroInterval);
         }
-        let chain = Chain::new(&config.genesis)?;
+        let mut chain = Chain::new(&config.genesis)?;
+        let log = config.blocks.as_deref().map(|path| BlockLog::open(path, &mut chain));
         let shared = Arc::new(Shared {
             chain_config: chain.config().clone(),
             head: watch::Sender::new(chain.head().number),
             chain: RwLock::new(chain),
             traffic: Mutex::new(config.traffic.map(Traffic::new)),
             mining: config.mining,
+            log: Mutex::new(log.transpose()?),
         });
         let listen = |error: io::Error| match error.kind() {
             io::ErrorKind::AddrInUse => Error::AddressInUse(config.listen),
@@ -156,7 +182,7 @@ impl Running {
 
     /// The head's number, and every change of it.
     pub fn heads(&self) -> watch::Receiver<u64> {
-        self.shared.head.subscribe()
+        self.shared.heads()
     }
 
     /// Makes `count` blocks now, empty ones too, each with the configured traffic.
@@ -195,6 +221,7 @@ pub(crate) struct Shared {
     traffic: Mutex<Option<Traffic>>,
     mining: Mining,
     head: watch::Sender<u64>,
+    log: Mutex<Option<BlockLog>>,
 }
 
 impl Shared {
@@ -205,6 +232,10 @@ impl Shared {
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Chain> {
         self.chain.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn heads(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
     }
 
     fn traffic(&self) -> MutexGuard<'_, Option<Traffic>> {
@@ -239,11 +270,47 @@ impl Shared {
     fn mine(&self, chain: &mut Chain) -> Result<(), ChainError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let mined = chain.mine(now.max(chain.head().timestamp + 1))?;
+        // ORDER: nobody hears of a block before it is on the disk.
+        if let Some(log) = &mut *self.log.lock().unwrap_or_else(PoisonError::into_inner) {
+            log.append(&mined.block).map_err(ChainError::File)?;
+        }
         let (number, hash) = (mined.block.header.number, mined.hash);
         let transactions = mined.block.body.transactions.len();
         info!(number, %hash, transactions, gas_used = mined.block.header.gas_used, "block made");
         self.head.send_replace(number);
         Ok(())
+    }
+}
+
+/// The file of blocks: their RLP, one after another.
+#[derive(Debug)]
+struct BlockLog(File);
+
+impl BlockLog {
+    /// Opens the file, which is made if it is missing, and takes its blocks over into `chain`. The last one is dropped if it
+    /// was cut.
+    fn open(path: &Path, chain: &mut Chain) -> Result<Self, Error> {
+        let fail = |source| Error::File { path: path.into(), source };
+        let mut file = File::options();
+        let mut file =
+            file.create(true).truncate(false).read(true).write(true).open(path).map_err(fail)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(fail)?;
+        let mut rest = bytes.as_slice();
+        while let Ok(header) = alloy_rlp::Header::decode(&mut &*rest)
+            && let Some((block, after)) = rest.split_at_checked(header.length_with_payload())
+        {
+            chain.import(block).map_err(|error| Error::Blocks { path: path.into(), error })?;
+            rest = after;
+        }
+        let whole = (bytes.len() - rest.len()) as u64;
+        file.set_len(whole).and_then(|()| file.seek(SeekFrom::Start(whole))).map_err(fail)?;
+        Ok(Self(file))
+    }
+
+    fn append(&mut self, block: &impl Encodable) -> io::Result<()> {
+        self.0.write_all(&alloy_rlp::encode(block))?;
+        self.0.sync_data()
     }
 }
 

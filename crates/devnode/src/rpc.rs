@@ -11,7 +11,7 @@ use alloy_rpc_types_eth::{
     FeeHistory, Filter, FilterBlockOption, Log, TransactionRequest, state::StateOverride,
 };
 use jsonrpsee::{
-    RpcModule,
+    Extensions, PendingSubscriptionSink, RpcModule,
     types::{ErrorObjectOwned, Params, params::ParamsSequence},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -192,6 +192,45 @@ pub(crate) fn module(shared: Arc<Shared>) -> RpcModule<Shared> {
         ok(chain.execution_witness(number).map_err(internal)?)
     });
     module
+        .register_subscription("eth_subscribe", "eth_subscription", "eth_unsubscribe", subscribe)
+        .expect("every method has its own name");
+    module
+}
+
+/// `eth_subscribe`: the headers of new blocks, each once and in order.
+async fn subscribe(
+    params: Params<'static>,
+    pending: PendingSubscriptionSink,
+    shared: Arc<Shared>,
+    _: Extensions,
+) {
+    let what: Result<String, _> = next(&mut params.sequence());
+    if !what.is_ok_and(|what| what == "newHeads") {
+        pending.reject(invalid("only newHeads can be subscribed to")).await;
+        return;
+    }
+    let mut heads = shared.heads();
+    let mut told = *heads.borrow_and_update();
+    // A client that is gone ends the subscription.
+    let Ok(sink) = pending.accept().await else { return };
+    loop {
+        tokio::select! {
+            () = sink.closed() => return,
+            changed = heads.changed() => if changed.is_err() { return },
+        }
+        let newest = *heads.borrow_and_update();
+        for number in told + 1..=newest {
+            let block = shared.read().block(number).map(|mined| convert::block(mined, false));
+            let Some(Ok(message)) = block.map(|block| serde_json::value::to_raw_value(&block))
+            else {
+                return;
+            };
+            if sink.send(message).await.is_err() {
+                return;
+            }
+        }
+        told = newest;
+    }
 }
 
 fn block(chain: &Chain, id: BlockId, full: bool) -> Answer {

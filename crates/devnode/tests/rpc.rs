@@ -352,3 +352,56 @@ async fn a_block_interval_of_zero_is_refused() {
     let config = Config { mining, ..Default::default() };
     assert!(matches!(DevNode::start(config).await.unwrap_err(), Error::ZeroInterval));
 }
+
+#[tokio::test]
+async fn new_heads_are_told_over_websocket() {
+    let node = Node::on_demand().await;
+    let config = node.running.chain_config().clone();
+    let urls = [node.running.url()];
+    let mut nodes = witness::Nodes::connect(&urls, config, Default::default(), Default::default())
+        .await
+        .unwrap();
+    nodes.listen(&node.running.url().replacen("http", "ws", 1)).unwrap();
+    let patience = Duration::from_secs(30);
+    // Once for the connection, and once for each block.
+    tokio::time::timeout(patience, nodes.news()).await.unwrap();
+    for number in 1..=2 {
+        node.running.mine(1).await.unwrap();
+        tokio::time::timeout(patience, nodes.news()).await.unwrap();
+        assert_eq!(nodes.head().await.unwrap(), number);
+    }
+    assert!(nodes.listen("http://localhost:1").is_err());
+}
+
+#[tokio::test]
+async fn a_chain_in_a_file_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("blocks");
+    let start = async || {
+        let (listen, traffic) = (([127, 0, 0, 1], 0).into(), Some(TrafficConfig::default()));
+        let config = Config { listen, traffic, blocks: Some(path.clone()), ..Config::default() };
+        DevNode::start(config).await
+    };
+    let node = start().await.unwrap();
+    node.mine(3).await.unwrap();
+    let before = (1..=3).map(|n| node.chain().block(n).unwrap().hash).collect::<Vec<_>>();
+    drop(node);
+    // The last block was not written to its end.
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let node = start().await.unwrap();
+    assert_eq!(node.chain().head().number, 2);
+    node.mine(2).await.unwrap();
+    let after = (1..=4).map(|n| node.chain().block(n).unwrap().hash).collect::<Vec<_>>();
+    assert_eq!(before[..2], after[..2]);
+    let hash = after[3];
+    drop(node);
+    let node = start().await.unwrap();
+    assert_eq!(node.chain().block(4).unwrap().hash, hash);
+    drop(node);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[300] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = start().await.unwrap_err();
+    assert!(matches!(error, Error::Blocks { .. }), "{error}");
+}

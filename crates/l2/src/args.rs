@@ -108,6 +108,8 @@ pub enum Command {
     Verify(Verify),
     /// Make the program's input from a block file or a node
     Witness(Witness),
+    /// Say what inputs or block files hold, and what they take up
+    Inspect(Inspect),
     /// Run Ethereum's official tests (execution-spec-tests) through witness and program
     Conformance(Conformance),
     /// Measure
@@ -221,6 +223,9 @@ pub struct Node {
     /// Print the genesis of the chain, in geth's format, and stop
     #[arg(long)]
     pub print_genesis: bool,
+    /// File in which the blocks are kept, so that the chain goes on where it was [default: it begins anew]
+    #[arg(long, value_name = "FILE")]
+    pub blocks: Option<PathBuf>,
     /// The dev node
     #[command(flatten)]
     pub node: NodeArgs,
@@ -296,19 +301,43 @@ pub struct Server {
     /// Authorities of client certificates, in PEM: nobody else can connect
     #[arg(long, env = "PROVER_SERVER_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
-    /// JSON-RPC of the L2 node whose blocks are proven
+    /// JSON-RPC of the L2 node whose blocks are proven; several, of which the first that works is used: separated by commas,
+    /// or the flag repeated
     #[arg(
         long,
         env = "PROVER_SERVER_RPC_URL",
         hide_env_values = true,
+        value_delimiter = ',',
         value_name = "URL",
         required_unless_present_any = ["dev_node", "config"]
     )]
-    pub rpc_url: Option<String>,
+    pub rpc_url: Vec<String>,
+    /// WebSocket of a node that tells of new blocks (newHeads) [default: the nodes are asked twice a second]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_WS_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        conflicts_with = "dev_node"
+    )]
+    pub ws_url: Option<String>,
+    /// How old a block must be to be proven: latest, safe, finalized, or a number of blocks behind the latest
+    #[arg(
+        long,
+        env = "PROVER_SERVER_FOLLOW",
+        default_value = "latest",
+        value_parser = parse::depth,
+        value_name = "DEPTH"
+    )]
+    pub follow: witness::Depth,
+    /// How the nodes are asked
+    #[command(flatten)]
+    pub access: NodeAccess,
     /// Run a dev node in this process and prove its blocks
     #[arg(long, conflicts_with = "rpc_url")]
     pub dev_node: bool,
-    /// The node's chain: mainnet, holesky, hoodi, sepolia, dev or a genesis file
+    /// The node's chain: mainnet, holesky, hoodi, sepolia, dev, anvil, a genesis file, or `node` for what the node says
+    /// (eth_config)
     #[arg(long, env = "PROVER_SERVER_CHAIN", default_value = "dev", value_name = "CHAIN")]
     pub chain: ChainArg,
     /// First block to prove
@@ -361,6 +390,33 @@ pub struct Server {
         value_name = "CYCLES"
     )]
     pub max_batch_cycles: u64,
+    /// Most gas of a batch of several blocks: it is made shorter [default: no limit]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_MAX_BATCH_GAS",
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "GAS"
+    )]
+    pub max_batch_gas: Option<u64>,
+    /// Largest input of a batch of several blocks: it is made shorter [default: no limit]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_MAX_BATCH_BYTES",
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "BYTES"
+    )]
+    pub max_batch_bytes: Option<u64>,
+    /// How long a batch waits to be full [default: until it is]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_MAX_BATCH_AGE",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub max_batch_age: Option<Duration>,
+    /// Longest reorg, in blocks, after which the server goes on by itself
+    #[arg(long, env = "PROVER_SERVER_MAX_REORG_BLOCKS", default_value_t = 128, value_name = "N")]
+    pub max_reorg_blocks: u64,
     /// How long a silent client keeps its job
     #[arg(
         long,
@@ -810,15 +866,87 @@ pub enum Config {
 /// Blocks to work on: a file, or a range of a node.
 #[derive(Debug, Args)]
 pub struct Source {
-    /// JSON-RPC of a node with debug_executionWitness
+    /// JSON-RPC of a node
     #[arg(long, value_name = "URL", requires = "block")]
     pub rpc_url: Option<String>,
     /// Blocks to take from the node: `A` or `A..B`, both included
     #[arg(long, value_name = "A..B", value_parser = parse::block_range, requires = "rpc_url")]
     pub block: Option<parse::BlockRange>,
-    /// The chain: mainnet, holesky, hoodi, sepolia, dev or a genesis file [default: by the chain id]
+    /// The chain: mainnet, holesky, hoodi, sepolia, dev, anvil, a genesis file, or `node` for what the node says (eth_config)
+    /// [default: by the chain id]
     #[arg(long, value_name = "CHAIN")]
     pub chain: Option<ChainArg>,
+    /// How the node is asked
+    #[command(flatten)]
+    pub access: NodeAccess,
+}
+
+/// How an L2 node is asked.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct NodeAccess {
+    /// Where witnesses come from
+    #[arg(
+        long,
+        env = "PROVER_SERVER_WITNESS_FROM",
+        value_enum,
+        default_value_t = WitnessFrom::Any
+    )]
+    pub witness_from: WitnessFrom,
+    /// Requests to a node at the same time; a batch of calls is one
+    #[arg(
+        long,
+        env = "PROVER_SERVER_RPC_CONCURRENCY",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u16).range(1..),
+        value_name = "N"
+    )]
+    pub rpc_concurrency: u16,
+    /// Most calls to a node in a second; those of a batch count singly [default: no limit]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_RPC_PER_SECOND",
+        value_parser = clap::value_parser!(u32).range(1..),
+        value_name = "N"
+    )]
+    pub rpc_per_second: Option<u32>,
+    /// Most calls in a batch; 1 for nodes that take no batches
+    #[arg(
+        long,
+        env = "PROVER_SERVER_RPC_BATCH",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u16).range(1..=1000),
+        value_name = "N"
+    )]
+    pub rpc_batch: u16,
+}
+
+impl NodeAccess {
+    /// As the node's client has it.
+    pub fn options(&self) -> witness::NodeOptions {
+        witness::NodeOptions {
+            witness: match self.witness_from {
+                WitnessFrom::Any => witness::WitnessSource::Any,
+                WitnessFrom::ExecutionWitness => witness::WitnessSource::ExecutionWitness,
+                WitnessFrom::Proofs => witness::WitnessSource::Proofs,
+            },
+            limits: witness::Limits {
+                concurrency: self.rpc_concurrency.into(),
+                per_second: self.rpc_per_second,
+                batch: self.rpc_batch.into(),
+            },
+        }
+    }
+}
+
+/// Where witnesses come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WitnessFrom {
+    /// debug_executionWitness, and eth_getProof where the node does not have that
+    Any,
+    /// debug_executionWitness alone
+    ExecutionWitness,
+    /// eth_getProof and eth_getCode alone
+    Proofs,
 }
 
 /// `l2-prover prove`
@@ -898,6 +1026,21 @@ pub struct Witness {
     pub out: PathBuf,
 }
 
+/// `l2-prover inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// An input made by `l2-prover witness`, or block files (.json or .json.zst) of consecutive blocks, which are taken as one
+    /// batch
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The chain of block files [default: by the chain id]
+    #[arg(long, value_name = "CHAIN")]
+    pub chain: Option<ChainArg>,
+    /// How many accounts to list, of those whose storage takes up most
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub top: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -917,6 +1060,16 @@ pub enum Bench {
     Cycles(BenchCycles),
     /// Make a block of each opcode and each precompile, and count what its gas costs in RISC Zero
     Worst(BenchWorst),
+    /// Fetch blocks of a node one after the other, and say what their witnesses cost in calls, time and bytes
+    Node(BenchNode),
+}
+
+/// `l2-prover bench node`
+#[derive(Debug, Args)]
+pub struct BenchNode {
+    /// Where the blocks come from
+    #[command(flatten)]
+    pub source: Source,
 }
 
 /// `l2-prover bench worst`

@@ -8,6 +8,7 @@ use program::{AssumedParent, BlockSummary, Statement};
 
 use crate::args::Source;
 use crate::chain::{self, ChainArg};
+use crate::parse::BlockRange;
 
 /// A run of blocks, ready for a prover.
 #[derive(Debug)]
@@ -45,6 +46,11 @@ pub enum Parent {
     MayBeAssumed,
 }
 
+/// Whether a file is one of blocks, by its name.
+pub fn is_block_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json" || extension == "zst")
+}
+
 /// Reads a block file (`.json`, `.json.zst`) or an input made by `l2-prover witness`.
 pub fn from_file(
     path: &Path,
@@ -52,9 +58,7 @@ pub fn from_file(
     parent: Parent,
 ) -> anyhow::Result<Prepared> {
     let name = path.display().to_string();
-    let is_block_file =
-        path.extension().is_some_and(|extension| extension == "json" || extension == "zst");
-    if !is_block_file {
+    if !is_block_file(path) {
         let input = std::fs::read(path).with_context(|| format!("failed to read {name}"))?;
         let outcome =
             program::run_detailed(&input).with_context(|| format!("{name} is refused"))?;
@@ -83,21 +87,28 @@ pub fn from_file(
     })
 }
 
-/// Fetches blocks and witness from the node that the flags name.
-pub async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
+/// Connects to the node that the flags name, and says which blocks they name.
+pub async fn connect(source: &Source) -> anyhow::Result<(witness::Node, BlockRange)> {
     let (url, range) =
         source.rpc_url.as_deref().zip(source.block).context("--rpc-url needs --block")?;
-    let config = source.chain.as_ref().unwrap_or(&ChainArg::Dev).config()?;
-    let node = witness::Node::connect(url, config)
+    let chain = source.chain.as_ref().unwrap_or(&ChainArg::Dev);
+    let config = chain.config_at(&[url.to_owned()]).await?;
+    let node = witness::Node::connect_with(url, config, source.access.options())
         .await
         .context("failed to use the node (see --rpc-url, --chain)")?;
+    Ok((node, range))
+}
+
+/// Fetches blocks and witness from the node that the flags name.
+pub async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
+    let (node, range) = connect(source).await?;
     let (first, last) = (range.first(), range.last());
     let prepared = node
         .prepare(first, last)
         .await
         .with_context(|| format!("failed to prepare blocks {first} to {last}"))?;
     Ok(Prepared {
-        name: format!("blocks {first}..{last} of {url}"),
+        name: format!("blocks {first}..{last} of {}", node.name()),
         input: prepared.input,
         statement: prepared.statement,
         blocks: prepared.blocks,

@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Context as _;
-use program::ChainConfig;
+use alloy_primitives::Address;
+use anyhow::{Context as _, bail};
+use program::{BlobFork, ChainConfig};
 
 /// A chain by name, or a geth-style genesis file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub enum ChainArg {
     Sepolia,
     /// The dev node's default chain.
     Dev,
+    /// `anvil --hardfork cancun`: see [`anvil`].
+    Anvil,
+    /// What the node tells (`eth_config`).
+    Node,
     /// A genesis file, or a bare chain config.
     File(PathBuf),
 }
@@ -34,6 +39,8 @@ impl FromStr for ChainArg {
             "hoodi" => Self::Hoodi,
             "sepolia" => Self::Sepolia,
             "dev" => Self::Dev,
+            "anvil" => Self::Anvil,
+            "node" => Self::Node,
             path => Self::File(path.into()),
         })
     }
@@ -47,12 +54,29 @@ impl fmt::Display for ChainArg {
             Self::Hoodi => f.write_str("hoodi"),
             Self::Sepolia => f.write_str("sepolia"),
             Self::Dev => f.write_str("dev"),
+            Self::Anvil => f.write_str("anvil"),
+            Self::Node => f.write_str("node"),
             Self::File(path) => write!(f, "{}", path.display()),
         }
     }
 }
 
 impl ChainArg {
+    /// The chain's rules, which may be what one of `urls` tells.
+    pub async fn config_at(&self, urls: &[String]) -> anyhow::Result<ChainConfig> {
+        if *self != Self::Node {
+            return self.config();
+        }
+        let mut errors = Vec::new();
+        for url in urls {
+            match witness::chain_config(url).await {
+                Ok(config) => return Ok(config),
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        bail!("{}", errors.join("; "))
+    }
+
     /// The chain's rules.
     pub fn config(&self) -> anyhow::Result<ChainConfig> {
         Ok(match self {
@@ -61,8 +85,32 @@ impl ChainArg {
             Self::Hoodi => ChainConfig::hoodi(),
             Self::Sepolia => ChainConfig::sepolia(),
             Self::Dev => ChainConfig::dev(),
+            Self::Anvil => anvil(),
+            Self::Node => bail!("no node is named that could tell its chain"),
             Self::File(path) => config_of(path)?,
         })
+    }
+}
+
+/// The rules of `anvil --hardfork cancun`.
+///
+/// Cancun is the latest fork whose rules anvil keeps: from Prague on a block is invalid without the contracts of EIP-7002 and
+/// EIP-7251, which anvil's genesis does not have. Four more rules it breaks (anvil 1.7.1), and no config can mend them:
+/// * its genesis header does not commit to its genesis accounts, so that block 1 cannot be proven;
+/// * blocks made within one second have the same timestamp, unless it is told to move time on
+///   (`anvil_setBlockTimestampInterval`);
+/// * after `anvil_reorg` the base fee is not the one that follows from the parent, unless it is so low that it does not move;
+/// * a slot that is set to zero stays in the storage trie, so that the state root of such a block is not Ethereum's.
+pub fn anvil() -> ChainConfig {
+    ChainConfig {
+        chain_id: 31_337,
+        paris_block: 0,
+        shanghai_time: Some(0),
+        cancun_time: Some(0),
+        prague_time: None,
+        osaka_time: None,
+        blob_schedule: vec![BlobFork { time: 0, target: 3, max: 6, update_fraction: 3_338_477 }],
+        deposit_contract: Address::ZERO,
     }
 }
 
@@ -75,7 +123,7 @@ pub fn by_id(chain_id: u64) -> anyhow::Result<ChainConfig> {
 
 fn config_of(path: &Path) -> anyhow::Result<ChainConfig> {
     let genesis = devnode::genesis::read(path)
-        .context("known chains: mainnet, holesky, hoodi, sepolia, dev")?;
+        .context("known chains: mainnet, holesky, hoodi, sepolia, dev, anvil")?;
     ChainConfig::try_from(&genesis.config)
         .with_context(|| format!("the chain of {} can't be proven", path.display()))
 }

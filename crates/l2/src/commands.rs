@@ -9,6 +9,7 @@ pub mod execute;
 pub mod failures;
 pub mod fsck;
 pub mod gc;
+pub mod inspect;
 pub mod node;
 pub mod operate;
 pub mod proofs;

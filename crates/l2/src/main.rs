@@ -96,6 +96,7 @@ fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
             }
             Command::Verify(args) => commands::verify::run(&args, output),
             Command::Witness(args) => Box::pin(commands::witness::run(args, output)).await,
+            Command::Inspect(args) => commands::inspect::run(args, output),
             Command::Conformance(args) => commands::conformance::run(&args, output),
             Command::Bench(args) => commands::bench::run(args, output, shutdown).await,
             Command::ProverProcess(args) => commands::prover_process::run(&args),

@@ -39,6 +39,18 @@ pub fn block_range(text: &str) -> Result<BlockRange, String> {
     Ok(BlockRange { first, last })
 }
 
+/// `latest`, `safe`, `finalized`, or a number of blocks.
+pub fn depth(text: &str) -> Result<witness::Depth, String> {
+    match text {
+        "latest" => Ok(witness::Depth::Latest),
+        "safe" => Ok(witness::Depth::Safe),
+        "finalized" => Ok(witness::Depth::Finalized),
+        number => number.parse().map(witness::Depth::Behind).map_err(|_| {
+            format!("`{text}` is no depth; write latest, safe, finalized, or a number of blocks")
+        }),
+    }
+}
+
 /// `500ms`, `2s`, `5m` or `1h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no time; write for example 500ms, 2s, 5m or 1h");
@@ -105,6 +117,16 @@ mod tests {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert!(duration_above_zero("0s").is_err());
+    }
+
+    #[test]
+    fn depths_have_names_or_numbers() {
+        use witness::Depth;
+        assert_eq!(depth("latest"), Ok(Depth::Latest));
+        assert_eq!(depth("safe"), Ok(Depth::Safe));
+        assert_eq!(depth("finalized"), Ok(Depth::Finalized));
+        assert_eq!(depth("12"), Ok(Depth::Behind(12)));
+        assert!(depth("newest").is_err() && depth("-1").is_err() && depth("").is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::args::Server;
 use crate::commands::server::heartbeat_for;
 
 /// Flags, by their clap ids, and the keys that they set.
-const FLAGS: [(&str, &str); 20] = [
+const FLAGS: [(&str, &str); 24] = [
     ("listen_ip", "listen_ip"),
     ("listen_port", "listen_port"),
     ("auth", "auth"),
@@ -34,6 +34,10 @@ const FLAGS: [(&str, &str); 20] = [
     ("kind", "kind"),
     ("batch_blocks", "batch_blocks"),
     ("max_batch_cycles", "max_batch_cycles"),
+    ("max_batch_gas", "max_batch_gas"),
+    ("max_batch_bytes", "max_batch_bytes"),
+    ("max_batch_age", "max_batch_age"),
+    ("max_reorg_blocks", "max_reorg_blocks"),
     ("lease", "lease"),
     ("danger_accept_exec", "danger_accept_exec_proofs"),
     ("danger_accept_dev_mode", "danger_accept_dev_mode_proofs"),
@@ -83,8 +87,8 @@ pub fn given(matches: &ArgMatches) -> Given {
 pub struct Settings {
     /// The server's.
     pub config: server::Config,
-    /// The node.
-    pub rpc_url: Option<String>,
+    /// The nodes, the first one that works first.
+    pub rpc_url: Vec<String>,
     /// The node's chain.
     pub chain: String,
     /// Where each comes from. Keys of a section are `section.key`.
@@ -123,7 +127,13 @@ impl Settings {
             }
         }
         let text = |value: Option<Value>| value.and_then(|value| Some(value.as_str()?.to_owned()));
-        let (rpc_url, chain) = (text(values.remove("rpc_url")), text(values.remove("chain")));
+        let rpc_url = match values.remove("rpc_url") {
+            Some(Value::Array(urls)) => {
+                urls.into_iter().filter_map(|url| text(Some(url))).collect()
+            }
+            url => text(url).into_iter().collect(),
+        };
+        let chain = text(values.remove("chain"));
         let mut config: server::Config = serde_json::from_value(Value::Object(values))
             .context("settings do not fit together; see `l2-prover config check`")?;
         if origins.get("heartbeat") != Some(&Origin::File) {
@@ -140,7 +150,10 @@ impl Settings {
         if let Some(url) = &self.config.database {
             values.insert("database".into(), json!(url.to_string()));
         }
-        values.insert("rpc_url".into(), json!(self.rpc_url.as_deref().map(without_secrets)));
+        values.insert(
+            "rpc_url".into(),
+            json!(self.rpc_url.iter().map(|url| without_secrets(url)).collect::<Vec<_>>()),
+        );
         values.insert("chain".into(), json!(self.chain));
         Ok(values)
     }
@@ -163,6 +176,10 @@ fn defaults(args: &Server) -> anyhow::Result<Map<String, Value>> {
         start_block: args.first_block,
         batch_blocks: args.batch_blocks,
         max_batch_cycles: args.max_batch_cycles,
+        max_batch_gas: args.max_batch_gas,
+        max_batch_bytes: args.max_batch_bytes,
+        max_batch_age: args.max_batch_age,
+        max_reorg_blocks: args.max_reorg_blocks,
         lease: args.lease,
         danger_accept_exec_proofs: args.danger_accept_exec,
         danger_accept_dev_mode_proofs: args.danger_accept_dev_mode,
@@ -224,7 +241,9 @@ fn mistakes(values: &Map<String, Value>) -> anyhow::Result<Vec<String>> {
                 }
             }
             (Some(_), value) if NODE.contains(&key.as_str()) => {
-                if !value.is_string() {
+                let texts = |values: &Vec<Value>| values.iter().all(Value::is_string);
+                let several = key == "rpc_url" && value.as_array().is_some_and(texts);
+                if !value.is_string() && !several {
                     mistakes.push(format!("{key}: must be a text"));
                 }
             }

@@ -55,6 +55,18 @@ pub struct Config {
     /// A batch of several blocks is cut in half until its proof is expected to take no more cycles. A block that is
     /// expected to take more is a batch by itself.
     pub max_batch_cycles: u64,
+    /// Likewise, until its blocks use no more gas. Left out: no limit.
+    pub max_batch_gas: Option<u64>,
+    /// Likewise, until its input has no more bytes. Left out: no limit.
+    pub max_batch_bytes: Option<u64>,
+    /// A batch is made of fewer blocks than [`batch_blocks`](Self::batch_blocks) when its first one has waited so long.
+    /// Left out: it waits until it is full.
+    #[serde(with = "humantime_serde")]
+    pub max_batch_age: Option<Duration>,
+    /// A reorg may take away so many blocks that were enqueued; a longer one halts the intake.
+    pub max_reorg_blocks: u64,
+    /// Batches that are prepared at the same time, while the server is behind the node.
+    pub prepare_ahead: usize,
     /// Inputs are prepared ahead until so many jobs wait for a client.
     pub ready_jobs: u64,
     /// How often the L2 node is asked for its head.
@@ -110,6 +122,11 @@ impl Default for Config {
             start_block: 1,
             batch_blocks: 1,
             max_batch_cycles: 4_000_000_000,
+            max_batch_gas: None,
+            max_batch_bytes: None,
+            max_batch_age: None,
+            max_reorg_blocks: 128,
+            prepare_ahead: 2,
             ready_jobs: 8,
             poll_interval: Duration::from_millis(500),
             lease: Duration::from_secs(60),

@@ -1,23 +1,30 @@
 //! Intake: new L2 blocks become jobs.
 //!
 //! * No block is skipped: the next batch starts right after the last one enqueued, whatever else happens.
-//! * Each batch continues the one before by hash. A node that says otherwise halts the intake until it takes it back.
+//! * Each batch continues the one before by hash. After a reorg, what it took away is superseded as soon as the new branch
+//!   has shown a valid block. A node that shares no block with what was enqueued, or none that is new enough, halts the
+//!   intake until it takes that back.
 //! * An input is durable before its job is.
 //! * Of several servers on one database, one follows the node, and another takes over when it goes.
-//! * Only so many jobs are prepared ahead: the node's head may run away, our disk may not.
+//! * Only so many jobs are prepared ahead, and only so many inputs at once: the node's head may run away, our disk and our
+//!   memory may not.
 
 use crate::{
     artifacts::{ArtifactError, Artifacts},
     disk::{NoRoom, Space},
-    jobs::{Jobs, NewBatch, StoreError, Target, Unlinked},
+    jobs::{Jobs, NewBatch, StoreError, Target, Unlinked, store::Tip},
 };
 use alloy_primitives::{B256, keccak256};
 use async_trait::async_trait;
 use bytes::Bytes;
 use protocol::{BlockRange, IntakeStatus};
-use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Any error, where only its text matters.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -27,6 +34,14 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub trait BatchSource: Send + Sync + 'static {
     /// Number of the newest block.
     async fn head(&self) -> Result<u64, BoxError>;
+
+    /// Hash of the block with this number; `None` if there is none.
+    async fn block_hash(&self, number: u64) -> Result<Option<B256>, BoxError>;
+
+    /// Returns when there may be a newer block. It may as well never return: the head is asked for now and then anyway.
+    async fn news(&self) {
+        std::future::pending().await
+    }
 
     /// The blocks `blocks`, executed, with the program's input that repeats the execution.
     async fn prepare(&self, blocks: BlockRange) -> Result<PreparedBatch, BoxError>;
@@ -54,13 +69,21 @@ pub struct PreparedBatch {
 }
 
 #[async_trait]
-impl BatchSource for witness::Node {
+impl BatchSource for witness::Nodes {
     async fn head(&self) -> Result<u64, BoxError> {
-        Ok(witness::Node::head(self).await?)
+        Ok(witness::Nodes::head(self).await?)
+    }
+
+    async fn block_hash(&self, number: u64) -> Result<Option<B256>, BoxError> {
+        Ok(witness::Nodes::block_hash(self, number).await?)
+    }
+
+    async fn news(&self) {
+        witness::Nodes::news(self).await;
     }
 
     async fn prepare(&self, blocks: BlockRange) -> Result<PreparedBatch, BoxError> {
-        let prepared = witness::Node::prepare(self, blocks.first(), blocks.last()).await?;
+        let prepared = witness::Nodes::prepare(self, blocks.first(), blocks.last()).await?;
         let statement = &prepared.statement;
         Ok(PreparedBatch {
             blocks: BlockRange::new(statement.first_number, statement.last_number)?,
@@ -78,7 +101,7 @@ impl BatchSource for witness::Node {
 /// Follows a node's head and enqueues a job for every batch.
 pub struct Intake<S> {
     /// The node.
-    pub source: S,
+    pub source: Arc<S>,
     /// Where the jobs go.
     pub jobs: Jobs,
     /// Where the inputs go.
@@ -87,10 +110,12 @@ pub struct Intake<S> {
     pub target: Target,
     /// The first block, if nothing has been enqueued yet.
     pub start_block: u64,
-    /// Blocks in a batch.
-    pub batch_blocks: u64,
-    /// A batch of several blocks is made shorter until it is expected to cost no more.
-    pub max_batch_cycles: u64,
+    /// When a batch is full.
+    pub policy: BatchPolicy,
+    /// A reorg of more blocks halts the intake.
+    pub max_reorg_blocks: u64,
+    /// Batches that are prepared at the same time.
+    pub prepare_ahead: usize,
     /// Inputs are prepared until so many jobs are ready.
     pub ready_jobs: u64,
     /// How often the node is asked.
@@ -101,6 +126,51 @@ pub struct Intake<S> {
     pub leads: watch::Receiver<bool>,
     /// Where the intake says what it does.
     pub progress: watch::Sender<Progress>,
+}
+
+/// When a batch is full: whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPolicy {
+    /// So many blocks.
+    pub blocks: u64,
+    /// A batch of several blocks is made shorter until its proof is expected to take no more cycles.
+    pub cycles: u64,
+    /// Likewise, until its blocks use no more gas.
+    pub gas: Option<u64>,
+    /// Likewise, until its input has no more bytes.
+    pub bytes: Option<u64>,
+    /// A batch waits no longer for more blocks.
+    pub age: Option<Duration>,
+}
+
+impl BatchPolicy {
+    /// What of `batch` is too much, if anything.
+    fn exceeded(&self, batch: &PreparedBatch) -> Option<&'static str> {
+        [
+            ("cycles", batch.estimated_cycles > self.cycles),
+            ("gas", self.gas.is_some_and(|most| batch.gas_used > most)),
+            ("bytes", self.bytes.is_some_and(|most| batch.input.len() as u64 > most)),
+        ]
+        .into_iter()
+        .find_map(|(what, exceeded)| exceeded.then_some(what))
+    }
+}
+
+/// Batches that are being prepared, in order.
+type Ahead = VecDeque<(BlockRange, AbortOnDropHandle<Result<PreparedBatch, BoxError>>)>;
+
+/// The end of the chain of batches, as far as the node still has it.
+struct Anchor {
+    tip: Option<Tip>,
+    reorg: Option<Reorg>,
+}
+
+/// What the node no longer has.
+struct Reorg {
+    /// The end of the first batch that is gone.
+    first: Tip,
+    /// The end of the last one.
+    last: Tip,
 }
 
 /// What the intake does.
@@ -135,6 +205,12 @@ pub enum IntakeError {
         asked: BlockRange,
         /// The blocks prepared.
         found: BlockRange,
+    },
+    /// The node said that a block is gone, and then gave that block.
+    #[error("L2 node said another hash of block {block} than that of the block it then gave")]
+    Contradiction {
+        /// The block.
+        block: u64,
     },
     /// The node's chain is shorter than what has been enqueued.
     #[error(
@@ -171,8 +247,11 @@ impl<S: BatchSource> Intake<S> {
     /// Runs until `shutdown`. What fails is tried again: a block is never skipped.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut failures = 0;
+        let mut ahead = Ahead::new();
+        let mut waiting = None;
         loop {
             if !*self.leads.borrow() {
+                ahead.clear();
                 self.progress.send_modify(|progress| progress.status = IntakeStatus::Standby);
                 tokio::select! {
                     biased;
@@ -184,16 +263,21 @@ impl<S: BatchSource> Intake<S> {
             let step = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                step = self.step() => step,
+                step = self.step(&mut ahead, &mut waiting) => step,
             };
             let pause = match &step {
                 Ok(Step::Enqueued) => Duration::ZERO,
                 Ok(Step::AtHead | Step::Full) => self.poll_interval,
+                // Of several servers that lost one node, not all at once.
                 Err(_) => self
                     .poll_interval
                     .max(Duration::from_millis(250) * 2u32.pow(failures))
-                    .min(Duration::from_secs(10)),
+                    .min(Duration::from_secs(10))
+                    .mul_f64(rand::random_range(0.75..1.25)),
             };
+            if step.is_err() {
+                ahead.clear();
+            }
             failures = if step.is_err() { (failures + 1).min(6) } else { 0 };
             self.tell(&step);
             tokio::select! {
@@ -201,82 +285,210 @@ impl<S: BatchSource> Intake<S> {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 () = self.jobs.taken(), if matches!(step, Ok(Step::Full)) => {}
+                () = self.source.news(), if matches!(step, Ok(Step::AtHead)) => {}
             }
         }
     }
 
     /// Enqueues the next batch, if there is one and room for it.
-    async fn step(&self) -> Result<Step, IntakeError> {
+    async fn step(
+        &self,
+        ahead: &mut Ahead,
+        waiting: &mut Option<(u64, Instant)>,
+    ) -> Result<Step, IntakeError> {
         let head = self.source.head().await.map_err(IntakeError::Head)?;
         self.progress.send_if_modified(|progress| progress.head.replace(head) != Some(head));
-        let tip = self.jobs.store().tip().await?;
-        if let Some(tip) = &tip
-            && head < tip.last
-        {
-            return Err(IntakeError::Behind { head, last: tip.last });
-        }
+        let Anchor { tip, reorg } = self.anchor(head).await?;
         let first = tip.as_ref().map_or(self.start_block, |tip| tip.last.saturating_add(1));
-        let last = first.saturating_add(self.batch_blocks - 1);
-        if last > head {
-            return Ok(Step::AtHead);
+        if let Some(Reorg { first: gone, last }) = reorg {
+            ahead.clear();
+            // ORDER: the new branch shows valid blocks before anything of the old one is given up.
+            let blocks = BlockRange::new(first, gone.last).expect("a batch has a block");
+            let prepared = self.prepare(blocks).await?;
+            self.follows(&tip, &prepared)?;
+            if prepared.last_hash == gone.last_hash {
+                return Err(IntakeError::Contradiction { block: gone.last });
+            }
+            self.jobs.supersede(first, Some(last)).await?;
         }
-        if self.jobs.store().ready().await? >= self.ready_jobs {
+        let Some(asked) = self.due(first, head, waiting) else { return Ok(Step::AtHead) };
+        let ready = self.jobs.store().ready().await?;
+        if ready >= self.ready_jobs {
             return Ok(Step::Full);
         }
         self.space.for_new()?;
         let seen = SystemTime::now();
-        let mut asked = BlockRange::new(first, last).expect("a batch has at least one block");
-        let prepared = loop {
-            let prepared = self.source.prepare(asked).await;
-            let prepared =
-                prepared.map_err(|error| IntakeError::Prepare { blocks: asked, error })?;
-            if prepared.blocks != asked {
-                return Err(IntakeError::OtherBlocks { asked, found: prepared.blocks });
+        self.prepare_ahead(ahead, asked, head, self.ready_jobs - ready);
+        let prepared = match ahead.pop_front() {
+            Some((blocks, task)) if blocks == asked => {
+                let prepared = task.await.expect("preparing a batch does not panic");
+                self.checked(asked, prepared)?
             }
-            let cycles = prepared.estimated_cycles;
-            if cycles <= self.max_batch_cycles {
-                break prepared;
-            }
-            // Somebody may fill a block with the dearest there is. It delays its own proof, and no neighbour's.
-            if asked.first() == asked.last() {
-                tracing::warn!(
-                    code = "dear_block",
-                    block = asked.first(),
-                    cycles,
-                    limit = self.max_batch_cycles,
-                    "a block is expected to cost more than a batch may; it is a batch by itself"
-                );
-                break prepared;
-            }
-            let half = asked.first() + (asked.last() - asked.first()) / 2;
-            asked = BlockRange::new(first, half).expect("half a batch has a block");
+            _ => self.prepare(asked).await?,
         };
-        let mut batch = NewBatch {
-            blocks: asked,
-            parent_hash: prepared.parent_hash,
-            last_hash: prepared.last_hash,
-            statement_digest: keccak256(&prepared.statement),
-            statement: prepared.statement,
-            input: protocol::ArtifactRef::of(&[]),
-            gas_used: prepared.gas_used,
-            transactions: prepared.transactions,
-            estimated_cycles: prepared.estimated_cycles,
-        };
+        let prepared = self.cut(prepared, ahead).await?;
         let prepared_at = SystemTime::now();
         // Before the input is written: a node on another chain must not fill the disk.
-        if let Some(tip) = &tip {
-            crate::jobs::store::follows(tip, &batch).map_err(StoreError::from)?;
-        }
+        let mut batch = self.follows(&tip, &prepared)?;
         // ORDER: the input is durable before the job that names it.
         let input = Bytes::from(prepared.input);
         batch.input = self.artifacts.put(input.clone()).await?;
         let job = self.jobs.enqueue(&batch, &self.target).await?;
-        crate::traces::enqueued(job, asked.to_string(), seen, prepared_at);
+        crate::traces::enqueued(job, batch.blocks.to_string(), seen, prepared_at);
         // One stored long ago may have been removed as garbage just before it was needed again.
         if let Err(ArtifactError::Missing(_)) = self.artifacts.len(batch.input.sha256).await {
             self.artifacts.put(input).await?;
         }
         Ok(Step::Enqueued)
+    }
+
+    /// What of the chain of batches the node still has.
+    async fn anchor(&self, head: u64) -> Result<Anchor, IntakeError> {
+        let Some(tip) = self.jobs.store().tip().await? else {
+            return Ok(Anchor { tip: None, reorg: None });
+        };
+        let behind = IntakeError::Behind { head, last: tip.last };
+        let (mut gone, mut other): (Option<Tip>, Option<B256>) = (None, None);
+        let mut below = head.min(tip.last);
+        while let Some(end) = self.jobs.store().end_before(below).await? {
+            if tip.last - end.last > self.max_reorg_blocks {
+                break;
+            }
+            match self.source.block_hash(end.last).await.map_err(IntakeError::Head)? {
+                None => return Err(behind),
+                Some(hash) if hash == end.last_hash => {
+                    return match gone {
+                        _ if end == tip => Ok(Anchor { tip: Some(tip), reorg: None }),
+                        Some(first) => {
+                            Ok(Anchor { tip: Some(end), reorg: Some(Reorg { first, last: tip }) })
+                        }
+                        None => Err(behind),
+                    };
+                }
+                Some(found) if end == tip => other = Some(found),
+                Some(_) => {}
+            }
+            gone = Some(end);
+            below = end.last.saturating_sub(1);
+        }
+        Err(match other {
+            Some(found) => {
+                let first = tip.last.saturating_add(1);
+                let expected = tip.last_hash;
+                StoreError::from(Unlinked::Parent { first, expected, found }).into()
+            }
+            None => behind,
+        })
+    }
+
+    /// The next batch, if it is full, or has waited long enough.
+    fn due(
+        &self,
+        first: u64,
+        head: u64,
+        waiting: &mut Option<(u64, Instant)>,
+    ) -> Option<BlockRange> {
+        let full = first.saturating_add(self.policy.blocks - 1);
+        if full <= head {
+            return BlockRange::new(first, full).ok();
+        }
+        if first > head {
+            return None;
+        }
+        let since = match *waiting {
+            Some((block, since)) if block == first => since,
+            _ => waiting.insert((first, Instant::now())).1,
+        };
+        let waited = self.policy.age.is_some_and(|age| since.elapsed() >= age);
+        waited.then(|| BlockRange::new(first, head).ok()).flatten()
+    }
+
+    /// Makes sure that `asked` is being prepared, and as many full batches after it as there may be.
+    fn prepare_ahead(&self, ahead: &mut Ahead, asked: BlockRange, head: u64, room: u64) {
+        if ahead.front().is_some_and(|(blocks, _)| *blocks != asked) {
+            ahead.clear();
+        }
+        let room = usize::try_from(room).unwrap_or(usize::MAX).min(self.prepare_ahead.max(1));
+        while ahead.len() < room {
+            let first = ahead.back().map_or(asked.first(), |(blocks, _)| blocks.last() + 1);
+            let last = match ahead.is_empty() {
+                true => asked.last(),
+                false => first.saturating_add(self.policy.blocks - 1),
+            };
+            let Some(blocks) = BlockRange::new(first, last).ok().filter(|_| last <= head) else {
+                break;
+            };
+            let source = self.source.clone();
+            let task = tokio::spawn(async move { source.prepare(blocks).await });
+            ahead.push_back((blocks, AbortOnDropHandle::new(task)));
+        }
+    }
+
+    async fn prepare(&self, asked: BlockRange) -> Result<PreparedBatch, IntakeError> {
+        self.checked(asked, self.source.prepare(asked).await)
+    }
+
+    fn checked(
+        &self,
+        asked: BlockRange,
+        prepared: Result<PreparedBatch, BoxError>,
+    ) -> Result<PreparedBatch, IntakeError> {
+        let prepared = prepared.map_err(|error| IntakeError::Prepare { blocks: asked, error })?;
+        match prepared.blocks == asked {
+            true => Ok(prepared),
+            false => Err(IntakeError::OtherBlocks { asked, found: prepared.blocks }),
+        }
+    }
+
+    /// Cuts a batch in half until nothing of it is too much.
+    async fn cut(
+        &self,
+        mut prepared: PreparedBatch,
+        ahead: &mut Ahead,
+    ) -> Result<PreparedBatch, IntakeError> {
+        while let Some(what) = self.policy.exceeded(&prepared) {
+            let blocks = prepared.blocks;
+            // Somebody may fill a block with the dearest there is. It delays its own proof, and no neighbour's.
+            if blocks.first() == blocks.last() {
+                tracing::warn!(
+                    code = "dear_block",
+                    block = blocks.first(),
+                    cycles = prepared.estimated_cycles,
+                    gas = prepared.gas_used,
+                    bytes = prepared.input.len(),
+                    exceeded = what,
+                    "a block is more than a batch may be; it is a batch by itself"
+                );
+                break;
+            }
+            ahead.clear();
+            let half = blocks.first() + (blocks.last() - blocks.first()) / 2;
+            let half = BlockRange::new(blocks.first(), half).expect("half a batch has a block");
+            prepared = self.prepare(half).await?;
+        }
+        Ok(prepared)
+    }
+
+    /// The batch, without its input, if it continues `tip`.
+    fn follows(
+        &self,
+        tip: &Option<Tip>,
+        prepared: &PreparedBatch,
+    ) -> Result<NewBatch, IntakeError> {
+        let batch = NewBatch {
+            blocks: prepared.blocks,
+            parent_hash: prepared.parent_hash,
+            last_hash: prepared.last_hash,
+            statement_digest: keccak256(&prepared.statement),
+            statement: prepared.statement.clone(),
+            input: protocol::ArtifactRef::of(&[]),
+            gas_used: prepared.gas_used,
+            transactions: prepared.transactions,
+        };
+        if let Some(tip) = tip {
+            crate::jobs::store::follows(tip, &batch).map_err(StoreError::from)?;
+        }
+        Ok(batch)
     }
 
     fn tell(&self, step: &Result<Step, IntakeError>) {

@@ -34,7 +34,7 @@ pub use jobs::fsck;
 use artifacts::{ArtifactError, Artifacts, Place, Sharing};
 use auth::Gate;
 use disk::Space;
-use intake::{Intake, Progress};
+use intake::{BatchPolicy, Intake, Progress};
 use jobs::{JobStore, Jobs, JobsConfig, StoreError, Target, peers::Peers, state::Rules};
 use limits::Limiter;
 use protocol::{ArtifactId, IntakeStatus};
@@ -44,6 +44,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tls::Tls;
@@ -200,7 +201,7 @@ impl Server {
         if let Some(source) = source {
             progress.send_modify(|progress| progress.status = IntakeStatus::Following);
             let intake = Intake {
-                source,
+                source: Arc::new(source),
                 jobs: jobs.clone(),
                 artifacts: artifacts.clone(),
                 target: Target {
@@ -209,8 +210,15 @@ impl Server {
                     kind: config.kind,
                 },
                 start_block: config.start_block,
-                batch_blocks: config.batch_blocks,
-                max_batch_cycles: config.max_batch_cycles,
+                policy: BatchPolicy {
+                    blocks: config.batch_blocks,
+                    cycles: config.max_batch_cycles,
+                    gas: config.max_batch_gas,
+                    bytes: config.max_batch_bytes,
+                    age: config.max_batch_age,
+                },
+                max_reorg_blocks: config.max_reorg_blocks,
+                prepare_ahead: config.prepare_ahead,
                 ready_jobs: config.ready_jobs,
                 poll_interval: config.poll_interval,
                 space: space.clone(),

@@ -5,23 +5,62 @@ use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
 use alloy_rlp::Decodable;
 use program::{AssumedParent, ChainConfig, Input, Outcome};
-use serde::Deserialize;
-use std::collections::BTreeSet;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `BLOCKHASH` reaches this far back.
 const MAX_ANCESTORS: usize = 256;
 
 /// What `debug_executionWitness` gives, of which we use.
-#[derive(Clone, Debug, Deserialize)]
+///
+/// reth, ethrex and Nethermind give lists of byte strings and headers as RLP; geth gives headers as objects, and `null` for
+/// an empty list; older nodes give maps, from hash to bytes or from bytes to nothing.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Witness {
-    state: Vec<Bytes>,
-    codes: Vec<Bytes>,
-    #[serde(default)]
+    #[serde(deserialize_with = "items")]
+    pub(crate) state: Vec<Bytes>,
+    #[serde(default, deserialize_with = "items")]
+    pub(crate) codes: Vec<Bytes>,
+    #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) headers: Vec<WitnessHeader>,
 }
 
+fn items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Value {
+        Bytes(Bytes),
+        Nothing {},
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Items {
+        List(Vec<Bytes>),
+        Map(BTreeMap<Bytes, Option<Value>>),
+    }
+    Ok(match Option::<Items>::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Items::List(items)) => items,
+        Some(Items::Map(items)) => items
+            .into_iter()
+            .map(|(key, value)| match value {
+                Some(Value::Bytes(bytes)) => bytes,
+                Some(Value::Nothing {}) | None => key,
+            })
+            .collect(),
+    })
+}
+
+fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 /// A header is RLP for most nodes, and an object for geth.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 pub(crate) enum WitnessHeader {
     Rlp(Bytes),
@@ -125,7 +164,7 @@ fn ancestors(claims: &[Claim]) -> (Vec<Bytes>, Option<B256>) {
     (chain, given.get(&claims[0].header.parent_hash).map(|(parent, _)| parent.state_root))
 }
 
-fn refusal(culprit: &Culprit, block: u64, reason: program::Error) -> Error {
+pub(crate) fn refusal(culprit: &Culprit, block: u64, reason: program::Error) -> Error {
     use program::{Error as Reason, trie::TrieError};
     let culprit = culprit.clone();
     match reason {

@@ -1,6 +1,7 @@
 //! What can go wrong on the way to an input, grouped by who can do something about it.
 
-use std::{fmt, io, path::PathBuf};
+use alloy_primitives::Address;
+use std::{error::Error as _, fmt, io, path::PathBuf};
 
 /// Why there is no input.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +10,15 @@ pub enum Error {
     /// The file cannot be read.
     #[error("cannot read block file {}", path.display())]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot write block file {}", path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// The system's words.
@@ -79,14 +89,73 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
-    /// The node has no `debug_executionWitness`. Switch its debug API on, or use another node.
+    /// The node gives no witnesses. Switch its debug API on, or use another node.
     #[error(
-        "{node} does not offer debug_executionWitness: enable its debug API or use another node"
+        "{node} offers neither debug_executionWitness nor eth_getProof: enable its debug API or use another node"
     )]
     NoWitnessApi {
         /// The node.
         node: Culprit,
     },
+    /// The node no longer has the state. Use one that keeps old states (an archive node).
+    #[error("{node} has no state for {method} that far back: {message}; use a node that keeps it")]
+    Pruned {
+        /// The node.
+        node: Culprit,
+        /// The JSON-RPC method.
+        method: &'static str,
+        /// The node's words.
+        message: String,
+    },
+    /// What the node shows is not of the state that its block names: it lies, or changed its chain meanwhile.
+    #[error(
+        "{node} gave a proof of account {address} that does not lead to the state of block {block}"
+    )]
+    BadProof {
+        /// The node.
+        node: Culprit,
+        /// The account.
+        address: Address,
+        /// The block whose state was asked for.
+        block: u64,
+    },
+    /// Executing the block asks for more and more. The block or the node is not what it seems.
+    #[error(
+        "executing block {block} of {node} asks for ever more state: {keys} accounts and slots in {rounds} rounds"
+    )]
+    Endless {
+        /// The node.
+        node: Culprit,
+        /// The block.
+        block: u64,
+        /// Accounts and slots asked for.
+        keys: usize,
+        /// Rounds of questions.
+        rounds: usize,
+    },
+    /// The node does not tell rules of its chain that the program has. Name a genesis file instead.
+    #[error(
+        "{node} does not tell the rules of its chain: {reason}; give a chain by name or its genesis file"
+    )]
+    NoConfig {
+        /// The node.
+        node: Culprit,
+        /// Why.
+        reason: String,
+    },
+    /// The node is behind the others: it does not get new blocks, or not in time.
+    #[error("{node} lags: it is at block {head}, another node at {newest}")]
+    Lags {
+        /// The node.
+        node: Culprit,
+        /// Its newest block.
+        head: u64,
+        /// The newest block of all.
+        newest: u64,
+    },
+    /// None of several nodes could do it.
+    #[error("no node could do it: {}", list(.0))]
+    AllFailed(Vec<Error>),
     /// The node does not have the block (yet).
     #[error("{node} has no block {number}")]
     BlockNotFound {
@@ -134,4 +203,13 @@ impl fmt::Display for Culprit {
             Self::Node(origin) => write!(f, "L2 node {origin}"),
         }
     }
+}
+
+/// Errors with their causes, in one line.
+pub(crate) fn list(errors: &[Error]) -> String {
+    let texts = errors.iter().map(|error| match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    });
+    texts.collect::<Vec<_>>().join("; ")
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 use alloy_primitives::{B256, Bytes};
 use program::{AssumedParent, ChainConfig};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
     fs,
     io::Read,
@@ -31,15 +31,16 @@ pub struct BlockFile {
     claim: Claim,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Schema {
     chain_id: u64,
     number: u64,
     block_hash: B256,
     block_rlp: Bytes,
+    #[serde(skip_serializing_if = "Option::is_none")]
     prev_state_root: Option<B256>,
     /// The parent's first, or its parent's; both are in use.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     block_hashes: Vec<B256>,
     witness: Witness,
 }
@@ -70,6 +71,55 @@ pub fn prepare_batch(files: &[BlockFile], config: &ChainConfig) -> Result<Prepar
 }
 
 impl BlockFile {
+    /// What `culprit` says about a block.
+    pub(crate) fn new(culprit: Culprit, chain_id: u64, claim: Claim) -> Self {
+        Self { culprit, chain_id, assumed: None, claim }
+    }
+
+    /// The file's JSON.
+    ///
+    /// # Errors
+    /// [`Error::Write`]; never today.
+    pub fn json(&self) -> Result<Vec<u8>, Error> {
+        let assumed = self.assumed.clone();
+        let schema = Schema {
+            chain_id: self.chain_id,
+            number: self.number(),
+            block_hash: self.block_hash(),
+            block_rlp: self.claim.rlp.clone(),
+            prev_state_root: assumed.as_ref().map(|assumed| assumed.state_root),
+            block_hashes: assumed.map_or_else(Vec::new, |assumed| assumed.ancestor_hashes),
+            witness: self.claim.witness.clone(),
+        };
+        let failed = |error: serde_json::Error| Error::Write {
+            path: format!("block {}", self.number()).into(),
+            source: error.into(),
+        };
+        serde_json::to_vec(&schema).map_err(failed)
+    }
+
+    /// The file's JSON, compressed.
+    ///
+    /// # Errors
+    /// As [`BlockFile::json`].
+    pub fn zstd(&self) -> Result<Vec<u8>, Error> {
+        let path = || format!("block {}", self.number()).into();
+        let compressed = zstd::encode_all(self.json()?.as_slice(), 3);
+        compressed.map_err(|source| Error::Write { path: path(), source })
+    }
+
+    /// Writes it to `path`, compressed. The file is there as a whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        let (bytes, part) = (self.zstd()?, path.with_extension("part"));
+        fs::write(&part, bytes)
+            .and_then(|()| fs::rename(part, path))
+            .map_err(|source| Error::Write { path: path.to_owned(), source })
+    }
+
     fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self, Error> {
         let culprit = Culprit::File(path);
         let malformed = |reason: String| Error::Malformed { culprit: culprit.clone(), reason };
@@ -111,6 +161,14 @@ impl BlockFile {
     /// The hash of the block's header.
     pub fn block_hash(&self) -> B256 {
         self.claim.header.hash()
+    }
+
+    /// Bytes of the nodes, codes and headers of its witness.
+    pub fn witness_bytes(&self) -> u64 {
+        let witness = &self.claim.witness;
+        let headers = witness.headers.iter().map(|header| header.rlp().len());
+        let items = witness.state.iter().chain(&witness.codes).map(|item| item.len());
+        items.chain(headers).sum::<usize>() as u64
     }
 
     /// Makes the block's input and executes it under `config`.

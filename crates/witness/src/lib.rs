@@ -11,14 +11,24 @@
 mod assemble;
 pub mod cost;
 mod error;
+mod eth_config;
 pub mod file;
+mod heads;
+mod inspect;
 mod node;
+mod nodes;
+mod proofs;
 pub mod record;
+mod rpc;
 
 pub use error::{Culprit, Error};
+pub use eth_config::chain_config;
 pub use file::BlockFile;
-pub use node::Node;
+pub use inspect::{AccountSize, Inspection, inspect};
+pub use node::{Depth, Node, NodeOptions, WitnessSource};
+pub use nodes::{Fault, Nodes};
 pub use program::BlockSummary;
+pub use rpc::Limits;
 
 use program::Statement;
 

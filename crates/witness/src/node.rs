@@ -1,51 +1,69 @@
 //! Blocks from an L2 node over JSON-RPC.
 
 use crate::{
-    Culprit, Error, Prepared,
+    BlockFile, Culprit, Error, Prepared,
     assemble::{self, Claim, Parent, Witness, WitnessHeader},
+    proofs::Collector,
+    rpc::{Answer, Failure, Limits, METHOD_NOT_FOUND, Rpc},
 };
 use alloy_consensus::Header;
-use alloy_primitives::{B256, Bytes, U64, keccak256};
-use alloy_provider::{
-    Provider, ProviderBuilder, RootProvider,
-    transport::{RpcError, TransportError},
-};
+use alloy_primitives::{B256, Bytes, Sealed, U64, keccak256};
 use alloy_rpc_types_eth::Block;
+use futures::{StreamExt, TryStreamExt};
 use program::ChainConfig;
-use reqwest::Url;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{fmt::Debug, time::Duration};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-/// How long one answer may take. Witnesses of large blocks are minutes of work for some nodes.
-const TIMEOUT: Duration = Duration::from_secs(180);
-/// JSON-RPC's code for a method that does not exist.
-const METHOD_NOT_FOUND: i64 = -32601;
+/// Blocks of a batch that are fetched at the same time.
+const BLOCKS_AT_ONCE: usize = 4;
+
+/// How a node is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeOptions {
+    /// Where witnesses come from.
+    pub witness: WitnessSource,
+    /// How much it is asked for.
+    pub limits: Limits,
+}
+
+/// Where a node's witnesses come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WitnessSource {
+    /// From `debug_executionWitness`, and from proofs where the node does not have that, or leaves something out.
+    #[default]
+    Any,
+    /// From `debug_executionWitness` alone.
+    ExecutionWitness,
+    /// From `eth_getProof` and `eth_getCode` alone.
+    Proofs,
+}
+
+/// Which block counts as the newest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// The node's latest.
+    #[default]
+    Latest,
+    /// The latest that is safe from reorgs, as the node sees it.
+    Safe,
+    /// The latest that is final.
+    Finalized,
+    /// So many before the latest.
+    Behind(u64),
+}
 
 /// An L2 node that nobody has to trust.
 #[derive(Clone, Debug)]
 pub struct Node {
-    provider: RootProvider,
-    name: Culprit,
-    /// Path and query of the URL. They may hold a key, so they are not shown.
-    secrets: String,
+    rpc: Rpc,
     config: ChainConfig,
-}
-
-/// An HTTP client for `url`.
-fn http(url: &Url) -> Result<reqwest::Client, Error> {
-    // Already there if this is not the first client: it is the same one then, or what the program chose.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::builder();
-    // The system's authorities are needed only for https; there may be none.
-    let http = if url.scheme() == "https" { http } else { http.tls_certs_only([]) };
-    http.build().map_err(|error| Error::Url { reason: error.to_string() })
-}
-
-/// Why a request had no answer.
-enum Failure {
-    NoSuchMethod,
-    Other(Error),
+    source: WitnessSource,
+    /// It has said that it does not know `debug_executionWitness`.
+    lacks_witness: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -54,21 +72,44 @@ impl Node {
     /// # Errors
     /// [`Error::Url`], [`Error::Unreachable`], [`Error::WrongChain`].
     pub async fn connect(url: &str, config: ChainConfig) -> Result<Self, Error> {
-        let url: Url = url.parse().map_err(|error| Error::Url { reason: format!("{error}") })?;
-        let (origin, mut quoted) = (url.origin().ascii_serialization(), url.clone());
-        // The HTTP client leaves these out when it quotes the URL.
-        let _ = (quoted.set_username(""), quoted.set_password(None));
-        let secrets = quoted.as_str().strip_prefix(&origin).unwrap_or_default().to_owned();
-        let provider = ProviderBuilder::default().connect_reqwest(http(&url)?, url);
-        let node = Self { provider, name: Culprit::Node(origin), secrets, config };
+        Self::connect_with(url, config, NodeOptions::default()).await
+    }
+
+    /// [`Node::connect`] with other options than the default ones.
+    ///
+    /// # Errors
+    /// As [`Node::connect`].
+    pub async fn connect_with(
+        url: &str,
+        config: ChainConfig,
+        options: NodeOptions,
+    ) -> Result<Self, Error> {
+        let rpc = Rpc::new(url, options.limits)?;
+        let lacks_witness = Arc::new(AtomicBool::new(false));
+        let node = Self { rpc, config, source: options.witness, lacks_witness };
         let found: U64 = node.ask("eth_chainId", json!([])).await?;
         match found.to::<u64>() == node.config.chain_id {
             true => Ok(node),
             false => {
                 let (expected, found) = (node.config.chain_id, found.to());
-                Err(Error::WrongChain { culprit: node.name, expected, found })
+                Err(Error::WrongChain { culprit: node.rpc.name(), expected, found })
             }
         }
+    }
+
+    /// Its name in errors: scheme, host and port.
+    pub fn name(&self) -> Culprit {
+        self.rpc.name()
+    }
+
+    /// The rules of its chain.
+    pub fn config(&self) -> &ChainConfig {
+        &self.config
+    }
+
+    /// Calls made so far; those of a batch count singly.
+    pub fn calls(&self) -> u64 {
+        self.rpc.calls()
     }
 
     /// The number of the node's latest block.
@@ -77,6 +118,29 @@ impl Node {
     /// [`Error::Unreachable`], [`Error::Rpc`], [`Error::Malformed`].
     pub async fn head(&self) -> Result<u64, Error> {
         Ok(self.ask::<U64>("eth_blockNumber", json!([])).await?.to())
+    }
+
+    /// The number of the newest block that is `depth` deep; 0 if there is none yet.
+    ///
+    /// # Errors
+    /// As [`Node::head`].
+    pub async fn head_at(&self, depth: Depth) -> Result<u64, Error> {
+        #[derive(Debug, Deserialize)]
+        struct Number {
+            number: U64,
+        }
+        let tag = match depth {
+            Depth::Latest => return self.head().await,
+            Depth::Behind(blocks) => return Ok(self.head().await?.saturating_sub(blocks)),
+            Depth::Safe => "safe",
+            Depth::Finalized => "finalized",
+        };
+        match self.ask::<Option<Number>>("eth_getBlockByNumber", json!([tag, false])).await {
+            Ok(block) => Ok(block.map_or(0, |block| block.number.to())),
+            // As geth says while there is none.
+            Err(Error::Rpc { message, .. }) if message.contains("not found") => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     /// The hash of the node's block with this number, or `None` if it has none. Nobody has checked it.
@@ -102,18 +166,58 @@ impl Node {
         if first > last {
             return Err(Error::EmptyRange { first, last });
         }
+        let source = self.source_now();
+        let prepared = self.prepare_from(source, first, last).await;
+        match prepared {
+            // Some nodes' witnesses lack what a collapsing branch needs; their proofs show it.
+            Err(Error::Incomplete { .. }) if source == WitnessSource::Any => {
+                let proven = self.prepare_from(WitnessSource::Proofs, first, last).await;
+                proven.or(prepared)
+            }
+            prepared => prepared,
+        }
+    }
+
+    /// What the node says about one block and its witness, for later: nothing of it has been executed.
+    ///
+    /// # Errors
+    /// As [`Node::prepare`].
+    pub async fn fetch(&self, number: u64) -> Result<BlockFile, Error> {
+        let mut claim = self.claim(number, self.source_now()).await?;
+        self.add_parent(&mut claim).await?;
+        Ok(BlockFile::new(self.rpc.name(), self.config.chain_id, claim))
+    }
+
+    /// Where witnesses come from, after what the node has said.
+    fn source_now(&self) -> WitnessSource {
+        match self.lacks_witness.load(Ordering::Relaxed) {
+            true if self.source == WitnessSource::Any => WitnessSource::Proofs,
+            _ => self.source,
+        }
+    }
+
+    async fn prepare_from(
+        &self,
+        source: WitnessSource,
+        first: u64,
+        last: u64,
+    ) -> Result<Prepared, Error> {
+        let mut fetched = futures::stream::iter(first..=last)
+            .map(|number| self.claim(number, source))
+            .buffered(BLOCKS_AT_ONCE);
         let mut claims: Vec<Claim> = Vec::new();
-        for number in first..=last {
-            let claim = self.claim(number).await?;
+        while let Some(claim) = fetched.try_next().await? {
             if let Some(before) = claims.last()
                 && before.header.hash() != claim.header.parent_hash
             {
-                return Err(Error::Unlinked { node: self.name.clone(), number });
+                let number = claim.header.number;
+                return Err(Error::Unlinked { node: self.rpc.name(), number });
             }
             claims.push(claim);
         }
+        drop(fetched);
         self.add_parent(&mut claims[0]).await?;
-        let (config, name) = (self.config.clone(), self.name.clone());
+        let (config, name) = (self.config.clone(), self.rpc.name());
         // Executing takes long and never waits.
         tokio::task::spawn_blocking(move || {
             assemble::prepare(&config, &claims, Parent::Header, &name)
@@ -122,27 +226,77 @@ impl Node {
         .expect("executing an input does not panic")
     }
 
-    async fn claim(&self, number: u64) -> Result<Claim, Error> {
+    async fn claim(&self, number: u64, source: WitnessSource) -> Result<Claim, Error> {
         let rlp = self.raw_block(number).await?;
         let header = assemble::header_of(&rlp).map_err(|error| {
-            self.malformed(format!("its block {number} is not a block's RLP: {error}"))
+            self.rpc.malformed(format!("its block {number} is not a block's RLP: {error}"))
         })?;
         if header.number != number {
-            return Err(self.malformed(format!("its block {number} has number {}", header.number)));
+            let reason = format!("its block {number} has number {}", header.number);
+            return Err(self.rpc.malformed(reason));
         }
-        let witness = self.request("debug_executionWitness", json!([U64::from(number)])).await;
-        let witness: Witness = witness.map_err(|failure| match failure {
-            Failure::NoSuchMethod => Error::NoWitnessApi { node: self.name.clone() },
-            Failure::Other(error) => error,
-        })?;
+        let witness = match source {
+            WitnessSource::Proofs => None,
+            WitnessSource::Any | WitnessSource::ExecutionWitness => {
+                self.execution_witness(number, header.hash()).await?
+            }
+        };
+        let witness = match witness {
+            Some(witness) => witness,
+            None if source == WitnessSource::ExecutionWitness => {
+                return Err(Error::NoWitnessApi { node: self.rpc.name() });
+            }
+            None => self.witness_from_proofs(&header, &rlp).await?,
+        };
         Ok(Claim { header, rlp, witness })
+    }
+
+    /// What `debug_executionWitness` says, or `None` if the node does not have it.
+    async fn execution_witness(&self, number: u64, hash: B256) -> Result<Option<Witness>, Error> {
+        let by_number = ("debug_executionWitness", json!([U64::from(number)]));
+        let by_hash = ("debug_executionWitnessByBlockHash", json!([hash]));
+        for (method, params) in [by_number, by_hash] {
+            match self.rpc.request(method, params).await {
+                Ok(witness) => return Ok(Some(witness)),
+                Err(Failure::NoSuchMethod) => {}
+                Err(Failure::Other(error)) => return Err(error),
+            }
+        }
+        self.lacks_witness.store(true, Ordering::Relaxed);
+        Ok(None)
+    }
+
+    async fn witness_from_proofs(
+        &self,
+        header: &Sealed<Header>,
+        rlp: &[u8],
+    ) -> Result<Witness, Error> {
+        let (node, number) = (self.rpc.name(), header.number);
+        let Some(parent) = number.checked_sub(1) else {
+            return Err(Error::BlockNotFound { node, number });
+        };
+        let params = json!([U64::from(parent), false]);
+        let found: Option<Header> = self.ask("eth_getBlockByNumber", params).await?;
+        let found =
+            found.ok_or_else(|| Error::BlockNotFound { node: node.clone(), number: parent })?;
+        let parent = Sealed::new(found);
+        if parent.hash() != header.parent_hash {
+            return Err(Error::Unlinked { node, number });
+        }
+        let witness = Collector::new(&self.rpc, &self.config, rlp, parent)?.collect().await;
+        witness.map_err(|error| match error {
+            Error::Rpc { method: "eth_getProof", code: METHOD_NOT_FOUND, .. } => {
+                Error::NoWitnessApi { node }
+            }
+            error => error,
+        })
     }
 
     /// The block's RLP, from `debug_getRawBlock` if the node has that.
     async fn raw_block(&self, number: u64) -> Result<Bytes, Error> {
-        let not_found = || Error::BlockNotFound { node: self.name.clone(), number };
+        let not_found = || Error::BlockNotFound { node: self.rpc.name(), number };
         let raw: Result<Option<Bytes>, _> =
-            self.request("debug_getRawBlock", json!([U64::from(number)])).await;
+            self.rpc.request("debug_getRawBlock", json!([U64::from(number)])).await;
         match raw {
             Ok(Some(rlp)) if !rlp.is_empty() => Ok(rlp),
             Ok(_) => Err(not_found()),
@@ -157,7 +311,7 @@ impl Node {
                     block.into_consensus().map_transactions(|transaction| transaction.into_inner());
                 // Otherwise the program would only find that some root differs.
                 if block.header.hash_slow() != said {
-                    return Err(self.malformed(format!(
+                    return Err(self.rpc.malformed(format!(
                         "its block {number} has header fields that Ethereum does not"
                     )));
                 }
@@ -184,71 +338,8 @@ impl Node {
         Ok(())
     }
 
-    async fn ask<R>(&self, method: &'static str, params: Value) -> Result<R, Error>
-    where
-        R: DeserializeOwned + Debug + Send + Sync + Unpin + 'static,
-    {
-        self.request(method, params).await.map_err(|failure| match failure {
-            Failure::NoSuchMethod => Error::Rpc {
-                node: self.name.clone(),
-                method,
-                code: METHOD_NOT_FOUND,
-                message: "no such method".into(),
-            },
-            Failure::Other(error) => error,
-        })
+    async fn ask<R: Answer>(&self, method: &'static str, params: Value) -> Result<R, Error> {
+        let answer = self.rpc.request(method, params).await;
+        answer.map_err(|failure| failure.into_error(&self.rpc, method))
     }
-
-    async fn request<R>(&self, method: &'static str, params: Value) -> Result<R, Failure>
-    where
-        R: DeserializeOwned + Debug + Send + Sync + Unpin + 'static,
-    {
-        let node = self.name.clone();
-        let answer = self.provider.raw_request(method.into(), params);
-        let Ok(answer) = tokio::time::timeout(TIMEOUT, answer).await else {
-            let reason = format!("no answer to {method} in {} s", TIMEOUT.as_secs());
-            return Err(Failure::Other(Error::Unreachable { node, reason }));
-        };
-        answer.map_err(|error: TransportError| match error {
-            RpcError::ErrorResp(error) if error.code == METHOD_NOT_FOUND => Failure::NoSuchMethod,
-            RpcError::ErrorResp(error) => Failure::Other(Error::Rpc {
-                node,
-                method,
-                code: error.code,
-                message: error.message.into(),
-            }),
-            RpcError::DeserError { err, .. } => {
-                Failure::Other(self.malformed(format!("its answer to {method}: {err}")))
-            }
-            RpcError::NullResp => {
-                Failure::Other(self.malformed(format!("its answer to {method} is null")))
-            }
-            other => {
-                // The message may quote the whole URL.
-                let mut reason = chain(&other);
-                if self.secrets.len() > 1 {
-                    reason = reason.replace(&self.secrets, "/…");
-                }
-                Failure::Other(Error::Unreachable { node, reason })
-            }
-        })
-    }
-
-    fn malformed(&self, reason: String) -> Error {
-        Error::Malformed { culprit: self.name.clone(), reason }
-    }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -66,6 +66,11 @@ impl Store {
         self.codes.entry(hash).or_insert(code);
     }
 
+    /// Whether the node with this hash is there.
+    pub fn has_node(&self, hash: &B256) -> bool {
+        self.nodes.contains_key(hash)
+    }
+
     /// The code with this hash.
     pub fn code(&self, hash: &B256) -> Option<&Bytes> {
         self.codes.get(hash)

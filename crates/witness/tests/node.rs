@@ -2,7 +2,7 @@
 
 mod support;
 
-use alloy_primitives::Bytes;
+use alloy_primitives::{B256, Bytes, keccak256};
 use expect_test::expect;
 use jsonrpsee::{
     RpcModule,
@@ -12,7 +12,7 @@ use jsonrpsee::{
 use program::ChainConfig;
 use serde_json::{Value, json};
 use support::{Known, chain, header_object, text};
-use witness::{Error, Node};
+use witness::{Depth, Error, Node, NodeOptions, Nodes};
 
 /// What the fake node says. The methods it does not have are `None`.
 struct Says {
@@ -28,6 +28,11 @@ impl Says {
     }
 
     async fn start(self) -> (ServerHandle, String) {
+        self.start_with(|_| {}).await
+    }
+
+    /// With more methods, which `add` adds.
+    async fn start_with(self, add: impl FnOnce(&mut RpcModule<Self>)) -> (ServerHandle, String) {
         fn number(params: &jsonrpsee::types::Params<'_>) -> u64 {
             let number: String = params.sequence().next().unwrap();
             u64::from_str_radix(&number[2..], 16).unwrap()
@@ -42,9 +47,16 @@ impl Says {
             .unwrap();
         module.register_method("eth_blockNumber", |_, _, _| "0x2").unwrap();
         module
-            .register_method("eth_getBlockByNumber", |params, says, _| match number(&params) {
-                0 => header_object(&says.blocks[0].parent),
-                number => find(says, number).map_or(Value::Null, Known::object),
+            .register_method("eth_getBlockByNumber", |params, says, _| {
+                match params.sequence().next().unwrap() {
+                    "safe" => return says.blocks[0].object(),
+                    "finalized" => return Value::Null,
+                    _ => {}
+                }
+                match number(&params) {
+                    0 => header_object(&says.blocks[0].parent),
+                    number => find(says, number).map_or(Value::Null, Known::object),
+                }
             })
             .unwrap();
         if raw_blocks {
@@ -68,6 +80,7 @@ impl Says {
                 })
                 .unwrap();
         }
+        add(&mut module);
         let server = Server::builder().build("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", server.local_addr().unwrap());
         (server.start(module), url)
@@ -119,17 +132,41 @@ async fn every_way_a_node_may_put_it_gives_the_same_input() {
         witness["headers"] = json!([header_object(&block.parent)]);
         witness
     };
+    // As geth puts what is empty, and as older nodes put what is not.
+    let with_maps = |block: &Known| {
+        let mut witness = block.witness();
+        let by_hash = |item: &Bytes| (keccak256(item).to_string(), json!(item));
+        witness["state"] = block.state.iter().map(by_hash).collect();
+        witness["codes"] = block.codes.iter().map(|code| (code.to_string(), json!({}))).collect();
+        witness["headers"] = Value::Null;
+        witness
+    };
     let without_headers = |block: &Known| {
         let mut witness = block.witness();
         witness.as_object_mut().unwrap().remove("headers");
         witness
     };
-    for witness in [backwards as fn(&Known) -> Value, with_header_objects, without_headers] {
+    for witness in
+        [backwards as fn(&Known) -> Value, with_header_objects, with_maps, without_headers]
+    {
         let says = Says { witness: Some(witness), ..Says::honest() };
         assert_eq!(says.prepare(1, 2).await.unwrap(), expected);
     }
     let says = Says { raw_blocks: false, ..Says::honest() };
     assert_eq!(says.prepare(1, 2).await.unwrap(), expected);
+    // By hash alone.
+    let (_handle, url) = Says { witness: None, ..Says::honest() }
+        .start_with(|module| {
+            module
+                .register_method("debug_executionWitnessByBlockHash", |params, says, _| {
+                    let hash: B256 = params.sequence().next().unwrap();
+                    says.blocks.iter().find(|block| block.header.hash() == hash).unwrap().witness()
+                })
+                .unwrap();
+        })
+        .await;
+    let node = Node::connect(&url, ChainConfig::dev()).await.unwrap();
+    assert_eq!(node.prepare(1, 2).await.unwrap().input, expected);
 }
 
 #[tokio::test]
@@ -154,7 +191,7 @@ async fn a_node_of_another_chain_is_refused() {
 async fn a_node_without_witnesses_is_named_as_such() {
     let (error, text) = Says { witness: None, ..Says::honest() }.refusal().await;
     assert!(matches!(error, Error::NoWitnessApi { .. }));
-    expect!["L2 node http://node does not offer debug_executionWitness: enable its debug API or use another node"]
+    expect!["L2 node http://node offers neither debug_executionWitness nor eth_getProof: enable its debug API or use another node"]
         .assert_eq(&text);
 }
 
@@ -191,7 +228,7 @@ async fn a_witness_without_one_of_its_nodes_is_incomplete() {
     for gone in 0..chain()[0].state.len() {
         let mut says = Says::honest();
         let node = says.blocks[0].state.remove(gone);
-        let hash = alloy_primitives::keccak256(&node);
+        let hash = keccak256(&node);
         let (error, text) = says.prepare(1, 1).await.unwrap_err();
         assert!(matches!(error, Error::Incomplete { block: 1, .. }), "{text}");
         assert!(text.contains(&hash.to_string()), "{text}");
@@ -246,4 +283,94 @@ async fn noise_instead_of_a_block_is_malformed() {
     let (error, text) =
         Says { witness: Some(|_| json!({"state": 5})), ..Says::honest() }.refusal().await;
     assert!(matches!(error, Error::Malformed { .. }), "{text}");
+}
+
+#[tokio::test]
+async fn the_first_node_that_works_is_used_and_the_others_are_named() {
+    let nowhere = "http://127.0.0.1:1".to_owned();
+    let (_liar, liar) = {
+        let mut says = Says::honest();
+        says.blocks[0].state.clear();
+        says.start().await
+    };
+    let (_noise, noise) = Says { witness: Some(|_| json!("?")), ..Says::honest() }.start().await;
+    let (_honest, honest) = Says::honest().start().await;
+    let urls = [nowhere.clone(), liar.clone(), noise.clone(), honest];
+    let connect = async |urls: &[String]| {
+        let config = ChainConfig::dev();
+        Nodes::connect(urls, config, NodeOptions::default(), Depth::Latest).await
+    };
+    let nodes = connect(&urls).await.unwrap();
+    assert_eq!(nodes.head().await.unwrap(), 2);
+    let expected = Says::honest().prepare(1, 2).await.unwrap();
+    assert_eq!(nodes.prepare(1, 2).await.unwrap().input, expected);
+    let faults = nodes.faults();
+    let found: Vec<_> = faults.iter().map(|fault| fault.node.as_str()).collect();
+    let names = [&nowhere, &liar, &noise].map(|url| format!("L2 node {url}"));
+    assert_eq!(found, names);
+    for (fault, words) in faults.iter().zip(["unreachable", "incomplete", "malformed"]) {
+        assert!(fault.error.contains(words), "{}", fault.error);
+    }
+    assert_eq!(nodes.head().await.unwrap(), 2, "those that rest are not asked");
+
+    let error = connect(&urls[..1]).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    let nodes = connect(&urls[..3]).await.unwrap();
+    let error = nodes.prepare(1, 2).await.unwrap_err();
+    assert!(matches!(&error, Error::AllFailed(errors) if errors.len() == 2), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_of_another_chain_among_several_is_refused_at_the_start() {
+    let (_other, other) = Says { chain_id: 5, ..Says::honest() }.start().await;
+    let (_honest, honest) = Says::honest().start().await;
+    let (urls, options) = ([honest, other], NodeOptions::default());
+    let nodes = Nodes::connect(&urls, ChainConfig::dev(), options, Depth::Latest);
+    let error = nodes.await.unwrap_err();
+    assert!(matches!(error, Error::WrongChain { found: 5, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_that_no_longer_has_the_state_says_so_in_its_own_words() {
+    let (_handle, url) = Says { witness: None, ..Says::honest() }
+        .start_with(|module| {
+            module
+                .register_method("eth_getProof", |_, _, _| {
+                    let words = "distance to target block exceeds maximum proof window";
+                    Err::<Value, _>(ErrorObjectOwned::owned(-32000, words, None::<()>))
+                })
+                .unwrap();
+        })
+        .await;
+    let node = Node::connect(&url, ChainConfig::dev()).await.unwrap();
+    let error = node.prepare(1, 1).await.unwrap_err();
+    assert!(matches!(error, Error::Pruned { method: "eth_getProof", .. }), "{error}");
+}
+
+// SOUNDNESS: a proof is tied to the parent's state root before it is used.
+#[tokio::test]
+async fn proofs_of_another_state_are_refused() {
+    let (_handle, url) = Says { witness: None, ..Says::honest() }
+        .start_with(|module| {
+            module
+            .register_method("eth_getProof", |_, says, _| {
+                json!({ "accountProof": says.blocks[1].state, "storageProof": [] })
+            })
+            .unwrap();
+        })
+        .await;
+    let node = Node::connect(&url, ChainConfig::dev()).await.unwrap();
+    let error = node.prepare(1, 1).await.unwrap_err();
+    assert!(matches!(error, Error::BadProof { block: 0, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_block_may_be_asked_for_as_deep_as_one_likes() {
+    let (_handle, url) = Says::honest().start().await;
+    let node = Node::connect(&url, ChainConfig::dev()).await.unwrap();
+    for (depth, head) in [(Depth::Latest, 2), (Depth::Behind(1), 1), (Depth::Behind(9), 0)] {
+        assert_eq!(node.head_at(depth).await.unwrap(), head);
+    }
+    assert_eq!(node.head_at(Depth::Safe).await.unwrap(), 1);
+    assert_eq!(node.head_at(Depth::Finalized).await.unwrap(), 0, "there is none yet");
 }

@@ -1,5 +1,6 @@
 //! `l2-prover bench cycles`: what blocks cost in a zkVM, and which part of the program costs it.
 
+mod node;
 mod worst;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::risc0;
 pub async fn run(bench: Bench, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
     let args = match bench {
         Bench::Cycles(args) => args,
+        Bench::Node(args) => return node::run(args, output, shutdown).await,
         Bench::Worst(args) => return worst::run(args, output, shutdown).await,
     };
     let (sender, mut costs) = tokio::sync::mpsc::channel(1);

@@ -14,7 +14,7 @@ pub fn run(args: Config, given: &Given, output: &Output) -> anyhow::Result<()> {
     settings.config.check()?;
     server::tls::Tls::new(&settings.config)?;
     ensure!(
-        args.dev_node || settings.rpc_url.is_some(),
+        args.dev_node || !settings.rpc_url.is_empty(),
         "setting rpc_url is missing: name the L2 node (--rpc-url)"
     );
     let chain: ChainArg = settings.chain.parse().expect("every text is a chain's name or file");

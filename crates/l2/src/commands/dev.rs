@@ -40,8 +40,10 @@ pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> any
     let data = Data::for_a_new_chain(args.data_dir)?;
 
     let node =
-        node::start(&args.node, if mocked { &Defaults::MOCKED } else { &Defaults::PROVEN }).await?;
-    let source = witness::Node::connect(&node.url(), node.chain_config().clone())
+        node::start(&args.node, None, if mocked { &Defaults::MOCKED } else { &Defaults::PROVEN })
+            .await?;
+    let (urls, chain) = ([node.url()], node.chain_config().clone());
+    let source = witness::Nodes::connect(&urls, chain, Default::default(), Default::default())
         .await
         .context("failed to use the dev node")?;
     let config = server::Config {

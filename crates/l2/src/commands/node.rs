@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +18,7 @@ pub async fn run(args: Node, output: &Output, shutdown: CancellationToken) -> an
     if args.print_genesis {
         return output.report(&Genesis(genesis(&args.node)?));
     }
-    let node = start(&args.node, &Defaults::MOCKED).await?;
+    let node = start(&args.node, args.blocks, &Defaults::MOCKED).await?;
     output.report(&Started::of(&node))?;
     shutdown.cancelled().await;
     node.stop().await;
@@ -55,7 +56,11 @@ fn genesis(args: &NodeArgs) -> Result<alloy_genesis::Genesis, devnode::GenesisEr
 }
 
 /// Starts the dev node as the flags say.
-pub async fn start(args: &NodeArgs, defaults: &Defaults) -> anyhow::Result<Running> {
+pub async fn start(
+    args: &NodeArgs,
+    blocks: Option<PathBuf>,
+    defaults: &Defaults,
+) -> anyhow::Result<Running> {
     let mining = match args.block_time.unwrap_or(defaults.block_time) {
         Duration::ZERO => Mining::OnDemand,
         period => Mining::Interval { period, empty_blocks: false },
@@ -70,10 +75,11 @@ pub async fn start(args: &NodeArgs, defaults: &Defaults) -> anyhow::Result<Runni
         genesis: genesis(args)?,
         mining,
         traffic: (!args.no_traffic).then_some(traffic),
+        blocks,
     };
     DevNode::start(config)
         .await
-        .context("failed to start the dev node (see --node-ip, --node-port, --genesis)")
+        .context("failed to start the dev node (see --node-ip, --node-port, --genesis, --blocks)")
 }
 
 /// JSON either way: the format is geth's.

@@ -37,28 +37,38 @@ pub async fn run(
         let defaults = if mocked { Defaults::MOCKED } else { Defaults::PROVEN };
         let asked = origins.get("data_dir") != Some(&Origin::Default);
         let data = Data::for_a_new_chain(asked.then_some(config.data_dir))?;
-        (Some(node::start(&args.node, &defaults).await?), data)
+        (Some(node::start(&args.node, None, &defaults).await?), data)
     } else {
         (None, Data::Kept(config.data_dir))
     };
     config.data_dir = data.path().to_owned();
-    let (url, chain) = match (&dev_node, rpc_url) {
-        (Some(node), _) => (node.url(), node.chain_config().clone()),
-        (None, url) => {
-            let url = url.context("--rpc-url or --dev-node is needed, or rpc_url in the file")?;
+    let (urls, chain) = match &dev_node {
+        Some(node) => (vec![node.url()], node.chain_config().clone()),
+        None => {
+            ensure!(
+                !rpc_url.is_empty(),
+                "--rpc-url or --dev-node is needed, or rpc_url in the file"
+            );
             let chain: ChainArg = chain.parse().expect("every text is a chain's name or file");
-            (url, chain.config()?)
+            let chain = chain.config_at(&rpc_url).await;
+            (rpc_url, chain.context("failed to learn the chain (see --chain)")?)
         }
     };
-    let chain_id = chain.chain_id;
-    let source = witness::Node::connect(&url, chain)
+    let (chain_id, chain_config_digest) = (chain.chain_id, chain.digest());
+    let mut source = witness::Nodes::connect(&urls, chain, args.access.options(), args.follow)
         .await
         .context("failed to use the node (see --rpc-url, --chain)")?;
+    // The dev node tells of its blocks at the same address.
+    let told = dev_node.as_ref().map(|node| node.url().replacen("http", "ws", 1));
+    if let Some(url) = args.ws_url.or(told) {
+        source.listen(&url).context("failed to listen for new blocks (see --ws-url)")?;
+    }
     let started = Started {
         event: "started",
         server: String::new(),
-        node: without_secrets(&url),
+        node: source.to_string(),
         chain_id,
+        chain_config_digest,
         data_dir: data.path().to_owned(),
         database: config.database.as_ref().map(ToString::to_string),
         artifacts: config.artifacts.as_ref().map(ToString::to_string),
@@ -129,6 +139,7 @@ struct Started {
     server: String,
     node: String,
     chain_id: u64,
+    chain_config_digest: B256,
     data_dir: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     database: Option<String>,
@@ -142,6 +153,7 @@ impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Prover Server at {}", self.server)?;
         writeln!(f, "  node       {} (chain {})", self.node, self.chain_id)?;
+        writeln!(f, "  config     {}", self.chain_config_digest)?;
         writeln!(f, "  data       {}", self.data_dir.display())?;
         if let Some(database) = &self.database {
             writeln!(f, "  database   {database}")?;

@@ -4,6 +4,7 @@ mod access;
 mod clients;
 mod codes;
 mod common;
+mod nodes;
 mod operate;
 mod pipeline;
 mod proxy;

@@ -25,6 +25,7 @@ fn the_help_is_reviewed() {
         "execute",
         "verify",
         "witness",
+        "inspect",
         "conformance",
     ] {
         let arguments = [command, "--help"];

@@ -418,6 +418,19 @@ impl JobStore {
         self.tip_in(&mut connection).await
     }
 
+    /// The end of the last batch that does not reach beyond `block`, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn end_before(&self, block: u64) -> Result<Option<Tip>> {
+        let row = sqlx::query(
+            "SELECT last, last_hash FROM batches WHERE superseded_at IS NULL AND last <= $1
+             ORDER BY first DESC LIMIT 1",
+        );
+        let row = row.bind(int(block)).fetch_optional(self.db.readers()).await;
+        self.db.ok(row)?.map(|row| self.end(&row)).transpose()
+    }
+
     /// How many jobs wait for a client.
     ///
     /// # Errors
@@ -1016,11 +1029,12 @@ impl JobStore {
         let row = sqlx::query(
             "SELECT last, last_hash FROM batches WHERE superseded_at IS NULL ORDER BY first DESC LIMIT 1",
         );
-        let Some(row) = self.db.ok(row.fetch_optional(connection).await)? else { return Ok(None) };
-        Ok(Some(Tip {
-            last: self.uint(&row, "last")?,
-            last_hash: self.bytes(&row, "last_hash")?.into(),
-        }))
+        self.db.ok(row.fetch_optional(connection).await)?.map(|row| self.end(&row)).transpose()
+    }
+
+    fn end(&self, row: &AnyRow) -> Result<Tip> {
+        let last_hash = self.bytes(row, "last_hash")?.into();
+        Ok(Tip { last: self.uint(row, "last")?, last_hash })
     }
 
     /// Remembers that a client was heard, and returns how it stands.

@@ -22,16 +22,31 @@ use std::{
 #[derive(Clone)]
 pub struct Chain {
     pub name: Arc<Mutex<&'static str>>,
+    /// Blocks before this one are those of the chain `main`.
+    pub forks_at: Arc<AtomicU64>,
     pub head: Arc<AtomicU64>,
+    /// It says other hashes than those of its blocks.
+    pub lies: Arc<AtomicBool>,
 }
 
 impl Chain {
     pub fn new(head: u64) -> Self {
-        Self { name: Arc::new(Mutex::new("main")), head: Arc::new(AtomicU64::new(head)) }
+        let name = Arc::new(Mutex::new("main"));
+        let head = Arc::new(AtomicU64::new(head));
+        Self { name, forks_at: Arc::default(), head, lies: Arc::default() }
+    }
+
+    /// A reorg: from block `from` on it is the chain `name`, up to `head`.
+    pub fn fork(&self, from: u64, name: &'static str, head: u64) {
+        self.forks_at.store(from, Ordering::SeqCst);
+        *self.name.lock().unwrap() = name;
+        self.head.store(head, Ordering::SeqCst);
     }
 
     pub fn hash(&self, number: u64) -> B256 {
-        keccak256(format!("{} {number}", self.name.lock().unwrap()))
+        let forked = number >= self.forks_at.load(Ordering::SeqCst);
+        let name = if forked { *self.name.lock().unwrap() } else { "main" };
+        keccak256(format!("{name} {number}"))
     }
 
     /// 448 bytes, as an honest statement has.
@@ -62,6 +77,13 @@ impl Chain {
 impl BatchSource for Chain {
     async fn head(&self) -> Result<u64, BoxError> {
         Ok(self.head.load(Ordering::SeqCst))
+    }
+
+    async fn block_hash(&self, number: u64) -> Result<Option<B256>, BoxError> {
+        let head = self.head.load(Ordering::SeqCst);
+        let lies = number > 1 && self.lies.load(Ordering::SeqCst);
+        let hash = if lies { B256::ZERO } else { self.hash(number) };
+        Ok((number <= head).then_some(hash))
     }
 
     async fn prepare(&self, blocks: BlockRange) -> Result<PreparedBatch, BoxError> {

@@ -4,6 +4,7 @@ use crate::common::{client_config, config, until};
 use devnode::{DevNode, TrafficConfig};
 use server::{Config, Server};
 use std::sync::Arc;
+use witness::{Depth, NodeOptions, Nodes};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocks_of_a_dev_node_are_proven_by_the_exec_prover() {
@@ -14,7 +15,8 @@ async fn blocks_of_a_dev_node_are_proven_by_the_exec_prover() {
         .await
         .unwrap();
     node.mine(4).await.unwrap();
-    let source = witness::Node::connect(&node.url(), node.chain_config().clone()).await.unwrap();
+    let (urls, chain) = ([node.url()], node.chain_config().clone());
+    let source = Nodes::connect(&urls, chain, NodeOptions::default(), Depth::Latest).await.unwrap();
     let server = Server::start(Config { batch_blocks: 2, ..config(dir.path()) }, Some(source))
         .await
         .unwrap();

@@ -2,7 +2,7 @@
 
 use crate::common::{Chain, Echo, client_config, config, serve, until};
 use client::{Client, Phase, Prover};
-use protocol::{IntakeStatus, JobState};
+use protocol::{BlockRange, IntakeStatus, JobState};
 use server::{Config, Running};
 use std::{
     collections::HashSet,
@@ -292,6 +292,108 @@ async fn a_node_on_another_chain_halts_the_intake_until_it_comes_back() {
     *chain.name.lock().unwrap() = "main";
     chain.head.store(4, Ordering::SeqCst);
     until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(4)).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reorg_supersedes_what_it_took_away_and_nothing_of_that_is_proven() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(5);
+    let server = serve(config(dir.path()), &chain).await;
+    let slow = Arc::new(Echo { takes: Duration::from_secs(60), ..Echo::default() });
+    until("all is enqueued", async || server.status().await.unwrap().last_enqueued == Some(5))
+        .await;
+    let prover = echo(0);
+    let config = |name| client_config(dir.path(), name, &server.url());
+    let client = Client::start(config("quick"), prover.clone()).await.unwrap();
+    until("all is proved", async || proved(&server).await == 5).await;
+    client.stop().await;
+    chain.head.store(7, Ordering::SeqCst);
+    let client = Client::start(config("slow"), slow.clone()).await.unwrap();
+    until("6 is leased", async || server.status().await.unwrap().counts.leased == 1).await;
+    until("7 is enqueued", async || server.status().await.unwrap().last_enqueued == Some(7)).await;
+
+    // From block 4 on there is another branch, and a shorter one.
+    chain.fork(4, "fork", 6);
+    until("the old branch is superseded", async || {
+        let status = server.status().await.unwrap();
+        status.counts.superseded == 4 && status.last_enqueued == Some(6)
+    })
+    .await;
+    assert_eq!(server.status().await.unwrap().proved_through, Some(3));
+    client.stop().await;
+    assert!(slow.proven.lock().unwrap().is_empty(), "nobody finished block 6 of the old branch");
+    let before = prover.proven.lock().unwrap().len();
+    let client = Client::start(config("quick"), prover.clone()).await.unwrap();
+    until("the new branch is proved", async || {
+        server.status().await.unwrap().proved_through == Some(6)
+    })
+    .await;
+    let proven = prover.proven.lock().unwrap()[before..].to_vec();
+    let wanted = (4..=6).map(|n| chain.statement(BlockRange::new(n, n).unwrap()));
+    assert_eq!(proven, wanted.collect::<Vec<_>>(), "the new branch, in order, and nothing else");
+
+    // And back: what was proved of the first branch is not proven again.
+    chain.fork(0, "main", 7);
+    until("the first branch is proved", async || {
+        server.status().await.unwrap().proved_through == Some(7)
+    })
+    .await;
+    assert_eq!(prover.proven.lock().unwrap().len(), before + 3 + 2, "only blocks 6 and 7");
+    client.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reorg_that_is_too_long_halts_the_intake() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(5);
+    let server = serve(Config { max_reorg_blocks: 2, ..config(dir.path()) }, &chain).await;
+    until("all is in", async || server.status().await.unwrap().last_enqueued == Some(5)).await;
+    chain.fork(3, "fork", 9);
+    until("it halts", async || {
+        matches!(server.status().await.unwrap().intake, IntakeStatus::Halted { .. })
+    })
+    .await;
+    assert_eq!(server.status().await.unwrap().counts.superseded, 0);
+    chain.fork(4, "fork", 9);
+    until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(9)).await;
+    assert_eq!(server.status().await.unwrap().counts.superseded, 2);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_merely_says_other_hashes_takes_nothing_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(5);
+    let server = serve(config(dir.path()), &chain).await;
+    until("all is in", async || server.status().await.unwrap().last_enqueued == Some(5)).await;
+    chain.lies.store(true, Ordering::SeqCst);
+    chain.head.store(7, Ordering::SeqCst);
+    until("it is found out", async || {
+        let intake = server.status().await.unwrap().intake;
+        matches!(intake, IntakeStatus::Retrying { error } if error.contains("another hash of block 2"))
+    })
+    .await;
+    chain.lies.store(false, Ordering::SeqCst);
+    until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(7)).await;
+    assert_eq!(server.status().await.unwrap().counts.superseded, 0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_has_waited_long_enough_goes_with_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(6);
+    let age = Some(Duration::from_millis(300));
+    let config = Config { batch_blocks: 4, max_batch_age: age, ..config(dir.path()) };
+    let server = serve(Config { max_batch_gas: Some(42_000), ..config }, &chain).await;
+    until("all is in", async || server.status().await.unwrap().last_enqueued == Some(6)).await;
+    let jobs = server.status().await.unwrap().jobs;
+    let mut blocks: Vec<_> = jobs.iter().map(|job| job.block_numbers.to_string()).collect();
+    blocks.sort();
+    // Of four blocks, two have as much gas as a batch may; the last two are all there is.
+    assert_eq!(blocks, ["1-2", "3-4", "5-6"]);
     server.stop().await;
 }
 

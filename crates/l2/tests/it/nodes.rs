@@ -1,0 +1,107 @@
+//! Nodes as a person names them: blocks fetched one by one, several nodes, and what an input holds.
+
+use serde_json::Value;
+
+use crate::common::{Service, fails, json_lines, recorded, rpc, run, status_when, text};
+
+/// A dev node with blocks 1 to `blocks`.
+async fn node(blocks: u64) -> (Service, String) {
+    let (node, started) =
+        Service::start(&["node", "--node-port", "0", "--block-time", "1h", "--no-traffic"]);
+    let url = text(&started, "node");
+    for _ in 0..blocks {
+        rpc(&url, "evm_mine").await;
+    }
+    (node, url)
+}
+
+fn report(arguments: &[&str]) -> Value {
+    let output = run(arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    json_lines(&output.stdout).pop().expect("a report")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_blocks_are_fetched_one_by_one_and_a_run_that_was_cut_goes_on() {
+    let (_node, url) = node(3).await;
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (out, left) = (path("out.bin"), path("out.bin.blocks"));
+    let made = report(&["witness", "--json", "--rpc-url", &url, "--block", "1..3", "--out", &out]);
+    let input = std::fs::read(&out).expect("it was written");
+    assert!(!std::path::Path::new(&left).exists(), "nothing is left");
+
+    // What a run left that was cut: a block of now, and one of another time.
+    std::fs::create_dir(&left).expect("created");
+    let one = path("one.bin");
+    report(&["witness", "--json", "--rpc-url", &url, "--block", "1", "--out", &one]);
+    std::fs::write(format!("{left}/2.json.zst"), "cut").expect("written");
+    let again = report(&["witness", "--json", "--rpc-url", &url, "--block", "1..3", "--out", &out]);
+    assert_eq!(made["statement"], again["statement"]);
+    assert_eq!(std::fs::read(&out).expect("it was written"), input);
+
+    // By proofs it is the same input.
+    let proofs = ["--witness-from", "proofs", "--rpc-batch", "2", "--out", &one];
+    let arguments = [&["witness", "--json", "--rpc-url", &url, "--block", "1..3"], &proofs[..]];
+    report(&arguments.concat());
+    assert_eq!(std::fs::read(&one).expect("it was written"), input);
+
+    let found = report(&["inspect", "--json", &out]);
+    assert_eq!(found["blocks"], serde_json::json!([1, 2, 3]));
+    assert_eq!(found["bytes"], input.len());
+    assert_eq!(found["chain_config_digest"], made["statement"]["chain_config_digest"]);
+    let parts = ["block_bytes", "header_bytes", "code_bytes", "account_bytes", "storage_bytes"];
+    let sum: u64 = parts.iter().map(|part| found[part].as_u64().expect("a number")).sum();
+    let rest = input.len() as u64 - sum;
+    assert!(rest < 200, "magic, chain config and two lengths: {rest} bytes");
+    std::fs::write(&one, &input[..input.len() - 1]).expect("written");
+    assert!(fails(1, &["inspect", &one]).contains("truncated"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_uses_the_first_node_that_works() {
+    let (_node, url) = node(2).await;
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let (data, ws) = (dir.path().display().to_string(), url.replacen("http", "ws", 1));
+    let urls = format!("http://127.0.0.1:1/secret,{url}");
+    let exec = ["server", "--prover", "exec", "--danger-accept-exec", "--listen-port", "0"];
+    let more = ["--data-dir", &data, "--rpc-url", &urls, "--ws-url", &ws, "--follow", "1"];
+    let (_server, started) = Service::start(&[exec.as_slice(), &more].concat());
+    let named = text(&started, "node");
+    assert!(
+        named.starts_with("http://127.0.0.1:1, http://"),
+        "without what may be secret: {named}"
+    );
+    assert!(text(&started, "chain_config_digest").starts_with("0x"));
+    let server = text(&started, "server");
+    let status = status_when(&server, |status| status.last_enqueued == Some(1)).await;
+    assert_eq!(status.head, Some(1), "one behind the latest");
+    rpc(&url, "evm_mine").await;
+    status_when(&server, |status| status.last_enqueued == Some(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_tell_its_chain_says_what_to_do() {
+    let (_node, url) = node(1).await;
+    let arguments = ["execute", "--rpc-url", &url, "--block", "1", "--chain", "node"];
+    let error = fails(1, &arguments);
+    assert!(error.contains("has no eth_config") && error.contains("genesis file"), "{error}");
+    let error = fails(1, &[&arguments[..5], &["--chain", "anvil"]].concat());
+    assert!(error.contains("of chain 1337") && error.contains("chain 31337"), "{error}");
+}
+
+#[test]
+fn two_blocks_share_what_they_share() {
+    let (Some(one), Some(two)) = (recorded("1-24628607.json.zst"), recorded("1-24628608.json.zst"))
+    else {
+        return;
+    };
+    let files = [one.display().to_string(), two.display().to_string()];
+    let found = report(&["inspect", "--json", &files[0], &files[1]]);
+    let bytes = |value: &Value| value.as_u64().expect("a number");
+    let (batch, sharing) = (bytes(&found["bytes"]), &found["sharing"]);
+    assert!(batch < bytes(&sharing["single_bytes"]), "{found}");
+    assert!(batch < bytes(&sharing["witness_bytes"]), "{found}");
+    assert_eq!(found["accounts"].as_array().expect("a list").len(), 10);
+}

@@ -1,0 +1,80 @@
+//! New blocks as they come: `newHeads` over WebSocket.
+//!
+//! What a node says there is only taken as a reason to ask for the newest block: nothing is believed, and nothing is lost
+//! while the connection is.
+
+use crate::{Culprit, Error};
+use jsonrpsee_core::{
+    client::{Error as ClientError, Subscription, SubscriptionClientT},
+    rpc_params,
+};
+use jsonrpsee_ws_client::{PingConfig, WsClientBuilder};
+use reqwest::Url;
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Notify, task::JoinSet};
+
+/// The pause before a lost connection is made again, the first time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// A subscription that is made again whenever it is lost.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    news: Arc<Notify>,
+    /// Ends with this value.
+    _task: JoinSet<()>,
+}
+
+impl Heads {
+    /// Follows the node at `url`: `ws://…`.
+    ///
+    /// # Errors
+    /// [`Error::Url`].
+    pub(crate) fn follow(url: &str) -> Result<Self, Error> {
+        let invalid = |reason: String| Error::Url { reason };
+        let url: Url = url.parse().map_err(|error| invalid(format!("{error}")))?;
+        if url.scheme() != "ws" {
+            let scheme = url.scheme();
+            return Err(invalid(format!("new blocks are told over ws://, not over {scheme}://")));
+        }
+        let (news, mut task) = (Arc::new(Notify::new()), JoinSet::new());
+        task.spawn(follow(url, news.clone()));
+        Ok(Self { news, _task: task })
+    }
+
+    /// Returns when a block was told of since the last call, or the connection was made.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+}
+
+async fn follow(url: Url, news: Arc<Notify>) {
+    let node = Culprit::Node(url.origin().ascii_serialization());
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match listen(&url, &news).await {
+            // It was there: it may be there again soon.
+            Ok(()) => pause = FIRST_PAUSE,
+            Err(error) => tracing::warn!(%node, %error, "no newHeads: the head is asked for"),
+        }
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Until the connection is lost.
+async fn listen(url: &Url, news: &Notify) -> Result<(), ClientError> {
+    let client = WsClientBuilder::default().enable_ws_ping(PingConfig::default());
+    let client = client.build(url.as_str()).await?;
+    let params = rpc_params!["newHeads"];
+    let mut heads: Subscription<Value> =
+        client.subscribe("eth_subscribe", params, "eth_unsubscribe").await?;
+    // There may have been blocks before.
+    news.notify_one();
+    while heads.next().await.is_some() {
+        news.notify_one();
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! Several nodes of one chain, of which any may fail.
+//!
+//! * The first that works is asked. One that fails is named, and rests a while before it is asked again.
+//! * The newest block is the newest of all; a node that stays behind the others is named too.
+//! * A node of another chain is refused at the start, and whenever it comes back.
+
+use crate::{Culprit, Depth, Error, Node, NodeOptions, Prepared, heads::Heads};
+use alloy_primitives::B256;
+use program::ChainConfig;
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, Once, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long a node rests after its first failure; twice as long after each further one.
+const REST: Duration = Duration::from_secs(1);
+/// The longest rest.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+/// How long a node may take to say its newest block: a silent one must not hold the others up.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// So many blocks behind the others is too far.
+const LAG: u64 = 8;
+
+/// The nodes.
+#[derive(Debug)]
+pub struct Nodes {
+    endpoints: Vec<Endpoint>,
+    config: ChainConfig,
+    options: NodeOptions,
+    depth: Depth,
+    heads: Option<Heads>,
+}
+
+/// What is wrong with a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The node: scheme, host and port.
+    pub node: String,
+    /// What it did last.
+    pub error: String,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    url: String,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    /// The connection, if there is one.
+    node: Option<Node>,
+    failures: u32,
+    rests_until: Option<Instant>,
+    fault: Option<Fault>,
+}
+
+impl Endpoint {
+    fn health(&self) -> MutexGuard<'_, Health> {
+        // Every change is one assignment after another, and none can panic.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rests(&self) -> bool {
+        self.health().rests_until.is_some_and(|until| until > Instant::now())
+    }
+
+    fn works(&self) {
+        let mut health = self.health();
+        if health.fault.take().is_some_and(|_| health.failures > 0) {
+            tracing::info!(node = origin(&self.url), "a node works again");
+        }
+        (health.failures, health.rests_until) = (0, None);
+    }
+
+    fn fails(&self, error: &Error) {
+        let mut health = self.health();
+        let error = crate::error::list(std::slice::from_ref(error));
+        let node = Culprit::Node(origin(&self.url)).to_string();
+        if health.fault.as_ref().is_none_or(|fault| fault.error != error) {
+            tracing::warn!(node, error, "a node failed");
+        }
+        let rest = REST * 2u32.saturating_pow(health.failures.min(6));
+        health.rests_until = Some(Instant::now() + rest.min(LONGEST_REST));
+        health.failures = health.failures.saturating_add(1);
+        health.fault = Some(Fault { node, error });
+        // Whatever listens there when it comes back has to say its chain anew.
+        health.node = None;
+    }
+}
+
+impl Nodes {
+    /// Connects to the nodes at `urls`, in the order of preference, and checks that they are of the chain of `config`. Nodes
+    /// that cannot be reached are tried again later, as long as one can.
+    ///
+    /// # Errors
+    /// [`Error::Url`] and [`Error::WrongChain`] of any node; [`Error::Unreachable`] or whatever went wrong if no node works.
+    ///
+    /// # Panics
+    /// If `urls` is empty.
+    pub async fn connect(
+        urls: &[String],
+        config: ChainConfig,
+        options: NodeOptions,
+        depth: Depth,
+    ) -> Result<Self, Error> {
+        assert!(!urls.is_empty(), "there is a node at least");
+        warm_up();
+        let endpoint = |url: &String| Endpoint { url: url.clone(), health: Mutex::default() };
+        let nodes = Self {
+            endpoints: urls.iter().map(endpoint).collect(),
+            config,
+            options,
+            depth,
+            heads: None,
+        };
+        let mut errors = Vec::new();
+        for endpoint in &nodes.endpoints {
+            match nodes.node(endpoint).await {
+                Ok(_) => {}
+                Err(error @ (Error::Url { .. } | Error::WrongChain { .. })) => return Err(error),
+                Err(error) => {
+                    endpoint.fails(&error);
+                    errors.push(error);
+                }
+            }
+        }
+        match errors.len() == nodes.endpoints.len() {
+            true => Err(one_or_all(errors)),
+            false => Ok(nodes),
+        }
+    }
+
+    /// Listens for new blocks at `url` (`ws://…`) besides.
+    ///
+    /// # Errors
+    /// [`Error::Url`]. A connection that cannot be made, or is lost, is made again and again.
+    pub fn listen(&mut self, url: &str) -> Result<(), Error> {
+        self.heads = Some(Heads::follow(url)?);
+        Ok(())
+    }
+
+    /// Returns when there may be a newer block, if one listens for that; never, otherwise.
+    pub async fn news(&self) {
+        match &self.heads {
+            Some(heads) => heads.news().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The number of the newest block that is as deep as asked for, of any node.
+    ///
+    /// # Errors
+    /// If no node could say.
+    pub async fn head(&self) -> Result<u64, Error> {
+        let mut heads = Vec::new();
+        let mut errors = Vec::new();
+        let asked: Vec<_> = self.order().into_iter().map(|node| self.head_of(node)).collect();
+        for (endpoint, head) in futures::future::join_all(asked).await {
+            match head {
+                Ok(head) => heads.push((endpoint, head)),
+                Err(error) => {
+                    endpoint.fails(&error);
+                    errors.push(error);
+                }
+            }
+        }
+        let Some(newest) = heads.iter().map(|(_, head)| *head).max() else {
+            return Err(one_or_all(errors));
+        };
+        for (endpoint, head) in heads {
+            let node = endpoint.health().node.clone();
+            if let Some(node) = node
+                && newest - head > LAG
+            {
+                endpoint.fails(&Error::Lags { node: node.name(), head, newest });
+            }
+        }
+        Ok(newest)
+    }
+
+    async fn head_of<'e>(&self, endpoint: &'e Endpoint) -> (&'e Endpoint, Result<u64, Error>) {
+        let head = tokio::time::timeout(HEAD_TIMEOUT, async {
+            self.node(endpoint).await?.head_at(self.depth).await
+        });
+        let silent = |_| {
+            let node = Culprit::Node(origin(&endpoint.url));
+            let reason = format!("no newest block in {} s", HEAD_TIMEOUT.as_secs());
+            Err(Error::Unreachable { node, reason })
+        };
+        (endpoint, head.await.unwrap_or_else(silent))
+    }
+
+    /// The hash of the block with this number, of the first node that works; `None` if that has no such block.
+    ///
+    /// # Errors
+    /// If no node could say.
+    pub async fn block_hash(&self, number: u64) -> Result<Option<B256>, Error> {
+        self.each(|node| async move { node.block_hash(number).await }).await
+    }
+
+    /// Makes the input of the batch of blocks `first..=last` and executes it: see [`Node::prepare`].
+    ///
+    /// # Errors
+    /// What went wrong with the node, or with each of several.
+    pub async fn prepare(&self, first: u64, last: u64) -> Result<Prepared, Error> {
+        self.each(|node| async move { node.prepare(first, last).await }).await
+    }
+
+    /// What is wrong with the nodes that failed last.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.endpoints.iter().filter_map(|endpoint| endpoint.health().fault.clone()).collect()
+    }
+
+    /// Asks the nodes in turn until one can do it.
+    async fn each<R, F: Future<Output = Result<R, Error>>>(
+        &self,
+        ask: impl Fn(Node) -> F,
+    ) -> Result<R, Error> {
+        let mut errors = Vec::new();
+        for endpoint in self.order() {
+            let answer = match self.node(endpoint).await {
+                Ok(node) => ask(node).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(answer) => {
+                    endpoint.works();
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    endpoint.fails(&error);
+                    errors.push(error);
+                }
+            }
+        }
+        Err(one_or_all(errors))
+    }
+
+    /// Those that do not rest, in the order of preference, or all if all rest.
+    fn order(&self) -> Vec<&Endpoint> {
+        let awake: Vec<&Endpoint> =
+            self.endpoints.iter().filter(|endpoint| !endpoint.rests()).collect();
+        if awake.is_empty() { self.endpoints.iter().collect() } else { awake }
+    }
+
+    /// The connection to a node, made if need be.
+    async fn node(&self, endpoint: &Endpoint) -> Result<Node, Error> {
+        if let Some(node) = &endpoint.health().node {
+            return Ok(node.clone());
+        }
+        let node = Node::connect_with(&endpoint.url, self.config.clone(), self.options).await?;
+        endpoint.health().node = Some(node.clone());
+        Ok(node)
+    }
+}
+
+impl fmt::Display for Nodes {
+    /// Scheme, host and port of each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.endpoints.iter().map(|endpoint| origin(&endpoint.url)).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+/// Loads what verifying a KZG proof needs, which takes seconds, before the first block asks for it. Nobody waits for it, and
+/// it ends by itself.
+fn warm_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::thread::spawn(|| {
+            let crypto = revm::precompile::crypto();
+            crypto.verify_kzg_proof(&[0; 32], &[0; 32], &[0; 48], &[0; 48])
+        });
+    });
+}
+
+/// What of a URL may be shown.
+fn origin(url: &str) -> String {
+    let url = url.parse::<reqwest::Url>();
+    url.map_or_else(|_| "?".to_owned(), |url| url.origin().ascii_serialization())
+}
+
+fn one_or_all(mut errors: Vec<Error>) -> Error {
+    match errors.len() {
+        1 => errors.swap_remove(0),
+        _ => Error::AllFailed(errors),
+    }
+}

@@ -1,0 +1,101 @@
+#!/bin/bash
+# A Prover Server follows a dev node in a process of its own. Both are killed with SIGKILL and started again, in any order,
+# for two minutes: every block must be proven once, in order, and none skipped.
+#
+#   scripts/restarts.sh PATH/TO/l2-prover [SECONDS]
+set -euo pipefail
+
+prover=$(realpath "${1:?usage: $0 PATH/TO/l2-prover [SECONDS]}")
+seconds=${2:-120}
+folder=$(mktemp -d)
+declare -A pids
+
+cleanup() {
+    { kill -9 "${pids[@]}" && wait "${pids[@]}"; } 2>/dev/null || true
+    rm -rf "$folder"
+}
+trap cleanup EXIT
+
+die() {
+    echo "$*" >&2
+    tail -n 5 "$folder"/*.log >&2
+    exit 1
+}
+
+# Runs `$2` until it succeeds, for at most two minutes.
+until_true() {
+    for _ in $(seq 1200); do
+        if eval "$2" >/dev/null 2>&1; then return; fi
+        sleep 0.1
+    done
+    die "it never came true that $1"
+}
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+cd "$folder"
+declare -A ports=([node]=$(free_port) [server]=$(free_port))
+start_node() {
+    "$prover" node --node-port "${ports[node]}" --block-time 500ms --blocks blocks.rlp >>node.log 2>&1 &
+    pids[node]=$!
+}
+start_server() {
+    "$prover" server --prover exec --danger-accept-exec --lease 10s --rpc-url "http://127.0.0.1:${ports[node]}" \
+        --ws-url "ws://127.0.0.1:${ports[node]}" --listen-port "${ports[server]}" --data-dir server >>server.log 2>&1 &
+    pids[server]=$!
+}
+head_block() {
+    curl -sf -H 'content-type: application/json' "http://127.0.0.1:${ports[node]}" \
+        -d '{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}' | sed 's/.*"result":"\(0x[0-9a-f]*\)".*/\1/'
+}
+start_node
+until_true "the node answers" head_block
+start_server
+until_true "the server answers" 'curl -sf "http://127.0.0.1:${ports[server]}/livez"'
+"$prover" client --prover exec --server "http://127.0.0.1:${ports[server]}" --data-dir client >client.log 2>&1 &
+pids[client]=$!
+
+declare -A kills=([node]=0 [server]=0)
+end=$((SECONDS + seconds))
+while [ $SECONDS -lt $end ]; do
+    sleep $((RANDOM % 4 + 1)).$((RANDOM % 10))
+    for victim in $(shuf -n $((RANDOM % 2 + 1)) -e node server); do
+        kill -9 "${pids[$victim]}"
+        wait "${pids[$victim]}" 2>/dev/null || true
+        kills[$victim]=$((kills[$victim] + 1))
+        unset "pids[$victim]"
+    done
+    # Whoever is down stays down a while. A server does not start without its node.
+    sleep 0.$((RANDOM % 10))
+    [ -n "${pids[node]:-}" ] || start_node
+    until_true "the node is back" head_block
+    [ -n "${pids[server]:-}" ] || start_server
+    until_true "the server is back" 'curl -sf "http://127.0.0.1:${ports[server]}/livez"'
+done
+
+last=$(($(head_block)))
+proven() { [ "$(curl -sf "http://127.0.0.1:${ports[server]}/v1/status" | python3 -c 'import json, sys; print(json.load(sys.stdin)["proved_through"])')" -ge "$last" ]; }
+until_true "every block up to $last is proven" proven
+kill -9 "${pids[server]}" && wait "${pids[server]}" 2>/dev/null || true
+unset "pids[server]"
+
+python3 - "$last" "${kills[node]}" "${kills[server]}" <<'PY' || die "not every block is proven once, in order"
+import sqlite3, sys
+last, nodes, servers = map(int, sys.argv[1:])
+db = sqlite3.connect("server/jobs.sqlite")
+def ask(sql):
+    return [row[0] for row in db.execute(sql, (last,))]
+batches = ask("SELECT first FROM batches WHERE first = last AND superseded_at IS NULL AND last <= ? ORDER BY id")
+superseded = ask("SELECT count(*) FROM batches WHERE superseded_at IS NOT NULL AND last <= ?")[0]
+accepted = ask("SELECT s.job FROM submissions s JOIN jobs j ON j.id = s.job JOIN batches b ON b.id = j.batch"
+               " WHERE verdict = 'accepted' AND b.last <= ?")
+rejected = ask("SELECT count(*) FROM submissions s JOIN jobs j ON j.id = s.job JOIN batches b ON b.id = j.batch"
+               " WHERE verdict = 'rejected' AND b.last <= ?")[0]
+print(f"nodes killed {nodes}, servers killed {servers}, blocks {last}, with a job, in order {len(batches)},"
+      f" accepted proofs {len(accepted)} of {len(set(accepted))} jobs, rejected {rejected}, superseded {superseded}")
+sys.exit(not (batches == list(range(1, last + 1)) and len(accepted) == len(set(accepted)) == last
+              and rejected == superseded == 0))
+PY
+"$prover" fsck --data-dir server
