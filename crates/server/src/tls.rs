@@ -55,9 +55,8 @@ impl Tls {
         while stopping.run_until_cancelled(tokio::time::sleep(RENEW)).await.is_some() {
             let this = self.clone();
             let renew = move || this.renew();
-            match tokio::task::spawn_blocking(renew).await {
-                Ok(Err(error)) => tracing::warn!(%error, "the certificate was not renewed"),
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(renew).await {
+                tracing::warn!(%error, "the certificate was not renewed");
             }
         }
     }
