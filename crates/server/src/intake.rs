@@ -484,6 +484,7 @@ impl<S: BatchSource> Intake<S> {
             input: protocol::ArtifactRef::of(&[]),
             gas_used: prepared.gas_used,
             transactions: prepared.transactions,
+            estimated_cycles: prepared.estimated_cycles,
         };
         if let Some(tip) = tip {
             crate::jobs::store::follows(tip, &batch).map_err(StoreError::from)?;

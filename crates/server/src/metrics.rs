@@ -295,13 +295,14 @@ impl Metrics {
     /// Everything, as text, with the gauges set to what the arguments say.
     pub fn text(&self, figures: &Figures, intake: &Progress) -> String {
         let inner = &*self.0;
-        let Counts { ready, leased, verifying, proved, dead } = figures.counts;
+        let Counts { ready, leased, verifying, proved, dead, superseded } = figures.counts;
         for (state, count) in [
             ("ready", ready),
             ("leased", leased),
             ("verifying", verifying),
             ("proved", proved),
             ("dead", dead),
+            ("superseded", superseded),
         ] {
             inner.jobs.get_or_create(&StateIs { state }).set(count.cast_signed());
         }
