@@ -7,10 +7,12 @@
 set -euo pipefail
 
 prover=$(realpath "${1:?usage: $0 PATH/TO/l2-prover [FOLDER [BLOCKS]]}")
-tools=$(mkdir -p "${2:-/tmp/l2-prover-anvil}" && realpath "${2:-/tmp/l2-prover-anvil}")
 blocks=${3:-100}
 foundry=1.7.1
 folder=$(mktemp -d)
+tools=${2:-$folder/tools}
+mkdir -p "$tools"
+tools=$(realpath "$tools")
 declare -A pids
 
 cleanup() {

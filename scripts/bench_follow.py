@@ -5,7 +5,7 @@
 
 Starts a dev node with blocks of about 3M gas and a server beside it, and reads both logs. No client takes part.
 """
-import json, re, socket, subprocess, sys, tempfile, time
+import atexit, json, socket, subprocess, sys, tempfile, time
 from datetime import datetime
 
 prover, blocks = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8
@@ -21,6 +21,7 @@ class Service:
     def __init__(self, *arguments):
         command = [prover, "--json", *map(str, arguments)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        atexit.register(self.stop)
 
     def events(self, message, count):
         """When each of the next `count` events of this name was, with its fields."""
