@@ -1,5 +1,6 @@
 //! `l2-prover bench cycles`: what blocks cost in a zkVM, and which part of the program costs it.
 
+mod server;
 mod worst;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub async fn run(bench: Bench, output: &Output, shutdown: CancellationToken) -> 
     let args = match bench {
         Bench::Cycles(args) => args,
         Bench::Worst(args) => return worst::run(args, output, shutdown).await,
+        Bench::Server(args) => return server::run(args, output, shutdown).await,
     };
     let (sender, mut costs) = tokio::sync::mpsc::channel(1);
     let markdown = args.markdown;

@@ -5,6 +5,7 @@
 
 pub mod database;
 pub mod fsck;
+mod group;
 pub mod peers;
 pub mod state;
 pub mod store;
@@ -258,8 +259,8 @@ impl Jobs {
             let reason = NoWorkReason::MockedProofsRefused;
             return Ok(ProofData::NoWork(NoWork { reason, retry_after_ms: 30_000 }));
         }
-        let deadline =
-            self.now().await? + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
+        let asked = self.now().await?;
+        let deadline = asked + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
         loop {
             if self.0.stopping.is_cancelled() || self.0.draining.load(Ordering::Relaxed) {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
@@ -272,7 +273,7 @@ impl Jobs {
             let (reason, wake) = match self
                 .0
                 .store
-                .lease(request.client, &usable, lease, now)
+                .lease(request.client, &usable, lease, asked, now)
                 .await?
             {
                 Offer::Job(leased) => {

@@ -2,9 +2,11 @@
 
 mod api;
 mod common;
+mod cut;
 mod peers;
 mod postgres;
 mod real;
 mod rounds;
 mod servers;
+mod simulation;
 mod store;

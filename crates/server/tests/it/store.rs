@@ -123,7 +123,7 @@ pub async fn store(place: &Place, blocks: u64) -> JobStore {
 pub async fn offer(store: &JobStore, n: u8, now: Timestamp) -> Offer {
     let capability = Capability { system: ProofSystem::Exec, program_id: B256::ZERO, mocked: true };
     let lease = LeaseId::from_bytes(rand::random());
-    store.lease(client(n), &[capability], lease, now).await.unwrap()
+    store.lease(client(n), &[capability], lease, now, now).await.unwrap()
 }
 
 pub async fn lease(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
@@ -185,9 +185,10 @@ async fn jobs_go_only_to_clients_that_can_prove_them(place: &Place) {
     let other =
         Capability { system: ProofSystem::Exec, program_id: B256::repeat_byte(1), mocked: false };
     let offer =
-        store.lease(client(1), &[other], LeaseId::from_bytes([1; 16]), at(0)).await.unwrap();
+        store.lease(client(1), &[other], LeaseId::from_bytes([1; 16]), at(0), at(0)).await.unwrap();
     assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
-    let offer = store.lease(client(1), &[], LeaseId::from_bytes([1; 16]), at(0)).await.unwrap();
+    let offer =
+        store.lease(client(1), &[], LeaseId::from_bytes([1; 16]), at(0), at(0)).await.unwrap();
     assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
 }
 
