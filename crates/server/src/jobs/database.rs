@@ -7,10 +7,11 @@
 
 use super::{
     group::{Group, Grouped},
+    state::LONGEST_REST,
     store::StoreError,
 };
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, Timestamp, millis},
     config::DatabaseUrl,
 };
 use protocol::ClientId;
@@ -152,9 +153,13 @@ impl Database {
         // One writer, so that transactions queue here and not on SQLite's lock.
         let (writer, readers) = (pool(1).await.map_err(fail)?, pool(2).await.map_err(fail)?);
         // A wall clock that was set back while no server ran must not hold up what was due.
-        let latest = "SELECT max(coalesce((SELECT max(last_seen) FROM clients), 0),
-                      coalesce((SELECT created_at FROM batches ORDER BY id DESC LIMIT 1), 0))";
-        let latest: i64 = sqlx::query_scalar(latest).fetch_one(&readers).await.map_err(fail)?;
+        let latest = "SELECT max(
+            coalesce((SELECT max(last_seen) FROM clients), 0),
+            coalesce((SELECT created_at FROM batches ORDER BY id DESC LIMIT 1), 0),
+            coalesce((SELECT max(rests_until) FROM clients), 0) - $1,
+            coalesce((SELECT max(not_before) FROM jobs WHERE state = 'ready'), 0) - $1)";
+        let latest = sqlx::query_scalar(latest).bind(millis(LONGEST_REST).cast_signed());
+        let latest: i64 = latest.fetch_one(&readers).await.map_err(fail)?;
         let clock = Clock::start(Timestamp(latest.cast_unsigned()));
         Ok(Self { name: name.clone(), kind: Kind::Sqlite(clock, Group::new(writer)), readers })
     }

@@ -2,11 +2,12 @@
 //!
 //! * Each is a savepoint of one larger transaction, and runs alone: it sees what those before it did, and undoes only its own.
 //! * It has happened when [`Grouped::commit`] returns: then the larger one is on disk, with all that is in it.
+//! * A caller that goes away in the middle leaves nothing half done: what must not be cut short runs in a task of its own.
 //! * Whoever commits first queues behind the transactions that wait already, and then writes all of them to disk with one
 //!   `fsync`. A lone transaction waits for nobody.
 
 use sqlx::{Any, AnyConnection, AnyPool, Executor, pool::PoolConnection};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, OwnedMutexGuard, watch},
@@ -14,6 +15,9 @@ use tokio::{
 
 /// So many transactions at most are made durable together: the first of them waits for the last.
 const MOST: u32 = 256;
+
+/// How long a transaction waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What became of a larger transaction.
 type Told = Option<Result<(), Arc<sqlx::Error>>>;
@@ -53,13 +57,24 @@ impl Group {
 
     /// Begins a transaction, when those that asked before have ended.
     pub async fn begin(&self) -> sqlx::Result<Grouped> {
-        let mut open = self.open.clone().lock_owned().await;
-        open.tidy().await;
+        let turn = tokio::time::timeout(PATIENCE, self.open.clone().lock_owned()).await;
+        let mut open = turn.map_err(|_elapsed| sqlx::Error::PoolTimedOut)?;
+        if open.undo {
+            let tidy = tokio::spawn(async move {
+                open.tidy().await;
+                open
+            });
+            open = tidy.await.map_err(|_panic| sqlx::Error::WorkerCrashed)?;
+        }
         if open.connection.is_none() {
             open.connection = Some(self.pool.acquire().await?);
         }
         if open.tell.is_none() {
-            open.run("BEGIN IMMEDIATE").await?;
+            if open.run("BEGIN IMMEDIATE").await.is_err() {
+                // A caller that went away may have begun one.
+                let _none = open.run("ROLLBACK").await;
+                open.run("BEGIN IMMEDIATE").await?;
+            }
             (open.tell, open.size, open.finishing) = (Some(watch::Sender::new(None)), 0, false);
         }
         let mut begun = Grouped { group: self.clone(), open: Some(open) };
@@ -97,8 +112,11 @@ impl Open {
                 self.run("ROLLBACK TO one").await?;
                 self.run("RELEASE one").await
             };
-            // A full disk, for one, makes SQLite undo the larger transaction too.
-            if let Err(error) = undone.await {
+            // Either its caller went away before it began, or SQLite undid the larger transaction too, as a full disk makes
+            // it do. Then, and only then, another can begin.
+            if let Err(error) = undone.await
+                && self.run("BEGIN").await.is_ok()
+            {
                 self.end(Err(error)).await;
             }
         }
@@ -136,12 +154,13 @@ impl Grouped {
         let mut told = tell.subscribe();
         let mut open = self.open.take().expect("it was there");
         if open.size >= MOST {
-            open.finish().await;
-        } else if !std::mem::replace(&mut open.finishing, true) {
-            // A task of its own: a caller that goes away leaves nothing half done for the others.
-            tokio::spawn(self.group.clone().finish());
+            tokio::spawn(async move { open.finish().await });
+        } else {
+            if !std::mem::replace(&mut open.finishing, true) {
+                tokio::spawn(self.group.clone().finish());
+            }
+            drop(open);
         }
-        drop(open);
         let told = told.wait_for(Option::is_some).await.map_err(|_gone| sqlx::Error::PoolClosed)?;
         match &*told {
             Some(Err(error)) => Err(sqlx::Error::AnyDriverError(Box::new(error.clone()))),

@@ -271,7 +271,10 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         (Leased(held), Event::Expire) if held.expires_at < now => Ok(lost(job, held.client, rules)),
         (_, Event::Expire) => Err(Refused::NotExpired),
 
-        (Leased(held), Event::ServerRestarted) => to(Leased(renewed(held, now, rules))),
+        // Not longer either: the clock of the server before may have been ahead.
+        (Leased(held), Event::ServerRestarted) => {
+            to(Leased(Lease { expires_at: now + rules.lease, ..held.clone() }))
+        }
         (_, Event::ServerRestarted) => Ok(job.clone()),
 
         (Dead(_), Event::Requeue) => {
@@ -284,9 +287,12 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
     }
 }
 
-/// How long a job or a client rests after its `n`-th failure in a row: doubling from 5 s up to 10 minutes.
+/// Neither a job nor a client rests for longer.
+pub const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// How long a job or a client rests after its `n`-th failure in a row: doubling from 5 s up to [`LONGEST_REST`].
 pub fn back_off(n: u32) -> Duration {
-    Duration::from_secs(5 << n.saturating_sub(1).min(7)).min(Duration::from_secs(600))
+    Duration::from_secs(5 << n.saturating_sub(1).min(7)).min(LONGEST_REST)
 }
 
 /// By how much each step of priority makes a job older than it is.

@@ -503,8 +503,8 @@ impl JobStore {
         Ok(Superseded { batches, leases, tip })
     }
 
-    /// Notes that no reorg will take the blocks up to `last` away: batches that end there or before stay on the chain.
-    /// Returns how many became final.
+    /// Notes that no reorg will take the blocks up to `last` away: batches that end there or before stay on the chain, for
+    /// good, so the caller has made sure that the chain of batches is the node's. Returns how many became final.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.

@@ -8,5 +8,4 @@ mod postgres;
 mod real;
 mod rounds;
 mod servers;
-mod simulation;
 mod store;

@@ -153,7 +153,8 @@ async fn a_living_lease_keeps_its_job_and_a_dead_client_loses_it_to_the_next_one
     let first = lease(&store, 1, at(0)).await.unwrap();
     assert_eq!(first.blocks, BlockRange::new(1, 1).unwrap());
     // The answer was lost: the same client asks again.
-    assert_eq!(lease(&store, 1, at(0)).await.unwrap(), first);
+    let again = lease(&store, 1, at(0)).await.unwrap();
+    assert_eq!((again.job, again.lease.id), (first.job, first.lease.id));
     let second = lease(&store, 2, at(0)).await.unwrap();
     assert_eq!(second.blocks, BlockRange::new(2, 2).unwrap());
     assert_eq!(

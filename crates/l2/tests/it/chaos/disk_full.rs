@@ -22,7 +22,7 @@ async fn a_full_disk_stops_nothing_for_ever_and_breaks_nothing() {
     arena.server.as_mut().expect("it runs").kill();
     let place = arena.folder.path().join("small");
     std::fs::create_dir(&place).expect("a folder");
-    if !may_mount(&place, "4m", "a full disk") {
+    if !may_mount(&place, "8m", "a full disk") {
         return;
     }
     let disk_place = place.clone();

@@ -28,7 +28,7 @@ fn run(name: &str, seeds: impl Iterator<Item = u64>, with_real: bool) {
             Ok(counts) => totals += counts,
             Err(panic) => {
                 println!(
-                    "seed {seed} fails; repeat it: SEED={seed} cargo nextest run --no-capture -E 'test(simulation::{name})'"
+                    "seed {seed} fails; repeat it: SEED={seed} cargo nextest run --no-capture -E 'test({name})'"
                 );
                 std::panic::resume_unwind(panic);
             }

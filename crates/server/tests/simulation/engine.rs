@@ -13,7 +13,8 @@ use server::{
     jobs::{
         JobStore, NewBatch, StoreError, Target,
         state::{
-            Deed, Event, Job, Lease, Outcome, Refused, Rules, Standing, State, due, judge, next,
+            Deed, Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, Standing, State, due,
+            judge, next,
         },
         store::{Leased, Offer, Submitted, Superseded, Tip, Unlinked, Wanted, follows, job_id},
     },
@@ -52,7 +53,7 @@ pub struct Engine {
     clients: BTreeMap<ClientId, Standing>,
     submissions: BTreeMap<SubmissionKey, (Submit, Timestamp, Option<Verdict>)>,
     /// The latest time at which a client was heard or a batch came in.
-    pub latest: Timestamp,
+    latest: Timestamp,
     real: Option<Real>,
 }
 
@@ -117,6 +118,11 @@ impl Engine {
         self.index[&job]
     }
 
+    pub fn is_superseded(&self, batch: &NewBatch) -> bool {
+        let row = self.index.get(&job_id(batch, &TARGET));
+        row.is_some_and(|row| self.batches[*row].superseded)
+    }
+
     pub fn live(&self) -> Vec<&NewBatch> {
         let mut live: Vec<_> =
             self.batches.iter().filter(|b| !b.superseded).map(|b| &b.batch).collect();
@@ -127,6 +133,18 @@ impl Engine {
     pub fn tip(&self) -> Option<Tip> {
         let last = *self.live().last()?;
         Some(Tip { last: last.blocks.last(), last_hash: last.last_hash })
+    }
+
+    /// No server's clock may be behind this.
+    pub fn latest(&self) -> Timestamp {
+        let jobs = self.rows.iter().map(|row| &row.job);
+        let waiting =
+            jobs.filter(|job| matches!(job.state, State::Ready | State::Superseded(Outcome::Open)));
+        let waiting = waiting.map(|job| job.not_before);
+        let rests = self.clients.values().map(|client| client.rests_until).chain(waiting);
+        let longest = u64::try_from(LONGEST_REST.as_millis()).expect("ten minutes");
+        let rests = rests.map(|until| Timestamp(until.0.saturating_sub(longest)));
+        rests.chain([self.latest]).max().expect("there is one")
     }
 
     fn apply(&mut self, row: usize, event: &Event, now: Timestamp) -> Result<Job, Refused> {
@@ -474,7 +492,9 @@ impl Engine {
         {
             real.store.close().await;
             real.store = Real::open(&real.folder).await;
-            assert!(real.store.now().await.unwrap() >= self.latest, "time does not run backwards");
+            let latest = self.latest();
+            let real = self.real.as_ref().expect("it was there");
+            assert!(real.store.now().await.unwrap() >= latest, "time does not run backwards");
         }
         if alone {
             for row in 0..self.rows.len() {
