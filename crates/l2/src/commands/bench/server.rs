@@ -139,7 +139,7 @@ async fn load(args: &BenchServer, clients: u64) -> anyhow::Result<Load> {
     Ok(Load {
         database: if args.database.is_some() { "PostgreSQL" } else { "SQLite" },
         clients,
-        jobs_per_second: ((after - before) as f64 / took.as_secs_f64()).round() as u64,
+        jobs_per_second: (after - before) * 1_000 / u64::try_from(took.as_millis())?.max(1),
         lease_p50: asked[asked.len() / 2],
         lease_p99: asked[asked.len() * 99 / 100],
     })
