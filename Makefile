@@ -6,8 +6,10 @@ CARGO ?= cargo
 ZKVM = --release -p l2 -p prover-risc0 --features l2/build_zkvm
 # Arguments for the command, e.g. `make dev ARGS="--blocks 3"`.
 ARGS ?=
+SEEDS ?= 10000
+ROUNDS ?= 100
 
-.PHONY: help dev dev-exec test two-servers restarts anvil lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests
+.PHONY: help dev dev-exec test simulate chaos two-servers restarts anvil lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,6 +23,12 @@ dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothin
 test: ## All tests; the zkVM's in release
 	$(CARGO) nextest run
 	$(CARGO) nextest run $(ZKVM)
+
+simulate: ## Simulate the job engine under SEEDS (10000) seeds of faults, and say what happened in them
+	SEEDS=$(SEEDS) $(CARGO) nextest run --profile long --no-capture -E 'package(server) & binary(simulation) & test(nothing)'
+
+chaos: setup-build setup-test ## Kill, stop, cut and starve real servers, clients and databases, for ROUNDS (100) rounds
+	CHAOS=$(ROUNDS) $(CARGO) nextest run --profile long --no-capture -E 'test(chaos::) | test(cut::)'
 
 two-servers: setup-build setup-test ## Two servers on one PostgreSQL, one of them killed every 5 s for two minutes: every block proven once
 	$(CARGO) build --profile quick -p l2

@@ -30,6 +30,9 @@ const MAX_BEGUN: u32 = 3;
 /// Attempts to tell the server of a failure; after that the lease just runs out.
 const FAIL_ATTEMPTS: u32 = 3;
 
+/// How long a client that stops waits for a server to say whether it has lent it something.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Pause before a proof is written to a full disk again.
 const DISK_PAUSE: Duration = Duration::from_secs(2);
 
@@ -160,7 +163,8 @@ impl Worker {
     /// Notes that this job is at hand, for a client that comes after us.
     async fn note(&mut self, turn: usize, job: &Response) -> Result<Claim, NotProved> {
         let claim = match self.claim.take() {
-            Some(claim) if (claim.job, claim.lease) == (job.job, job.lease) => claim,
+            // The server may have counted the killed client as lost and made another lease.
+            Some(claim) if claim.job == job.job => Claim { lease: job.lease, ..claim },
             _ => Claim {
                 server: self.servers[turn].api.server().to_owned(),
                 job: job.job,
@@ -246,8 +250,11 @@ impl Worker {
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         };
         let answer = tokio::select! {
-            () = self.stop.draining.cancelled() => return Ok(()),
-            answer = self.servers[turn].api.request(request) => answer,
+            () = self.stop.draining.cancelled() => {
+                self.leave(turn, request).await;
+                return Ok(());
+            }
+            answer = self.servers[turn].api.request(request.clone()) => answer,
         };
         match answer {
             Ok(ProofData::Response(job)) => {
@@ -272,6 +279,17 @@ impl Worker {
             Err(error) => self.avoid(turn, &error),
         }
         Ok(())
+    }
+
+    /// Gives back what the server may have lent us in the moment in which we stopped listening.
+    async fn leave(&self, turn: usize, request: Request) {
+        let request = self.servers[turn].api.request(Request { wait_ms: 0, ..request });
+        if let Ok(Ok(ProofData::Response(job))) =
+            tokio::time::timeout(LEAVE_PATIENCE, request).await
+        {
+            let why = "the client was stopped".to_owned();
+            self.report(turn, job.job, job.lease, FailureClass::Cancelled, why).await;
+        }
     }
 
     /// Asks for no more work if the prover has failed too often.
@@ -374,15 +392,15 @@ impl Worker {
             }
             Err(NotProved::Fetch(error)) => {
                 self.avoid(turn, &error);
-                if error.retryable() && self.servers.len() == 1 {
-                    // Asking again gets the same lease, and the input is fetched again.
+                if error.retryable() {
+                    // Nobody is to blame, and another client may have more luck.
                     self.let_go(job.lease);
+                    let class = FailureClass::Cancelled;
+                    self.report(turn, job.job, job.lease, class, error.to_string()).await;
+                    self.unclaim().await;
                     return Ok(());
                 }
-                // While another server is worked for, this one shall not wait for us.
-                let class =
-                    if error.retryable() { FailureClass::Cancelled } else { fetch_class(&error) };
-                (class, error.to_string())
+                (fetch_class(&error), error.to_string())
             }
             Err(NotProved::Deadly(clients)) => (
                 FailureClass::ClientInternal,

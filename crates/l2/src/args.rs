@@ -1062,6 +1062,8 @@ pub enum Bench {
     Worst(BenchWorst),
     /// Fetch blocks of a node one after the other, and say what their witnesses cost in calls, time and bytes
     Node(BenchNode),
+    /// Measure the Prover Server's job engine: leases per second, memory, start, how fast a dead client's job goes on
+    Server(BenchServer),
 }
 
 /// `l2-prover bench node`
@@ -1070,6 +1072,24 @@ pub struct BenchNode {
     /// Where the blocks come from
     #[command(flatten)]
     pub source: Source,
+}
+
+/// `l2-prover bench server`
+#[derive(Debug, Args)]
+pub struct BenchServer {
+    /// Numbers of clients that ask for work as fast as they can
+    #[arg(long, value_delimiter = ',', default_value = "1,100,1000", value_name = "N,...")]
+    pub clients: Vec<u64>,
+    /// How long each number of clients works
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), value_name = "SECONDS")]
+    pub seconds: u64,
+    /// Open jobs with which a server starts
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub jobs: u64,
+    /// An empty PostgreSQL database, `postgres://USER@HOST/DATABASE`, for the clients' jobs instead of SQLite; nothing but
+    /// the load is measured then
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
 }
 
 /// `l2-prover bench worst`

@@ -34,10 +34,10 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock set to the wall clock's time.
-    pub fn start() -> Self {
+    /// A clock set to the wall clock's time, or to `latest` if the wall clock is behind that.
+    pub fn start(latest: Timestamp) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { wall: Timestamp(millis(wall)), start: Instant::now() }
+        Self { wall: Timestamp(millis(wall)).max(latest), start: Instant::now() }
     }
 
     /// The time.

@@ -1,6 +1,7 @@
 //! `l2-prover bench cycles`: what blocks cost in a zkVM, and which part of the program costs it.
 
 mod node;
+mod server;
 mod worst;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub async fn run(bench: Bench, output: &Output, shutdown: CancellationToken) -> 
         Bench::Cycles(args) => args,
         Bench::Node(args) => return node::run(args, output, shutdown).await,
         Bench::Worst(args) => return worst::run(args, output, shutdown).await,
+        Bench::Server(args) => return server::run(args, output, shutdown).await,
     };
     let (sender, mut costs) = tokio::sync::mpsc::channel(1);
     let markdown = args.markdown;

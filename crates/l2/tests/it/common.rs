@@ -145,7 +145,9 @@ pub async fn status_when(endpoint: &str, wanted: impl Fn(&Status) -> bool) -> St
     let deadline = Instant::now() + PATIENCE;
     let mut last = None;
     while Instant::now() < deadline {
-        if let Ok(answer) = reqwest::get(format!("{endpoint}{}", protocol::paths::STATUS)).await {
+        let answer = reqwest::get(format!("{endpoint}{}", protocol::paths::STATUS)).await;
+        // Its database may be away.
+        if let Ok(answer) = answer.and_then(reqwest::Response::error_for_status) {
             let status: Status = answer.json().await.expect("the status is JSON");
             if wanted(&status) {
                 return status;

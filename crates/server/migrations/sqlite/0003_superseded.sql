@@ -10,5 +10,8 @@ ALTER TABLE jobs ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX jobs_batch ON jobs (batch);
 DROP INDEX jobs_due;
 CREATE INDEX jobs_due ON jobs (due, seq) WHERE state = 'ready' AND superseded = 0;
--- How often its lease was handed out since its client was last heard on it.
-ALTER TABLE jobs ADD COLUMN lease_handed INTEGER NOT NULL DEFAULT 1;
+-- When the client that has it was last heard on its lease, and how often that was handed out.
+ALTER TABLE jobs ADD COLUMN lease_heard INTEGER;
+ALTER TABLE jobs ADD COLUMN lease_handed INTEGER;
+CREATE INDEX jobs_held ON jobs (lease_client) WHERE state = 'leased';
+CREATE INDEX jobs_expiring ON jobs (lease_expires_at) WHERE state = 'leased';

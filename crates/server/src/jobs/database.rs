@@ -5,21 +5,30 @@
 //!   locked, whose clock counts.
 //! * A password never leaves the address: messages name the database and its host.
 
-use super::store::StoreError;
+use super::{
+    group::{Group, Grouped},
+    state::LONGEST_REST,
+    store::StoreError,
+};
 use crate::{
-    clock::{Clock, Timestamp},
+    clock::{Clock, Timestamp, millis},
     config::DatabaseUrl,
 };
 use protocol::ClientId;
 use sqlx::{
-    Any, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection,
-    Transaction,
+    Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor,
+    SqliteConnection, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions},
     migrate::{Migrate, MigrateError, Migrator},
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Marks a database as ours, in SQLite's header: "l2pr".
 const APPLICATION_ID: i64 = 0x6c32_7072;
@@ -47,7 +56,47 @@ static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// A transaction. Dropping it undoes what was done in it.
-pub type Tx = Transaction<'static, Any>;
+#[derive(Debug)]
+pub enum Tx {
+    /// One of several that SQLite makes durable together.
+    Grouped(Grouped),
+    /// One by itself.
+    Alone(Transaction<'static, Any>),
+}
+
+impl Tx {
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// What the database says. Then it may have happened or not.
+    pub async fn commit(self) -> sqlx::Result<()> {
+        match self {
+            Self::Grouped(tx) => tx.commit().await,
+            Self::Alone(tx) => tx.commit().await,
+        }
+    }
+}
+
+impl Deref for Tx {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        match self {
+            Self::Grouped(tx) => tx,
+            Self::Alone(tx) => tx,
+        }
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        match self {
+            Self::Grouped(tx) => tx,
+            Self::Alone(tx) => tx,
+        }
+    }
+}
+
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// An open database. Clones share its connections.
@@ -55,13 +104,12 @@ type Result<T, E = StoreError> = std::result::Result<T, E>;
 pub struct Database {
     name: Arc<str>,
     kind: Kind,
-    writer: AnyPool,
     readers: AnyPool,
 }
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Sqlite(Clock),
+    Sqlite(Clock, Group),
     Postgres(DatabaseUrl),
 }
 
@@ -104,7 +152,16 @@ impl Database {
         let pool = |size| pool(size, SQLITE_SESSION).connect_with(address.clone());
         // One writer, so that transactions queue here and not on SQLite's lock.
         let (writer, readers) = (pool(1).await.map_err(fail)?, pool(2).await.map_err(fail)?);
-        Ok(Self { name: name.clone(), kind: Kind::Sqlite(Clock::start()), writer, readers })
+        // A wall clock that was set back while no server ran must not hold up what was due.
+        let latest = "SELECT max(
+            coalesce((SELECT max(last_seen) FROM clients), 0),
+            coalesce((SELECT created_at FROM batches ORDER BY id DESC LIMIT 1), 0),
+            coalesce((SELECT max(rests_until) FROM clients), 0) - $1,
+            coalesce((SELECT max(not_before) FROM jobs WHERE state = 'ready'), 0) - $1)";
+        let latest = sqlx::query_scalar(latest).bind(millis(LONGEST_REST).cast_signed());
+        let latest: i64 = latest.fetch_one(&readers).await.map_err(fail)?;
+        let clock = Clock::start(Timestamp(latest.cast_unsigned()));
+        Ok(Self { name: name.clone(), kind: Kind::Sqlite(clock, Group::new(writer)), readers })
     }
 
     /// Connects to a PostgreSQL database, and brings it to this version's schema.
@@ -139,24 +196,21 @@ impl Database {
         connection.close().await.map_err(fail)?;
         let address = url.expose().parse().map_err(fail)?;
         let pool = pool(8, POSTGRES_SESSION).connect_with(address).await.map_err(fail)?;
-        Ok(Self {
-            name: name.clone(),
-            kind: Kind::Postgres(url.clone()),
-            writer: pool.clone(),
-            readers: pool,
-        })
+        Ok(Self { name: name.clone(), kind: Kind::Postgres(url.clone()), readers: pool })
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
+        if let Kind::Sqlite(_, group) = &self.kind {
+            group.close().await;
+        }
         self.readers.close().await;
-        self.writer.close().await;
     }
 
     /// The address, if other servers may use the database too.
     pub fn shared(&self) -> Option<&DatabaseUrl> {
         match &self.kind {
-            Kind::Sqlite(_) => None,
+            Kind::Sqlite(..) => None,
             Kind::Postgres(url) => Some(url),
         }
     }
@@ -172,7 +226,7 @@ impl Database {
     /// [`StoreError::Database`] if it cannot be asked.
     pub async fn now(&self) -> Result<Timestamp> {
         match &self.kind {
-            Kind::Sqlite(clock) => Ok(clock.now()),
+            Kind::Sqlite(clock, _) => Ok(clock.now()),
             Kind::Postgres(_) => {
                 let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT";
                 let now: i64 = self.ok(sqlx::query_scalar(now).fetch_one(&self.readers).await)?;
@@ -186,11 +240,10 @@ impl Database {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn begin(&self) -> Result<Tx> {
-        let begin = match self.kind {
-            Kind::Sqlite(_) => "BEGIN IMMEDIATE",
-            Kind::Postgres(_) => "BEGIN",
-        };
-        self.ok(self.writer.begin_with(begin).await)
+        match &self.kind {
+            Kind::Sqlite(_, group) => self.ok(group.begin().await).map(Tx::Grouped),
+            Kind::Postgres(_) => self.ok(self.readers.begin().await).map(Tx::Alone),
+        }
     }
 
     /// Begins a transaction that sees one moment and writes nothing.
@@ -199,10 +252,10 @@ impl Database {
     /// [`StoreError::Database`].
     pub async fn begin_reading(&self) -> Result<Tx> {
         let begin = match self.kind {
-            Kind::Sqlite(_) => "BEGIN",
+            Kind::Sqlite(..) => "BEGIN",
             Kind::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         };
-        self.ok(self.readers.begin_with(begin).await)
+        self.ok(self.readers.begin_with(begin).await).map(Tx::Alone)
     }
 
     /// `select`, of rows that nobody else changes until the transaction ends. Waits for others that change them.
@@ -218,7 +271,7 @@ impl Database {
     fn with_lock(&self, select: &str, lock: &str) -> AssertSqlSafe<String> {
         AssertSqlSafe(match self.kind {
             // Whoever writes to SQLite is alone.
-            Kind::Sqlite(_) => select.to_owned(),
+            Kind::Sqlite(..) => select.to_owned(),
             Kind::Postgres(_) => format!("{select} {lock}"),
         })
     }
@@ -290,7 +343,7 @@ impl Database {
     /// [`StoreError::Corrupt`] or [`StoreError::Database`].
     pub fn ok<T>(&self, result: sqlx::Result<T>) -> Result<T> {
         result.map_err(|error| match self.kind {
-            Kind::Sqlite(_) => wrap_sqlite(&self.name, error),
+            Kind::Sqlite(..) => wrap_sqlite(&self.name, error),
             Kind::Postgres(_) => wrap_postgres(&self.name, error),
         })
     }

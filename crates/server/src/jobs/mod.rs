@@ -6,6 +6,7 @@
 pub mod database;
 pub mod figures;
 pub mod fsck;
+mod group;
 pub mod history;
 pub mod peers;
 pub mod state;
@@ -267,8 +268,8 @@ impl Jobs {
             let reason = NoWorkReason::MockedProofsRefused;
             return Ok(ProofData::NoWork(NoWork { reason, retry_after_ms: 30_000 }));
         }
-        let deadline =
-            self.now().await? + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
+        let asked = self.now().await?;
+        let deadline = asked + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
         loop {
             if self.drains() {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
@@ -281,7 +282,7 @@ impl Jobs {
             let (reason, wake) = match self
                 .0
                 .store
-                .lease(request.client, &usable, lease, now)
+                .lease(request.client, &usable, lease, asked, now)
                 .await?
             {
                 Offer::Job(leased) => {

@@ -6,6 +6,8 @@
 //! * The lease id is the authority over heartbeat and failure. A valid proof needs none: it is taken from anyone, even
 //!   for a job that was given up.
 //! * Only [`Event::Verified`] proves a job, and a proved job never changes again, unless a reorg takes its blocks away.
+//! * A client that asks for work has nothing at hand: if it was heard on a lease before, it died on that job, and its loss
+//!   counts like that of one that fell silent. If it was not, it lost our answer, and gets the same lease again.
 //! * A job on which two clients fell silent, one after the other, is not sent round the fleet: it is quarantined.
 //!
 //! ```text
@@ -75,6 +77,23 @@ pub struct Lease {
     pub since: Timestamp,
     /// When it runs out, if it is not renewed.
     pub expires_at: Timestamp,
+    /// When its client was last heard on it.
+    pub heard: Option<Timestamp>,
+    /// How often it was handed out.
+    pub handed: u32,
+}
+
+/// A client that asks so often for the same lease, and is never heard on it, does not lose answers: it dies on the job.
+pub const MAX_HANDED: u32 = 8;
+
+impl Lease {
+    /// Whether a client that `asked` for work has given up what it began under this lease.
+    fn abandoned(&self, asked: Timestamp) -> bool {
+        // An answer may be lost, and a question may wait here until its client has long been at work on the answer to
+        // its next one.
+        let worked = self.heard.is_some_and(|heard| heard < asked);
+        worked || self.expires_at < asked || (self.handed >= MAX_HANDED && self.heard.is_none())
+    }
 }
 
 /// What can happen to a job.
@@ -86,6 +105,13 @@ pub enum Event {
         client: ClientId,
         /// The name for a new lease.
         lease: LeaseId,
+    },
+    /// The client that has it asks for work: it may have died on it.
+    Abandon {
+        /// Who asks.
+        client: ClientId,
+        /// Since when.
+        asked: Timestamp,
     },
     /// A client is still at it.
     Heartbeat {
@@ -150,6 +176,9 @@ pub enum Refused {
     /// The lease has not run out.
     #[error("the lease has not run out")]
     NotExpired,
+    /// The client may still be at it.
+    #[error("the lease was not given up")]
+    NotAbandoned,
     /// The job is proved.
     #[error("the job is proved already")]
     Proved,
@@ -196,15 +225,25 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
             client: *client,
             since: now,
             expires_at: now + rules.lease,
+            heard: None,
+            handed: 1,
         })),
         // A client that lost the answer asks twice and gets the same lease.
         (Leased(held), Event::Lease { client, .. }) if held.client == *client => {
-            to(Leased(renewed(held, now, rules)))
+            let handed = held.handed.saturating_add(1);
+            to(Leased(Lease { handed, ..renewed(held, now, rules) }))
         }
         (_, Event::Lease { .. }) => Err(Refused::NotReady),
 
+        (Leased(held), Event::Abandon { client, asked })
+            if held.client == *client && held.abandoned(*asked) =>
+        {
+            Ok(lost(job, held.client, rules))
+        }
+        (_, Event::Abandon { .. }) => Err(Refused::NotAbandoned),
+
         (Leased(held), Event::Heartbeat { lease }) if held.id == *lease => {
-            to(Leased(renewed(held, now, rules)))
+            to(Leased(Lease { heard: Some(now), ..renewed(held, now, rules) }))
         }
         (Verifying(held), Event::Heartbeat { lease }) if held.id == *lease => Ok(job.clone()),
         (Proved, Event::Heartbeat { .. }) => Err(Refused::Proved),
@@ -229,18 +268,13 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         (Proved, Event::Fail { .. }) => Err(Refused::Proved),
         (_, Event::Fail { .. }) => Err(Refused::NotTheLease),
 
-        (Leased(held), Event::Expire) if held.expires_at < now => {
-            let lost = job.lost.saturating_add(1);
-            let state = match job.lost_to {
-                Some(other) if other != held.client => Dead(DeadCause::Quarantined),
-                _ if lost < rules.max_lost => Ready,
-                _ => Dead(DeadCause::Budget),
-            };
-            Ok(Job { state, lost, lost_to: Some(held.client), ..job.clone() })
-        }
+        (Leased(held), Event::Expire) if held.expires_at < now => Ok(lost(job, held.client, rules)),
         (_, Event::Expire) => Err(Refused::NotExpired),
 
-        (Leased(held), Event::ServerRestarted) => to(Leased(renewed(held, now, rules))),
+        // Not longer either: the clock of the server before may have been ahead.
+        (Leased(held), Event::ServerRestarted) => {
+            to(Leased(Lease { expires_at: now + rules.lease, ..held.clone() }))
+        }
         (_, Event::ServerRestarted) => Ok(job.clone()),
 
         (Dead(_), Event::Requeue) => {
@@ -253,9 +287,12 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
     }
 }
 
-/// How long a job or a client rests after its `n`-th failure in a row: doubling from 5 s up to 10 minutes.
+/// Neither a job nor a client rests for longer.
+pub const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// How long a job or a client rests after its `n`-th failure in a row: doubling from 5 s up to [`LONGEST_REST`].
 pub fn back_off(n: u32) -> Duration {
-    Duration::from_secs(5 << n.saturating_sub(1).min(7)).min(Duration::from_secs(600))
+    Duration::from_secs(5 << n.saturating_sub(1).min(7)).min(LONGEST_REST)
 }
 
 /// By how much each step of priority makes a job older than it is.
@@ -368,6 +405,17 @@ impl State {
     }
 }
 
+/// A client died on the job, or fell silent.
+fn lost(job: &Job, client: ClientId, rules: &Rules) -> Job {
+    let lost = job.lost.saturating_add(1);
+    let state = match job.lost_to {
+        Some(other) if other != client => State::Dead(DeadCause::Quarantined),
+        _ if lost < rules.max_lost => State::Ready,
+        _ => State::Dead(DeadCause::Budget),
+    };
+    Job { state, lost, lost_to: Some(client), ..job.clone() }
+}
+
 /// The same lease, running anew. A lease never gets shorter.
 fn renewed(lease: &Lease, now: Timestamp, rules: &Rules) -> Lease {
     Lease { expires_at: lease.expires_at.max(now + rules.lease), ..lease.clone() }
@@ -413,6 +461,7 @@ mod tests {
         prop_oneof![
             // A lease id is random, so each client here has ids of its own.
             4 => (0..3u8, 0..4u8).prop_map(|(c, n)| Event::Lease { client: client(c), lease: lease_id(c * 16 + n) }),
+            2 => (0..3u8, 0..2_000_000u64).prop_map(|(c, asked)| Event::Abandon { client: client(c), asked: Timestamp(asked) }),
             3 => (0..48u8).prop_map(|n| Event::Heartbeat { lease: lease_id(n) }),
             2 => (0..48u8).prop_map(|n| Event::Submit { lease: lease_id(n) }),
             1 => Just(Event::Verified),
@@ -470,7 +519,14 @@ mod tests {
                     && held.expires_at >= now
                 {
                     let kept = after.state.lease().is_some_and(|l| l.id == held.id && l.client == held.client);
-                    let own = matches!(&event, Event::Fail { lease, .. } if *lease == held.id);
+                    let own = match &event {
+                        Event::Fail { lease, .. } => *lease == held.id,
+                        // Not by a question that is older than its work.
+                        Event::Abandon { client, asked } => *client == held.client
+                            && (held.expires_at < *asked
+                                || held.heard.map_or(held.handed >= MAX_HANDED, |heard| heard < *asked)),
+                        _ => false,
+                    };
                     prop_assert!(kept || own || matches!(event, Event::Verified | Event::Cancel | Event::Supersede), "{event:?}");
                 }
                 // A proof being verified keeps its client's place whatever the time.
@@ -499,7 +555,7 @@ mod tests {
                 if let (State::Dead(cause), true) = (&after.state, after.state.outcome() != job.state.outcome()) {
                     let deserved = match cause {
                         DeadCause::Budget => after.failures == RULES.max_failures || after.lost == RULES.max_lost,
-                        DeadCause::Quarantined => event == Event::Expire && after.lost_to != job.lost_to,
+                        DeadCause::Quarantined => matches!(event, Event::Expire | Event::Abandon { .. }) && after.lost_to != job.lost_to,
                         DeadCause::Cancelled => event == Event::Cancel,
                         _ => false,
                     };
@@ -564,6 +620,40 @@ mod tests {
         assert_eq!(requeued, Job { not_before: Timestamp(7), ..FRESH });
     }
 
+    #[test]
+    fn a_client_that_lost_the_answer_keeps_its_lease_and_one_that_died_on_the_job_does_not() {
+        let at = |seconds: u64| Timestamp(1_000 * seconds);
+        let ask = |job: &Job, asked, now| {
+            let job = next(job, &Event::Abandon { client: client(1), asked }, now, &RULES)
+                .unwrap_or(job.clone());
+            next(&job, &Event::Lease { client: client(1), lease: lease_id(9) }, now, &RULES)
+        };
+        let lease = Event::Lease { client: client(1), lease: lease_id(1) };
+        let job = next(&FRESH, &lease, at(10), &RULES).unwrap();
+        let again = ask(&job, at(20), at(20)).unwrap();
+        assert_eq!((again.lost, again.state.lease().unwrap().id), (0, lease_id(1)));
+        let heard = next(&again, &Event::Heartbeat { lease: lease_id(1) }, at(30), &RULES).unwrap();
+        // A question that waited here while its client had asked again and gone to work.
+        let late = ask(&heard, at(5), at(35)).unwrap();
+        assert_eq!((late.lost, late.state.lease().unwrap().id), (0, lease_id(1)));
+        let died = ask(&heard, at(35), at(35)).unwrap();
+        assert_eq!((died.lost, died.state.lease().unwrap().id), (1, lease_id(9)));
+
+        // One that dies before its first heartbeat is found out too.
+        let (mut job, mut asked) = (job, 0);
+        while !matches!(job.state, State::Dead(_)) {
+            asked += 1;
+            job = ask(&job, at(50), at(50)).unwrap_or_else(|_| {
+                next(&job, &Event::Abandon { client: client(1), asked: at(50) }, at(50), &RULES)
+                    .unwrap()
+            });
+        }
+        assert_eq!(
+            (job.state, asked),
+            (State::Dead(DeadCause::Budget), RULES.max_lost * MAX_HANDED)
+        );
+    }
+
     /// A job's life in the fewest words: what an operator would draw on a napkin.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Napkin {
@@ -600,7 +690,7 @@ mod tests {
                     (Held(by), Event::Submit { lease }) if by == name(lease) => &[Checked(by)],
                     (Held(by), Event::Fail { lease, .. }) if by == name(lease) => &[Waiting, Gone],
                     (Checked(by), Event::Rejected { lease }) if by == name(lease) => &[Waiting],
-                    (Held(by), Event::Expire) => &[Held(by), Waiting, Gone],
+                    (Held(by), Event::Expire | Event::Abandon { .. }) => &[Held(by), Waiting, Gone],
                     (same, _) => &[same],
                 };
                 job = after.unwrap_or(job);

@@ -454,64 +454,29 @@ impl JobStore {
         target: &Target,
         now: Timestamp,
     ) -> Result<JobId> {
-        let id = job_id(batch, target);
+        let jobs = self.enqueue_all(std::slice::from_ref(batch), target, now).await?;
+        Ok(jobs[0])
+    }
+
+    /// The same for several batches, all or none of them.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn enqueue_all(
+        &self,
+        batches: &[NewBatch],
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Vec<JobId>> {
         let mut tx = self.db.begin().await?;
         self.db.lock_chain(&mut tx).await?;
-        let known = match self.find(&mut tx, id).await {
-            Ok(known) if known.job.state.name() != JobState::Superseded => return Ok(id),
-            Ok(known) => Some(known),
-            Err(StoreError::NoSuchJob(_)) => None,
-            Err(error) => return Err(error),
-        };
-        if let Some(tip) = self.tip_in(&mut tx).await? {
-            follows(&tip, batch)?;
-        }
-        // A batch that is here already is not on the chain, or it would not follow the tip. Its input may be another by now.
-        let row = sqlx::query(
-            "INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input,
-             input_len, gas_used, transactions, created_at, estimated_cycles)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-             ON CONFLICT (first, last, statement_digest) DO UPDATE SET superseded_at = NULL, input = $7, input_len = $8
-             RETURNING id",
-        )
-        .bind(int(batch.blocks.first()))
-        .bind(int(batch.blocks.last()))
-        .bind(blob(batch.parent_hash.as_slice()))
-        .bind(blob(batch.last_hash.as_slice()))
-        .bind(blob(&batch.statement))
-        .bind(blob(batch.statement_digest.as_slice()))
-        .bind(blob(batch.input.sha256.as_bytes()))
-        .bind(int(batch.input.len))
-        .bind(int(batch.gas_used))
-        .bind(int(batch.transactions))
-        .bind(int(now.0))
-        .bind(int(batch.estimated_cycles))
-        .fetch_one(&mut *tx);
-        let batch_row: i64 = self.get(&self.db.ok(row.await)?, "id")?;
-        match known {
-            Some(known) => {
-                let after = self.apply(&mut tx, known, &Event::Revive, now).await?;
-                after.map_err(|refused| StoreError::Refused { job: id, refused })?;
-            }
-            None => {
-                let job = sqlx::query(
-                    "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
-                     VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7)",
-                )
-                .bind(blob(id.as_bytes()))
-                .bind(batch_row)
-                .bind(target.system.to_string())
-                .bind(blob(target.program_id.as_slice()))
-                .bind(target.kind.to_string())
-                .bind(int(now.0))
-                .bind(int(due(now, 0).0))
-                .execute(&mut *tx);
-                self.db.ok(job.await)?;
-            }
+        let mut jobs = Vec::with_capacity(batches.len());
+        for batch in batches {
+            jobs.push(self.enqueue_in(&mut tx, batch, target, now).await?);
         }
         self.db.tell(&mut tx, News::Ready).await?;
         self.db.ok(tx.commit().await)?;
-        Ok(id)
+        Ok(jobs)
     }
 
     /// Takes every batch with a block from `from` on off the chain, because a reorg did so with the blocks: their jobs are
@@ -568,8 +533,8 @@ impl JobStore {
         Ok(Superseded { batches, leases, tip })
     }
 
-    /// Notes that no reorg will take the blocks up to `last` away: batches that end there or before stay on the chain.
-    /// Returns how many became final.
+    /// Notes that no reorg will take the blocks up to `last` away: batches that end there or before stay on the chain, for
+    /// good, so the caller has made sure that the chain of batches is the node's. Returns how many became final.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -584,8 +549,9 @@ impl JobStore {
         Ok(update.rows_affected())
     }
 
-    /// Hands `client` the job it can prove that is [`due`] first. A client that has a lease gets the same lease again.
-    /// `lease` names a new one and must be fresh and random.
+    /// Hands `client` the job it can prove that is [`due`] first. A client that has a lease gets the same lease again, unless
+    /// it was heard on it before it `asked`: then it died on that job, and gets that one last. `lease` names a new lease and
+    /// must be fresh and random.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -594,6 +560,7 @@ impl JobStore {
         client: ClientId,
         capabilities: &[Capability],
         lease: LeaseId,
+        asked: Timestamp,
         now: Timestamp,
     ) -> Result<Offer> {
         self.expire_silent(client, now).await?;
@@ -606,11 +573,13 @@ impl JobStore {
         let mut chosen = None;
         for row in self.db.ok(held.await)? {
             let row = self.job_row(&row)?;
-            if chosen.is_none() && capabilities.iter().any(|c| row.target.suits(c)) {
-                chosen = Some(row);
-            } else {
+            if !capabilities.iter().any(|c| row.target.suits(c)) || chosen.is_some() {
                 // A client that comes back with another prover cannot go on with what it had.
-                self.expire(&mut tx, row, now).await?;
+                self.lose(&mut tx, row, &Event::Expire, now).await?;
+            } else if next(&row.job, &Event::Abandon { client, asked }, now, &self.rules).is_ok() {
+                self.lose(&mut tx, row, &Event::Abandon { client, asked }, now).await?;
+            } else {
+                chosen = Some(row);
             }
         }
         // ORDER: after the jobs it may have, since whoever decides about a job locks its client last.
@@ -628,22 +597,29 @@ impl JobStore {
                 self.db.ok(tx.commit().await)?;
                 return Ok(barred);
             }
-            for capability in capabilities {
-                let row = self.db.skipping_locked(
-                    "SELECT * FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1 AND system = $2
-                     AND program_id = $3 ORDER BY due, seq LIMIT 1",
-                );
-                let row = sqlx::query(row)
-                    .bind(int(now.0))
-                    .bind(capability.system.to_string())
-                    .bind(blob(capability.program_id.as_slice()))
-                    .fetch_optional(&mut *tx);
-                if let Some(row) = self.db.ok(row.await)? {
-                    let row = self.job_row(&row)?;
-                    if chosen.as_ref().is_none_or(|best| (row.due, row.seq) < (best.due, best.seq))
-                    {
-                        chosen = Some(row);
+            // A job it fell silent on comes last: another client may find out whose fault that was.
+            for whose in ["(lost_to IS NULL OR lost_to <> $4)", "lost_to = $4"] {
+                for capability in capabilities {
+                    let row = self.db.skipping_locked(&format!(
+                        "SELECT * FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1 AND system = $2
+                         AND program_id = $3 AND {whose} ORDER BY due, seq LIMIT 1",
+                    ));
+                    let row = sqlx::query(row)
+                        .bind(int(now.0))
+                        .bind(capability.system.to_string())
+                        .bind(blob(capability.program_id.as_slice()))
+                        .bind(blob(client.as_bytes()))
+                        .fetch_optional(&mut *tx);
+                    if let Some(row) = self.db.ok(row.await)? {
+                        let row = self.job_row(&row)?;
+                        let earlier = |best: &JobRow| (row.due, row.seq) < (best.due, best.seq);
+                        if chosen.as_ref().is_none_or(earlier) {
+                            chosen = Some(row);
+                        }
                     }
+                }
+                if chosen.is_some() {
+                    break;
                 }
             }
         }
@@ -1025,6 +1001,69 @@ impl JobStore {
         self.job_row(&row)
     }
 
+    async fn enqueue_in(
+        &self,
+        tx: &mut Tx,
+        batch: &NewBatch,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<JobId> {
+        let id = job_id(batch, target);
+        let known = match self.find(tx, id).await {
+            Ok(known) if known.job.state.name() != JobState::Superseded => return Ok(id),
+            Ok(known) => Some(known),
+            Err(StoreError::NoSuchJob(_)) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(tip) = self.tip_in(tx).await? {
+            follows(&tip, batch)?;
+        }
+        // A batch that is here already is not on the chain, or it would not follow the tip. Its input may be another by now.
+        let row = sqlx::query(
+            "INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input,
+             input_len, gas_used, transactions, created_at, estimated_cycles)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             ON CONFLICT (first, last, statement_digest) DO UPDATE SET superseded_at = NULL, input = $7, input_len = $8
+             RETURNING id",
+        )
+        .bind(int(batch.blocks.first()))
+        .bind(int(batch.blocks.last()))
+        .bind(blob(batch.parent_hash.as_slice()))
+        .bind(blob(batch.last_hash.as_slice()))
+        .bind(blob(&batch.statement))
+        .bind(blob(batch.statement_digest.as_slice()))
+        .bind(blob(batch.input.sha256.as_bytes()))
+        .bind(int(batch.input.len))
+        .bind(int(batch.gas_used))
+        .bind(int(batch.transactions))
+        .bind(int(now.0))
+        .bind(int(batch.estimated_cycles))
+        .fetch_one(&mut **tx);
+        let batch_row: i64 = self.get(&self.db.ok(row.await)?, "id")?;
+        match known {
+            Some(known) => {
+                let after = self.apply(tx, known, &Event::Revive, now).await?;
+                after.map_err(|refused| StoreError::Refused { job: id, refused })?;
+            }
+            None => {
+                let job = sqlx::query(
+                    "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
+                     VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7)",
+                )
+                .bind(blob(id.as_bytes()))
+                .bind(batch_row)
+                .bind(target.system.to_string())
+                .bind(blob(target.program_id.as_slice()))
+                .bind(target.kind.to_string())
+                .bind(int(now.0))
+                .bind(int(due(now, 0).0))
+                .execute(&mut **tx);
+                self.db.ok(job.await)?;
+            }
+        }
+        Ok(id)
+    }
+
     async fn tip_in(&self, connection: &mut AnyConnection) -> Result<Option<Tip>> {
         let row = sqlx::query(
             "SELECT last, last_hash FROM batches WHERE superseded_at IS NULL ORDER BY first DESC LIMIT 1",
@@ -1050,6 +1089,14 @@ impl JobStore {
     /// Takes back the leases of others than `client` that ran out, each in a transaction of its own.
     async fn expire_silent(&self, client: ClientId, now: Timestamp) -> Result<()> {
         loop {
+            // Mostly there are none, and nobody has to wait for a turn to write.
+            let any = sqlx::query(
+                "SELECT 1 FROM jobs WHERE state = 'leased' AND lease_expires_at < $1 AND lease_client <> $2 LIMIT 1",
+            );
+            let any = any.bind(int(now.0)).bind(blob(client.as_bytes()));
+            if self.db.ok(any.fetch_optional(self.db.readers()).await)?.is_none() {
+                return Ok(());
+            }
             let mut tx = self.db.begin().await?;
             let row = self.db.skipping_locked(
                 "SELECT * FROM jobs WHERE state = 'leased' AND lease_expires_at < $1 AND lease_client <> $2
@@ -1058,22 +1105,26 @@ impl JobStore {
             let row = sqlx::query(row).bind(int(now.0)).bind(blob(client.as_bytes()));
             let Some(row) = self.db.ok(row.fetch_optional(&mut *tx).await)? else { return Ok(()) };
             let row = self.job_row(&row)?;
-            self.expire(&mut tx, row, now).await?;
+            self.lose(&mut tx, row, &Event::Expire, now).await?;
             self.db.ok(tx.commit().await)?;
         }
     }
 
-    /// Takes back a lease, if it ran out.
-    async fn expire(&self, tx: &mut Tx, row: JobRow, now: Timestamp) -> Result<()> {
+    /// Takes back a lease whose client `event` says is gone, if it is.
+    async fn lose(&self, tx: &mut Tx, row: JobRow, event: &Event, now: Timestamp) -> Result<()> {
         let (seq, job) = (row.seq, row.id);
         let Some(held) = row.job.state.lease().cloned() else {
             return Err(self.db.damaged("a leased job has no lease"));
         };
-        if self.apply(tx, row, &Event::Expire, now).await?.is_ok() {
-            self.end_lease(tx, held.id, "expired", now).await?;
-            self.blame(tx, seq, &format!("client {} fell silent", held.client)).await?;
+        if self.apply(tx, row, event, now).await?.is_ok() {
+            let (outcome, blame) = match event {
+                Event::Expire => ("expired", "fell silent"),
+                _ => ("abandoned", "came back without it"),
+            };
+            self.end_lease(tx, held.id, outcome, now).await?;
+            self.blame(tx, seq, &format!("client {} {blame}", held.client)).await?;
             self.metrics.lease_expired();
-            tracing::warn!(code = "lease_expired", %job, client = %held.client, "lease expired");
+            tracing::warn!(code = "lease_expired", %job, client = %held.client, outcome, "lease lost");
         }
         Ok(())
     }
@@ -1134,7 +1185,7 @@ impl JobStore {
             "UPDATE jobs SET state = $1, not_before = $2, failures = $3, lost = $4, lease = $5, lease_client = $6,
              lease_since = $7, lease_expires_at = $8, finished_at = $9, proof = coalesce($10, proof),
              proof_len = coalesce($11, proof_len), proved_by = coalesce($12, proved_by), cause = $13, lost_to = $14,
-             superseded = $15 WHERE seq = $16",
+             superseded = $15, lease_heard = $16, lease_handed = $17 WHERE seq = $18",
         )
         .bind(column.name())
         .bind(int(after.not_before.0))
@@ -1151,6 +1202,8 @@ impl JobStore {
         .bind(after.state.cause().filter(|cause| *cause != DeadCause::Budget).map(DeadCause::name))
         .bind(after.lost_to.map(|client| blob(client.as_bytes())))
         .bind(i64::from(superseded))
+        .bind(lease.and_then(|lease| lease.heard).map(|heard| int(heard.0)))
+        .bind(lease.map(|lease| i64::from(lease.handed)))
         .bind(row.seq)
         .execute(&mut **tx);
         self.db.ok(update.await)?;
@@ -1293,6 +1346,11 @@ impl JobStore {
                 client: ClientId::from_bytes(self.bytes(row, "lease_client")?),
                 since: Timestamp(self.uint(row, "lease_since")?),
                 expires_at: Timestamp(self.uint(row, "lease_expires_at")?),
+                heard: self.optional_uint(row, "lease_heard")?.map(Timestamp),
+                // Rows of an earlier version do not say.
+                handed: self
+                    .optional_uint(row, "lease_handed")?
+                    .map_or(Ok(1), |n| u32::try_from(n).map_err(|error| self.db.damaged(error)))?,
             })
         };
         let state = match self.state_name(row)? {

@@ -5,6 +5,7 @@ mod api;
 mod artifacts;
 mod common;
 mod crowd;
+mod cut;
 mod disk;
 mod huge;
 mod metrics;

@@ -1,0 +1,318 @@
+//! `l2-prover bench server`: what the Prover Server's job engine takes and gives.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use alloy_primitives::{B256, keccak256};
+use anyhow::{Context as _, ensure};
+use protocol::{
+    ArtifactRef, BlockRange, Capability, ClientId, LeaseId, ProofData, ProofKind, ProofSystem,
+    Request, Submit, Verdict,
+};
+use serde::Serialize;
+use server::jobs::store::{Offer, Submitted};
+use server::jobs::{JobStore, NewBatch, Target, state::Rules};
+use server::{Config, DatabaseUrl, Running, Server};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::BenchServer;
+use crate::memory;
+use crate::output::{Output, thousands};
+
+const TARGET: Target =
+    Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
+
+/// Clients that pull an input at the same time, and the input's length.
+const PULLING: (usize, usize) = (50, 100 << 20);
+
+/// The lease under which a client dies.
+const LEASE: Duration = Duration::from_secs(2);
+
+/// Runs the command.
+pub async fn run(
+    args: BenchServer,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    for clients in &args.clients {
+        ensure!(!shutdown.is_cancelled(), "interrupted");
+        output.report(&load(&args, *clients).await?)?;
+    }
+    if args.database.is_none() {
+        output.report(&cold_start(args.jobs).await?)?;
+        output.report(&death().await?)?;
+    }
+    Ok(())
+}
+
+/// So many one-block batches, the first of which continues `parent`.
+fn batches(parent: u64, count: u64) -> Vec<NewBatch> {
+    let hash = |number: u64| keccak256(number.to_be_bytes());
+    let batch = |number: u64| {
+        let mut statement = [hash(number - 1), hash(number)].concat();
+        statement.resize(448, 0);
+        NewBatch {
+            blocks: BlockRange::new(number, number).expect("one block"),
+            parent_hash: hash(number - 1),
+            last_hash: hash(number),
+            statement_digest: keccak256(&statement),
+            statement,
+            input: ArtifactRef::of(b"nobody reads it"),
+            gas_used: 0,
+            transactions: 0,
+        }
+    };
+    (parent + 1..=parent + count).map(batch).collect()
+}
+
+async fn open(folder: &Path, database: Option<&str>) -> anyhow::Result<JobStore> {
+    let config = Config::default();
+    let rules = Rules {
+        lease: config.lease,
+        max_failures: config.max_failures,
+        max_lost: config.max_lost,
+        max_rejected: config.max_rejected,
+    };
+    Ok(match database {
+        Some(url) => JobStore::connect(&DatabaseUrl::new(url.to_owned()), rules).await?,
+        None => JobStore::open(&folder.join("jobs.sqlite"), rules).await?,
+    })
+}
+
+/// What clients get that ask as fast as they can, and prove in no time.
+#[derive(Debug, Serialize)]
+struct Load {
+    database: &'static str,
+    clients: u64,
+    /// Jobs leased, and their proofs acknowledged, per second.
+    jobs_per_second: u64,
+    /// Of a request for work, in microseconds.
+    lease_p50: u64,
+    /// The same; one of a hundred takes longer.
+    lease_p99: u64,
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |us: u64| us as f64 / 1_000.0;
+        write!(
+            f,
+            "{}, {} clients: {} jobs/s leased and acknowledged; a request for work takes {:.1} ms (median), {:.1} ms (p99)",
+            self.database,
+            thousands(self.clients),
+            thousands(self.jobs_per_second),
+            ms(self.lease_p50),
+            ms(self.lease_p99)
+        )
+    }
+}
+
+async fn load(args: &BenchServer, clients: u64) -> anyhow::Result<Load> {
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let store = open(folder.path(), args.database.as_deref()).await?;
+    let tip = store.tip().await?.map_or(0, |tip| tip.last);
+    // More than can be proved in the time.
+    let jobs = batches(tip, args.seconds * 4_000);
+    store.enqueue_all(&jobs, &TARGET, store.now().await?).await?;
+    let (proved, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut working = JoinSet::new();
+    for _ in 0..clients {
+        working.spawn(work(store.clone(), proved.clone(), stop.clone()));
+    }
+    // What comes first is not what comes on the average.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (begun, before) = (Instant::now(), proved.load(Ordering::Relaxed));
+    tokio::time::sleep(Duration::from_secs(args.seconds)).await;
+    let (took, after) = (begun.elapsed(), proved.load(Ordering::Relaxed));
+    stop.store(true, Ordering::Relaxed);
+    let mut asked = Vec::new();
+    while let Some(one) = working.join_next().await {
+        asked.extend(one.context("a client panicked")??);
+    }
+    asked.sort_unstable();
+    ensure!(!asked.is_empty(), "no request was answered in {} s", args.seconds);
+    store.close().await;
+    Ok(Load {
+        database: if args.database.is_some() { "PostgreSQL" } else { "SQLite" },
+        clients,
+        jobs_per_second: (after - before) * 1_000 / u64::try_from(took.as_millis())?.max(1),
+        lease_p50: asked[asked.len() / 2],
+        lease_p99: asked[asked.len() * 99 / 100],
+    })
+}
+
+/// Takes jobs and hands in proofs until it is stopped; returns how long each request for work took.
+async fn work(
+    store: JobStore,
+    proved: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<Vec<u64>> {
+    let client = ClientId::from_bytes(rand_id());
+    let able = [Capability { system: TARGET.system, program_id: TARGET.program_id, mocked: true }];
+    let mut took = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let (begun, now) = (Instant::now(), store.now().await?);
+        let lease = LeaseId::from_bytes(rand_id());
+        let Offer::Job(leased) = store.lease(client, &able, lease, now, now).await? else {
+            anyhow::bail!("the jobs ran out: fewer --seconds, or more jobs");
+        };
+        took.push(u64::try_from(begun.elapsed().as_micros())?);
+        let submit = Submit {
+            client,
+            lease: leased.lease.id,
+            system: TARGET.system,
+            program_id: TARGET.program_id,
+            kind: TARGET.kind,
+            proof: ArtifactRef::of(lease.as_bytes()),
+        };
+        let Submitted::Verify(_) = store.submit(leased.job, &submit, now).await? else {
+            anyhow::bail!("the job was proved before");
+        };
+        let verdict = store.judge(leased.job, &submit, Ok(()), now).await?;
+        ensure!(verdict == Verdict::Accepted, "the proof was not accepted: {verdict:?}");
+        proved.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(took)
+}
+
+/// Sixteen bytes that no other call of this process gives.
+fn rand_id() -> [u8; 16] {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let hash =
+        keccak256([number.to_be_bytes(), u64::from(std::process::id()).to_be_bytes()].concat());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash[..16]);
+    id
+}
+
+async fn serve(folder: &Path, lease: Duration) -> anyhow::Result<Running> {
+    let config = Config {
+        listen_port: 0,
+        data_dir: folder.to_owned(),
+        system: TARGET.system,
+        danger_accept_exec_proofs: true,
+        lease,
+        heartbeat: lease / 4,
+        ..Config::default()
+    };
+    Ok(Server::start(config, None::<witness::Node>).await?)
+}
+
+/// A server that starts with many open jobs.
+#[derive(Debug, Serialize)]
+struct ColdStart {
+    jobs: u64,
+    /// Until it has answered the first question for its status, in milliseconds.
+    milliseconds: u128,
+    /// The process's largest resident set meanwhile, in bytes.
+    memory: Option<u64>,
+    /// The same while clients pull inputs of 100 MiB; they are in this process too.
+    memory_pulling: Option<u64>,
+    /// How many clients that are.
+    pulling: usize,
+}
+
+impl fmt::Display for ColdStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: Option<u64>| bytes.map_or("?".into(), |bytes| (bytes >> 20).to_string());
+        write!(
+            f,
+            "{} open jobs: started in {} ms, {} MiB of memory; {} MiB while {} clients pull 100 MiB each",
+            thousands(self.jobs),
+            self.milliseconds,
+            mib(self.memory),
+            mib(self.memory_pulling),
+            self.pulling
+        )
+    }
+}
+
+async fn cold_start(jobs: u64) -> anyhow::Result<ColdStart> {
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let store = open(folder.path(), None).await?;
+    store.enqueue_all(&batches(0, jobs), &TARGET, store.now().await?).await?;
+    store.close().await;
+    memory::reset_peak();
+    let begun = Instant::now();
+    let server = serve(folder.path(), Duration::from_secs(60)).await?;
+    let status: protocol::Status =
+        reqwest::get(format!("{}{}", server.url(), protocol::paths::STATUS)).await?.json().await?;
+    let milliseconds = begun.elapsed().as_millis();
+    ensure!(status.counts.ready == jobs, "{:?}", status.counts);
+    let peak = memory::peak();
+
+    let input = vec![7; PULLING.1];
+    let url = format!("{}/v1/artifacts/{}", server.url(), ArtifactRef::of(&input).sha256);
+    let http = reqwest::Client::new();
+    http.put(&url).body(input).send().await?.error_for_status()?;
+    memory::reset_peak();
+    let mut pulling = JoinSet::new();
+    for _ in 0..PULLING.0 {
+        let request = http.get(&url);
+        pulling.spawn(async move {
+            let (mut answer, mut len) = (request.send().await?.error_for_status()?, 0);
+            while let Some(piece) = answer.chunk().await? {
+                len += piece.len();
+            }
+            Ok::<_, reqwest::Error>(len)
+        });
+    }
+    while let Some(len) = pulling.join_next().await {
+        ensure!(len.context("a client panicked")?? == PULLING.1, "an input was cut");
+    }
+    let memory_pulling = memory::peak();
+    server.stop().await;
+    Ok(ColdStart { jobs, milliseconds, memory: peak, memory_pulling, pulling: PULLING.0 })
+}
+
+/// A client that dies, and another that waits for its job.
+#[derive(Debug, Serialize)]
+struct Death {
+    /// Of the job, in milliseconds.
+    lease: u128,
+    /// From the client's last word until the other has the job, in milliseconds.
+    milliseconds: u128,
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a dead client's job was leased again {} ms after its last word, under leases of {} ms",
+            self.milliseconds, self.lease
+        )
+    }
+}
+
+async fn death() -> anyhow::Result<Death> {
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let store = open(folder.path(), None).await?;
+    store.enqueue_all(&batches(0, 1), &TARGET, store.now().await?).await?;
+    store.close().await;
+    let server = serve(folder.path(), LEASE).await?;
+    let (http, url) = (reqwest::Client::new(), format!("{}/v1/request", server.url()));
+    let ask = || async {
+        let request = ProofData::Request(Request {
+            client: ClientId::from_bytes(rand_id()),
+            capabilities: vec![Capability {
+                system: TARGET.system,
+                program_id: TARGET.program_id,
+                mocked: true,
+            }],
+            wait_ms: 30_000,
+        });
+        let answer = http.post(&url).json(&request).send().await?.json().await?;
+        ensure!(matches!(answer, ProofData::Response(_)), "no job: {answer:?}");
+        Ok(Instant::now())
+    };
+    let last_word = ask().await?;
+    let leased_again = ask().await?;
+    server.stop().await;
+    let milliseconds = leased_again.duration_since(last_word).as_millis();
+    Ok(Death { lease: LEASE.as_millis(), milliseconds })
+}

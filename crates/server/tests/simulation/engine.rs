@@ -1,0 +1,542 @@
+//! The job engine under test: the pure state machine over a model of the store, and beside it, on some runs, the real store.
+//!
+//! The model does in plain collections what the store does in SQL. Where both run, every answer is compared.
+
+use alloy_primitives::B256;
+use protocol::{
+    ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId,
+    ProofKind, ProofSystem, Submit, Verdict,
+};
+use server::{
+    artifacts::{Artifacts, Sharing},
+    clock::Timestamp,
+    jobs::{
+        JobStore, NewBatch, StoreError, Target,
+        state::{
+            Deed, Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, Standing, State, due,
+            judge, next,
+        },
+        store::{Leased, Offer, Submitted, Superseded, Tip, Unlinked, Wanted, follows, job_id},
+    },
+};
+use std::{collections::BTreeMap, time::Duration};
+use tempfile::TempDir;
+
+pub const TARGET: Target =
+    Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
+pub const RULES: Rules =
+    Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
+
+/// A batch in the model.
+pub struct Batch {
+    pub batch: NewBatch,
+    pub superseded: bool,
+    pub last_word: bool,
+}
+
+/// A job in the model. Its place is its `seq`, and its batch's.
+pub struct Row {
+    pub id: JobId,
+    pub job: Job,
+    pub proof: Option<ArtifactRef>,
+    created_at: Timestamp,
+    due: Timestamp,
+}
+
+type SubmissionKey = (JobId, LeaseId, ArtifactId);
+
+pub struct Engine {
+    pub batches: Vec<Batch>,
+    pub rows: Vec<Row>,
+    index: BTreeMap<JobId, usize>,
+    leases: BTreeMap<LeaseId, ClientId>,
+    clients: BTreeMap<ClientId, Standing>,
+    submissions: BTreeMap<SubmissionKey, (Submit, Timestamp, Option<Verdict>)>,
+    /// The latest time at which a client was heard or a batch came in.
+    latest: Timestamp,
+    real: Option<Real>,
+}
+
+struct Real {
+    folder: TempDir,
+    store: JobStore,
+}
+
+impl Real {
+    async fn open(folder: &TempDir) -> JobStore {
+        JobStore::open(&folder.path().join("jobs.sqlite"), RULES).await.unwrap()
+    }
+}
+
+/// Asks the real store too, if there is one, and compares.
+macro_rules! compare {
+    ($self:ident, $model:expr, $($call:tt)*) => {{
+        if let Some(real) = &$self.real {
+            let found = real.store.$($call)*.await;
+            let found = found.map_err(|error| refused(error));
+            let expected = $model;
+            assert_eq!(found, expected, "the store does not do as the model");
+        }
+    }};
+}
+
+fn refused(error: StoreError) -> Refused {
+    match error {
+        StoreError::Refused { refused, .. } => refused,
+        other => panic!("the store failed: {other}"),
+    }
+}
+
+impl Engine {
+    pub async fn new(with_real: bool) -> Self {
+        let real = if with_real {
+            // Nothing here has to outlive a power cut.
+            let memory = std::path::Path::new("/dev/shm");
+            let folder = if memory.is_dir() {
+                tempfile::tempdir_in(memory).unwrap()
+            } else {
+                tempfile::tempdir().unwrap()
+            };
+            let store = Real::open(&folder).await;
+            Some(Real { folder, store })
+        } else {
+            None
+        };
+        Self {
+            batches: Vec::new(),
+            rows: Vec::new(),
+            index: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            submissions: BTreeMap::new(),
+            latest: Timestamp(0),
+            real,
+        }
+    }
+
+    pub fn find(&self, job: JobId) -> usize {
+        self.index[&job]
+    }
+
+    pub fn is_superseded(&self, batch: &NewBatch) -> bool {
+        let row = self.index.get(&job_id(batch, &TARGET));
+        row.is_some_and(|row| self.batches[*row].superseded)
+    }
+
+    pub fn live(&self) -> Vec<&NewBatch> {
+        let mut live: Vec<_> =
+            self.batches.iter().filter(|b| !b.superseded).map(|b| &b.batch).collect();
+        live.sort_by_key(|batch| batch.blocks.first());
+        live
+    }
+
+    pub fn tip(&self) -> Option<Tip> {
+        let last = *self.live().last()?;
+        Some(Tip { last: last.blocks.last(), last_hash: last.last_hash })
+    }
+
+    /// No server's clock may be behind this.
+    pub fn latest(&self) -> Timestamp {
+        let jobs = self.rows.iter().map(|row| &row.job);
+        let waiting =
+            jobs.filter(|job| matches!(job.state, State::Ready | State::Superseded(Outcome::Open)));
+        let waiting = waiting.map(|job| job.not_before);
+        let rests = self.clients.values().map(|client| client.rests_until).chain(waiting);
+        let longest = u64::try_from(LONGEST_REST.as_millis()).expect("ten minutes");
+        let rests = rests.map(|until| Timestamp(until.0.saturating_sub(longest)));
+        rests.chain([self.latest]).max().expect("there is one")
+    }
+
+    fn apply(&mut self, row: usize, event: &Event, now: Timestamp) -> Result<Job, Refused> {
+        let after = next(&self.rows[row].job, event, now, &RULES)?;
+        if let Some(lease) = after.state.lease() {
+            self.leases.insert(lease.id, lease.client);
+        }
+        self.rows[row].job = after.clone();
+        Ok(after)
+    }
+
+    fn greet(&mut self, client: ClientId, now: Timestamp) -> Standing {
+        self.latest = self.latest.max(now);
+        *self.clients.entry(client).or_default()
+    }
+
+    fn deed(&mut self, client: ClientId, deed: Deed, now: Timestamp) {
+        if let Some(standing) = self.clients.get_mut(&client) {
+            *standing = judge(standing, deed, now, &RULES);
+        }
+    }
+
+    pub async fn enqueue(&mut self, batch: &NewBatch, now: Timestamp) -> Result<JobId, Unlinked> {
+        let id = job_id(batch, &TARGET);
+        let model = self.enqueue_in_model(id, batch, now);
+        if let Some(real) = &self.real {
+            let found =
+                real.store.enqueue(batch, &TARGET, now).await.map_err(|error| match error {
+                    StoreError::Unlinked(unlinked) => unlinked,
+                    other => panic!("the store failed: {other}"),
+                });
+            assert_eq!(found, model);
+        }
+        model
+    }
+
+    fn enqueue_in_model(
+        &mut self,
+        id: JobId,
+        batch: &NewBatch,
+        now: Timestamp,
+    ) -> Result<JobId, Unlinked> {
+        let known = self.index.get(&id).copied();
+        if known.is_some_and(|row| !self.batches[row].superseded) {
+            return Ok(id);
+        }
+        if let Some(tip) = self.tip() {
+            follows(&tip, batch)?;
+        }
+        match known {
+            Some(row) => {
+                self.batches[row].superseded = false;
+                self.apply(row, &Event::Revive, now).unwrap();
+            }
+            None => {
+                self.latest = self.latest.max(now);
+                self.batches.push(Batch {
+                    batch: batch.clone(),
+                    superseded: false,
+                    last_word: false,
+                });
+                let state = State::Ready;
+                let job = Job { state, not_before: now, failures: 0, lost: 0, lost_to: None };
+                let due = due(now, 0);
+                self.index.insert(id, self.rows.len());
+                self.rows.push(Row { id, job, proof: None, created_at: now, due });
+            }
+        }
+        Ok(id)
+    }
+
+    /// `None` if the store refuses: the chain moved, or is final there.
+    pub async fn supersede(
+        &mut self,
+        from: u64,
+        tip: Option<Tip>,
+        now: Timestamp,
+    ) -> Option<Superseded> {
+        let gone = |b: &Batch| !b.superseded && b.batch.blocks.last() >= from;
+        let last_word = self.batches.iter().any(|b| gone(b) && b.last_word);
+        let model = if self.tip() != tip || last_word {
+            None
+        } else {
+            let rows: Vec<usize> =
+                (0..self.rows.len()).filter(|row| gone(&self.batches[*row])).collect();
+            let mut leases = Vec::new();
+            for row in &rows {
+                leases.extend(self.rows[*row].job.state.lease().map(|lease| lease.id));
+                self.apply(*row, &Event::Supersede, now).unwrap();
+                self.batches[*row].superseded = true;
+            }
+            Some(Superseded { batches: rows.len() as u64, leases, tip: self.tip() })
+        };
+        if let Some(real) = &self.real {
+            let found = match real.store.supersede(from, tip, now).await {
+                Ok(found) => Some(found),
+                Err(StoreError::TipMoved { .. } | StoreError::Final { .. }) => None,
+                Err(error) => panic!("the store failed: {error}"),
+            };
+            assert_eq!(found, model);
+        }
+        model
+    }
+
+    pub async fn finalize(&mut self, last: u64) {
+        let mut count = 0u64;
+        for batch in &mut self.batches {
+            if !batch.superseded && !batch.last_word && batch.batch.blocks.last() <= last {
+                batch.last_word = true;
+                count += 1;
+            }
+        }
+        compare!(self, Ok::<_, Refused>(count), finalize(last));
+    }
+
+    pub async fn lease(
+        &mut self,
+        client: ClientId,
+        lease: LeaseId,
+        asked: Timestamp,
+        now: Timestamp,
+    ) -> Offer {
+        let model = self.lease_in_model(client, lease, asked, now);
+        let able =
+            Capability { system: TARGET.system, program_id: TARGET.program_id, mocked: true };
+        compare!(self, Ok::<_, Refused>(model.clone()), lease(client, &[able], lease, asked, now));
+        model
+    }
+
+    fn lease_in_model(
+        &mut self,
+        client: ClientId,
+        lease: LeaseId,
+        asked: Timestamp,
+        now: Timestamp,
+    ) -> Offer {
+        let (mut chosen, rows) = (None, 0..self.rows.len());
+        for row in rows.clone() {
+            if self.rows[row].job.state.lease().is_some_and(|held| held.client != client) {
+                let _still_held = self.apply(row, &Event::Expire, now);
+            }
+        }
+        for row in rows.clone() {
+            let State::Leased(Lease { client: holder, .. }) = self.rows[row].job.state else {
+                continue;
+            };
+            if holder != client {
+                continue;
+            }
+            if chosen.is_some() {
+                let _still_held = self.apply(row, &Event::Expire, now);
+            } else if self.apply(row, &Event::Abandon { client, asked }, now).is_err() {
+                chosen = Some(row);
+            }
+        }
+        let standing = self.greet(client, now);
+        if chosen.is_none() || standing.quarantined {
+            if standing.quarantined {
+                return Offer::Quarantined;
+            }
+            if standing.draining {
+                return Offer::Draining;
+            }
+            if standing.rests_until > now {
+                return Offer::Resting { until: standing.rests_until };
+            }
+            let ready = |row: &usize| {
+                self.rows[*row].job.state == State::Ready && self.rows[*row].job.not_before <= now
+            };
+            let order = |row: &usize| {
+                let r = &self.rows[*row];
+                (r.job.lost_to == Some(client), r.due, *row)
+            };
+            chosen = rows.clone().filter(ready).min_by_key(order);
+        }
+        let Some(row) = chosen else {
+            let jobs = self.rows.iter().map(|row| &row.job);
+            let next = jobs.filter_map(|job| match &job.state {
+                State::Ready => Some(job.not_before).filter(|at| *at > now),
+                State::Leased(held) => Some(held.expires_at + Duration::from_millis(1)),
+                _ => None,
+            });
+            return Offer::Nothing { for_others: false, next: next.min() };
+        };
+        let job = self.apply(row, &Event::Lease { client, lease }, now).unwrap();
+        let State::Leased(lease) = job.state else { panic!("a lease was granted") };
+        let (batch, job) = (&self.batches[row].batch, self.rows[row].id);
+        let (blocks, input) = (batch.blocks, batch.input);
+        Offer::Job(Box::new(Leased { job, lease, blocks, target: TARGET, input }))
+    }
+
+    pub async fn heartbeat(
+        &mut self,
+        job: JobId,
+        lease: LeaseId,
+        now: Timestamp,
+    ) -> Result<Standing, Refused> {
+        let row = self.find(job);
+        let client = self.rows[row].job.state.lease().map(|held| held.client);
+        let model = self.apply(row, &Event::Heartbeat { lease }, now);
+        let model = model.map(|_| client.map_or_else(Standing::default, |c| self.greet(c, now)));
+        compare!(self, model, heartbeat(job, lease, now));
+        model
+    }
+
+    fn told(&self, row: usize, verdict: Verdict) -> Verdict {
+        match (verdict, self.batches[row].superseded) {
+            (Verdict::Accepted | Verdict::Duplicate, true) => Verdict::Superseded,
+            (verdict, _) => verdict,
+        }
+    }
+
+    pub async fn submit(&mut self, job: JobId, submit: &Submit, now: Timestamp) -> Submitted {
+        let (row, key) = (self.find(job), (job, submit.lease, submit.proof.sha256));
+        self.greet(submit.client, now);
+        let known = self.submissions.entry(key).or_insert_with(|| (submit.clone(), now, None));
+        let model = match &known.2 {
+            Some(verdict) => {
+                let verdict = verdict.clone();
+                Submitted::Judged(self.told(row, verdict))
+            }
+            None => match self.apply(row, &Event::Submit { lease: submit.lease }, now) {
+                Ok(_) => {
+                    let statement = self.batches[row].batch.statement.clone();
+                    Submitted::Verify(Wanted { target: TARGET, statement })
+                }
+                Err(_) => {
+                    self.record(key, Verdict::Duplicate);
+                    Submitted::Judged(self.told(row, Verdict::Duplicate))
+                }
+            },
+        };
+        compare!(self, Ok::<_, Refused>(model.clone()), submit(job, submit, now));
+        model
+    }
+
+    fn record(&mut self, key: SubmissionKey, verdict: Verdict) {
+        self.submissions.get_mut(&key).expect("it was handed in").2 = Some(verdict);
+    }
+
+    pub async fn judge(
+        &mut self,
+        job: JobId,
+        submit: &Submit,
+        valid: bool,
+        now: Timestamp,
+    ) -> Verdict {
+        let (row, key) = (self.find(job), (job, submit.lease, submit.proof.sha256));
+        let verdict = match self.submissions[&key].2.clone() {
+            Some(verdict) => verdict,
+            None if valid => {
+                let verdict = if self.apply(row, &Event::Verified, now).is_ok() {
+                    self.rows[row].proof = Some(submit.proof);
+                    self.deed(submit.client, Deed::Proved, now);
+                    Verdict::Accepted
+                } else {
+                    Verdict::Duplicate
+                };
+                self.record(key, verdict.clone());
+                verdict
+            }
+            None => {
+                let _of_another_lease =
+                    self.apply(row, &Event::Rejected { lease: submit.lease }, now);
+                if self.leases.get(&submit.lease) == Some(&submit.client) {
+                    self.deed(submit.client, Deed::Rejected, now);
+                }
+                let verdict = Verdict::Rejected { reason: "no".into() };
+                self.record(key, verdict.clone());
+                verdict
+            }
+        };
+        let model = self.told(row, verdict);
+        let checked = if valid { Ok(()) } else { Err("no".to_owned()) };
+        compare!(self, Ok::<_, Refused>(model.clone()), judge(job, submit, checked, now));
+        model
+    }
+
+    pub async fn fail(
+        &mut self,
+        client: ClientId,
+        job: JobId,
+        lease: LeaseId,
+        class: FailureClass,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        let row = self.find(job);
+        let held = self.rows[row].job.state.lease().map(|held| held.client);
+        let model = self.apply(row, &Event::Fail { lease, class }, now).map(drop);
+        if let (Ok(()), Some(held)) = (&model, held)
+            && class != FailureClass::Cancelled
+        {
+            self.deed(held, Deed::Failed, now);
+        }
+        let fail = Fail { client, lease, class, message: "no".into() };
+        compare!(self, model, fail(job, &fail, now));
+        model
+    }
+
+    pub async fn requeue(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
+        let row = self.find(job);
+        let model = self.apply(row, &Event::Requeue, now).map(drop);
+        compare!(self, model, requeue(job, now));
+        model
+    }
+
+    pub async fn cancel(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
+        let row = self.find(job);
+        let model = self.apply(row, &Event::Cancel, now).map(drop);
+        compare!(self, model, cancel(job, now));
+        model
+    }
+
+    pub async fn prioritise(&mut self, job: JobId, priority: i32) {
+        let row = self.find(job);
+        self.rows[row].due = due(self.rows[row].created_at, priority);
+        compare!(self, Ok::<_, Refused>(()), prioritise(job, priority));
+    }
+
+    pub async fn decide(&mut self, client: ClientId, deed: Deed, now: Timestamp) {
+        if self.clients.contains_key(&client) {
+            self.deed(client, deed, now);
+            compare!(self, Ok::<_, Refused>(()), decide(client, deed, now));
+        }
+    }
+
+    pub async fn unjudged(&mut self, before: Timestamp) -> Vec<(JobId, Submit)> {
+        let open = self
+            .submissions
+            .iter()
+            .filter(|(_, (_, at, verdict))| verdict.is_none() && *at <= before);
+        let model: Vec<_> = open.map(|((job, ..), (submit, ..))| (*job, submit.clone())).collect();
+        if let Some(real) = &self.real {
+            let mut found = real.store.unjudged(before).await.unwrap();
+            found.sort_by_key(|(job, submit)| (*job, submit.lease, submit.proof.sha256));
+            assert_eq!(found, model);
+        }
+        model
+    }
+
+    /// A server's start. The database has been closed and opened since the last.
+    pub async fn restart(&mut self, alone: bool, now: Timestamp) {
+        if let Some(real) = &mut self.real
+            && alone
+        {
+            real.store.close().await;
+            real.store = Real::open(&real.folder).await;
+            let latest = self.latest();
+            let real = self.real.as_ref().expect("it was there");
+            assert!(real.store.now().await.unwrap() >= latest, "time does not run backwards");
+        }
+        if alone {
+            for row in 0..self.rows.len() {
+                self.apply(row, &Event::ServerRestarted, now).unwrap();
+            }
+            compare!(self, Ok::<_, Refused>(()), restart(now));
+        }
+    }
+
+    /// What must be true after every step.
+    pub fn check(&self) {
+        let live = self.live();
+        for pair in live.windows(2) {
+            let tip = Tip { last: pair[0].blocks.last(), last_hash: pair[0].last_hash };
+            follows(&tip, pair[1]).expect("the chain of batches has no gap and no fork");
+        }
+        for (row, batch) in self.rows.iter().zip(&self.batches) {
+            let job = &row.job;
+            let gone = matches!(job.state, State::Superseded(_));
+            assert_eq!(gone, batch.superseded, "a job is on the chain with its batch");
+            assert_eq!(row.proof.is_some(), job.state.outcome() == Outcome::Proved, "{job:?}");
+            let open = job.state.outcome() == Outcome::Open;
+            assert!(!open || (job.failures < RULES.max_failures && job.lost < RULES.max_lost));
+        }
+    }
+
+    /// What must be true of the real store at the end.
+    pub async fn check_real(&self) {
+        let Some(real) = &self.real else { return };
+        let artifacts = Artifacts::open(real.folder.path(), 1 << 20, Sharing::Alone).unwrap();
+        let report = real.store.fsck(&artifacts).await.unwrap();
+        // The simulation has no artifacts.
+        let odd = report.findings.iter().filter(|finding| !finding.problem.contains("missing"));
+        assert_eq!(odd.collect::<Vec<_>>(), [] as [&server::fsck::Finding; 0]);
+        assert_eq!(report.jobs, self.rows.len() as u64, "no job was lost");
+        let through = self.rows.iter().zip(&self.batches).filter(|(_, b)| !b.superseded);
+        let mut through: Vec<(BlockRange, bool)> = through
+            .map(|(row, batch)| (batch.batch.blocks, row.job.state == State::Proved))
+            .collect();
+        through.sort_by_key(|(blocks, _)| blocks.first());
+        let proved = through.iter().take_while(|(_, proved)| *proved).last();
+        let found = real.store.proved_through().await.unwrap();
+        assert_eq!(found, proved.map(|(blocks, _)| blocks.last()));
+    }
+}
