@@ -321,7 +321,7 @@ impl Database {
     /// [`StoreError::Database`], also of PostgreSQL.
     pub async fn copy(&self, to: &Path) -> Result<()> {
         let copy = sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned());
-        self.ok(copy.execute(&self.writer).await)?;
+        self.ok(copy.execute(&self.readers).await)?;
         Ok(())
     }
 

@@ -260,7 +260,7 @@ impl Jobs {
                 "a request names at most {MAX_CAPABILITIES} capabilities"
             )));
         }
-        let (asked, asked_at) = (Instant::now(), SystemTime::now());
+        let (begun, asked_at) = (Instant::now(), SystemTime::now());
         let policy = self.0.rules.policy;
         let usable: Vec<Capability> =
             request.capabilities.iter().filter(|c| believable(c, &policy)).cloned().collect();
@@ -290,7 +290,7 @@ impl Jobs {
                     tracing::info!(job = %leased.job, client = %request.client, blocks = %leased.blocks, "lease granted");
                     // Otherwise the client asks again for what it has.
                     if leased.lease.id == lease {
-                        self.0.store.metrics().leased(leased.target.system, asked.elapsed());
+                        self.0.store.metrics().leased(leased.target.system, begun.elapsed());
                     }
                     let client = request.client.to_string();
                     let traceparent = traces::leased(leased.job, client, asked_at);
