@@ -63,7 +63,7 @@ impl Chain {
             last_hash: self.hash(blocks.last()),
             statement: self.statement(blocks),
             input: self.statement(blocks),
-            gas_used: 21_000,
+            gas_used: 21_000 * (blocks.last() - blocks.first() + 1),
             transactions: 1,
             // A thousand cycles for each block, a million for those divisible by five.
             estimated_cycles: (blocks.first()..=blocks.last())

@@ -350,14 +350,14 @@ async fn a_reorg_that_is_too_long_halts_the_intake() {
     let chain = Chain::new(5);
     let server = serve(Config { max_reorg_blocks: 2, ..config(dir.path()) }, &chain).await;
     until("all is in", async || server.status().await.unwrap().last_enqueued == Some(5)).await;
-    chain.fork(3, "fork", 9);
+    chain.fork(3, "fork", 8);
     until("it halts", async || {
         matches!(server.status().await.unwrap().intake, IntakeStatus::Halted { .. })
     })
     .await;
     assert_eq!(server.status().await.unwrap().counts.superseded, 0);
-    chain.fork(4, "fork", 9);
-    until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(9)).await;
+    chain.fork(4, "fork", 8);
+    until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(8)).await;
     assert_eq!(server.status().await.unwrap().counts.superseded, 2);
     server.stop().await;
 }
