@@ -3,6 +3,8 @@
 # One target folder per machine, not per checkout: RISC Zero's C++ is built once (docs/decisions/0002).
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/l2-prover/target
 CARGO ?= cargo
+# Set if the user chose a C++ compiler: `make` itself always has one in CXX.
+CXX_GIVEN = $(filter environment,$(origin CXX))
 ZKVM = --release -p l2 -p prover-risc0 --features l2/build_zkvm
 # Arguments for the command, e.g. `make dev ARGS="--blocks 3"`.
 ARGS ?=
@@ -78,8 +80,8 @@ endef
 
 setup-build:
 	@command -v $(CARGO) >/dev/null || { echo "please install Rust 1.95 or later: https://rustup.rs" >&2; exit 1; }
-ifeq ($(shell command -v g++ 2>/dev/null),)
-	$(call install,build-essential)
+ifeq ($(and $(shell command -v cc 2>/dev/null),$(or $(CXX_GIVEN),$(shell command -v clang++ 2>/dev/null))),)
+	$(call install,build-essential clang)
 endif
 
 setup-test:

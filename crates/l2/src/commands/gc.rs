@@ -26,8 +26,9 @@ pub async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
 
 /// Runs `l2-prover backup`.
 pub async fn backup(args: Backup, output: &Output) -> anyhow::Result<()> {
-    let backup = server::gc::backup(&args.kept.config(), &args.out);
-    let backup = backup.await.context("the backup is not complete: do not use it")?;
+    let config = args.kept.config();
+    let backup = server::gc::backup(&config, &args.out).await;
+    let backup = backup.context("the backup is not complete: do not use it")?;
     output.report(&Copied(backup))
 }
 

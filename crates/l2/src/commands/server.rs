@@ -13,7 +13,7 @@ use crate::args::Server;
 use crate::chain::ChainArg;
 use crate::commands::node::{self, Defaults};
 use crate::output::Output;
-use crate::settings::{Given, Origin, Settings, without_secrets};
+use crate::settings::{Given, Origin, Settings};
 
 /// Where jobs and proofs are kept if nothing else is asked for.
 pub const DATA_DIR: &str = ".l2-prover/server";

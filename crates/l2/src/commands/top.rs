@@ -221,6 +221,7 @@ fn events(status: &Status) -> Vec<Event> {
             JobState::Leased | JobState::Verifying => add(job.leased_at, "leased", None),
             JobState::Proved => add(job.finished_at, "proved", None),
             JobState::Dead => add(job.finished_at, "given up", job.last_error.as_ref()),
+            JobState::Superseded => add(job.finished_at, "superseded", None),
             // It was tried, and failed.
             JobState::Ready => {
                 add(job.last_error.as_ref().and(job.leased_at), "tried", job.last_error.as_ref());
@@ -256,11 +257,14 @@ impl fmt::Display for Snapshot {
             number(self.lag)
         )?;
         writeln!(f, "intake   {intake}")?;
-        let Counts { ready, leased, verifying, proved, dead } = self.jobs;
+        let Counts { ready, leased, verifying, proved, dead, superseded } = self.jobs;
         writeln!(
             f,
             "jobs     {ready} ready, {leased} leased, {verifying} verifying, {proved} proved, {dead} dead"
         )?;
+        if superseded > 0 {
+            writeln!(f, "         {superseded} superseded by a reorg")?;
+        }
         let rates = &self.rates;
         write!(
             f,

@@ -264,7 +264,7 @@ async fn every_block_is_proven_once_by_clients_of_two_servers() {
     assert_eq!(b.status().await.unwrap().proved_through, Some(20));
     // While they run.
     let url = postgres.url();
-    let checked = server::fsck::run(&dir.path().join("server"), Some(&url)).await.unwrap();
+    let checked = server::fsck::run(&shared(dir.path(), &url)).await.unwrap();
     assert_eq!((checked.jobs, checked.artifacts, checked.findings.len()), (20, 20, 0));
     for client in clients {
         client.stop().await;

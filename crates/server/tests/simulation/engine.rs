@@ -8,7 +8,7 @@ use protocol::{
     ProofKind, ProofSystem, Submit, Verdict,
 };
 use server::{
-    artifacts::{Artifacts, Sharing},
+    artifacts::{Artifacts, Place, Sharing},
     clock::Timestamp,
     jobs::{
         JobStore, NewBatch, StoreError, Target,
@@ -18,6 +18,7 @@ use server::{
         },
         store::{Leased, Offer, Submitted, Superseded, Tip, Unlinked, Wanted, follows, job_id},
     },
+    metrics::Effort,
 };
 use std::{collections::BTreeMap, time::Duration};
 use tempfile::TempDir;
@@ -360,6 +361,8 @@ impl Engine {
     pub async fn submit(&mut self, job: JobId, submit: &Submit, now: Timestamp) -> Submitted {
         let (row, key) = (self.find(job), (job, submit.lease, submit.proof.sha256));
         self.greet(submit.client, now);
+        let held = self.rows[row].job.state.lease().filter(|held| held.id == submit.lease);
+        let time = held.map(|held| now.after(held.since));
         let known = self.submissions.entry(key).or_insert_with(|| (submit.clone(), now, None));
         let model = match &known.2 {
             Some(verdict) => {
@@ -369,7 +372,8 @@ impl Engine {
             None => match self.apply(row, &Event::Submit { lease: submit.lease }, now) {
                 Ok(_) => {
                     let statement = self.batches[row].batch.statement.clone();
-                    Submitted::Verify(Wanted { target: TARGET, statement })
+                    let effort = Effort { time, ..Effort::default() };
+                    Submitted::Verify(Wanted { target: TARGET, statement, effort })
                 }
                 Err(_) => {
                     self.record(key, Verdict::Duplicate);
@@ -524,7 +528,8 @@ impl Engine {
     /// What must be true of the real store at the end.
     pub async fn check_real(&self) {
         let Some(real) = &self.real else { return };
-        let artifacts = Artifacts::open(real.folder.path(), 1 << 20, Sharing::Alone).unwrap();
+        let place = Place::Folder(real.folder.path().into(), Sharing::Alone);
+        let artifacts = Artifacts::open(&place, 1 << 20).unwrap();
         let report = real.store.fsck(&artifacts).await.unwrap();
         // The simulation has no artifacts.
         let odd = report.findings.iter().filter(|finding| !finding.problem.contains("missing"));

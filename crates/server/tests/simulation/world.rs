@@ -809,6 +809,7 @@ impl World {
             statement,
             gas_used: 0,
             transactions: 0,
+            estimated_cycles: 0,
         }
     }
 

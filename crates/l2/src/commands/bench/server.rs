@@ -64,6 +64,7 @@ fn batches(parent: u64, count: u64) -> Vec<NewBatch> {
             input: ArtifactRef::of(b"nobody reads it"),
             gas_used: 0,
             transactions: 0,
+            estimated_cycles: 0,
         }
     };
     (parent + 1..=parent + count).map(batch).collect()
@@ -200,7 +201,7 @@ async fn serve(folder: &Path, lease: Duration) -> anyhow::Result<Running> {
         heartbeat: lease / 4,
         ..Config::default()
     };
-    Ok(Server::start(config, None::<witness::Node>).await?)
+    Ok(Server::start(config, None::<witness::Nodes>).await?)
 }
 
 /// A server that starts with many open jobs.
