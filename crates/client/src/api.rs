@@ -114,7 +114,7 @@ impl Api {
         }
         let access = config.access.clone();
         if access.exposed_to_network(&url) {
-            tracing::warn!(%server, "the token goes over the network unencrypted: use https");
+            tracing::warn!(code = "token_unencrypted", %server, "the token goes over the network unencrypted: use https");
         }
         let http = access.http(&url).map_err(|error| error.to_string())?;
         let http = http.connect_timeout(Duration::from_secs(10)).build();

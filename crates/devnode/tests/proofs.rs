@@ -57,6 +57,7 @@ async fn call(node: &Running, nonce: u64, to: Address, input: Vec<u8>) {
     let raw = Bytes::from(Transaction::Eip1559(transaction.into_signed(signature)).encoded_2718());
     let request =
         json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": [raw] });
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let answer = reqwest::Client::new().post(node.url()).json(&request).send().await.unwrap();
     let answer: Value = answer.json().await.unwrap();
     assert!(answer.get("error").is_none(), "{answer}");

@@ -62,6 +62,8 @@ fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
         // Outside of the async runtime, which a prover may want to have for itself.
         return commands::prover_process::run(args);
     }
+    // For all HTTP of this process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     runtime.block_on(async {
         let shutdown = signals::shutdown().context("failed to listen for signals")?;
         let telemetry = match &cli.command {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
     GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
-    WriteMultipart, aws::AmazonS3Builder, local::LocalFileSystem, path::Path as Location,
-    prefix::PrefixStore,
+    WriteMultipart, aws::AmazonS3Builder, local::LocalFileSystem, memory::InMemory,
+    path::Path as Location, prefix::PrefixStore,
 };
 use protocol::{ArtifactId, ArtifactRef};
 use sha2::{Digest, Sha256};
@@ -137,12 +137,16 @@ impl Artifacts {
     /// [`ArtifactError::Place`].
     pub fn existing(place: &Place) -> Result<Self> {
         let (store, part): (Arc<dyn ObjectStore>, _) = match place {
+            // One that is gone holds nothing.
+            Place::Folder(root, _) if !root.exists() => (Arc::new(InMemory::new()), PIECE),
             Place::Folder(root, _) => {
                 let folder = LocalFileSystem::new_with_prefix(root);
                 let folder = folder.map_err(|source| unusable(place, source))?;
                 (Arc::new(folder.with_fsync(true)), PIECE)
             }
             Place::S3(url) => {
+                // Already there if it is not the first: it is the same one then, or what the program chose.
+                let _ = rustls::crypto::ring::default_provider().install_default();
                 let s3 = AmazonS3Builder::from_env()
                     .with_url(url.as_str())
                     .with_retry(RetryConfig { retry_timeout: OUTAGE, ..RetryConfig::default() });
@@ -193,6 +197,7 @@ impl Artifacts {
                 // What it could not take back is cleared at the next start, or by the bucket's own rules.
                 if let Err(error) = upload.abort().await {
                     tracing::warn!(
+                        code = "half_upload_left",
                         error = &error as &dyn std::error::Error,
                         "a half upload is left"
                     );

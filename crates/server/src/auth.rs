@@ -111,7 +111,10 @@ impl Gate {
     pub async fn new(auth: Auth, tokens: Tokens) -> Result<Self, StoreError> {
         let known = known(&tokens).await?;
         if auth == Auth::Required && known.secrets.is_empty() && known.certificates.is_empty() {
-            tracing::warn!("nobody has a token yet: make one with `l2-prover tokens create`");
+            tracing::warn!(
+                code = "no_tokens",
+                "nobody has a token yet: make one with `l2-prover tokens create`"
+            );
         }
         Ok(Self(Arc::new(Inner { auth, tokens, known: RwLock::new(known) })))
     }
@@ -128,7 +131,11 @@ impl Gate {
                 Err(error) if !failing => {
                     failing = true;
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "tokens could not be read; those known last count");
+                    tracing::warn!(
+                        code = "tokens_unread",
+                        error,
+                        "tokens could not be read; those known last count"
+                    );
                 }
                 Err(_) => {}
             }

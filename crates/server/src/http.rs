@@ -99,7 +99,7 @@ pub async fn serve(
             Err(error) if gone(&error) => {}
             Err(error) => {
                 // Too many open files, most likely: those that are open will end.
-                tracing::error!(%error, "connections cannot be accepted");
+                tracing::error!(code = "accept_failed", %error, "connections cannot be accepted");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
@@ -120,6 +120,7 @@ fn allow_files(connections: usize) {
         || limit < wanted
     {
         tracing::warn!(
+            code = "few_files",
             limit,
             wanted,
             "this process may open fewer files than limits.connections needs: raise its limit (ulimit -n)"

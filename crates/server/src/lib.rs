@@ -124,6 +124,7 @@ impl Server {
         let tls = Tls::new(&config)?;
         if tls.is_none() && !config.listen_ip.is_loopback() {
             tracing::warn!(
+                code = "no_tls",
                 "no TLS: whoever can listen on the network reads tokens and inputs (see tls_cert, tls_key)"
             );
         }

@@ -56,7 +56,7 @@ impl Tls {
             let this = self.clone();
             let renew = move || this.renew();
             if let Ok(Err(error)) = tokio::task::spawn_blocking(renew).await {
-                tracing::warn!(%error, "the certificate was not renewed");
+                tracing::warn!(code = "certificate_not_renewed", %error, "the certificate was not renewed");
             }
         }
     }

@@ -57,7 +57,9 @@ async fn follow(url: Url, news: Arc<Notify>) {
         match listen(&url, &news).await {
             // It was there: it may be there again soon.
             Ok(()) => pause = FIRST_PAUSE,
-            Err(error) => tracing::warn!(%node, %error, "no newHeads: the head is asked for"),
+            Err(error) => {
+                tracing::warn!(code = "no_new_heads", %node, %error, "no newHeads: the head is asked for");
+            }
         }
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

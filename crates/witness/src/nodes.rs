@@ -79,7 +79,7 @@ impl Endpoint {
         let error = crate::error::list(std::slice::from_ref(error));
         let node = Culprit::Node(origin(&self.url)).to_string();
         if health.fault.as_ref().is_none_or(|fault| fault.error != error) {
-            tracing::warn!(node, error, "a node failed");
+            tracing::warn!(code = "node_failed", node, error, "a node failed");
         }
         let rest = REST * 2u32.saturating_pow(health.failures.min(6));
         health.rests_until = Some(Instant::now() + rest.min(LONGEST_REST));

@@ -139,7 +139,7 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
         ("heartbeat", "5s".into(), "default"),
         ("start_block", 9.into(), "file"),
         ("database", "jobs at db.example:5432".into(), "file"),
-        ("rpc_url", "https://node.example/…".into(), "file"),
+        ("rpc_url", serde_json::json!(["https://node.example/…"]), "file"),
         ("verify_threads", 1.into(), "default"),
     ] {
         assert_eq!(

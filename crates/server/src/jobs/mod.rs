@@ -237,7 +237,7 @@ impl Jobs {
     pub async fn supersede(&self, from: u64, tip: Option<Tip>) -> Result<Superseded, StoreError> {
         let done = self.0.store.supersede(from, tip, self.now().await?).await?;
         let leases = done.leases.len();
-        tracing::warn!(from, batches = done.batches, leases, "reorg: batches superseded");
+        tracing::warn!(code = "reorg", from, batches = done.batches, leases, "batches superseded");
         for lease in &done.leases {
             self.forget(*lease);
         }

@@ -251,3 +251,14 @@ pub async fn to_end(stream: &mut tokio::net::TcpStream) -> String {
     let _ = tokio::time::timeout(Duration::from_secs(60), end).await.expect("it is closed");
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+/// Waits until no upload that was refused or cut is left among the artifacts of the server of [`config`].
+pub async fn nothing_is_half_stored(dir: &Path) {
+    let folders = std::fs::read_dir(dir.join("server/artifacts")).unwrap();
+    let folders: Vec<_> = folders.map(|folder| folder.unwrap().path()).collect();
+    let half = |folder: &std::path::PathBuf| {
+        let files = std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
+        files.filter(|file| file.file_name().to_string_lossy().contains('#')).count()
+    };
+    until("nothing is half stored", async || folders.iter().map(half).sum::<usize>() == 0).await;
+}

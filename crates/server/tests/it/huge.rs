@@ -1,6 +1,6 @@
 //! Bodies and heads of any size: refused as soon as that is known, and nothing of them is kept.
 
-use crate::common::{Chain, config, everything, raw, serve, to_end};
+use crate::common::{Chain, config, everything, nothing_is_half_stored, raw, serve, to_end};
 use protocol::ArtifactId;
 use server::{Config, Running};
 use tokio::io::AsyncWriteExt;
@@ -50,7 +50,7 @@ async fn what_is_too_long_is_refused_before_it_is_here() {
             assert!(answer.starts_with("HTTP/1.1 400"), "{path} {length}: {answer}");
         }
     }
-    assert_eq!(std::fs::read_dir(dir.path().join("server/artifacts/tmp")).unwrap().count(), 0);
+    nothing_is_half_stored(dir.path()).await;
     assert_eq!(everything(&config).await, before);
     running.stop().await;
 }

@@ -285,12 +285,16 @@ async fn a_server_that_cannot_do_its_work_is_not_ready() {
     assert_eq!(problems().await, ["leases"]);
     drain(reqwest::Method::DELETE).send().await.unwrap();
 
-    let tmp = dir.path().join("server/artifacts/tmp");
-    fs::remove_dir_all(&tmp).unwrap();
+    let (folder, away) = (dir.path().join("server/artifacts"), dir.path().join("away"));
+    fs::rename(&folder, &away).unwrap();
+    fs::write(&folder, "no folder").unwrap();
     assert_eq!(problems().await, ["artifacts"]);
-    fs::create_dir(&tmp).unwrap();
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
     assert!(problems().await.is_empty());
-    assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0, "the check leaves nothing behind");
+    let probe = |file: &fs::DirEntry| file.file_name().to_string_lossy().starts_with("probe");
+    let left = fs::read_dir(&folder).unwrap().map(Result::unwrap).filter(probe).count();
+    assert_eq!(left, 0, "the check leaves nothing behind");
 
     until("the block has a job", async || server.status().await.unwrap().counts.ready == 1).await;
     *chain.name.lock().unwrap() = "other";

@@ -132,7 +132,9 @@ async fn a_job_a_client_cannot_go_on_with_goes_back_when_it_stops() {
     let artifacts = dir.path().join("server/artifacts");
     let input = find(&artifacts, &name).expect("the input is stored");
     std::fs::remove_file(&input).unwrap();
-    std::fs::create_dir(&input).unwrap();
+    let folder = input.parent().unwrap();
+    std::fs::remove_dir(folder).unwrap();
+    std::fs::write(folder, "no folder").unwrap();
     let client =
         Client::start(client_config(dir.path(), "a", &server.url()), echo(0)).await.unwrap();
     until("it has tried", async || matches!(client.status().phase, Phase::Unreachable { .. }))

@@ -1,6 +1,6 @@
 //! Peers that take their time: they are cut, and nobody else notices.
 
-use crate::common::{Chain, config, http, raw, serve, to_end, until};
+use crate::common::{Chain, config, http, nothing_is_half_stored, raw, serve, to_end, until};
 use protocol::ArtifactId;
 use server::{Config, Running, limits::Limits};
 use std::{
@@ -90,8 +90,7 @@ async fn bodies_that_drip_are_cut_with_a_reason_and_leave_nothing() {
         let answer = drip(&running, &head, &[b'x'; 30_000]).await;
         assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"too_slow\""), "{answer}");
     }
-    let tmp = dir.path().join("server/artifacts/tmp");
-    assert_eq!(std::fs::read_dir(tmp).unwrap().count(), 0);
+    nothing_is_half_stored(dir.path()).await;
     running.stop().await;
 }
 

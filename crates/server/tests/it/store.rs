@@ -500,7 +500,8 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     assert_eq!(lease(&store, 9, at(7)).await.unwrap().blocks, BlockRange::new(6, 6).unwrap());
     let dir = tempfile::tempdir().unwrap();
     let artifacts =
-        Artifacts::open(&artifacts::Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20).unwrap();
+        Artifacts::open(&artifacts::Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20)
+            .unwrap();
     let findings = store.fsck(&artifacts).await.unwrap().findings;
     let odd: Vec<_> = findings.iter().filter(|f| !f.problem.contains("is missing")).collect();
     assert!(odd.is_empty(), "{odd:#?}");
@@ -569,7 +570,8 @@ async fn fsck_is_content_with_what_we_write_and_names_what_others_wrote(place: &
     let (store, chain) = (store(place, 4).await, Chain::new(4));
     let dir = tempfile::tempdir().unwrap();
     let artifacts =
-        Artifacts::open(&artifacts::Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20).unwrap();
+        Artifacts::open(&artifacts::Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20)
+            .unwrap();
     for number in 1..=4 {
         artifacts
             .put(chain.prepared(BlockRange::new(number, number).unwrap()).input)

@@ -29,6 +29,11 @@ async fn a_full_disk_stops_nothing_for_ever_and_breaks_nothing() {
     let _disk = Disk(&disk_place);
     std::fs::remove_dir_all(arena.data()).expect("the server is gone");
     std::os::unix::fs::symlink(&place, arena.data()).expect("a link");
+    // The whole disk is smaller than what is kept free by default.
+    let settings = arena.folder.path().join("server.toml");
+    let limits = "[limits]\nmin_free_bytes = 300000\nreserved_free_bytes = 100000\n";
+    std::fs::write(&settings, limits).expect("a file");
+    arena.settings = Some(settings);
     arena.start_server();
     let _client = arena.client("a", &arena.endpoint());
     arena.mine(2).await;

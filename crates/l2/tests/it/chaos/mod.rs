@@ -31,6 +31,7 @@ struct Arena {
     lease: &'static str,
     port: String,
     database: Option<Database>,
+    settings: Option<std::path::PathBuf>,
     server: Option<Service>,
 }
 
@@ -49,7 +50,16 @@ impl Arena {
         let port = listener.local_addr().expect("bound").port().to_string();
         drop(listener);
         let folder = tempfile::tempdir().expect("temporary folder");
-        let mut arena = Self { folder, node, _node: process, lease, port, database, server: None };
+        let mut arena = Self {
+            folder,
+            node,
+            _node: process,
+            lease,
+            port,
+            database,
+            settings: None,
+            server: None,
+        };
         arena.start_server();
         Some(arena)
     }
@@ -69,6 +79,10 @@ impl Arena {
         arguments.extend(["--listen-port", &self.port, "--data-dir", &data]);
         if let Some(url) = &url {
             arguments.extend(["--database", url]);
+        }
+        let settings = self.settings.as_ref().map(|file| file.display().to_string());
+        if let Some(settings) = &settings {
+            arguments.extend(["--config", settings]);
         }
         self.server = Some(Service::start(&arguments).0);
     }
