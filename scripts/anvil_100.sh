@@ -9,36 +9,11 @@ set -euo pipefail
 prover=$(realpath "${1:?usage: $0 PATH/TO/l2-prover [FOLDER [BLOCKS]]}")
 blocks=${3:-100}
 foundry=1.7.1
-folder=$(mktemp -d)
+patience=120
+source "$(dirname "$0")/common.sh"
 tools=${2:-$folder/tools}
 mkdir -p "$tools"
 tools=$(realpath "$tools")
-declare -A pids
-
-cleanup() {
-    { kill -9 "${pids[@]}" && wait "${pids[@]}"; } 2>/dev/null || true
-    rm -rf "$folder"
-}
-trap cleanup EXIT
-
-die() {
-    echo "$*" >&2
-    tail -n 5 "$folder"/*.log >&2
-    exit 1
-}
-
-# Runs `$2` until it succeeds, for at most two minutes.
-until_true() {
-    for _ in $(seq 1200); do
-        if eval "$2" >/dev/null 2>&1; then return; fi
-        sleep 0.1
-    done
-    die "it never came true that $1"
-}
-
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
 
 anvil=$tools/node_modules/.bin/anvil
 cast=$tools/node_modules/.bin/cast
