@@ -97,7 +97,7 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with the first block that does not fit.
         #[source]
-        error: ChainError,
+        error: Box<ChainError>,
     },
 }
 
@@ -300,7 +300,9 @@ impl BlockLog {
         while let Ok(header) = alloy_rlp::Header::decode(&mut &*rest)
             && let Some((block, after)) = rest.split_at_checked(header.length_with_payload())
         {
-            chain.import(block).map_err(|error| Error::Blocks { path: path.into(), error })?;
+            chain
+                .import(block)
+                .map_err(|error| Error::Blocks { path: path.into(), error: error.into() })?;
             rest = after;
         }
         let whole = (bytes.len() - rest.len()) as u64;

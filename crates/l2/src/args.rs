@@ -69,7 +69,7 @@ pub enum Command {
     /// Run a dev node: a small EVM chain in memory with JSON-RPC
     Node(Node),
     /// Run a Prover Server: turns the blocks of a node into jobs and verifies the proofs
-    Server(Server),
+    Server(Box<Server>),
     /// Run a Prover Client: takes jobs from a Prover Server and proves them
     Client(Client),
     /// Say how things stand on a running Prover Server

@@ -76,7 +76,7 @@ fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
             Command::Dev(args) => Box::pin(commands::dev::run(args, output, shutdown)).await,
             Command::Node(args) => commands::node::run(args, output, shutdown).await,
             Command::Server(args) => {
-                Box::pin(commands::server::run(args, given, output, shutdown)).await
+                Box::pin(commands::server::run(*args, given, output, shutdown)).await
             }
             Command::Config(args) => commands::config::run(args, given, output),
             Command::Tokens(args) => Box::pin(commands::tokens::run(args, output)).await,

@@ -547,22 +547,21 @@ impl ReceiptBuilder for Receipts {
 /// The nodes that may have been merged into this one, if it is a leaf or an extension: the same with less of its path.
 fn cut_back(node: &[u8]) -> Vec<Vec<u8>> {
     let mut nodes = Vec::new();
-    let mut put = |encode: &dyn Fn(&mut Vec<u8>)| {
-        let mut rlp = Vec::new();
-        encode(&mut rlp);
-        nodes.push(rlp);
-    };
     match TrieNode::decode(&mut &*node) {
         Ok(TrieNode::Leaf(LeafNode { key, value })) => {
             for skip in 1..=key.len() {
                 let leaf = LeafNode { key: key.slice(skip..), value: value.clone() };
-                put(&|rlp| drop(leaf.as_ref().rlp(rlp)));
+                let mut rlp = Vec::new();
+                leaf.as_ref().rlp(&mut rlp);
+                nodes.push(rlp);
             }
         }
         Ok(TrieNode::Extension(ExtensionNode { key, child })) => {
             for skip in 1..key.len() {
                 let extension = ExtensionNode { key: key.slice(skip..), child: child.clone() };
-                put(&|rlp| drop(extension.as_ref().rlp(rlp)));
+                let mut rlp = Vec::new();
+                extension.as_ref().rlp(&mut rlp);
+                nodes.push(rlp);
             }
         }
         _ => {}

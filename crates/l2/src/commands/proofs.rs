@@ -119,7 +119,7 @@ async fn proved(which: &ProofBlocks) -> anyhow::Result<Vec<(JobSummary, Artifact
     );
     ensure!(!jobs.is_empty(), "the Prover Server has no proof of these blocks");
     let mut proved: Vec<_> =
-        jobs.into_iter().filter_map(|job| job.proof.clone().map(|proof| (job, proof))).collect();
+        jobs.into_iter().filter_map(|job| job.proof.map(|proof| (job, proof))).collect();
     proved.sort_by_key(|(job, _)| (job.block_numbers.first(), job.block_numbers.last()));
     Ok(proved)
 }

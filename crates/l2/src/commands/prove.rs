@@ -16,6 +16,7 @@ use verifier::Policy;
 
 use crate::args::{Prove, ProverArg};
 use crate::blocks::{self, Prepared, StatementText};
+use crate::commands::proofs::save;
 use crate::memory;
 use crate::output::{Output, thousands};
 use crate::provers;
@@ -45,13 +46,7 @@ pub async fn run(args: Prove, output: &Output, shutdown: CancellationToken) -> a
     .context("the prover panicked")??;
 
     proved.out = args.out.display().to_string();
-    let failed = || format!("failed to write {}", proved.out);
-    // Under its name there is only ever a whole proof.
-    let folder =
-        args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
-    let temporary = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
-    std::fs::write(temporary.path(), &proof).with_context(failed)?;
-    temporary.persist(&args.out).with_context(failed)?;
+    save(&args.out, &proof)?;
     output.report(&proved)
 }
 

@@ -816,7 +816,7 @@ impl World {
     async fn look_at_the_node(&mut self) {
         // Mostly one leads; that two do is possible while a connection is lost.
         let Some(leader) = self.servers.iter().position(|server| server.up) else { return };
-        let leads = |n: &usize| self.servers[*n].up && (*n == leader || self.now % 7 == 0);
+        let leads = |n: &usize| self.servers[*n].up && (*n == leader || self.now.is_multiple_of(7));
         let mut last_final = 0;
         for server in (0..self.servers.len()).filter(leads).collect::<Vec<_>>() {
             let (tip, head) = (self.engine.tip(), self.head);
