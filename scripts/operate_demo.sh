@@ -82,9 +82,26 @@ demo "jobs list" "$prover" jobs list --state ready "${on[@]}"
 job=$("$prover" jobs list --state ready "${on[@]}" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["job"])')
 demo "jobs show" "$prover" jobs show "$job" "${on[@]}"
 demo "jobs cancel" "$prover" jobs cancel "$job" "${on[@]}"
+demo "failures list" "$prover" failures list "${on[@]}"
+demo "failures export" "$prover" failures export "$job" --out failure "${on[@]}"
+demo "failures replay" "$prover" failures replay failure
 demo "jobs requeue" "$prover" jobs requeue "$job" "${on[@]}"
 demo "jobs prioritise" "$prover" jobs prioritise "$job" 10 "${on[@]}"
+demo "proofs verify" "$prover" proofs verify --block 1..8 --danger-accept-exec "${on[@]}"
+demo "proofs export" "$prover" proofs export --block 1..2 --out proofs "${on[@]}"
+demo gc "$prover" gc --dry-run --older-than 0s "${on[@]}"
+demo backup "$prover" backup --data-dir server --out backup
 kill "${pids[client1]}" "${pids[client2]}" "${pids[server]}"
 wait "${pids[client1]}" "${pids[client2]}" "${pids[server]}" || true
 unset "pids[client1]" "pids[client2]" "pids[server]"
 demo fsck "$prover" fsck --data-dir server
+demo "tokens create" "$prover" tokens create --name "the GPU machine" --role client --data-dir server
+demo "tokens list" "$prover" tokens list --data-dir server
+cat >server.toml <<'TOML'
+rpc_url = ["https://user:secret@node-1.example", "https://node-2.example"]
+database = "postgres://prover:secret@db.example/jobs"
+batch_blocks = 16
+[limits]
+connections = 500
+TOML
+demo "config check" "$prover" config check --config server.toml

@@ -52,8 +52,8 @@ pub struct Config {
     pub start_block: u64,
     /// Blocks in a batch.
     pub batch_blocks: u64,
-    /// A batch of several blocks is cut in half until its proof is expected to take no more cycles. A block that is
-    /// expected to take more is a batch by itself.
+    /// A batch of several blocks is cut in half until its proof is expected to take no more cycles, judging by
+    /// what the latest proofs took. A block that is expected to take more is a batch by itself.
     pub max_batch_cycles: u64,
     /// Likewise, until its blocks use no more gas. Left out: no limit.
     pub max_batch_gas: Option<u64>,

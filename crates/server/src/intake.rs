@@ -12,7 +12,10 @@
 use crate::{
     artifacts::{ArtifactError, Artifacts},
     disk::{NoRoom, Space},
-    jobs::{Jobs, NewBatch, StoreError, Target, Unlinked, store::Tip},
+    jobs::{
+        Jobs, NewBatch, StoreError, Target, Unlinked,
+        store::{Experience, Tip},
+    },
 };
 use alloy_primitives::{B256, keccak256};
 use async_trait::async_trait;
@@ -145,9 +148,9 @@ pub struct BatchPolicy {
 
 impl BatchPolicy {
     /// What of `batch` is too much, if anything.
-    fn exceeded(&self, batch: &PreparedBatch) -> Option<&'static str> {
+    fn exceeded(&self, batch: &PreparedBatch, lately: &Experience) -> Option<&'static str> {
         [
-            ("cycles", batch.estimated_cycles > self.cycles),
+            ("cycles", lately.correct(batch.estimated_cycles) > self.cycles),
             ("gas", self.gas.is_some_and(|most| batch.gas_used > most)),
             ("bytes", self.bytes.is_some_and(|most| batch.input.len() as u64 > most)),
         ]
@@ -446,14 +449,15 @@ impl<S: BatchSource> Intake<S> {
         mut prepared: PreparedBatch,
         ahead: &mut Ahead,
     ) -> Result<PreparedBatch, IntakeError> {
-        while let Some(what) = self.policy.exceeded(&prepared) {
+        let lately = self.jobs.store().experience().await?;
+        while let Some(what) = self.policy.exceeded(&prepared, &lately) {
             let blocks = prepared.blocks;
             // Somebody may fill a block with the dearest there is. It delays its own proof, and no neighbour's.
             if blocks.first() == blocks.last() {
                 tracing::warn!(
                     code = "dear_block",
                     block = blocks.first(),
-                    cycles = prepared.estimated_cycles,
+                    cycles = lately.correct(prepared.estimated_cycles),
                     gas = prepared.gas_used,
                     bytes = prepared.input.len(),
                     exceeded = what,

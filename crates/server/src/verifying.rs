@@ -48,7 +48,8 @@ pub enum Rejection {
     Crashed,
 }
 
-/// Checks a proof against what the job asks for. Blocks, for as long as verifying takes.
+/// Checks a proof against what the job asks for, and returns the cycles it took if it shows them. Blocks, for as long as
+/// verifying takes.
 ///
 /// # Errors
 /// [`Rejection`] says which check failed.
@@ -57,7 +58,7 @@ pub fn check(
     submit: &Submit,
     proof: &[u8],
     policy: &Policy,
-) -> Result<(), Rejection> {
+) -> Result<Option<u64>, Rejection> {
     let Target { system, program_id, kind } = wanted.target;
     if submit.system != system {
         return Err(Rejection::WrongSystem { wanted: system, found: submit.system });
@@ -84,7 +85,7 @@ pub fn check(
         _ => false,
     };
     if good_enough {
-        Ok(())
+        Ok(verified.cycles)
     } else {
         Err(Rejection::WrongKind { wanted: kind, found: verified.kind })
     }
@@ -123,7 +124,7 @@ mod tests {
             (wanted(ProofSystem::Exec, B256::ZERO), submit(ProofSystem::Exec, B256::ZERO));
         let strict = Policy::default();
         let open = Policy { danger_accept_exec: true, ..strict };
-        assert_eq!(check(&wanted, &submit, &STATEMENT, &open), Ok(()));
+        assert_eq!(check(&wanted, &submit, &STATEMENT, &open), Ok(None));
         let refused = check(&wanted, &submit, &STATEMENT, &strict);
         assert_eq!(refused, Err(Rejection::Invalid(VerifyError::ExecRefused)));
         for at in [0, 32, 447] {

@@ -53,6 +53,8 @@ pub struct Verified {
     pub public_values: Vec<u8>,
     /// How they were proven.
     pub kind: Kind,
+    /// Cycles of the zkVM that were proven, padding included, as far as the proof shows them: a composite one does.
+    pub cycles: Option<u64>,
 }
 
 /// The shape of a proof.
@@ -183,7 +185,7 @@ fn verify_exec(
         return Err(VerifyError::WrongProgram { expected: program_id, found: EXEC_PROGRAM_ID });
     }
     check_public_values(proof)?;
-    Ok(Verified { public_values: proof.to_vec(), kind: Kind::Exec })
+    Ok(Verified { public_values: proof.to_vec(), kind: Kind::Exec, cycles: None })
 }
 
 fn check_public_values(bytes: &[u8]) -> Result<(), VerifyError> {

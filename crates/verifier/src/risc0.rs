@@ -39,6 +39,9 @@ const SUCCINCT: u8 = 2;
 /// Depth of the tree of recursion programs.
 const DEPTH: usize = 8;
 
+/// Words of the globals in the seal of a segment.
+const GLOBALS: usize = 90;
+
 /// The one hash function that our proofs use.
 const HASHFN: &str = "poseidon2";
 
@@ -71,7 +74,18 @@ pub(crate) fn verify(
             Err(_) => return Err(VerifyError::Invalid("the verifier panicked".to_owned())),
         }
     }
-    Ok(Verified { public_values: receipt.journal.bytes, kind })
+    let cycles = match &receipt.inner {
+        InnerReceipt::Composite(composite) => Some(composite.segments.iter().map(cycles).sum()),
+        _ => None,
+    };
+    Ok(Verified { public_values: receipt.journal.bytes, kind, cycles })
+}
+
+/// Rows of the circuit in a segment whose receipt holds.
+fn cycles(segment: &SegmentReceipt) -> u64 {
+    // Its version, the circuit's globals, and the power of two of the rows, which the verifier has used.
+    let rows_po2 = segment.seal.get(1 + GLOBALS).copied();
+    rows_po2.and_then(|po2| 1_u64.checked_shl(po2)).unwrap_or_default()
 }
 
 /// Why a receipt has no encoding.

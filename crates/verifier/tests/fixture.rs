@@ -66,7 +66,11 @@ impl Fixture {
 #[test]
 fn a_real_proof_verifies() {
     let fixture = Fixture::read();
-    let expected = Verified { public_values: fixture.public_values.clone(), kind: Kind::Succinct };
+    let expected = Verified {
+        public_values: fixture.public_values.clone(),
+        kind: Kind::Succinct,
+        cycles: None,
+    };
     assert_eq!(fixture.verify(&fixture.proof), Ok(expected));
 }
 

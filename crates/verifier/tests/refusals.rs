@@ -43,7 +43,7 @@ fn an_exec_proof_is_refused_unless_the_policy_accepts_it() {
         assert_eq!(refused, Err(VerifyError::ExecRefused));
     }
     let accepted = verify(System::Exec, EXEC_PROGRAM_ID, VALUES, &ACCEPT_EXEC);
-    let expected = Verified { public_values: VALUES.to_vec(), kind: Kind::Exec };
+    let expected = Verified { public_values: VALUES.to_vec(), kind: Kind::Exec, cycles: None };
     assert_eq!(accepted, Ok(expected));
 }
 
@@ -68,7 +68,7 @@ fn a_dev_mode_proof_is_refused_unless_the_policy_accepts_it() {
     for policy in [Policy::default(), ACCEPT_EXEC] {
         assert_eq!(risc0(&proof, &policy), Err(VerifyError::DevModeRefused));
     }
-    let expected = Verified { public_values: VALUES.to_vec(), kind: Kind::DevMode };
+    let expected = Verified { public_values: VALUES.to_vec(), kind: Kind::DevMode, cycles: None };
     assert_eq!(risc0(&proof, &ACCEPT_DEV_MODE), Ok(expected));
 }
 

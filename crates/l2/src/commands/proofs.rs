@@ -65,14 +65,7 @@ async fn verify(which: &ProofBlocks, policy: Policy, output: &Output) -> anyhow:
         if let Some(before) = &before
             && before.last_number + 1 == statement.first_number
         {
-            // SOUNDNESS: proofs of two pieces prove the chain only if the second one begins where the first one ended.
-            ensure!(
-                before.last_hash == statement.parent_hash
-                    && before.post_state_root == statement.pre_state_root
-                    && before.chain_config_digest == statement.chain_config_digest,
-                "the proof of blocks {blocks} does not continue the one that ends with block {}",
-                before.last_number
-            );
+            continues(before, &statement)?;
         } else {
             checked.runs.push(Run { first: blocks, last: blocks, last_hash: B256::ZERO });
         }
@@ -84,6 +77,21 @@ async fn verify(which: &ProofBlocks, policy: Policy, output: &Output) -> anyhow:
         before = Some(statement);
     }
     output.report(&checked)
+}
+
+/// Whether two proofs in a row prove one chain.
+fn continues(before: &Statement, after: &Statement) -> anyhow::Result<()> {
+    // SOUNDNESS: proofs of two pieces prove the chain only if the second one begins where the first one ended.
+    ensure!(
+        before.last_hash == after.parent_hash
+            && before.post_state_root == after.pre_state_root
+            && before.chain_config_digest == after.chain_config_digest,
+        "the proof of blocks {} to {} does not continue the one that ends with block {}",
+        after.first_number,
+        after.last_number,
+        before.last_number
+    );
+    Ok(())
 }
 
 /// What the proof states about the job's blocks. The server's word counts for nothing: the program is the one pinned here.
@@ -199,5 +207,47 @@ impl fmt::Display for Checked {
         }
         let Self { proofs, blocks, gas_used, .. } = self;
         write!(f, "{proofs} proofs of {blocks} blocks and {} gas hold", thousands(*gas_used))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proofs_that_do_not_join_are_no_proof_of_the_chain() {
+        let before = Statement {
+            version: 1,
+            chain_config_digest: B256::repeat_byte(1),
+            parent_hash: B256::repeat_byte(2),
+            last_hash: B256::repeat_byte(3),
+            first_number: 1,
+            last_number: 4,
+            pre_state_root: B256::repeat_byte(4),
+            post_state_root: B256::repeat_byte(5),
+            deposits_digest: B256::ZERO,
+            deposits_count: 0,
+            messages_root: B256::ZERO,
+            messages_count: 0,
+            data_commitment: B256::ZERO,
+            beneficiary: alloy_primitives::Address::ZERO,
+        };
+        let after = Statement {
+            parent_hash: before.last_hash,
+            pre_state_root: before.post_state_root,
+            first_number: 5,
+            last_number: 5,
+            ..before.clone()
+        };
+        continues(&before, &after).expect("they join");
+        let other = B256::repeat_byte(9);
+        for broken in [
+            Statement { parent_hash: other, ..after.clone() },
+            Statement { pre_state_root: other, ..after.clone() },
+            Statement { chain_config_digest: other, ..after.clone() },
+        ] {
+            let error = continues(&before, &broken).expect_err("they do not join").to_string();
+            assert!(error.contains("blocks 5 to 5 does not continue"), "{error}");
+        }
     }
 }

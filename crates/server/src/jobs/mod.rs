@@ -535,12 +535,13 @@ impl Jobs {
         let reason = checked.as_ref().err().map(ToString::to_string);
         traces::happened(job, "verify", begun_at, [], reason);
         let checked_at = SystemTime::now();
-        let verdict = self
-            .0
-            .store
-            .judge(job, submit, checked.map_err(|reason| reason.to_string()), self.now().await?)
-            .await?;
+        let cycles = checked.as_ref().ok().copied().flatten();
+        let valid = checked.map(drop).map_err(|reason| reason.to_string());
+        let verdict = self.0.store.judge(job, submit, valid, self.now().await?).await?;
         if verdict == Verdict::Accepted {
+            if let Some(cycles) = cycles {
+                self.0.store.learn(job, cycles).await?;
+            }
             self.0.store.metrics().proved(system, &effort);
             traces::happened(job, "accept", checked_at, [], None);
         }

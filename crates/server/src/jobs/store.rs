@@ -29,6 +29,38 @@ use std::{ops::RangeInclusive, path::Path};
 /// Jobs and clients shown in a status.
 const SHOWN: u32 = 100;
 
+/// What proofs turned out to cost, beside what had been expected: the latest in the middle of the road.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Experience {
+    expected: u64,
+    proven: u64,
+}
+
+impl Experience {
+    /// Fewer proofs, or smaller ones, tell nothing: the last segment of each is padded.
+    const ENOUGH: usize = 5;
+    const LARGE: u64 = 1 << 24;
+
+    /// Of proofs, as pairs of what was expected and what was proven.
+    fn of(mut proofs: Vec<(u64, u64)>) -> Self {
+        proofs.retain(|&(expected, proven)| expected > 0 && proven >= Self::LARGE);
+        // The median: one odd block changes little.
+        proofs.sort_by(|&(e1, p1), &(e2, p2)| {
+            (u128::from(p1) * u128::from(e2)).cmp(&(u128::from(p2) * u128::from(e1)))
+        });
+        match proofs.get(proofs.len() / 2) {
+            Some(&(expected, proven)) if proofs.len() >= Self::ENOUGH => Self { expected, proven },
+            _ => Self { expected: 1, proven: 1 },
+        }
+    }
+
+    /// What `cycles` expected by the model will be, judging by it.
+    pub fn correct(&self, cycles: u64) -> u64 {
+        let corrected = u128::from(cycles) * u128::from(self.proven) / u128::from(self.expected);
+        u64::try_from(corrected).unwrap_or(u64::MAX)
+    }
+}
+
 /// A batch to be proven, as the server itself computed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewBatch {
@@ -779,6 +811,38 @@ impl JobStore {
         };
         self.db.ok(tx.commit().await)?;
         Ok(told(verdict, &state))
+    }
+
+    /// Notes what the proof of a job turned out to cost.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn learn(&self, job: JobId, cycles: u64) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let update = sqlx::query("UPDATE jobs SET proven_cycles = $1 WHERE id = $2")
+            .bind(int(cycles))
+            .bind(blob(job.as_bytes()))
+            .execute(&mut *tx);
+        self.db.ok(update.await)?;
+        self.db.ok(tx.commit().await)
+    }
+
+    /// What proofs turned out to cost lately, beside what had been expected.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn experience(&self) -> Result<Experience> {
+        let mut tx = self.db.begin_reading().await?;
+        let lately = sqlx::query(
+            "SELECT b.estimated_cycles, j.proven_cycles FROM jobs j JOIN batches b ON b.id = j.batch
+             WHERE j.proven_cycles IS NOT NULL ORDER BY j.seq DESC LIMIT 31",
+        );
+        let rows = self.db.ok(lately.fetch_all(&mut *tx).await)?;
+        let proofs: Result<Vec<_>> = rows
+            .iter()
+            .map(|row| Ok((self.uint(row, "estimated_cycles")?, self.uint(row, "proven_cycles")?)))
+            .collect();
+        Ok(Experience::of(proofs?))
     }
 
     /// Takes a lease back from a client that could not do it.

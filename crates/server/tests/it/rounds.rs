@@ -1,9 +1,12 @@
 //! Whole rounds: a chain, a server and real clients over HTTP.
 
-use crate::common::{Chain, Echo, client_config, config, serve, until};
+use crate::{
+    common::{Chain, Echo, client_config, config, serve, until},
+    store::RULES,
+};
 use client::{Client, Phase, Prover};
 use protocol::{BlockRange, IntakeStatus, JobState};
-use server::{Config, Running};
+use server::{Config, Running, jobs::store::JobStore};
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering},
@@ -429,6 +432,30 @@ async fn a_dear_block_shortens_its_batch_and_is_never_left_out() {
     let jobs = server.status().await.unwrap().jobs;
     let ranges: Vec<String> = jobs.iter().map(|job| job.block_numbers.to_string()).collect();
     assert_eq!(ranges, ["1-4", "5", "6-9", "10", "11-14", "15"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_become_shorter_when_proofs_turn_out_dearer() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(4);
+    let most = Config { max_batch_cycles: 40_000_000, ..config(dir.path()) };
+    let server = serve(Config { batch_blocks: 1, ..most.clone() }, &chain).await;
+    until("4 are in", async || server.status().await.unwrap().last_enqueued == Some(4)).await;
+    chain.head.store(6, Ordering::SeqCst);
+    until("6 are in", async || server.status().await.unwrap().last_enqueued == Some(6)).await;
+    let jobs = server.status().await.unwrap().jobs;
+    server.stop().await;
+    let store = JobStore::open(&dir.path().join("server/jobs.sqlite"), RULES).await.unwrap();
+    for job in jobs.iter().filter(|job| job.block_numbers.first() != 5) {
+        store.learn(job.job, 17_000_000).await.unwrap();
+    }
+    store.close().await;
+
+    // Each thousand is expected to become 17 million.
+    chain.head.store(9, Ordering::SeqCst);
+    let server = serve(Config { batch_blocks: 3, ..most }, &chain).await;
+    until("8 are in", async || server.status().await.unwrap().last_enqueued == Some(8)).await;
     server.stop().await;
 }
 

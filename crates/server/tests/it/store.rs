@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 const TARGET: Target =
     Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
-const RULES: Rules =
+pub const RULES: Rules =
     Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
 
 pub fn at(seconds: u64) -> Timestamp {
@@ -44,7 +44,7 @@ fn batch(chain: &Chain, number: u64) -> NewBatch {
         input: ArtifactRef::of(&prepared.input),
         gas_used: 0,
         transactions: 0,
-        estimated_cycles: 0,
+        estimated_cycles: prepared.estimated_cycles,
     }
 }
 
@@ -99,6 +99,7 @@ on_both_stores! {
     jobs_go_only_to_clients_that_can_prove_them
     a_rejected_proof_frees_the_job_at_once_and_its_client_rests
     a_late_proof_is_used_and_the_one_after_it_is_a_duplicate
+    proofs_that_cost_more_than_expected_correct_what_is_expected
     a_job_that_fails_everywhere_is_given_up_until_it_is_requeued
     no_block_is_skipped_and_no_other_chain_is_mixed_in
     a_restart_keeps_everything_and_gives_living_leases_their_time_again
@@ -230,6 +231,23 @@ async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests(place: &Pla
     assert_eq!(store.judge(next.job, &right, Ok(()), at(501)).await.unwrap(), Verdict::Accepted);
     assert_eq!(store.jobs().await.unwrap()[0].proof, Some(ArtifactRef::of(b"right")));
     assert_eq!(store.proved_through().await.unwrap(), Some(1));
+}
+
+async fn proofs_that_cost_more_than_expected_correct_what_is_expected(place: &Place) {
+    let store = store(place, 8).await;
+    let expects = async || store.experience().await.unwrap().correct(3_000);
+    // Of a thousand cycles each, but for the fifth. Small ones tell nothing, and of the others one may be odd.
+    for proven in [1_000, 20_000_000, 900_000_000, 40_000_000, 20_000_000_000] {
+        let leased = lease(&store, 1, at(1)).await.unwrap();
+        let proof = submit(&leased, b"proof");
+        store.submit(leased.job, &proof, at(1)).await.unwrap();
+        store.judge(leased.job, &proof, Ok(()), at(1)).await.unwrap();
+        store.learn(leased.job, proven).await.unwrap();
+        assert_eq!(expects().await, 3_000, "too few proofs");
+    }
+    let leased = lease(&store, 1, at(2)).await.unwrap();
+    store.learn(leased.job, 30_000_000).await.unwrap();
+    assert_eq!(expects().await, 90_000_000);
 }
 
 async fn a_late_proof_is_used_and_the_one_after_it_is_a_duplicate(place: &Place) {
