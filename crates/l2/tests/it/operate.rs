@@ -142,7 +142,7 @@ fn what_a_server_keeps_is_exported_verified_saved_and_cleared() {
     assert_eq!((&verified["proofs"], &verified["blocks"]), (&proved.into(), &proved.into()));
     assert_eq!(verified["runs"].as_array().map(Vec::len), Some(1), "{verified}");
     let error = fails(1, &["proofs", "verify", "--server", &url]);
-    assert!(error.contains("is refused") && error.contains("--danger-accept-exec"), "{error}");
+    assert!(error.contains("is refused: an exec proof proves nothing"), "{error}");
     let error = fails(1, &["proofs", "verify", "--block", "1000000", "--server", &url]);
     assert!(error.contains("no proof of these blocks"), "{error}");
 
