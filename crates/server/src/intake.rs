@@ -28,6 +28,7 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use witness::Sketch;
 
 /// Any error, where only its text matters.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -38,8 +39,8 @@ pub trait BatchSource: Send + Sync + 'static {
     /// Number of the newest block.
     async fn head(&self) -> Result<u64, BoxError>;
 
-    /// Hash of the block with this number; `None` if there is none.
-    async fn block_hash(&self, number: u64) -> Result<Option<B256>, BoxError>;
+    /// The block with this number, as it is said to be; `None` if there is none.
+    async fn block(&self, number: u64) -> Result<Option<Sketch>, BoxError>;
 
     /// Returns when there may be a newer block. It may as well never return: the head is asked for now and then anyway.
     async fn news(&self) {
@@ -77,8 +78,8 @@ impl BatchSource for witness::Nodes {
         Ok(witness::Nodes::head(self).await?)
     }
 
-    async fn block_hash(&self, number: u64) -> Result<Option<B256>, BoxError> {
-        Ok(witness::Nodes::block_hash(self, number).await?)
+    async fn block(&self, number: u64) -> Result<Option<Sketch>, BoxError> {
+        Ok(witness::Nodes::block(self, number).await?)
     }
 
     async fn news(&self) {
@@ -161,6 +162,16 @@ impl BatchPolicy {
 
 /// Batches that are being prepared, in order.
 type Ahead = VecDeque<(BlockRange, AbortOnDropHandle<Result<PreparedBatch, BoxError>>)>;
+
+/// A batch that is not full yet.
+struct Waiting {
+    first: u64,
+    since: Instant,
+    /// The first block whose gas has not been counted.
+    next: u64,
+    /// Of the blocks before.
+    gas: u64,
+}
 
 /// The end of the chain of batches, as far as the node still has it.
 struct Anchor {
@@ -297,7 +308,7 @@ impl<S: BatchSource> Intake<S> {
     async fn step(
         &self,
         ahead: &mut Ahead,
-        waiting: &mut Option<(u64, Instant)>,
+        waiting: &mut Option<Waiting>,
     ) -> Result<Step, IntakeError> {
         let head = self.source.head().await.map_err(IntakeError::Head)?;
         self.progress.send_if_modified(|progress| progress.head.replace(head) != Some(head));
@@ -314,7 +325,7 @@ impl<S: BatchSource> Intake<S> {
             }
             self.jobs.supersede(first, Some(last)).await?;
         }
-        let Some(asked) = self.due(first, head, waiting) else { return Ok(Step::AtHead) };
+        let Some(asked) = self.due(first, head, waiting).await? else { return Ok(Step::AtHead) };
         let ready = self.jobs.store().ready().await?;
         if ready >= self.ready_jobs {
             return Ok(Step::Full);
@@ -357,9 +368,9 @@ impl<S: BatchSource> Intake<S> {
             if tip.last - end.last > self.max_reorg_blocks {
                 break;
             }
-            match self.source.block_hash(end.last).await.map_err(IntakeError::Head)? {
+            match self.source.block(end.last).await.map_err(IntakeError::Head)? {
                 None => return Err(behind),
-                Some(hash) if hash == end.last_hash => {
+                Some(block) if block.hash == end.last_hash => {
                     return match gone {
                         _ if end == tip => Ok(Anchor { tip: Some(tip), reorg: None }),
                         Some(first) => {
@@ -368,7 +379,7 @@ impl<S: BatchSource> Intake<S> {
                         None => Err(behind),
                     };
                 }
-                Some(found) if end == tip => other = Some(found),
+                Some(found) if end == tip => other = Some(found.hash),
                 Some(_) => {}
             }
             gone = Some(end);
@@ -385,25 +396,39 @@ impl<S: BatchSource> Intake<S> {
     }
 
     /// The next batch, if it is full, or has waited long enough.
-    fn due(
+    async fn due(
         &self,
         first: u64,
         head: u64,
-        waiting: &mut Option<(u64, Instant)>,
-    ) -> Option<BlockRange> {
+        waiting: &mut Option<Waiting>,
+    ) -> Result<Option<BlockRange>, IntakeError> {
         let full = first.saturating_add(self.policy.blocks - 1);
         if full <= head {
-            return BlockRange::new(first, full).ok();
+            return Ok(BlockRange::new(first, full).ok());
         }
         if first > head {
-            return None;
+            return Ok(None);
         }
-        let since = match *waiting {
-            Some((block, since)) if block == first => since,
-            _ => waiting.insert((first, Instant::now())).1,
+        let waiting = match waiting {
+            Some(waiting) if waiting.first == first => waiting,
+            _ => waiting.insert(Waiting { first, since: Instant::now(), next: first, gas: 0 }),
         };
-        let waited = self.policy.age.is_some_and(|age| since.elapsed() >= age);
-        waited.then(|| BlockRange::new(first, head).ok()).flatten()
+        if let Some(most) = self.policy.gas {
+            while waiting.gas <= most && waiting.next <= head {
+                let block = self.source.block(waiting.next).await.map_err(IntakeError::Head)?;
+                // A reorg: what was counted counts no more.
+                let Some(block) = block else { return Ok(None) };
+                waiting.gas = waiting.gas.saturating_add(block.gas_used);
+                waiting.next += 1;
+            }
+            if waiting.gas > most {
+                // The last one counted belongs to the next batch, unless it is all there is.
+                let last = waiting.next.saturating_sub(2).clamp(first, head);
+                return Ok(BlockRange::new(first, last).ok());
+            }
+        }
+        let waited = self.policy.age.is_some_and(|age| waiting.since.elapsed() >= age);
+        Ok(waited.then(|| BlockRange::new(first, head).ok()).flatten())
     }
 
     /// Makes sure that `asked` is being prepared, and as many full batches after it as there may be.

@@ -10,6 +10,8 @@ use jsonrpsee_core::{
 };
 use jsonrpsee_ws_client::{PingConfig, WsClientBuilder};
 use reqwest::Url;
+use rustls::{ClientConfig, crypto::ring};
+use rustls_platform_verifier::BuilderVerifierExt;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Notify, task::JoinSet};
@@ -28,16 +30,18 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// Follows the node at `url`: `ws://…`.
+    /// Follows the node at `url`: `ws://…` or `wss://…`.
     ///
     /// # Errors
     /// [`Error::Url`].
     pub(crate) fn follow(url: &str) -> Result<Self, Error> {
         let invalid = |reason: String| Error::Url { reason };
         let url: Url = url.parse().map_err(|error| invalid(format!("{error}")))?;
-        if url.scheme() != "ws" {
+        if !["ws", "wss"].contains(&url.scheme()) {
             let scheme = url.scheme();
-            return Err(invalid(format!("new blocks are told over ws://, not over {scheme}://")));
+            return Err(invalid(format!(
+                "new blocks are told over ws:// or wss://, not over {scheme}://"
+            )));
         }
         let (news, mut task) = (Arc::new(Notify::new()), JoinSet::new());
         task.spawn(follow(url, news.clone()));
@@ -68,7 +72,11 @@ async fn follow(url: Url, news: Arc<Notify>) {
 
 /// Until the connection is lost.
 async fn listen(url: &Url, news: &Notify) -> Result<(), ClientError> {
-    let client = WsClientBuilder::default().enable_ws_ping(PingConfig::default());
+    let mut client = WsClientBuilder::default().enable_ws_ping(PingConfig::default());
+    if url.scheme() == "wss" {
+        let authorities = authorities().map_err(|error| ClientError::Custom(error.to_string()))?;
+        client = client.with_custom_cert_store(authorities);
+    }
     let client = client.build(url.as_str()).await?;
     let params = rpc_params!["newHeads"];
     let mut heads: Subscription<Value> =
@@ -79,4 +87,11 @@ async fn listen(url: &Url, news: &Notify) -> Result<(), ClientError> {
         news.notify_one();
     }
     Ok(())
+}
+
+/// TLS that believes the authorities that the system believes.
+fn authorities() -> Result<ClientConfig, rustls::Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions()?.with_platform_verifier()?;
+    Ok(config.with_no_client_auth())
 }

@@ -25,7 +25,7 @@ pub use error::{Culprit, Error};
 pub use eth_config::chain_config;
 pub use file::BlockFile;
 pub use inspect::{AccountSize, Inspection, inspect};
-pub use node::{Depth, Node, NodeOptions, WitnessSource};
+pub use node::{Depth, Node, NodeOptions, Sketch, WitnessSource};
 pub use nodes::{Fault, Nodes};
 pub use program::BlockSummary;
 pub use rpc::Limits;

@@ -56,6 +56,15 @@ pub enum Depth {
     Behind(u64),
 }
 
+/// What a node says of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sketch {
+    /// Its hash.
+    pub hash: B256,
+    /// Gas used by its transactions.
+    pub gas_used: u64,
+}
+
 /// An L2 node that nobody has to trust.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -143,18 +152,20 @@ impl Node {
         }
     }
 
-    /// The hash of the node's block with this number, or `None` if it has none. Nobody has checked it.
+    /// What the node says of its block with this number, or `None` if it has none. Nobody has checked it.
     ///
     /// # Errors
     /// As [`Node::head`].
-    pub async fn block_hash(&self, number: u64) -> Result<Option<B256>, Error> {
+    pub async fn block(&self, number: u64) -> Result<Option<Sketch>, Error> {
         #[derive(Debug, Deserialize)]
-        struct Hash {
+        #[serde(rename_all = "camelCase")]
+        struct Block {
             hash: B256,
+            gas_used: U64,
         }
-        let block: Option<Hash> =
+        let block: Option<Block> =
             self.ask("eth_getBlockByNumber", json!([U64::from(number), false])).await?;
-        Ok(block.map(|block| block.hash))
+        Ok(block.map(|Block { hash, gas_used }| Sketch { hash, gas_used: gas_used.to() }))
     }
 
     /// Makes the input of the batch of blocks `first..=last` and executes it.
@@ -318,7 +329,7 @@ impl Node {
                 Ok(alloy_rlp::encode(block).into())
             }
             // Some nodes say so with an error.
-            Err(Failure::Other(Error::Rpc { .. })) if self.block_hash(number).await?.is_none() => {
+            Err(Failure::Other(Error::Rpc { .. })) if self.block(number).await?.is_none() => {
                 Err(not_found())
             }
             Err(Failure::Other(error)) => Err(error),

@@ -132,7 +132,7 @@ impl Nodes {
         }
     }
 
-    /// Listens for new blocks at `url` (`ws://…`) besides.
+    /// Listens for new blocks at `url` (`ws://…` or `wss://…`) besides.
     ///
     /// # Errors
     /// [`Error::Url`]. A connection that cannot be made, or is lost, is made again and again.
@@ -192,12 +192,12 @@ impl Nodes {
         (endpoint, head.await.unwrap_or_else(silent))
     }
 
-    /// The hash of the block with this number, of the first node that works; `None` if that has no such block.
+    /// What the first node that works says of the block with this number; `None` if it has no such block.
     ///
     /// # Errors
     /// If no node could say.
-    pub async fn block_hash(&self, number: u64) -> Result<Option<B256>, Error> {
-        self.each(|node| async move { node.block_hash(number).await }).await
+    pub async fn block(&self, number: u64) -> Result<Option<Sketch>, Error> {
+        self.each(|node| async move { node.block(number).await }).await
     }
 
     /// Makes the input of the batch of blocks `first..=last` and executes it: see [`Node::prepare`].

@@ -175,8 +175,9 @@ async fn the_head_and_its_hash_are_told() {
     let (_handle, url) = Says::honest().start().await;
     let node = Node::connect(&url, ChainConfig::dev()).await.unwrap();
     assert_eq!(node.head().await.unwrap(), 2);
-    assert_eq!(node.block_hash(2).await.unwrap(), Some(blocks[1].header.hash()));
-    assert_eq!(node.block_hash(3).await.unwrap(), None);
+    let said = node.block(2).await.unwrap().unwrap();
+    assert_eq!((said.hash, said.gas_used), (blocks[1].header.hash(), blocks[1].header.gas_used));
+    assert_eq!(node.block(3).await.unwrap(), None);
 }
 
 #[tokio::test]

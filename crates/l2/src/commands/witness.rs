@@ -71,7 +71,7 @@ async fn collected(args: &Witness, output: &Output) -> anyhow::Result<Prepared> 
 /// The block from the folder, if it is there and still the node's, or from the node.
 async fn fetch(node: &Node, number: u64, path: PathBuf) -> anyhow::Result<BlockFile> {
     if let Ok(file) = witness::file::read(&path)
-        && node.block_hash(number).await? == Some(file.block_hash())
+        && node.block(number).await?.is_some_and(|block| block.hash == file.block_hash())
     {
         return Ok(file);
     }

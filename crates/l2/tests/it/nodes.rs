@@ -1,6 +1,12 @@
 //! Nodes as a person names them: blocks fetched one by one, several nodes, and what an input holds.
 
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use crate::common::{Service, fails, json_lines, recorded, rpc, run, status_when, text};
 
@@ -79,6 +85,67 @@ async fn a_server_uses_the_first_node_that_works() {
     assert_eq!(status.head, Some(1), "one behind the latest");
     rpc(&url, "evm_mine").await;
     status_when(&server, |status| status.last_enqueued == Some(2)).await;
+}
+
+/// Ends TLS before `target`, with a certificate of an authority made for it. Returns its port and the authority's certificate.
+async fn behind_tls(target: String) -> (u16, String) {
+    let mut params = CertificateParams::new([]).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = || KeyPair::generate().expect("a key");
+    let issuer = CertifiedIssuer::self_signed(params, key()).expect("an authority");
+    let own_key = key();
+    let certificate = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let certificate = certificate.signed_by(&own_key, &issuer).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivatePkcs8KeyDer::from(own_key.serialize_der()).into(),
+        )
+        .expect("they belong together");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, target) = (acceptor.clone(), target.clone());
+            tokio::spawn(async move {
+                let mut outside = acceptor.accept(stream).await?;
+                let mut inside = TcpStream::connect(target).await?;
+                tokio::io::copy_bidirectional(&mut outside, &mut inside).await
+            });
+        }
+    });
+    (port, issuer.pem())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_behind_tls_is_followed_if_its_authority_is_known() {
+    let (_node, url) = node(1).await;
+    let (port, authority) = behind_tls(url.replacen("http://", "", 1)).await;
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let ca = path("ca.pem");
+    std::fs::write(&ca, authority).expect("written");
+    let (data, http, ws) =
+        (path("server"), format!("https://localhost:{port}"), format!("wss://localhost:{port}"));
+    let exec = ["server", "--prover", "exec", "--danger-accept-exec", "--listen-port", "0"];
+    // Not asked within the test's patience: the news come over the WebSocket.
+    let config = path("server.toml");
+    std::fs::write(&config, "poll_interval = '1h'\n").expect("written");
+    let more = ["--config", &config, "--data-dir", &data, "--rpc-url", &http, "--ws-url", &ws];
+    let arguments = [exec.as_slice(), &more].concat();
+    let (_server, started) = Service::start_with(&arguments, &[("SSL_CERT_FILE", &ca)]);
+    let server = text(&started, "server");
+    status_when(&server, |status| status.last_enqueued == Some(1)).await;
+    rpc(&url, "evm_mine").await;
+    status_when(&server, |status| status.last_enqueued == Some(2)).await;
+
+    let arguments = ["execute", "--prover", "exec", "--rpc-url", &http, "--block", "1"];
+    assert!(fails(1, &arguments).contains("certificate"), "nobody vouches for it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

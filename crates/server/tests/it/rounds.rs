@@ -401,6 +401,21 @@ async fn a_batch_that_has_waited_long_enough_goes_with_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_full_when_its_blocks_have_all_the_gas_it_may_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(6);
+    let config = Config { batch_blocks: 100, max_batch_gas: Some(50_000), ..config(dir.path()) };
+    let server = serve(config, &chain).await;
+    until("1-2 and 3-4 are in", async || server.status().await.unwrap().last_enqueued == Some(4))
+        .await;
+    // There is room in 5-6, until it is known that the next block does not fit in.
+    chain.head.store(7, Ordering::SeqCst);
+    until("5-6 follows", async || server.status().await.unwrap().last_enqueued == Some(6)).await;
+    assert_eq!(server.status().await.unwrap().counts.ready, 3);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_of_several_blocks_wait_until_they_are_full() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::new(8);
