@@ -33,10 +33,7 @@ impl ProverArg {
 
     /// The program that proofs of this system are asked for by default.
     pub fn pinned_program_id(self) -> [u8; 32] {
-        match self {
-            Self::Exec => verifier::EXEC_PROGRAM_ID,
-            Self::Risc0 => verifier::RISC0_PROGRAM_ID,
-        }
+        self.verified_as().program_id()
     }
 
     /// The prover itself.

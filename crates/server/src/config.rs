@@ -2,6 +2,7 @@
 
 use crate::artifacts::{Place, Sharing};
 use crate::limits::Limits;
+use crate::verifying::verifier_of;
 use alloy_primitives::B256;
 use protocol::{ProofKind, ProofSystem};
 use serde::{Deserialize, Serialize};
@@ -305,10 +306,8 @@ impl Config {
 
     /// The program that jobs ask for.
     pub fn wanted_program_id(&self) -> B256 {
-        self.program_id.unwrap_or(match self.system {
-            ProofSystem::Risc0 => B256::new(verifier::RISC0_PROGRAM_ID),
-            _ => B256::ZERO,
-        })
+        let pinned = verifier_of(self.system).map(|verifier| B256::new(verifier.program_id()));
+        self.program_id.or(pinned).unwrap_or_default()
     }
 }
 

@@ -48,6 +48,15 @@ pub enum Rejection {
     Crashed,
 }
 
+/// What verifies proofs of this system, if this version can.
+pub fn verifier_of(system: ProofSystem) -> Option<verifier::System> {
+    match system {
+        ProofSystem::Exec => Some(verifier::System::Exec),
+        ProofSystem::Risc0 => Some(verifier::System::Risc0),
+        _ => None,
+    }
+}
+
 /// Checks a proof against what the job asks for, and returns the cycles it took if it shows them. Blocks, for as long as
 /// verifying takes.
 ///
@@ -66,11 +75,7 @@ pub fn check(
     if submit.program_id != program_id {
         return Err(Rejection::WrongProgram { wanted: program_id, found: submit.program_id });
     }
-    let verify_as = match system {
-        ProofSystem::Exec => verifier::System::Exec,
-        ProofSystem::Risc0 => verifier::System::Risc0,
-        other => return Err(Rejection::Unsupported(other)),
-    };
+    let verify_as = verifier_of(system).ok_or(Rejection::Unsupported(system))?;
     // SOUNDNESS: system and program are the job's, not the client's words for them.
     let verified = verifier::verify(verify_as, program_id.0, proof, policy)?;
     // SOUNDNESS: the proof is of exactly the statement that this server computed from blocks it executed.

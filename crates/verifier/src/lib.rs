@@ -93,6 +93,16 @@ pub enum System {
     Risc0,
 }
 
+impl System {
+    /// The id of our program there, pinned in this version.
+    pub const fn program_id(self) -> [u8; 32] {
+        match self {
+            Self::Exec => EXEC_PROGRAM_ID,
+            Self::Risc0 => RISC0_PROGRAM_ID,
+        }
+    }
+}
+
 impl fmt::Display for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

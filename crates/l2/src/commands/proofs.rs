@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use alloy_primitives::B256;
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use program::Statement;
 use protocol::{ArtifactRef, BlockRange, JobId, JobState, JobSummary, ProofSystem, paths};
 use reqwest::Method;
@@ -107,11 +107,9 @@ fn check(job: &JobSummary, proof: &[u8], policy: &Policy) -> anyhow::Result<Stat
 
 /// The verifier of a proof system, and our program there.
 pub(super) fn pinned(system: ProofSystem) -> anyhow::Result<(verifier::System, [u8; 32])> {
-    match system {
-        ProofSystem::Exec => Ok((verifier::System::Exec, verifier::EXEC_PROGRAM_ID)),
-        ProofSystem::Risc0 => Ok((verifier::System::Risc0, verifier::RISC0_PROGRAM_ID)),
-        other => bail!("this version verifies no proofs of {other}"),
-    }
+    let verifier = server::verifying::verifier_of(system)
+        .with_context(|| format!("this version verifies no proofs of {system}"))?;
+    Ok((verifier, verifier.program_id()))
 }
 
 /// The proved jobs with a block in the range, by their blocks.
