@@ -152,7 +152,7 @@ fn what_a_server_keeps_is_exported_verified_saved_and_cleared() {
     assert_eq!(files.len(), 2, "{exported}");
     for file in files {
         let file = file["file"].as_str().expect("it has a name");
-        json(&["verify", file, "--danger-accept-exec"]);
+        json(&["verify", "--prover", "exec", file, "--danger-accept-exec"]);
     }
 
     // A job that nobody wanted: elsewhere the program runs on its input all the same.
