@@ -4,8 +4,7 @@
 //! * The newest block is the newest of all; a node that stays behind the others is named too.
 //! * A node of another chain is refused at the start, and whenever it comes back.
 
-use crate::{Culprit, Depth, Error, Node, NodeOptions, Prepared, heads::Heads};
-use alloy_primitives::B256;
+use crate::{Culprit, Depth, Error, Node, NodeOptions, Prepared, Sketch, heads::Heads};
 use program::ChainConfig;
 use std::{
     fmt,
