@@ -1271,10 +1271,8 @@ impl JobStore {
         .bind(row.seq)
         .execute(&mut **tx);
         self.db.ok(update.await)?;
-        match (&row.job.state, &after.state) {
-            (_, State::Ready) => self.db.tell(tx, News::Ready).await?,
-            (State::Ready, _) => self.db.tell(tx, News::Taken).await?,
-            _ => {}
+        if after.state == State::Ready {
+            self.db.tell(tx, News::Ready).await?;
         }
         Ok(Ok(after))
     }

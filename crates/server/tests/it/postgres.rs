@@ -14,8 +14,10 @@ use tempfile::TempDir;
 
 /// `read` ends with the test, however that ends.
 const RUN: &str = r#"
-    "$1/initdb" --no-sync --auth=trust --username=prover --encoding=UTF8 --locale=C -D "$2/data" >"$2/log" 2>&1 || exit
-    "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c shared_buffers=16MB >>"$2/log" 2>&1 &
+    programs=$1 folder=$2
+    shift 2
+    "$programs/initdb" --no-sync --auth=trust --username=prover --encoding=UTF8 --locale=C -D "$folder/data" >"$folder/log" 2>&1 || exit
+    "$programs/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c shared_buffers=16MB "$@" >>"$folder/log" 2>&1 &
     read -r _
     kill -QUIT $!
     wait
@@ -24,18 +26,23 @@ const RUN: &str = r#"
 /// A running PostgreSQL server. Durable as an operator's: `fsync` is on.
 pub struct Postgres {
     folder: TempDir,
+    port: String,
     shell: Child,
 }
 
 impl Postgres {
     /// Starts a server with an empty database, or says in one line that PostgreSQL is not installed.
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     pub async fn start() -> Option<Self> {
+        Self::start_with(tempfile::tempdir().unwrap(), &[]).await
+    }
+
+    /// The same, in this folder and with these settings.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    pub async fn start_with(folder: TempDir, settings: &[String]) -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("skipped: PostgreSQL is not installed (make setup)");
             return None;
         };
-        let folder = tempfile::tempdir().unwrap();
         let mut shell = Command::new("sh");
         // It does not run as root; Debian's package comes with a user.
         if fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
@@ -43,17 +50,22 @@ impl Postgres {
             let id = Command::new("id").args(["-u", "postgres"]).output().unwrap().stdout;
             let uid =
                 String::from_utf8(id).unwrap().trim().parse().expect("there is a user postgres");
+            for file in fs::read_dir(folder.path()).unwrap() {
+                chown(file.unwrap().path(), Some(uid), None).unwrap();
+            }
             chown(folder.path(), Some(uid), None).unwrap();
             shell.uid(uid);
         }
         let shell = shell
             .args(["-c", RUN, "sh"])
             .args([&programs, folder.path()])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .current_dir(folder.path())
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let this = Self { folder, shell };
+        let port = settings.iter().find_map(|setting| setting.strip_prefix("port="));
+        let this = Self { folder, port: port.unwrap_or("5432").to_owned(), shell };
         for _ in 0..1_500 {
             if this.connect().await.is_ok() {
                 return Some(this);
@@ -81,7 +93,8 @@ impl Postgres {
     }
 
     fn address(&self) -> String {
-        format!("postgres://prover@localhost/postgres?host={}", self.folder.path().display())
+        let folder = self.folder.path().display();
+        format!("postgres://prover@localhost/postgres?host={folder}&port={}", self.port)
     }
 }
 

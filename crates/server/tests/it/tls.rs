@@ -1,16 +1,23 @@
 //! TLS with certificates made for the test: whom the client believes, and whom the server.
 
-use crate::common::{Chain, Echo, client_config, config, serve, token, until};
+use crate::{
+    common::{Chain, Echo, client_config, config, serve, token, until},
+    postgres::Postgres,
+    store::RULES,
+};
 use client::{Access, Client, Phase};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use server::{
-    Config,
+    Config, DatabaseUrl,
     config::Auth,
+    jobs::store::JobStore,
     tls::Tls,
     tokens::{NewToken, Role, TokenError, Tokens},
 };
 use std::{
     fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -141,6 +148,45 @@ async fn a_registered_certificate_is_as_good_as_a_token_and_no_other_gets_in() {
     until("it is proved", async || running.status().await.unwrap().counts.proved == 1).await;
     client.stop().await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_is_reached_over_tls_if_its_authority_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let [ours, other] = ["ours", "other"].map(|name| Authority::new(folder.path(), name));
+    let certificates = tempfile::tempdir().unwrap();
+    ours.sign("server");
+    for file in ["server.pem", "server.key"] {
+        let copy = certificates.path().join(file);
+        fs::copy(ours.path(file), &copy).unwrap();
+        fs::set_permissions(copy, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = |name: &str| certificates.path().join(name).display().to_string();
+    let settings = [
+        "listen_addresses=127.0.0.1".to_owned(),
+        format!("port={port}"),
+        "ssl=on".to_owned(),
+        format!("ssl_cert_file={}", file("server.pem")),
+        format!("ssl_key_file={}", file("server.key")),
+    ];
+    let Some(postgres) = Postgres::start_with(certificates, &settings).await else { return };
+    let url = |authority: &Authority| {
+        let authority = authority.path("ca.pem").display().to_string();
+        DatabaseUrl::new(format!(
+            "postgres://prover@127.0.0.1:{port}/postgres?sslmode=verify-full&sslrootcert={authority}"
+        ))
+    };
+    let store = JobStore::connect(&url(&ours), RULES).await.unwrap();
+    store.tip().await.unwrap();
+    let encrypted = sqlx::query_scalar("SELECT count(*) FROM pg_stat_ssl WHERE ssl");
+    let encrypted: i64 = encrypted.fetch_one(&mut postgres.admin().await).await.unwrap();
+    assert!(encrypted > 0, "no connection is encrypted");
+    store.close().await;
+    let refused = JobStore::connect(&url(&other), RULES).await.unwrap_err();
+    let chain = std::iter::successors(Some(&refused as &dyn std::error::Error), |e| e.source());
+    let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    assert!(text.contains("certificate"), "{text}");
 }
 
 #[test]
