@@ -1,7 +1,7 @@
-//! A real succinct receipt of a dev block verifies, and nothing near it does.
+//! Real receipts of dev blocks, a succinct and a composite one, verify, and nothing near them does.
 //!
-//! `fixtures/dev-block.proof` is what `l2-prover prove` wrote; `fixtures/dev-block.json` says which program it proves
-//! and which public values, as hexadecimal text.
+//! `fixtures/NAME.proof` is what `l2-prover prove --kind KIND --segment-po2 20` wrote; `fixtures/NAME.json` says which program
+//! it proves and which public values, as hexadecimal text.
 
 use std::fs;
 use std::path::Path;
@@ -23,10 +23,16 @@ struct Fixture {
 
 impl Fixture {
     fn read() -> Self {
+        Self::named("dev-block")
+    }
+
+    fn named(name: &str) -> Self {
         let folder =
             Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("tests/fixtures");
-        let proof = fs::read(folder.join("dev-block.proof")).expect("the proof is checked in");
-        let about = fs::read(folder.join("dev-block.json")).expect("its description is checked in");
+        let proof =
+            fs::read(folder.join(format!("{name}.proof"))).expect("the proof is checked in");
+        let about =
+            fs::read(folder.join(format!("{name}.json"))).expect("its description is checked in");
         let about: serde_json::Value = serde_json::from_slice(&about).expect("it is JSON");
         let bytes = |name: &str| {
             let text = about[name].as_str().expect("it is text");
@@ -72,6 +78,23 @@ fn a_real_proof_verifies() {
         cycles: None,
     };
     assert_eq!(fixture.verify(&fixture.proof), Ok(expected));
+}
+
+#[test]
+fn a_real_composite_proof_verifies_and_shows_its_cycles() {
+    let fixture = Fixture::named("dev-block.composite");
+    let public_values = fixture.public_values.clone();
+    let expected = Verified { public_values, kind: Kind::Composite, cycles: Some(1 << 20) };
+    assert_eq!(fixture.verify(&fixture.proof), Ok(expected));
+    // Segments, the words of the only seal, its version, the globals: then what the cycles are read from.
+    let rows_po2 = HEADER + fixture.public_values.len() + 4 + 4 + 4 + 90 * 4;
+    assert_eq!(fixture.proof[rows_po2], 20);
+    let sample = (0..fixture.proof.len()).step_by(5003);
+    fixture.refuses_flips_at(&sample.chain(rows_po2..rows_po2 + 4).collect::<Vec<_>>());
+    for end in [fixture.proof.len() - 1, fixture.proof.len() / 2] {
+        let refused = fixture.verify(&fixture.proof[..end]);
+        assert!(matches!(refused, Err(VerifyError::Malformed { .. })), "{refused:?}");
+    }
 }
 
 #[test]
