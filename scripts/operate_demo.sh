@@ -95,7 +95,7 @@ kill "${pids[client1]}" "${pids[client2]}" "${pids[server]}"
 wait "${pids[client1]}" "${pids[client2]}" "${pids[server]}" || true
 unset "pids[client1]" "pids[client2]" "pids[server]"
 demo fsck "$prover" fsck --data-dir server
-demo "tokens create" "$prover" tokens create --name "the GPU machine" --role client --data-dir server
+demo "tokens create" "$prover" tokens create --name gpu-1 --role client --data-dir server
 demo "tokens list" "$prover" tokens list --data-dir server
 cat >server.toml <<'TOML'
 rpc_url = ["https://user:secret@node-1.example", "https://node-2.example"]
