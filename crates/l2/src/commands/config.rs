@@ -18,6 +18,9 @@ pub fn run(args: Config, given: &Given, output: &Output) -> anyhow::Result<()> {
         "setting rpc_url is missing: name the L2 node (--rpc-url)"
     );
     let chain: ChainArg = settings.chain.parse().expect("every text is a chain's name or file");
-    chain.config().context("setting chain cannot be used")?;
+    // A node tells its chain when the server starts.
+    if chain != ChainArg::Node {
+        chain.config().context("setting chain cannot be used")?;
+    }
     output.report(&Checked::new(&settings, args.config)?)
 }

@@ -152,6 +152,16 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
     assert_eq!(checked["origins"]["limits.uploads"], "file");
     assert_eq!(checked["origins"]["limits.headers"], "default");
 
+    write("rpc_url = 'http://x'\nchain = 'nowhere.json'\n");
+    let error = fails(1, &check);
+    assert!(error.contains("setting chain cannot be used") && error.contains("nowhere"), "{error}");
+    write("rpc_url = 'http://x'\nchain = 'node'\n");
+    text(&check);
+    write(
+        "rpc_url = 'https://user:hunter2@node.example/key-hunter2'\n\
+         database = 'postgres://prover:hunter2@db.example/jobs'\nlease = '20s'\n",
+    );
+
     // As text it is a file that can be used again, but for what is not shown.
     let shown = text(&check);
     assert!(!shown.contains("hunter2") && shown.contains("[limits]\n"), "{shown}");
