@@ -150,9 +150,9 @@ impl Server {
             max_rejected: config.max_rejected,
         };
         let store = match &config.database {
-            None => JobStore::open(&config.data_dir.join("jobs.sqlite"), rules).await?,
+            None => Box::pin(JobStore::open(&config.data_dir.join("jobs.sqlite"), rules)).await?,
             Some(url) => {
-                let store = JobStore::connect(url, rules).await?;
+                let store = Box::pin(JobStore::connect(url, rules)).await?;
                 same_artifacts(&store, &artifacts, &place, url).await?;
                 store
             }
@@ -182,7 +182,7 @@ impl Server {
         }
         let peers = match &config.database {
             None => None,
-            Some(url) => Some(store.database().ok(Peers::join(url).await)?),
+            Some(url) => Some(store.database().ok(Box::pin(Peers::join(url)).await)?),
         };
         let jobs = Jobs::new(store, artifacts.clone(), jobs_config, stopping.clone());
         // Another server that runs has heard the heartbeats meanwhile, and may be verifying what is open.

@@ -539,8 +539,11 @@ impl Jobs {
         let valid = checked.map(drop).map_err(|reason| reason.to_string());
         let verdict = self.0.store.judge(job, submit, valid, self.now().await?).await?;
         if verdict == Verdict::Accepted {
-            if let Some(cycles) = cycles {
-                self.0.store.learn(job, cycles).await?;
+            // It is accepted whether or not this succeeds: the next proof tells as much.
+            if let Some(cycles) = cycles
+                && let Err(error) = self.0.store.learn(job, cycles).await
+            {
+                tracing::info!(%job, %error, "what the proof cost was not noted");
             }
             self.0.store.metrics().proved(system, &effort);
             traces::happened(job, "accept", checked_at, [], None);
