@@ -70,6 +70,7 @@ until_true "eight jobs are proved" proved
 
 on=(--server "$server")
 demo status "$prover" status "${on[@]}"
+demo top "$prover" top --once "${on[@]}"
 demo "clients list" "$prover" clients list "${on[@]}"
 client=$(cat client-1/client-id)
 demo "clients quarantine" "$prover" clients quarantine "$client" "${on[@]}"
@@ -96,6 +97,9 @@ wait "${pids[client1]}" "${pids[client2]}" "${pids[server]}" || true
 unset "pids[client1]" "pids[client2]" "pids[server]"
 demo fsck "$prover" fsck --data-dir server
 demo "tokens create" "$prover" tokens create --name gpu-1 --role client --data-dir server
+token=$("$prover" tokens list --data-dir server --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["id"])')
+demo "tokens rotate" "$prover" tokens rotate "$token" --data-dir server
+demo "tokens revoke" "$prover" tokens revoke "$token" --data-dir server
 demo "tokens list" "$prover" tokens list --data-dir server
 cat >server.toml <<'TOML'
 rpc_url = ["https://user:secret@node-1.example", "https://node-2.example"]
