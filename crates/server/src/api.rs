@@ -1,6 +1,6 @@
 //! HTTP: decodes, calls one function, encodes.
 //!
-//! An endpoint is a line in [`endpoints`], which says who may call it. [`guard`] stands before all of them: a caller is
+//! An endpoint is a line in [`endpoints`], which says who may call it. `guard` stands before all of them: a caller is
 //! let in by its headers, before its body is read.
 
 use crate::{

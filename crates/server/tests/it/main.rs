@@ -7,6 +7,7 @@ mod common;
 mod crowd;
 mod cut;
 mod disk;
+mod forged;
 mod huge;
 mod metrics;
 mod peers;
