@@ -416,7 +416,7 @@ impl<S: BatchSource> Intake<S> {
         if let Some(most) = self.policy.gas {
             while waiting.gas <= most && waiting.next <= head {
                 let block = self.source.block(waiting.next).await.map_err(IntakeError::Head)?;
-                // A reorg: what was counted counts no more.
+                // A reorg took it. What was counted of the old branch may close the batch early; `cut` keeps the limit.
                 let Some(block) = block else { return Ok(None) };
                 waiting.gas = waiting.gas.saturating_add(block.gas_used);
                 waiting.next += 1;
