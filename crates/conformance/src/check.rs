@@ -7,7 +7,10 @@ use crate::{
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
 use program::{
-    ChainConfig, Input, Statement, consensus, consensus::DecodedBlock, execute, state::State,
+    ChainConfig, Input, Statement, consensus,
+    consensus::{DecodedBlock, Violation},
+    execute,
+    state::State,
 };
 use witness::record::{Recorded, Recorder, Store};
 
@@ -268,7 +271,7 @@ impl Chain {
     /// Executes a block that the test says is valid, and makes it the head.
     fn valid(&mut self, name: &str, block: &Block) -> Result<Link, Failure> {
         let refused = |reason| Failure::Refused { blocks: name.into(), reason };
-        let invalid = |violation| refused(program::Error::Block { number: 0, violation });
+        let invalid = |violation: Violation| refused(violation.in_block(0));
         let decoded = DecodedBlock::decode(&block.rlp).map_err(invalid)?;
         let header = decoded.header.clone();
         let Some(parent) = self.headers.get(&header.parent_hash) else {
@@ -349,6 +352,7 @@ impl Chain {
         headers.reverse();
         let input = Input {
             config: self.config.clone(),
+            terms: program::Terms::default(),
             headers,
             blocks,
             codes: recorded.codes,

@@ -145,6 +145,7 @@ fn withdrawals() -> Honest {
     let recorded = Recorded::new(state, 1);
     let input = Input {
         config: chain.config().clone(),
+        terms: program::Terms::default(),
         headers: vec![alloy_rlp::encode(&parent.block.header).into()],
         blocks: vec![alloy_rlp::encode(&built.block).into()],
         codes: recorded.codes,

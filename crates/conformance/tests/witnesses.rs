@@ -124,6 +124,7 @@ fn unasked(config: &ChainConfig, block: &Block) -> Result<Unasked, Error> {
     let parent = headers.last().and_then(|rlp| alloy_rlp::decode_exact::<Header>(rlp).ok());
     let input = Input {
         config: config.clone(),
+        terms: program::Terms::default(),
         headers: headers.clone(),
         blocks: vec![block.rlp.clone()],
         codes: codes.clone(),

@@ -297,7 +297,7 @@ impl Chain {
     pub fn import(&mut self, rlp: &[u8]) -> Result<&Mined, ChainError> {
         let head = self.latest();
         let number = head.block.header.number + 1;
-        let invalid = |violation| program::Error::Block { number, violation };
+        let invalid = |violation: Violation| violation.in_block(number);
         let decoded = DecodedBlock::decode(rlp).map_err(invalid)?;
         let (header, parent) = (decoded.header.parent_hash, head.hash);
         if header != parent {
@@ -443,6 +443,7 @@ impl Chain {
         let header = |number| &self.block(number).expect("it was executed").block.header;
         let input = Input {
             config: self.config.clone(),
+            terms: program::Terms::default(),
             headers: (recorded.oldest_block..first)
                 .map(|number| alloy_rlp::encode(header(number)).into())
                 .collect(),
@@ -460,7 +461,7 @@ impl Chain {
             .checked_sub(1)
             .and_then(|parent| self.block(parent))
             .ok_or(ChainError::GenesisWitness)?;
-        let invalid = |violation| program::Error::Block { number, violation };
+        let invalid = |violation: Violation| violation.in_block(number);
         let block = DecodedBlock::decode(&alloy_rlp::encode(&mined.block)).map_err(invalid)?;
         let mut state = self.state(parent, Recorder::new(&self.store));
         execute::execute(&self.config, &block, &mut state)?;

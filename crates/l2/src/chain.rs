@@ -111,6 +111,7 @@ pub fn anvil() -> ChainConfig {
         osaka_time: None,
         blob_schedule: vec![BlobFork { time: 0, target: 3, max: 6, update_fraction: 3_338_477 }],
         deposit_contract: Address::ZERO,
+        bridge: false,
     }
 }
 

@@ -2,16 +2,16 @@
 
 use crate::{
     ChainConfig, Error, Statement,
-    consensus::{self, DecodedBlock},
+    consensus::{self, DecodedBlock, Violation},
     execute,
-    input::InputRef,
+    input::{InputRef, Terms},
     phase::Phase,
     state::{NoSource, State},
-    statement,
+    statement::{self, DepositsChain},
 };
 use alloc::vec::Vec;
 use alloy_consensus::Header;
-use alloy_primitives::{Address, B256, Bytes, Sealed};
+use alloy_primitives::{B256, Bytes, Sealed};
 
 /// What [`run_detailed`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +74,9 @@ fn run_input(input: &[u8], owner: Option<&Bytes>) -> Result<Outcome, Error> {
     for ancestor in &ancestors {
         state.remember_block(ancestor.number, ancestor.hash());
     }
-    let invalid = |violation| Error::Block { number: first.header.number, violation };
+    let invalid = |violation: Violation| violation.in_block(first.header.number);
     consensus::check_against_parent(&input.config, &first.header, parent).map_err(invalid)?;
-    run_blocks(&input.config, &blocks, &mut state, parent.state_root)
+    run_blocks(&input.config, &input.terms, &blocks, &mut state, parent.state_root)
 }
 
 /// What is taken on trust about the ancestors of an input's first block.
@@ -116,7 +116,7 @@ pub fn run_assuming_parent(
     for (number, hash) in (0..first.number).rev().zip(hashes) {
         state.remember_block(number, hash);
     }
-    run_blocks(&input.config, &blocks, &mut state, state_root)
+    run_blocks(&input.config, &input.terms, &blocks, &mut state, state_root)
 }
 
 fn state<'a>(
@@ -134,19 +134,17 @@ fn decode_blocks(blocks: &[&[u8]]) -> Result<Vec<DecodedBlock>, Error> {
     if blocks.is_empty() {
         return Err(Error::Input { what: "expected at least one block", offset: 0 });
     }
-    let mut decoded = Vec::<DecodedBlock>::with_capacity(blocks.len());
+    let mut decoded = Vec::<DecodedBlock>::new();
     for block in blocks {
         let number = decoded.last().map_or(0, |block| block.header.number.saturating_add(1));
-        decoded.push(
-            DecodedBlock::decode(block).map_err(|violation| Error::Block { number, violation })?,
-        );
+        decoded.push(DecodedBlock::decode(block).map_err(|violation| violation.in_block(number))?);
     }
     Ok(decoded)
 }
 
 /// Hashes the ancestors' headers and checks that they are one chain.
 fn ancestors(headers: &[&[u8]]) -> Result<Vec<Sealed<Header>>, Error> {
-    let mut chain = Vec::<Sealed<Header>>::with_capacity(headers.len());
+    let mut chain = Vec::<Sealed<Header>>::new();
     for (index, rlp) in headers.iter().enumerate() {
         let rest = &mut &**rlp;
         let header =
@@ -156,7 +154,8 @@ fn ancestors(headers: &[&[u8]]) -> Result<Vec<Sealed<Header>>, Error> {
             })?;
         // SOUNDNESS: BLOCKHASH reads from this chain, so every link is a hash.
         if let Some(last) = chain.last()
-            && (header.parent_hash != last.hash() || header.number != last.number.wrapping_add(1))
+            && (header.parent_hash != last.hash()
+                || Some(header.number) != last.number.checked_add(1))
         {
             return Err(Error::BrokenHeaderChain { index: index - 1 });
         }
@@ -167,19 +166,25 @@ fn ancestors(headers: &[&[u8]]) -> Result<Vec<Sealed<Header>>, Error> {
 
 fn run_blocks(
     config: &ChainConfig,
+    terms: &Terms,
     blocks: &[DecodedBlock],
     state: &mut State<'_, NoSource>,
     pre_state_root: B256,
 ) -> Result<Outcome, Error> {
-    let mut summaries = Vec::with_capacity(blocks.len());
+    let mut summaries = Vec::new();
+    let mut deposits = DepositsChain::new(terms.deposits_start);
     for (index, block) in blocks.iter().enumerate() {
         let number = block.header.number;
-        let invalid = |violation| Error::Block { number, violation };
+        let invalid = |violation: Violation| violation.in_block(number);
         consensus::check_header(config, block).map_err(invalid)?;
         if let Some(parent) = index.checked_sub(1).map(|parent| &blocks[parent].header) {
             consensus::check_against_parent(config, &block.header, parent).map_err(invalid)?;
         }
         let executed = Phase::Execution.run(|| execute::execute(config, block, state))?;
+        // SOUNDNESS: withdrawals create ether. Those of a chain with a bridge are bound, all of them, in order.
+        if config.bridge {
+            block.body.withdrawals.iter().flatten().for_each(|deposit| deposits.push(deposit));
+        }
         summaries.push(BlockSummary {
             number,
             hash: block.header.hash(),
@@ -197,12 +202,12 @@ fn run_blocks(
         last_number: last.number,
         pre_state_root,
         post_state_root: last.state_root,
-        deposits_digest: B256::ZERO,
-        deposits_count: 0,
+        deposits_digest: if config.bridge { deposits.digest() } else { B256::ZERO },
+        deposits_count: deposits.count(),
         messages_root: B256::ZERO,
-        messages_count: 0,
+        last_timestamp: last.timestamp,
         data_commitment: B256::ZERO,
-        beneficiary: Address::ZERO,
+        beneficiary: terms.beneficiary,
     };
     Ok(Outcome { statement, blocks: summaries })
 }

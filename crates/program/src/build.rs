@@ -3,8 +3,8 @@
 pub use crate::evm::BlockEvm;
 use crate::{
     Block, ChainConfig, Error, Receipt, Transaction,
-    consensus::{NextFees, ResultFields},
-    execute::{self, Executor},
+    consensus::{NextFees, ResultFields, Violation},
+    execute::{Executor, Refusal},
     state::{State, StateSource},
 };
 use alloy_consensus::{
@@ -13,10 +13,6 @@ use alloy_consensus::{
     transaction::Recovered,
 };
 use alloy_eips::{eip4895::Withdrawals, eip7685::Requests};
-use alloy_evm::{
-    Evm,
-    block::{BlockExecutionError, BlockExecutor, BlockValidationError},
-};
 use alloy_hardforks::EthereumHardforks;
 use alloy_primitives::{Address, B256, Bytes, Sealed};
 
@@ -70,7 +66,6 @@ pub struct Built {
 /// A block under construction.
 #[expect(missing_debug_implementations, reason = "it holds an EVM")]
 pub struct BlockBuilder<'s, 'a, S: StateSource<'a>> {
-    config: &'s ChainConfig,
     header: Header,
     withdrawals: Option<&'s Withdrawals>,
     executor: Executor<'s, 'a, S>,
@@ -91,8 +86,8 @@ impl<'s, 'a, S: StateSource<'a>> BlockBuilder<'s, 'a, S> {
     ) -> Result<Self, Error> {
         let number = parent.number + 1;
         let time = attributes.timestamp;
-        let fees = NextFees::of(config, parent, time)
-            .map_err(|violation| Error::Block { number, violation })?;
+        let fees =
+            NextFees::of(config, parent, time).map_err(|violation| violation.in_block(number))?;
         let shanghai = config.is_shanghai_active_at_timestamp(time);
         let cancun = config.is_cancun_active_at_timestamp(time);
         let withdrawals = shanghai.then_some(&attributes.withdrawals);
@@ -113,13 +108,11 @@ impl<'s, 'a, S: StateSource<'a>> BlockBuilder<'s, 'a, S> {
         };
         state.remember_block(parent.number, parent.hash());
         let list = withdrawals.map(|list| list.as_slice());
-        let mut executor = execute::executor(config, &header, list, state);
-        executor
-            .apply_pre_execution_changes()
-            .map_err(|error| execute::refusal(number, None, error))?;
+        let mut executor = Executor::new(config, &header, list, state);
+        executor.begin().map_err(|refusal| refusal.in_block(number))?;
         let blob_gas_limit =
             config.blob_params(time).map_or(0, |params| params.max_blob_gas_per_block());
-        Ok(Self { config, header, withdrawals, executor, transactions: Vec::new(), blob_gas_limit })
+        Ok(Self { header, withdrawals, executor, transactions: Vec::new(), blob_gas_limit })
     }
 
     /// The header so far: everything that does not follow from the transactions.
@@ -133,44 +126,40 @@ impl<'s, 'a, S: StateSource<'a>> BlockBuilder<'s, 'a, S> {
     /// [`PushError`]; the block stands as it was before, unless the error is fatal.
     pub fn push(&mut self, transaction: Recovered<&Transaction>) -> Result<(), PushError> {
         let blob_gas = transaction.blob_gas_used().unwrap_or_default();
-        if self.executor.blob_gas_used + blob_gas > self.blob_gas_limit {
+        if self.executor.result().blob_gas_used + blob_gas > self.blob_gas_limit {
             return Err(PushError::BlockFull);
         }
-        match self.executor.execute_transaction(transaction) {
-            Ok(_) => {
+        let index = self.transactions.len();
+        match self.executor.transact(index, transaction.inner(), transaction.signer()) {
+            Ok(()) => {
                 self.transactions.push((*transaction.inner()).clone());
                 Ok(())
             }
-            Err(BlockExecutionError::Validation(
-                BlockValidationError::TransactionGasLimitMoreThanAvailableBlockGas { .. },
-            )) => Err(PushError::BlockFull),
-            Err(BlockExecutionError::Validation(BlockValidationError::InvalidTx {
-                error, ..
-            })) => Err(PushError::Invalid(error.to_string())),
-            Err(error) => Err(PushError::Fatal(error.to_string())),
+            Err(Refusal::Violation(Violation::GasAllowance { .. })) => Err(PushError::BlockFull),
+            Err(Refusal::Violation(Violation::Transaction { reason, .. })) => {
+                Err(PushError::Invalid(reason.to_string()))
+            }
+            Err(Refusal::Violation(violation)) => Err(PushError::Fatal(violation.to_string())),
+            Err(Refusal::Failed(reason)) => Err(PushError::Fatal(reason)),
         }
     }
 
     /// Ends the block: system calls, withdrawals, roots. `state` is its post-state then.
     ///
     /// # Errors
-    /// As [`execute::execute`].
+    /// As [`crate::execute::execute`].
     pub fn finish(self) -> Result<Built, Error> {
-        let Self { config, mut header, withdrawals, mut executor, transactions, .. } = self;
+        let Self { mut header, withdrawals, mut executor, transactions, .. } = self;
         let number = header.number;
-        execute::check_after_transactions(config, &header, &mut executor)
-            .map_err(|error| execute::refusal(number, None, error))?;
-        let (evm, result) =
-            executor.finish().map_err(|error| execute::refusal(number, None, error))?;
-        let (bundle, state) = execute::into_bundle(evm.into_db());
+        let outcome = executor.end();
+        let (result, changes, state) = executor.into_parts();
         if let Some(failure) = state.take_failure() {
             return Err(failure);
         }
-        let requests =
-            config.is_prague_active_at_timestamp(header.timestamp).then_some(result.requests);
+        let requests = outcome.map_err(|refusal| refusal.in_block(number))?;
         let fields =
             ResultFields::new(result.gas_used, &result.receipts, requests.as_ref(), state.hashes());
-        state.apply(bundle)?;
+        state.apply(changes)?;
         header.state_root = state.root()?;
         header.transactions_root = calculate_transaction_root(&transactions);
         header.receipts_root = fields.receipts_root;

@@ -6,6 +6,7 @@
 use crate::Error;
 use alloc::vec::Vec;
 use alloy_eips::{
+    eip4844::DATA_GAS_PER_BLOB,
     eip7594::MAX_BLOBS_PER_TX_FUSAKA,
     eip7840::{BLOB_BASE_COST, BlobParams},
 };
@@ -14,6 +15,9 @@ use alloy_hardforks::{
     EthereumHardfork, EthereumHardforks, ForkCondition, holesky, hoodi, mainnet, sepolia,
 };
 use alloy_primitives::{Address, B256, address, keccak256};
+
+/// Most blobs per block that a config may allow: their gas fits 32 bits, which is what a parent's header may have.
+const MAX_BLOBS: u64 = u32::MAX as u64 / DATA_GAS_PER_BLOB;
 
 /// The blob limits from a moment on (EIP-7840, EIP-7892).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,10 @@ pub struct ChainConfig {
     pub blob_schedule: Vec<BlobFork>,
     /// The contract whose logs are deposit requests (EIP-6110).
     pub deposit_contract: Address,
+    /// Whether the chain has a bridge to L1: then its withdrawals (EIP-4895) are the bridge's deposits, and a
+    /// statement binds them.
+    #[cfg_attr(feature = "std", serde(default))]
+    pub bridge: bool,
 }
 
 /// Cancun's, Prague's and the mainnet BPO forks' limits from the given moments on.
@@ -88,6 +96,7 @@ impl ChainConfig {
                 MAINNET_BPO2_TIMESTAMP,
             ),
             deposit_contract: address!("00000000219ab540356cbb839cbe05303d7705fa"),
+            bridge: false,
         }
     }
 
@@ -108,6 +117,7 @@ impl ChainConfig {
                 SEPOLIA_BPO2_TIMESTAMP,
             ),
             deposit_contract: address!("7f02c3e3c98b133055b8b348b2ac625669ed295d"),
+            bridge: false,
         }
     }
 
@@ -128,6 +138,7 @@ impl ChainConfig {
                 HOLESKY_BPO2_TIMESTAMP,
             ),
             deposit_contract: address!("4242424242424242424242424242424242424242"),
+            bridge: false,
         }
     }
 
@@ -148,6 +159,7 @@ impl ChainConfig {
                 HOODI_BPO2_TIMESTAMP,
             ),
             deposit_contract: address!("00000000219ab540356cbb839cbe05303d7705fa"),
+            bridge: false,
         }
     }
 
@@ -167,6 +179,7 @@ impl ChainConfig {
                 update_fraction: 5_007_716,
             }],
             deposit_contract: address!("00000000219ab540356cbb839cbe05303d7705fa"),
+            bridge: false,
         }
     }
 
@@ -193,11 +206,9 @@ impl ChainConfig {
         if self.blob_schedule.windows(2).any(|pair| pair[0].time >= pair[1].time) {
             return Err(Error::ChainConfig("the blob schedule is not in the order of time"));
         }
-        if self
-            .blob_schedule
-            .iter()
-            .any(|b| b.max == 0 || b.update_fraction == 0 || b.target > b.max || b.max > 1 << 16)
-        {
+        if self.blob_schedule.iter().any(|b| {
+            !(1..=MAX_BLOBS).contains(&b.max) || b.update_fraction == 0 || b.target > b.max
+        }) {
             return Err(Error::ChainConfig("a blob limit is zero, too large, or below its target"));
         }
         match (self.cancun_time, self.blob_schedule.first()) {
@@ -229,7 +240,7 @@ impl ChainConfig {
     /// absent forks as `u64::MAX`.
     pub fn encode(&self) -> Vec<u8> {
         let time = |fork: Option<u64>| fork.unwrap_or(u64::MAX);
-        let mut out = Vec::with_capacity(6 * 8 + 20 + 4 + self.blob_schedule.len() * 32);
+        let mut out = Vec::with_capacity(6 * 8 + 21 + self.blob_schedule.len() * 32);
         for word in [
             self.chain_id,
             self.paris_block,
@@ -241,6 +252,7 @@ impl ChainConfig {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.extend_from_slice(self.deposit_contract.as_slice());
+        out.push(u8::from(self.bridge));
         for entry in &self.blob_schedule {
             for word in [entry.time, entry.target, entry.max, entry.update_fraction] {
                 out.extend_from_slice(&word.to_le_bytes());
@@ -254,7 +266,7 @@ impl ChainConfig {
     /// # Errors
     /// [`Error::ChainConfig`] if the length is wrong or [`Self::validate`] refuses the config.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        const FIXED: usize = 6 * 8 + 20;
+        const FIXED: usize = 6 * 8 + 21;
         let (Some(fixed), Some(schedule)) = (bytes.get(..FIXED), bytes.get(FIXED..)) else {
             return Err(Error::ChainConfig("truncated"));
         };
@@ -275,7 +287,12 @@ impl ChainConfig {
             cancun_time: time(3),
             prague_time: time(4),
             osaka_time: time(5),
-            deposit_contract: Address::from_slice(&fixed[48..]),
+            deposit_contract: Address::from_slice(&fixed[48..68]),
+            bridge: match fixed[68] {
+                0 => false,
+                1 => true,
+                _ => return Err(Error::ChainConfig("expected 0 or 1 for the bridge")),
+            },
             blob_schedule: entries
                 .map(|entry| BlobFork {
                     time: word(entry, 0),
@@ -385,6 +402,12 @@ mod genesis {
                 deposit_contract: genesis
                     .deposit_contract_address
                     .unwrap_or(address!("00000000219ab540356cbb839cbe05303d7705fa")),
+                bridge: genesis
+                    .extra_fields
+                    .get_deserialized::<bool>("bridge")
+                    .transpose()
+                    .map_err(|_| Error::ChainConfig("expected true or false for the key bridge"))?
+                    .unwrap_or(false),
             };
             config.validate()?;
             Ok(config)
@@ -410,7 +433,7 @@ mod tests {
     fn every_field_moves_the_digest() {
         let base = ChainConfig::mainnet();
         let digest = base.digest();
-        let changes: [fn(&mut ChainConfig); 9] = [
+        let changes: [fn(&mut ChainConfig); 10] = [
             |c| c.chain_id += 1,
             |c| c.paris_block += 1,
             |c| c.shanghai_time = Some(1),
@@ -420,6 +443,7 @@ mod tests {
             |c| c.blob_schedule[0].max += 1,
             |c| c.blob_schedule.truncate(1),
             |c| c.deposit_contract = Address::ZERO,
+            |c| c.bridge = true,
         ];
         for (index, change) in changes.iter().enumerate() {
             let mut config = base.clone();
@@ -430,13 +454,14 @@ mod tests {
 
     #[test]
     fn configs_that_contradict_themselves_are_refused() {
-        let changes: [fn(&mut ChainConfig); 6] = [
+        let changes: [fn(&mut ChainConfig); 7] = [
             |c| c.shanghai_time = None,
             |c| c.prague_time = Some(1),
             |c| c.blob_schedule.clear(),
             |c| c.blob_schedule[1].time = 0,
             |c| c.blob_schedule[0].update_fraction = 0,
             |c| c.blob_schedule[0].target = 100,
+            |c| c.blob_schedule[0].max = MAX_BLOBS + 1,
         ];
         for (index, change) in changes.iter().enumerate() {
             let mut config = ChainConfig::mainnet();
@@ -446,6 +471,9 @@ mod tests {
         let encoded = ChainConfig::mainnet().encode();
         assert!(ChainConfig::decode(&encoded[..encoded.len() - 1]).is_err());
         assert!(ChainConfig::decode(&encoded[..10]).is_err());
+        let mut bridge = encoded.clone();
+        bridge[68] = 2;
+        assert!(ChainConfig::decode(&bridge).is_err());
     }
 
     #[test]

@@ -4,7 +4,11 @@
 //! * [`check_against_parent`]: the header against its parent's.
 //! * [`check_result`]: the header against the result of the execution.
 
-use crate::{ChainConfig, Receipt, Transaction, hashes::Hashes};
+use crate::{
+    ChainConfig, Error, Receipt, Transaction,
+    bound::{self, Bound},
+    hashes::Hashes,
+};
 use alloc::{string::String, vec::Vec};
 use alloy_consensus::{
     BlockBody, EMPTY_OMMER_ROOT_HASH, Header, Transaction as _, TxLegacy,
@@ -186,6 +190,19 @@ pub enum Violation {
     /// A log of the deposit contract is not a deposit (EIP-6110).
     #[error("deposit contract: {0}")]
     Deposit(String),
+    /// Not a rule: the block is beyond what the program decides. [`Self::in_block`] makes it [`Error::Bound`].
+    #[error(transparent)]
+    Bound(#[from] Bound),
+}
+
+impl Violation {
+    /// The error of the block with this number.
+    pub fn in_block(self, number: u64) -> Error {
+        match self {
+            Self::Bound(bound) => Error::Bound(bound),
+            violation => Error::Block { number, violation },
+        }
+    }
 }
 
 /// A block whose RLP has been taken apart and whose hash is known.
@@ -220,6 +237,9 @@ impl DecodedBlock {
         let mut transactions = Vec::new();
         while !transaction_list.is_empty() {
             let index = transactions.len();
+            if index == bound::MAX_TRANSACTIONS {
+                return Err(Bound::Transactions.into());
+            }
             let bytes = transaction_bytes(transaction_list)
                 .ok_or(Violation::MalformedTransaction { index })?;
             transactions.push(
@@ -401,6 +421,9 @@ impl NextFees {
                 used: parent.gas_used,
                 limit: parent.gas_limit,
             });
+        }
+        if parent_base_fee >= bound::MAX_BASE_FEE {
+            return Err(Bound::BaseFee { base_fee: parent_base_fee }.into());
         }
         let base_fee = calc_next_block_base_fee(
             parent.gas_used,

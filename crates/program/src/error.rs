@@ -1,6 +1,6 @@
 //! Why an input is refused.
 
-use crate::{consensus::Violation, trie::TrieError};
+use crate::{bound::Bound, consensus::Violation, trie::TrieError};
 use alloc::string::String;
 use alloy_primitives::B256;
 
@@ -62,6 +62,15 @@ pub enum Error {
         /// Keccak-256 of the slot.
         hashed_slot: B256,
     },
+    /// A block created an account where the state before it has storage: the executor failed.
+    #[error("the account at {hashed_address} was created where there is storage")]
+    CreatedOverStorage {
+        /// Keccak-256 of the address.
+        hashed_address: B256,
+    },
+    /// The input is outside of what this program decides, and is neither valid nor invalid.
+    #[error("cannot be proven: {0}")]
+    Bound(#[from] Bound),
     /// The block is invalid under the chain's rules.
     #[error("block {number} is invalid: {violation}")]
     Block {

@@ -1,30 +1,43 @@
 //! The EVM of every block: revm with Ethereum's rules, where revm's own differ from them.
 //!
-//! * System calls have 30,000,000 gas, as EIP-4788, EIP-2935, EIP-7002 and EIP-7251 say.
-//! * A contract cannot be created where there is storage (EIP-7610). The state marks such accounts with a code hash of
-//!   zero ([`STORAGE_WITHOUT_CODE`]), which revm takes for code; `EXTCODEHASH` sees through the mark.
+//! * System calls have 30,000,000 gas, as EIP-4788, EIP-2935, EIP-7002 and EIP-7251 say, and start with nothing warm.
+//! * A contract cannot be created where there is storage (EIP-7610). The [overlay](crate::overlay) marks such accounts
+//!   with a code hash of zero, which revm takes for code; `EXTCODEHASH` sees through the mark.
+//! * A call without value does not touch the account that it calls.
+//! * Fees are products of 256 bits.
+//! * What goes beyond the program's domain ends the block with a [`Bound`].
 
+use crate::bound::{self, Bound};
+use alloc::{boxed::Box, string::ToString as _};
 use alloy_evm::{Database, Evm, EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
-use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxKind};
+use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxKind, U256, map::AddressSet};
+use core::{cell::Cell, marker::PhantomData};
 use revm::{
     Context, ExecuteEvm, MainBuilder, MainContext,
-    bytecode::opcode::EXTCODEHASH,
-    context::{BlockEnv, CfgEnv, ContextSetters, Evm as RevmEvm, TxEnv},
-    context_interface::result::{EVMError, HaltReason, ResultAndState},
-    handler::{EthFrame, Handler, MainnetHandler, instructions::EthInstructions},
+    bytecode::opcode::{EXTCODEHASH, SELFDESTRUCT},
+    context::{
+        Block, BlockEnv, Cfg, CfgEnv, ContextSetters, ContextTr, Evm as RevmEvm, JournalTr,
+        Transaction, TxEnv, journaled_state::account::JournaledAccountTr,
+    },
+    context_interface::result::{EVMError, HaltReason, InvalidTransaction, ResultAndState},
+    handler::{
+        EthFrame, EvmTr, FrameResult, Handler, ItemOrResult, instructions::EthInstructions,
+        pre_execution::validate_account_nonce_and_code_with_components,
+    },
     interpreter::{
-        Host, Instruction, InstructionContext, InstructionExecResult,
-        instructions::host::extcodehash,
+        CallValue, FrameInput, Gas, GasTracker, Host, InitialAndFloorGas, Instruction,
+        InstructionContext, InstructionExecResult, InstructionResult,
+        instructions::host::{extcodehash, selfdestruct},
         interpreter::EthInterpreter,
-        interpreter_types::{InterpreterTypes, StackTr},
+        interpreter_action::FrameInit,
+        interpreter_types::{InputsTr, InterpreterTypes, MemoryTr, StackTr},
     },
     precompile::{PrecompileSpecId, Precompiles},
     primitives::hardfork::SpecId,
 };
 
-/// The code hash under which [`crate::state::State`] shows an account that has storage, but neither code nor a nonce.
-pub(crate) const STORAGE_WITHOUT_CODE: B256 = B256::ZERO;
-
+/// The precompile of modular exponentiation (EIP-198).
+const MODEXP: Address = revm::precompile::u64_to_address(5);
 /// Gas of a system call.
 const SYSTEM_CALL_GAS: u64 = 30_000_000;
 
@@ -34,16 +47,19 @@ type Tap = revm::inspector::NoOpInspector;
 #[cfg(feature = "std")]
 type Tap = crate::counts::Tap;
 
+type Inner<DB> = RevmEvm<
+    EthEvmContext<DB>,
+    Tap,
+    EthInstructions<EthInterpreter, EthEvmContext<DB>>,
+    PrecompilesMap,
+    EthFrame,
+>;
+
 /// revm's EVM with Ethereum's rules.
-pub struct BlockEvm<DB: Database>(
-    RevmEvm<
-        EthEvmContext<DB>,
-        Tap,
-        EthInstructions<EthInterpreter, EthEvmContext<DB>>,
-        PrecompilesMap,
-        EthFrame,
-    >,
-);
+pub struct BlockEvm<DB: Database> {
+    evm: Inner<DB>,
+    bound: Option<Bound>,
+}
 
 impl<DB: Database> BlockEvm<DB> {
     /// The EVM of one block over its pre-state.
@@ -55,11 +71,43 @@ impl<DB: Database> BlockEvm<DB> {
             .with_db(db)
             .build_mainnet_with_inspector(Tap::default())
             .with_precompiles(PrecompilesMap::from_static(precompiles));
-        evm.instruction.instruction_table_mut()[usize::from(EXTCODEHASH)] =
-            Instruction::new(code_hash);
-        Self(evm)
+        let table = evm.instruction.instruction_table_mut();
+        table[usize::from(EXTCODEHASH)] = Instruction::new(code_hash);
+        table[usize::from(SELFDESTRUCT)] = Instruction::new(self_destruct);
+        Self { evm, bound: None }
+    }
+
+    /// The bound that an execution went beyond, if one did: then what it gave means nothing.
+    pub(crate) fn take_bound(&mut self) -> Option<Bound> {
+        self.bound.take()
+    }
+
+    fn run(
+        &mut self,
+        system_call: bool,
+        run: impl FnOnce(&mut Rules<DB>, &mut Inner<DB>) -> TransactionResult<DB>,
+    ) -> Result<ResultAndState, EVMError<DB::Error>> {
+        let gas = self.evm.ctx.tx.gas_limit;
+        let ordinary = gas <= bound::ORDINARY_GAS;
+        // SOUNDNESS: memory never grows beyond what 32 bits can count.
+        self.evm.ctx.cfg.memory_limit =
+            if ordinary { bound::MAX_MEMORY } else { bound::MAX_EXTRAORDINARY_MEMORY };
+        let mut rules = Rules {
+            bound: Cell::new(None),
+            extraordinary_gas: (!ordinary).then_some(gas),
+            system_call,
+            database: PhantomData,
+        };
+        let result = run(&mut rules, &mut self.evm);
+        self.bound = self.bound.or(rules.bound.get());
+        Ok(ResultAndState::new(result?, self.evm.finalize()))
     }
 }
+
+type TransactionResult<DB> = Result<
+    revm::context_interface::result::ExecutionResult,
+    EVMError<<DB as revm::Database>::Error>,
+>;
 
 /// `EXTCODEHASH`, which answers for a marked account what its code hash is: that of no code.
 fn code_hash<IT: InterpreterTypes, H: Host + ?Sized>(
@@ -78,6 +126,274 @@ fn code_hash<IT: InterpreterTypes, H: Host + ?Sized>(
     Ok(())
 }
 
+/// `SELFDESTRUCT`, which does not let the beneficiary's balance wrap.
+fn self_destruct<IT: InterpreterTypes, H: Host + ?Sized>(
+    context: InstructionContext<'_, H, IT>,
+) -> InstructionExecResult {
+    let InstructionContext { interpreter, host } = context;
+    let target = interpreter.stack.top().map(|top| Address::from_word(B256::from(*top)));
+    let own = interpreter.input.target_address();
+    let given = host.balance(own).unwrap_or_default().data;
+    // It ends the frame, by an error that is none if all went well.
+    let ended =
+        selfdestruct(InstructionContext { interpreter: &mut *interpreter, host: &mut *host });
+    if let (Err(InstructionResult::SelfDestruct), Some(target)) = (&ended, target)
+        && target != own
+        && host.balance(target).unwrap_or_default().data < given
+    {
+        return Err(InstructionResult::OverflowPayment);
+    }
+    ended
+}
+
+/// How transactions and system calls run.
+struct Rules<DB> {
+    /// The bound that the execution went beyond.
+    bound: Cell<Option<Bound>>,
+    /// The transaction's gas limit, if it is above [`bound::ORDINARY_GAS`].
+    extraordinary_gas: Option<u64>,
+    system_call: bool,
+    database: PhantomData<DB>,
+}
+
+impl<DB: Database> Rules<DB> {
+    /// Ends the execution if a frame's result cannot be told. `below` is the memory of the frames below it.
+    fn check(&self, result: &FrameResult, below: usize) -> Result<(), EVMError<DB::Error>> {
+        let gas_limit = result.gas().limit();
+        match (result.instruction_result(), self.extraordinary_gas) {
+            // SOUNDNESS: balances never wrap.
+            (InstructionResult::OverflowPayment, _) => Err(self.exceed(Bound::Ether)),
+            // SOUNDNESS: no frame goes on, and none is said to be out of gas, because memory is scarce here.
+            (end, Some(gas)) if bound::may_exceed_memory(end, gas_limit, below) => {
+                Err(self.exceed(Bound::Memory { gas }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A frame before it starts. EIP-161's touching is not what the executable specification does: a call without
+    /// value modifies nothing.
+    fn prepare(
+        &self,
+        evm: &mut Inner<DB>,
+        mut init: FrameInit,
+    ) -> Result<FrameInit, EVMError<DB::Error>> {
+        if let FrameInput::Call(call) = &mut init.frame_input {
+            if let CallValue::Transfer(value) = call.value
+                && value.is_zero()
+            {
+                call.value = CallValue::Apparent(value);
+            }
+            // SOUNDNESS: lengths are declared by the caller, and saturate at a machine's word.
+            if let Some(gas) = self.extraordinary_gas
+                && call.bytecode_address == MODEXP
+                && longest_operand(&call.input.bytes(&mut evm.ctx))
+                    > U256::from(bound::MAX_EXTRAORDINARY_MEMORY)
+            {
+                return Err(self.exceed(Bound::Memory { gas }));
+            }
+        }
+        Ok(init)
+    }
+
+    fn exceed(&self, bound: Bound) -> EVMError<DB::Error> {
+        self.bound.set(Some(bound));
+        EVMError::Custom(bound.to_string())
+    }
+
+    fn pay(
+        &self,
+        evm: &mut Inner<DB>,
+        to: Address,
+        amount: U256,
+    ) -> Result<(), EVMError<DB::Error>> {
+        match evm.ctx.journal_mut().load_account_mut(to)?.data.incr_balance(amount) {
+            true => Ok(()),
+            false => Err(self.exceed(Bound::Ether)),
+        }
+    }
+}
+
+/// The longest of the lengths that a call of MODEXP declares (EIP-198).
+fn longest_operand(input: &[u8]) -> U256 {
+    let mut lengths = [0; 96];
+    let given = input.len().min(lengths.len());
+    lengths[..given].copy_from_slice(&input[..given]);
+    let (lengths, _) = lengths.as_chunks::<32>();
+    lengths.iter().map(|length| U256::from_be_bytes(*length)).max().unwrap_or_default()
+}
+
+impl<DB: Database> Handler for Rules<DB> {
+    type Evm = Inner<DB>;
+    type Error = EVMError<DB::Error>;
+    type HaltReason = HaltReason;
+
+    fn first_frame_input(
+        &mut self,
+        evm: &mut Self::Evm,
+        gas: &mut GasTracker,
+    ) -> Result<Option<FrameInit>, Self::Error> {
+        let mut default =
+            revm::handler::MainnetHandler::<Self::Evm, Self::Error, EthFrame>::default();
+        let init = default.first_frame_input(evm, gas)?;
+        if self.system_call
+            && let TxKind::Call(contract) = evm.ctx.tx.kind
+        {
+            // In a system call nothing is warm but what it has used, and the contract itself has not been.
+            evm.ctx.journal_mut().load_account_mut(contract)?.data.unsafe_mark_cold();
+        }
+        Ok(init)
+    }
+
+    fn run_exec_loop(
+        &mut self,
+        evm: &mut Self::Evm,
+        first: FrameInit,
+    ) -> Result<FrameResult, Self::Error> {
+        if let ItemOrResult::Result(result) = {
+            let ready = self.prepare(evm, first)?;
+            evm.frame_init(ready)?
+        } {
+            self.check(&result, 0)?;
+            return Ok(result);
+        }
+        loop {
+            let result = match evm.frame_run()? {
+                ItemOrResult::Item(init) => match {
+                    let ready = self.prepare(evm, init)?;
+                    evm.frame_init(ready)?
+                } {
+                    ItemOrResult::Item(_) => continue,
+                    ItemOrResult::Result(result) => {
+                        self.check(&result, 0)?;
+                        result
+                    }
+                },
+                ItemOrResult::Result(result) => {
+                    let below = evm.frame_stack.get().interpreter.memory.local_memory_offset();
+                    self.check(&result, below)?;
+                    result
+                }
+            };
+            if let Some(last) = evm.frame_return_result(result)? {
+                return Ok(last);
+            }
+        }
+    }
+
+    fn validate_against_state_and_deduct_caller(
+        &self,
+        evm: &mut Self::Evm,
+        _: &mut InitialAndFloorGas,
+    ) -> Result<(), Self::Error> {
+        let (block, tx, cfg, journal, _, _) = evm.ctx().all_mut();
+        let mut caller = journal.load_account_with_code_mut(tx.caller())?.data;
+        validate_account_nonce_and_code_with_components(&caller.account().info, tx, cfg)?;
+        if !cfg.is_fee_charge_disabled() {
+            let balance = *caller.balance();
+            let blob_gas = u128::from(tx.total_blob_gas());
+            let blobs = |price: u128| U256::from(blob_gas) * U256::from(price);
+            // Neither product reaches 2^192.
+            let most = fee(tx.gas_limit(), tx.max_fee_per_gas()) + blobs(tx.max_fee_per_blob_gas());
+            // SOUNDNESS: who sends a transaction can pay for all of it.
+            let affordable = most.checked_add(tx.value()).is_some_and(|most| most <= balance);
+            if !affordable && !cfg.is_balance_check_disabled() {
+                let fee = Box::new(most.saturating_add(tx.value()));
+                let balance = Box::new(balance);
+                return Err(InvalidTransaction::LackOfFundForMaxFee { fee, balance }.into());
+            }
+            let price = tx.effective_gas_price(u128::from(block.basefee()));
+            let blob_price = block.blob_gasprice().unwrap_or_default();
+            let blob_price = if blob_gas == 0 { 0 } else { blob_price };
+            let charged = fee(tx.gas_limit(), price) + blobs(blob_price);
+            let mut left = balance.saturating_sub(charged);
+            if cfg.is_balance_check_disabled() {
+                left = left.max(tx.value());
+            }
+            caller.set_balance(left);
+        }
+        if tx.kind().is_call() {
+            caller.bump_nonce();
+        }
+        Ok(())
+    }
+
+    fn reimburse_caller(
+        &self,
+        evm: &mut Self::Evm,
+        result: &mut FrameResult,
+    ) -> Result<(), Self::Error> {
+        if evm.ctx.cfg.is_fee_charge_disabled() {
+            return Ok(());
+        }
+        let price = evm.ctx.tx.effective_gas_price(u128::from(evm.ctx.block.basefee()));
+        let caller = evm.ctx.tx.caller();
+        let amount = fee(unused(result.gas()), price);
+        self.pay(evm, caller, amount)
+    }
+
+    fn reward_beneficiary(
+        &self,
+        evm: &mut Self::Evm,
+        result: &mut FrameResult,
+    ) -> Result<(), Self::Error> {
+        if evm.ctx.cfg.is_fee_charge_disabled() {
+            return Ok(());
+        }
+        let base_fee = u128::from(evm.ctx.block.basefee());
+        let tip = evm.ctx.tx.effective_gas_price(base_fee).saturating_sub(base_fee);
+        let beneficiary = evm.ctx.block.beneficiary();
+        let gas = result.gas();
+        let amount = fee(gas.limit() - unused(gas), tip);
+        self.pay(evm, beneficiary, amount)
+    }
+}
+
+/// Gas that its buyer gets back.
+fn unused(gas: &Gas) -> u64 {
+    let refunded = u64::try_from(gas.refunded()).unwrap_or_default();
+    gas.remaining() + gas.reservoir() + refunded
+}
+
+/// What so much gas costs, in wei; less than 2^192.
+fn fee(gas: u64, price: u128) -> U256 {
+    U256::from(gas) * U256::from(price)
+}
+
+#[cfg(feature = "std")]
+impl<DB: Database> revm::inspector::InspectorHandler for Rules<DB> {
+    type IT = EthInterpreter;
+
+    fn inspect_run_exec_loop(
+        &mut self,
+        evm: &mut Self::Evm,
+        first: FrameInit,
+    ) -> Result<FrameResult, Self::Error> {
+        use revm::inspector::InspectorEvmTr as _;
+        if let ItemOrResult::Result(result) = {
+            let ready = self.prepare(evm, first)?;
+            evm.inspect_frame_init(ready)?
+        } {
+            return Ok(result);
+        }
+        loop {
+            let result = match evm.inspect_frame_run()? {
+                ItemOrResult::Item(init) => match {
+                    let ready = self.prepare(evm, init)?;
+                    evm.inspect_frame_init(ready)?
+                } {
+                    ItemOrResult::Item(_) => continue,
+                    ItemOrResult::Result(result) => result,
+                },
+                ItemOrResult::Result(result) => result,
+            };
+            if let Some(last) = evm.frame_return_result(result)? {
+                return Ok(last);
+            }
+        }
+    }
+}
+
 impl<DB: Database> Evm for BlockEvm<DB> {
     type DB = DB;
     type Tx = TxEnv;
@@ -89,23 +405,25 @@ impl<DB: Database> Evm for BlockEvm<DB> {
     type Inspector = Tap;
 
     fn block(&self) -> &BlockEnv {
-        &self.0.ctx.block
+        &self.evm.ctx.block
     }
 
     fn cfg_env(&self) -> &CfgEnv {
-        &self.0.ctx.cfg
+        &self.evm.ctx.cfg
     }
 
     fn chain_id(&self) -> u64 {
-        self.0.ctx.cfg.chain_id
+        self.evm.ctx.cfg.chain_id
     }
 
     fn transact_raw(&mut self, tx: TxEnv) -> Result<ResultAndState, Self::Error> {
+        self.evm.ctx.set_tx(tx);
         #[cfg(feature = "std")]
         if crate::counts::counting() {
-            return revm::InspectEvm::inspect_tx(&mut self.0, tx);
+            use revm::inspector::InspectorHandler as _;
+            return self.run(false, |rules, evm| rules.inspect_run(evm));
         }
-        self.0.transact(tx)
+        self.run(false, Handler::run)
     }
 
     fn transact_system_call(
@@ -114,30 +432,36 @@ impl<DB: Database> Evm for BlockEvm<DB> {
         contract: Address,
         data: Bytes,
     ) -> Result<ResultAndState, Self::Error> {
-        self.0.ctx.set_tx(TxEnv {
+        let gas_price = u128::from(self.evm.ctx.block.basefee());
+        self.evm.ctx.set_tx(TxEnv {
             caller,
             data,
+            gas_price,
             kind: TxKind::Call(contract),
             gas_limit: SYSTEM_CALL_GAS,
             ..Default::default()
         });
-        let mut handler = MainnetHandler::<_, Self::Error, _>::default();
-        let result = handler.run_system_call(&mut self.0)?;
-        Ok(ResultAndState::new(result, self.0.finalize()))
+        // The next transaction warms them again.
+        self.evm.ctx.journal_mut().warm_precompiles(&AddressSet::default());
+        self.run(true, Handler::run_system_call)
     }
 
     fn finish(self) -> (DB, EvmEnv) {
-        let Context { block: block_env, cfg: cfg_env, journaled_state, .. } = self.0.ctx;
+        let Context { block: block_env, cfg: cfg_env, journaled_state, .. } = self.evm.ctx;
         (journaled_state.database, EvmEnv { block_env, cfg_env })
     }
 
     fn set_inspector_enabled(&mut self, _: bool) {}
 
     fn components(&self) -> (&DB, &Tap, &PrecompilesMap) {
-        (&self.0.ctx.journaled_state.database, &self.0.inspector, &self.0.precompiles)
+        (&self.evm.ctx.journaled_state.database, &self.evm.inspector, &self.evm.precompiles)
     }
 
     fn components_mut(&mut self) -> (&mut DB, &mut Tap, &mut PrecompilesMap) {
-        (&mut self.0.ctx.journaled_state.database, &mut self.0.inspector, &mut self.0.precompiles)
+        (
+            &mut self.evm.ctx.journaled_state.database,
+            &mut self.evm.inspector,
+            &mut self.evm.precompiles,
+        )
     }
 }

@@ -1,35 +1,40 @@
-//! Executes one block on the state: alloy-evm's block executor over revm, on our tries.
+//! Executes one block on the state: transactions and system calls in revm, on our tries.
 
 use crate::{
     ChainConfig, Error, Receipt, Transaction,
+    bound::Bound,
     consensus::{self, DecodedBlock, ResultFields, Violation},
     evm::BlockEvm,
+    overlay::{Changes, Overlay},
     phase::Phase,
     state::{State, StateSource},
 };
-use alloc::{borrow::Cow, string::ToString, vec::Vec};
-use alloy_consensus::{
-    Header, TxType,
-    transaction::{Recovered, SignerRecoverable},
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
 };
+use alloy_consensus::{Header, Transaction as _, transaction::SignerRecoverable};
 use alloy_eips::{
-    eip4895::Withdrawal, eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
-    eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, eip7685::Requests,
+    eip2935::HISTORY_STORAGE_ADDRESS,
+    eip4788::{BEACON_ROOTS_ADDRESS, SYSTEM_ADDRESS},
+    eip4895::Withdrawal,
+    eip6110::DEPOSIT_REQUEST_TYPE,
+    eip7002::{WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, WITHDRAWAL_REQUEST_TYPE},
+    eip7251::{CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, CONSOLIDATION_REQUEST_TYPE},
+    eip7685::Requests,
 };
-use alloy_evm::{
-    Evm, EvmEnv,
-    block::{BlockExecutionError, BlockExecutor, BlockValidationError},
-    eth::{
-        EthBlockExecutionCtx, EthBlockExecutor,
-        eip6110::DepositEvent,
-        receipt_builder::{ReceiptBuilder, ReceiptBuilderCtx},
-    },
-};
+use alloy_evm::{Evm as _, EvmEnv, FromRecoveredTx as _};
 use alloy_hardforks::EthereumHardforks;
-use alloy_primitives::{KECCAK256_EMPTY, U256};
-use alloy_sol_types::SolEvent;
-use revm::Database as _;
-use revm::database::{State as Overlay, states::bundle_state::BundleRetention};
+use alloy_primitives::{Address, B256, Bytes, U256, b256};
+use revm::{
+    Database as _,
+    context::{Cfg as _, TxEnv},
+    context_interface::result::{EVMError, ExecutionResult},
+};
+
+/// The first topic of a deposit: Keccak-256 of `DepositEvent(bytes,bytes,bytes,bytes,bytes)` (EIP-6110).
+const DEPOSIT_EVENT: B256 =
+    b256!("649bbc62d0e31342afea4e5cd82d4049e7e1ee912fc0889aa790803be39038c5");
 
 /// What executing a block gave, apart from the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,51 +67,32 @@ pub fn execute<'a, S: StateSource<'a>>(
     let header = decoded.header.inner();
     let block = &decoded.body;
     let withdrawals = block.withdrawals.as_ref().map(|list| list.as_slice());
-    let mut executor = executor(config, header, withdrawals, state);
+    let mut executor = Executor::new(config, header, withdrawals, state);
     let outcome = (|| {
-        executor.apply_pre_execution_changes().map_err(|error| (None, error))?;
-        let mut senders = Vec::with_capacity(block.transactions.len());
+        executor.begin()?;
         for (index, transaction) in block.transactions.iter().enumerate() {
             // SOUNDNESS: the sender is who signed; a high `s` is refused (EIP-2).
-            let Ok(sender) = Phase::Senders.run(|| transaction.recover_signer()) else {
-                return Ok(Err(Violation::Signature { index }));
-            };
-            senders.push(sender);
-            executor
-                .execute_transaction(Recovered::new_unchecked(transaction, sender))
-                .map_err(|error| (Some(index), error))?;
+            let sender = Phase::Senders
+                .run(|| transaction.recover_signer())
+                .map_err(|_| Violation::Signature { index })?;
+            executor.transact(index, transaction, sender)?;
         }
-        check_after_transactions(config, header, &mut executor).map_err(|error| (None, error))?;
-        Ok(Ok(()))
+        executor.end()
     })();
-    let result = match outcome {
-        Ok(Ok(())) => executor
-            .finish()
-            .map(|(evm, result)| (into_bundle(evm.into_db()).0, result))
-            .map_err(|error| (None, error)),
-        Ok(Err(violation)) => {
-            return Err(Error::Block { number: header.number, violation });
-        }
-        Err(error) => {
-            drop(executor);
-            Err(error)
-        }
-    };
+    let (result, changes, state) = executor.into_parts();
     // SOUNDNESS: whatever the executor made of it, a read that the witness could not answer
     // ends the proof.
     if let Some(failure) = state.take_failure() {
         return Err(failure);
     }
-    let (bundle, result) = result.map_err(|(index, error)| refusal(header.number, index, error))?;
-    let requests =
-        config.is_prague_active_at_timestamp(header.timestamp).then_some(result.requests);
+    let requests = outcome.map_err(|refusal| refusal.in_block(header.number))?;
     let fields = Phase::Receipts.run(|| {
         ResultFields::new(result.gas_used, &result.receipts, requests.as_ref(), state.hashes())
     });
-    let invalid = |violation| Error::Block { number: header.number, violation };
+    let invalid = |violation: Violation| violation.in_block(header.number);
     consensus::check_result(header, &fields).map_err(invalid)?;
     let state_root = Phase::PostState.run(|| {
-        state.apply(bundle)?;
+        state.apply(changes)?;
         state.root()
     })?;
     // SOUNDNESS: the header commits to the state after the block.
@@ -115,37 +101,9 @@ pub fn execute<'a, S: StateSource<'a>>(
     Ok(Executed { receipts: result.receipts, requests, fields })
 }
 
-/// Checks what the executor takes for granted before it collects the block's requests.
-pub(crate) fn check_after_transactions<'a, S: StateSource<'a>>(
-    config: &ChainConfig,
-    header: &Header,
-    executor: &mut Executor<'_, 'a, S>,
-) -> Result<(), BlockExecutionError> {
-    if !config.is_prague_active_at_timestamp(header.timestamp) {
-        return Ok(());
-    }
-    // SOUNDNESS: a log of the deposit contract is a deposit in the one layout of EIP-6110, or the block is invalid.
-    let logs = executor.receipts.iter().flat_map(|receipt| &receipt.logs);
-    for log in logs.filter(|log| log.address == config.deposit_contract) {
-        if log.topics().first() == Some(&DepositEvent::SIGNATURE_HASH)
-            && !is_deposit(&log.data.data)
-        {
-            let reason = "a log does not have the layout of a deposit".to_string();
-            return Err(BlockValidationError::DepositRequestDecode(reason).into());
-        }
-    }
-    // SOUNDNESS: EIP-7002 and EIP-7251, a block without these contracts is invalid.
-    for contract in [WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS]
-    {
-        let account = executor.evm_mut().db_mut().basic(contract);
-        let account = account.map_err(BlockExecutionError::other)?;
-        if account.is_none_or(|account| account.code_hash == KECCAK256_EMPTY) {
-            let reason = alloc::format!("{contract} has no code");
-            return Err(BlockValidationError::msg(reason).into());
-        }
-    }
-    Ok(())
-}
+/// Where a deposit's fields lie in the data of its log.
+const DEPOSIT_FIELDS: [core::ops::Range<usize>; 5] =
+    [192..240, 288..320, 352..360, 416..512, 544..552];
 
 /// Whether the data of a `DepositEvent` is laid out as EIP-6110 demands: five byte strings of fixed lengths, one after
 /// the other.
@@ -163,83 +121,225 @@ fn is_deposit(data: &[u8]) -> bool {
     data.len() == offset
 }
 
-/// The changes that one block made.
-pub(crate) type Bundle = revm::database::BundleState;
-/// What one block has changed so far, over the state.
-pub(crate) type Db<'s, 'a, S> = Overlay<&'s mut State<'a, S>>;
-pub(crate) type Executor<'s, 'a, S> =
-    EthBlockExecutor<'s, BlockEvm<Db<'s, 'a, S>>, &'s ChainConfig, Receipts>;
-
-pub(crate) fn executor<'s, 'a, S: StateSource<'a>>(
-    config: &'s ChainConfig,
-    header: &Header,
-    withdrawals: Option<&'s [Withdrawal]>,
-    state: &'s mut State<'a, S>,
-) -> Executor<'s, 'a, S> {
-    let db = Overlay::builder().with_database(state).with_bundle_update().build();
-    let evm = BlockEvm::new(db, evm_env(config, header));
-    let ctx = EthBlockExecutionCtx {
-        parent_hash: header.parent_hash,
-        parent_beacon_block_root: header.parent_beacon_block_root,
-        ommers: &[],
-        withdrawals: withdrawals.map(Cow::Borrowed),
-        extra_data: header.extra_data.clone(),
-        tx_count_hint: None,
-        slot_number: None,
-    };
-    EthBlockExecutor::new(evm, ctx, config, Receipts)
+/// Why a block cannot be executed to its end.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The block is invalid, or beyond what the program decides.
+    Violation(Violation),
+    /// The executor failed for a reason that is not the block's, in its words.
+    Failed(String),
 }
 
-/// Ends a block's changes and gives them, and the state below, back.
-pub(crate) fn into_bundle<DB: revm::Database>(mut db: Overlay<DB>) -> (Bundle, DB) {
-    db.merge_transitions(BundleRetention::PlainState);
-    (db.take_bundle(), db.database)
+impl From<Violation> for Refusal {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
 }
 
-/// Whose fault an executor's error is.
-pub(crate) fn refusal(number: u64, index: Option<usize>, error: BlockExecutionError) -> Error {
-    use BlockValidationError::{
-        DepositRequestDecode, InvalidTx, TransactionGasLimitMoreThanAvailableBlockGas,
-    };
-    let internal = |reason| Error::Execution { number, reason };
-    let error = match error {
-        BlockExecutionError::Validation(error) => error,
-        BlockExecutionError::Internal(error) => return internal(error.to_string()),
-    };
-    let violation = match (index, error) {
-        (Some(index), InvalidTx { error, .. }) => match error.as_invalid_tx_err() {
-            Some(reason) => Violation::Transaction { index, reason: reason.clone() },
-            None => return internal(error.to_string()),
-        },
-        (
-            Some(index),
-            TransactionGasLimitMoreThanAvailableBlockGas {
-                transaction_gas_limit: limit,
-                block_available_gas: available,
-            },
-        ) => Violation::GasAllowance { index, limit, available },
-        (Some(_), error) => return internal(error.to_string()),
-        (None, DepositRequestDecode(reason)) => Violation::Deposit(reason),
-        (None, error) => Violation::SystemCall(error.to_string()),
-    };
-    Error::Block { number, violation }
+impl From<crate::state::ReadError> for Refusal {
+    fn from(error: crate::state::ReadError) -> Self {
+        Self::Failed(error.to_string())
+    }
 }
 
-/// Makes receipts; their blooms come later.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Receipts;
-
-impl ReceiptBuilder for Receipts {
-    type Transaction = Transaction;
-    type Receipt = Receipt;
-
-    fn build_receipt<E: Evm>(&self, ctx: ReceiptBuilderCtx<'_, TxType, E>) -> Receipt {
-        Receipt {
-            tx_type: ctx.tx_type,
-            success: ctx.result.is_success(),
-            cumulative_gas_used: ctx.cumulative_gas_used,
-            logs: ctx.result.into_logs(),
+impl Refusal {
+    /// The error of the block with this number.
+    pub(crate) fn in_block(self, number: u64) -> Error {
+        match self {
+            Self::Violation(violation) => violation.in_block(number),
+            Self::Failed(reason) => Error::Execution { number, reason },
         }
+    }
+}
+
+/// What an [`Executor`] has gathered.
+#[derive(Debug, Default)]
+pub(crate) struct Executing {
+    /// One receipt per transaction.
+    pub(crate) receipts: Vec<Receipt>,
+    /// Gas used by the transactions so far.
+    pub(crate) gas_used: u64,
+    /// Blob gas used by the transactions so far.
+    pub(crate) blob_gas_used: u64,
+}
+
+/// Executes one block, step by step: [`Self::begin`], [`Self::transact`] for each transaction, [`Self::end`].
+///
+/// The steps and their order are those of `apply_body` in the executable specification.
+pub(crate) struct Executor<'s, 'a, S: StateSource<'a>> {
+    config: &'s ChainConfig,
+    evm: BlockEvm<Overlay<'s, 'a, S>>,
+    withdrawals: Option<&'s [Withdrawal]>,
+    parent_hash: B256,
+    parent_beacon_block_root: Option<B256>,
+    timestamp: u64,
+    gas_limit: u64,
+    result: Executing,
+}
+
+impl<'s, 'a, S: StateSource<'a>> Executor<'s, 'a, S> {
+    /// An executor of the block with this header, whose pre-state is `state`.
+    pub(crate) fn new(
+        config: &'s ChainConfig,
+        header: &Header,
+        withdrawals: Option<&'s [Withdrawal]>,
+        state: &'s mut State<'a, S>,
+    ) -> Self {
+        Self {
+            config,
+            evm: BlockEvm::new(Overlay::new(state), evm_env(config, header)),
+            withdrawals,
+            parent_hash: header.parent_hash,
+            parent_beacon_block_root: header.parent_beacon_block_root,
+            timestamp: header.timestamp,
+            gas_limit: header.gas_limit,
+            result: Executing::default(),
+        }
+    }
+
+    /// Gathered so far.
+    pub(crate) fn result(&self) -> &Executing {
+        &self.result
+    }
+
+    /// What was gathered, what the block changed, and the state below.
+    pub(crate) fn into_parts(self) -> (Executing, Changes, &'s mut State<'a, S>) {
+        let (changes, state) = self.evm.into_db().into_changes();
+        (self.result, changes, state)
+    }
+
+    /// System calls before the transactions (EIP-4788, EIP-2935).
+    pub(crate) fn begin(&mut self) -> Result<(), Refusal> {
+        if let Some(excess) = self.evm.block().blob_excess_gas_and_price
+            && excess.blob_gasprice == u128::MAX
+        {
+            // SOUNDNESS: a fee that does not fit was cut.
+            return Err(Violation::from(Bound::BlobFee { excess: excess.excess_blob_gas }).into());
+        }
+        // EIP-4788 and EIP-2935 leave it open what these contracts are, and whether the calls succeed.
+        if let Some(root) = self.parent_beacon_block_root
+            && self.config.is_cancun_active_at_timestamp(self.timestamp)
+        {
+            self.system_call(BEACON_ROOTS_ADDRESS, root.0.into())?;
+        }
+        if self.config.is_prague_active_at_timestamp(self.timestamp) {
+            self.system_call(HISTORY_STORAGE_ADDRESS, self.parent_hash.0.into())?;
+        }
+        Ok(())
+    }
+
+    /// Executes the next transaction. If it is refused, the block stands as before.
+    pub(crate) fn transact(
+        &mut self,
+        index: usize,
+        transaction: &Transaction,
+        sender: Address,
+    ) -> Result<(), Refusal> {
+        let limit = transaction.gas_limit();
+        let available = self.gas_limit.saturating_sub(self.result.gas_used);
+        // A transaction above EIP-7825's cap is invalid for that.
+        if limit.min(self.evm.cfg_env().tx_gas_limit_cap()) > available {
+            return Err(Violation::GasAllowance { index, limit, available }.into());
+        }
+        let executed = self.evm.transact_raw(TxEnv::from_recovered_tx(transaction, sender));
+        self.check_bound()?;
+        let executed = executed.map_err(|error| match error {
+            EVMError::Transaction(reason) => Violation::Transaction { index, reason }.into(),
+            error => Refusal::Failed(error.to_string()),
+        })?;
+        self.evm.db_mut().commit_transaction(executed.state)?;
+        let result = &mut self.result;
+        result.gas_used += executed.result.gas().tx_gas_used();
+        result.blob_gas_used += transaction.blob_gas_used().unwrap_or_default();
+        result.receipts.push(Receipt {
+            tx_type: transaction.tx_type(),
+            success: executed.result.is_success(),
+            cumulative_gas_used: result.gas_used,
+            logs: executed.result.into_logs(),
+        });
+        Ok(())
+    }
+
+    /// Withdrawals, then the block's requests (EIP-4895, EIP-7685); those are `None` before Prague.
+    pub(crate) fn end(&mut self) -> Result<Option<Requests>, Refusal> {
+        const GWEI: u64 = 1_000_000_000;
+        // ORDER: before the requests, whose contracts see the balances.
+        for withdrawal in self.withdrawals.unwrap_or_default() {
+            let amount = U256::from(withdrawal.amount) * U256::from(GWEI);
+            self.evm.db_mut().credit(withdrawal.address, amount)?;
+        }
+        if !self.config.is_prague_active_at_timestamp(self.timestamp) {
+            return Ok(None);
+        }
+        let mut requests = Requests::default();
+        let mut push = |kind, data: Vec<u8>| {
+            if !data.is_empty() {
+                requests.push_request_with_type(kind, data);
+            }
+        };
+        push(DEPOSIT_REQUEST_TYPE, self.deposits()?);
+        for (kind, contract) in [
+            (WITHDRAWAL_REQUEST_TYPE, WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS),
+            (CONSOLIDATION_REQUEST_TYPE, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS),
+        ] {
+            push(kind, self.collect_requests(contract)?);
+        }
+        Ok(Some(requests))
+    }
+
+    /// The deposits in the logs of the block (EIP-6110).
+    fn deposits(&self) -> Result<Vec<u8>, Violation> {
+        let mut deposits = Vec::new();
+        for log in self.result.receipts.iter().flat_map(|receipt| &receipt.logs) {
+            if log.address != self.config.deposit_contract
+                || log.topics().first() != Some(&DEPOSIT_EVENT)
+            {
+                continue;
+            }
+            let data = &log.data.data;
+            // SOUNDNESS: a log of the deposit contract is a deposit in the one layout of EIP-6110, or the block is
+            // invalid.
+            if !is_deposit(data) {
+                let reason = "a log does not have the layout of a deposit";
+                return Err(Violation::Deposit(reason.to_string()));
+            }
+            for field in DEPOSIT_FIELDS {
+                deposits.extend_from_slice(&data[field]);
+            }
+        }
+        Ok(deposits)
+    }
+
+    /// What a contract of EIP-7002 or EIP-7251 gives at the end of the block.
+    fn collect_requests(&mut self, contract: Address) -> Result<Vec<u8>, Refusal> {
+        let invalid = |reason| Refusal::from(Violation::SystemCall(reason));
+        // SOUNDNESS: EIP-7002 and EIP-7251, a block without these contracts is invalid. Storage is no code.
+        let account = self.evm.db_mut().basic(contract)?;
+        if account.is_none_or(|account| account.is_empty_code_hash() || account.code_hash.is_zero())
+        {
+            return Err(invalid(alloc::format!("{contract} has no code")));
+        }
+        match self.system_call(contract, Bytes::new())? {
+            ExecutionResult::Success { output, .. } => Ok(output.into_data().to_vec()),
+            // SOUNDNESS: nor is a block valid in which one of them fails.
+            ExecutionResult::Revert { .. } => Err(invalid(alloc::format!("{contract} reverted"))),
+            ExecutionResult::Halt { reason, .. } => {
+                Err(invalid(alloc::format!("{contract} halted: {reason:?}")))
+            }
+        }
+    }
+
+    fn system_call(&mut self, contract: Address, data: Bytes) -> Result<ExecutionResult, Refusal> {
+        let called = self.evm.transact_system_call(SYSTEM_ADDRESS, contract, data);
+        self.check_bound()?;
+        let called = called.map_err(|error| Refusal::Failed(error.to_string()))?;
+        self.evm.db_mut().commit_system_call(called.state)?;
+        Ok(called.result)
+    }
+
+    /// SOUNDNESS: what went beyond the program's domain has no result.
+    fn check_bound(&mut self) -> Result<(), Violation> {
+        self.evm.take_bound().map_or(Ok(()), |bound| Err(bound.into()))
     }
 }
 

@@ -4,8 +4,9 @@
 //! multiple of four, so that every item starts on a word boundary and can be used where it lies.
 //!
 //! ```text
-//! magic "L2P2"
+//! magic "L2P3"
 //! item                 chain config, as ChainConfig::encode
+//! item                 52 bytes: who is rewarded, and the first link of the chain of deposits
 //! count, items         ancestors' headers (RLP), oldest first; the last is the first block's parent
 //! count, items         blocks (RLP), in order
 //! count, items         contract codes, each with 36 more zeros after it: it is executed where it lies
@@ -17,20 +18,33 @@
 
 use crate::{
     ChainConfig, Error,
+    bound::{Bound, MAX_BLOCKS, MAX_HEADERS, MAX_INPUT},
     code::{self, PaddedCode},
     trie,
 };
 use alloc::vec::Vec;
-use alloy_primitives::{B256, Bytes, keccak256, map::B256Map};
+use alloy_primitives::{Address, B256, Bytes, keccak256, map::B256Map};
 
-/// "L2P2" as a little-endian word.
-const MAGIC: u32 = u32::from_le_bytes(*b"L2P2");
+/// "L2P3" as a little-endian word.
+const MAGIC: u32 = u32::from_le_bytes(*b"L2P3");
+
+/// What a statement says because a prover wants it to, and a contract compares with its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+pub struct Terms {
+    /// Who may claim the reward of the proof; zero means nobody.
+    pub beneficiary: Address,
+    /// The link of [`crate::statement::DepositsChain`] before the first block; of no use without a bridge.
+    pub deposits_start: B256,
+}
 
 /// What a proof needs, on the host's side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
     /// The rules.
     pub config: ChainConfig,
+    /// Who is rewarded, and where the deposits start.
+    pub terms: Terms,
     /// RLP headers of ancestors, oldest first; the last one is the first block's parent.
     pub headers: Vec<Bytes>,
     /// RLP blocks in order, as `debug_getRawBlock` gives them.
@@ -54,14 +68,16 @@ impl Input {
         let mut out = Vec::new();
         put_word(&mut out, MAGIC);
         put_item(&mut out, &self.config.encode());
-        for items in [&self.headers, &self.blocks, &self.codes] {
+        let Terms { beneficiary, deposits_start } = &self.terms;
+        put_item(&mut out, &[beneficiary.as_slice(), deposits_start.as_slice()].concat());
+        for items in [&self.headers, &self.blocks] {
             put_word(&mut out, length(items.len()));
-            for item in items {
-                put_item(&mut out, item);
-                if core::ptr::eq(items, &self.codes) {
-                    out.extend_from_slice(&[0; code::PADDING]);
-                }
-            }
+            items.iter().for_each(|item| put_item(&mut out, item));
+        }
+        put_word(&mut out, length(self.codes.len()));
+        for code in &self.codes {
+            put_item(&mut out, code);
+            out.extend_from_slice(&[0; code::PADDING]);
         }
         put_item(&mut out, &streams.accounts);
         put_item(&mut out, &streams.storage);
@@ -87,6 +103,7 @@ fn put_item(out: &mut Vec<u8>, item: &[u8]) {
 #[derive(Debug)]
 pub(crate) struct InputRef<'a> {
     pub(crate) config: ChainConfig,
+    pub(crate) terms: Terms,
     pub(crate) headers: Vec<&'a [u8]>,
     pub(crate) blocks: Vec<&'a [u8]>,
     pub(crate) codes: Vec<PaddedCode<'a>>,
@@ -97,14 +114,18 @@ pub(crate) struct InputRef<'a> {
 impl<'a> InputRef<'a> {
     /// Splits the bytes into items; hashes nothing.
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
+        if bytes.len() > MAX_INPUT {
+            return Err(Bound::Input { len: bytes.len() }.into());
+        }
         let mut reader = Reader { bytes, offset: 0 };
         if reader.word()? != MAGIC {
-            return Err(Error::Input { what: "expected the magic bytes L2P2", offset: 0 });
+            return Err(Error::Input { what: "expected the magic bytes L2P3", offset: 0 });
         }
         let input = Self {
             config: ChainConfig::decode(reader.item()?)?,
-            headers: reader.items()?,
-            blocks: reader.items()?,
+            terms: reader.terms()?,
+            headers: reader.items(MAX_HEADERS, |count| Bound::Headers { count })?,
+            blocks: reader.items(MAX_BLOCKS, |count| Bound::Blocks { count })?,
             codes: reader.codes()?,
             accounts: reader.item()?,
             storages: reader.item()?,
@@ -149,23 +170,32 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many items follow.
-    fn count(&mut self) -> Result<usize, Error> {
-        // An item takes at least one word, so a hostile count cannot make us allocate more
-        // than the input's own size.
-        let count = self.word()? as usize;
-        if count > (self.bytes.len() - self.offset) / 4 {
-            return Err(self.error("more items than bytes"));
+    fn terms(&mut self) -> Result<Terms, Error> {
+        let item = self.item()?;
+        match item.split_first_chunk::<20>() {
+            Some((beneficiary, start)) if start.len() == 32 => Ok(Terms {
+                beneficiary: beneficiary.into(),
+                deposits_start: B256::from_slice(start),
+            }),
+            _ => Err(self.error("expected 52 bytes of terms")),
         }
-        Ok(count)
     }
 
-    fn items(&mut self) -> Result<Vec<&'a [u8]>, Error> {
-        (0..self.count()?).map(|_| self.item()).collect()
+    /// Reads a list that has at most `most` items. Nothing is allocated for what is not there.
+    fn items(
+        &mut self,
+        most: usize,
+        bound: impl Fn(usize) -> Bound,
+    ) -> Result<Vec<&'a [u8]>, Error> {
+        let count = self.word()? as usize;
+        if count > most {
+            return Err(bound(count).into());
+        }
+        (0..count).map(|_| self.item()).collect()
     }
 
     fn codes(&mut self) -> Result<Vec<PaddedCode<'a>>, Error> {
-        (0..self.count()?).map(|_| self.code()).collect()
+        (0..self.word()?).map(|_| self.code()).collect()
     }
 
     /// A code with the zeros after it.

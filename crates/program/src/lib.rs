@@ -16,6 +16,7 @@
 extern crate alloc;
 
 mod batch;
+pub mod bound;
 pub mod chain;
 mod code;
 pub mod consensus;
@@ -24,6 +25,7 @@ mod evm;
 pub mod execute;
 mod hashes;
 pub mod input;
+mod overlay;
 pub mod phase;
 pub mod state;
 pub mod statement;
@@ -37,11 +39,12 @@ mod counts;
 pub use batch::{
     AssumedParent, BlockSummary, Outcome, run, run_assuming_parent, run_detailed, run_in_place,
 };
+pub use bound::Bound;
 pub use chain::{BlobFork, ChainConfig};
 #[cfg(feature = "std")]
 pub use counts::{Counts, Uses, run_counted};
 pub use error::Error;
-pub use input::Input;
+pub use input::{Input, Terms};
 pub use statement::Statement;
 
 /// A transaction as it stands in a block: blob transactions come without their sidecar.

@@ -8,9 +8,8 @@
 use crate::{
     Error,
     code::{PaddedCode, bytecode},
-    evm::STORAGE_WITHOUT_CODE,
-    execute::Bundle,
     hashes::Hashes,
+    overlay::{Changes, OldStorage, STORAGE_WITHOUT_CODE, has_storage_only},
     phase::Phase,
     trie::{NodeSource, StorageSpan, Trie},
 };
@@ -244,41 +243,46 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
     ///
     /// # Errors
     /// [`Error::Trie`] if the witness lacks a node that the changes need, a collapsing branch's
-    /// last child included.
-    pub fn apply(&mut self, bundle: Bundle) -> Result<(), Error> {
-        for (hash, code) in bundle.contracts {
-            if hash != KECCAK_EMPTY
-                && hash != STORAGE_WITHOUT_CODE
-                && !self.codes.contains_key(&hash)
-            {
+    /// last child included; [`Error::CreatedOverStorage`] if an account was created where there is storage.
+    pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), Error> {
+        for (hash, code) in changes.codes {
+            if let Entry::Vacant(vacant) = self.codes.entry(hash) {
                 self.new_codes.push((hash, code.original_bytes()));
-                self.codes.insert(hash, code);
+                vacant.insert(code);
             }
         }
         // Sorted, so that what is asked of a source does not depend on a hash map's order.
-        let changes: BTreeMap<B256, _> = bundle
-            .state
+        let accounts: BTreeMap<B256, _> = changes
+            .accounts
             .into_iter()
             .map(|(address, account)| (self.hashed(address), account))
             .collect();
         // ORDER: inserts before removals, in every trie: a branch that keeps two children
         // at the end never needs the siblings of one that collapses on the way.
         let mut removed = Vec::new();
-        for (hashed, account) in changes {
-            let Some(info) = account.info.as_ref().filter(|info| !info.is_empty()) else {
+        for (hashed, account) in accounts {
+            let Some(info) = account.info else {
                 removed.push(hashed);
                 continue;
             };
-            if account.was_destroyed() {
+            let mut slots: Vec<(B256, U256)> = account
+                .slots
+                .into_iter()
+                .map(|(slot, value)| (self.hashes.word(B256::from(slot)), value))
+                .collect();
+            let kept = account.old_storage == OldStorage::Kept;
+            if !kept {
+                // SOUNDNESS: a contract starts without storage, whatever the EVM thought of its account (EIP-7610).
+                if account.old_storage == OldStorage::None
+                    && self
+                        .leaf(hashed)?
+                        .is_some_and(|(old, _)| old.storage_root != EMPTY_ROOT_HASH)
+                {
+                    return Err(Error::CreatedOverStorage { hashed_address: hashed });
+                }
                 self.storages.insert(hashed, Trie::empty());
             }
-            let mut slots: Vec<(B256, U256)> = account
-                .storage
-                .iter()
-                .filter(|(_, slot)| slot.is_changed())
-                .map(|(slot, value)| (self.hashes.word(B256::from(*slot)), value.present_value))
-                .collect();
-            let storage_root = if slots.is_empty() && !account.was_destroyed() {
+            let storage_root = if slots.is_empty() && kept {
                 // SOUNDNESS: untouched storage keeps the root in the account's leaf.
                 self.leaf(hashed)?.map_or(EMPTY_ROOT_HASH, |(account, _)| account.storage_root)
             } else {
@@ -317,10 +321,13 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
 
     /// Keeps the first failure for [`Self::take_failure`]: the executor only passes on words.
     fn noting<T>(&mut self, result: Result<T, Error>) -> Result<T, ReadError> {
-        result.map_err(|error| {
-            self.failure.get_or_insert_with(|| error.clone());
-            ReadError(error)
-        })
+        result.map_err(|error| self.fail(error))
+    }
+
+    /// Notes a failure, and gives the error that ends the execution.
+    pub(crate) fn fail(&mut self, error: Error) -> ReadError {
+        self.failure.get_or_insert_with(|| error.clone());
+        ReadError(error)
     }
 }
 
@@ -337,10 +344,8 @@ impl<'a, S: StateSource<'a>> revm::Database for State<'a, S> {
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
         let account = self.account(address);
         Ok(self.noting(account)?.map(|account| {
-            // EIP-7610: see `evm`.
-            let marked = account.nonce == 0
-                && account.code_hash == KECCAK_EMPTY
-                && account.storage_root != EMPTY_ROOT_HASH;
+            // EIP-7610: see `overlay`.
+            let marked = has_storage_only(&account);
             AccountInfo {
                 nonce: account.nonce,
                 balance: account.balance,

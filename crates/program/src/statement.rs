@@ -2,14 +2,17 @@
 //!
 //! Fourteen ABI words, so that a contract decodes it with `abi.decode`. Fields which no milestone
 //! fills yet are zero, and a statement in which they are not is refused.
+//!
+//! Version 2 binds the withdrawals of a chain with a bridge: see [`DepositsChain`].
 
 use crate::Error;
 use alloc::vec::Vec;
+use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{Address, B256, keccak256};
 use alloy_sol_types::{SolValue, sol};
 
 /// The layout of [`Statement`] that this crate reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Length of an encoded statement in bytes: fourteen ABI words.
 pub const ENCODED_LEN: usize = 14 * 32;
@@ -28,7 +31,7 @@ mod abi {
             bytes32 depositsDigest;
             uint64 depositsCount;
             bytes32 messagesRoot;
-            uint64 messagesCount;
+            uint64 lastTimestamp;
             bytes32 dataCommitment;
             address beneficiary;
         }
@@ -56,17 +59,18 @@ pub struct Statement {
     pub pre_state_root: B256,
     /// State root after the last block.
     pub post_state_root: B256,
-    /// Digest of the L1 to L2 deposits consumed; zero until there is a bridge.
+    /// [`DepositsChain::digest`] of the L1 to L2 deposits consumed; zero if the chain has no bridge, and never zero
+    /// if it has one.
     pub deposits_digest: B256,
-    /// Number of L1 to L2 deposits consumed; zero until there is a bridge.
+    /// Number of L1 to L2 deposits consumed: of all withdrawals of all blocks; zero if the chain has no bridge.
     pub deposits_count: u64,
-    /// Merkle root of the L2 to L1 messages; zero until there is a bridge.
+    /// Merkle root of the L2 to L1 messages; zero: withdrawals are shown by storage proofs.
     pub messages_root: B256,
-    /// Number of L2 to L1 messages; zero until there is a bridge.
-    pub messages_count: u64,
+    /// Timestamp of the last block, in seconds.
+    pub last_timestamp: u64,
     /// Commitment to the published data; zero means validium.
     pub data_commitment: B256,
-    /// Who may claim the reward of a proof; zero means nobody.
+    /// Who may claim the reward of a proof, as its prover's input says; zero means nobody.
     pub beneficiary: Address,
 }
 
@@ -85,7 +89,7 @@ impl Statement {
             depositsDigest: self.deposits_digest,
             depositsCount: self.deposits_count,
             messagesRoot: self.messages_root,
-            messagesCount: self.messages_count,
+            lastTimestamp: self.last_timestamp,
             dataCommitment: self.data_commitment,
             beneficiary: self.beneficiary,
         }
@@ -112,7 +116,7 @@ impl Statement {
             deposits_digest: abi.depositsDigest,
             deposits_count: abi.depositsCount,
             messages_root: abi.messagesRoot,
-            messages_count: abi.messagesCount,
+            last_timestamp: abi.lastTimestamp,
             data_commitment: abi.dataCommitment,
             beneficiary: abi.beneficiary,
         };
@@ -123,14 +127,12 @@ impl Statement {
             return Err(Error::Statement("first block after last block"));
         }
         // SOUNDNESS: nobody may read a meaning into a field that the program does not compute.
-        let unfilled = statement.deposits_digest.is_zero()
-            && statement.deposits_count == 0
-            && statement.messages_root.is_zero()
-            && statement.messages_count == 0
-            && statement.data_commitment.is_zero()
-            && statement.beneficiary.is_zero();
-        if !unfilled {
+        if !statement.messages_root.is_zero() || !statement.data_commitment.is_zero() {
             return Err(Error::Statement("a reserved field is not zero"));
+        }
+        // SOUNDNESS: what is counted is digested as well.
+        if statement.deposits_count != 0 && statement.deposits_digest.is_zero() {
+            return Err(Error::Statement("deposits are counted, but not digested"));
         }
         // SOUNDNESS: one statement has one encoding.
         if bytes != statement.abi_encode() {
@@ -142,6 +144,55 @@ impl Statement {
     /// Keccak-256 of the encoded statement.
     pub fn digest(&self) -> B256 {
         keccak256(self.abi_encode())
+    }
+}
+
+/// The chain of hashes over a bridge's deposits, which L1 keeps too.
+///
+/// A deposit is an EIP-4895 withdrawal of the L2 block that consumes it: it creates ether, so nothing but L1 can say
+/// that it is right. Link `n + 1` is Keccak-256 of 76 bytes: link `n`, then the withdrawal's index, validator index,
+/// address and amount in gwei, the numbers as eight bytes each, big-endian (Solidity's `abi.encodePacked`).
+///
+/// The first link is the host's. A contract compares the [digest](Self::digest) with its own links, so a first link
+/// that is not the contract's proves nothing to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DepositsChain {
+    start: B256,
+    link: B256,
+    count: u64,
+}
+
+impl DepositsChain {
+    /// The chain from this link on.
+    pub const fn new(start: B256) -> Self {
+        Self { start, link: start, count: 0 }
+    }
+
+    /// Adds a withdrawal of a block.
+    pub fn push(&mut self, withdrawal: &Withdrawal) {
+        let mut bytes = [0; 76];
+        bytes[..32].copy_from_slice(self.link.as_slice());
+        bytes[32..40].copy_from_slice(&withdrawal.index.to_be_bytes());
+        bytes[40..48].copy_from_slice(&withdrawal.validator_index.to_be_bytes());
+        bytes[48..68].copy_from_slice(withdrawal.address.as_slice());
+        bytes[68..].copy_from_slice(&withdrawal.amount.to_be_bytes());
+        self.link = keccak256(bytes);
+        self.count += 1;
+    }
+
+    /// How many deposits were added.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The last link: the start of the next batch.
+    pub const fn link(&self) -> B256 {
+        self.link
+    }
+
+    /// Keccak-256 of the first link and the last one.
+    pub fn digest(&self) -> B256 {
+        keccak256([self.start.0, self.link.0].concat())
     }
 }
 
@@ -160,12 +211,12 @@ mod tests {
             last_number: 9,
             pre_state_root: B256::repeat_byte(0x44),
             post_state_root: B256::repeat_byte(0x55),
-            deposits_digest: B256::ZERO,
-            deposits_count: 0,
+            deposits_digest: B256::repeat_byte(0x66),
+            deposits_count: 3,
             messages_root: B256::ZERO,
-            messages_count: 0,
+            last_timestamp: 1_700_000_000,
             data_commitment: B256::ZERO,
-            beneficiary: Address::ZERO,
+            beneficiary: Address::repeat_byte(0x77),
         }
     }
 
@@ -175,7 +226,7 @@ mod tests {
         let word = |n: u64| B256::from(alloy_primitives::U256::from(n));
         let zero = B256::ZERO;
         let golden: Vec<u8> = [
-            word(1),
+            word(2),
             B256::repeat_byte(0x11),
             B256::repeat_byte(0x22),
             B256::repeat_byte(0x33),
@@ -183,12 +234,12 @@ mod tests {
             word(9),
             B256::repeat_byte(0x44),
             B256::repeat_byte(0x55),
+            B256::repeat_byte(0x66),
+            word(3),
             zero,
+            word(1_700_000_000),
             zero,
-            zero,
-            zero,
-            zero,
-            zero,
+            Address::repeat_byte(0x77).into_word(),
         ]
         .concat();
         let encoded = sample().abi_encode();
@@ -196,7 +247,7 @@ mod tests {
         assert_eq!(encoded.len(), ENCODED_LEN);
         assert_eq!(
             sample().digest(),
-            b256!("a936232ffe1f10113aa24a8bdc866c3377fd57825b1497b6419b8f184d75bd7a")
+            b256!("2db603b0a2d7917aa1f130d2108d20008a3a45542e9ec1bdd85d2a016d61d8b3")
         );
     }
 
@@ -208,7 +259,7 @@ mod tests {
     #[test]
     fn reserved_fields_and_strange_encodings_are_refused() {
         let good = sample().abi_encode();
-        for word in [0, 8, 9, 10, 11, 12, 13] {
+        for word in [0, 10, 12] {
             let mut bad = good.clone();
             bad[word * 32 + 31] ^= 1;
             assert!(Statement::abi_decode(&bad).is_err(), "word {word}");
@@ -221,8 +272,63 @@ mod tests {
         assert!(Statement::abi_decode(&good[..good.len() - 1]).is_err());
         assert!(Statement::abi_decode(&[good.as_slice(), &[0]].concat()).is_err());
         assert!(Statement::abi_decode(&[good.as_slice(), &[0; 32]].concat()).is_err());
+        let mut uncommitted = sample();
+        uncommitted.deposits_digest = B256::ZERO;
+        assert!(Statement::abi_decode(&uncommitted.abi_encode()).is_err());
         let mut swapped = sample();
         (swapped.first_number, swapped.last_number) = (9, 7);
         assert!(Statement::abi_decode(&swapped.abi_encode()).is_err());
+    }
+
+    /// The golden vector of the chain of deposits, the same in Solidity (docs/statement).
+    #[test]
+    fn a_chain_of_deposits_is_the_golden_one() {
+        let mut chain = DepositsChain::new(B256::repeat_byte(0x0c));
+        let empty = chain.digest();
+        for index in 5..8 {
+            chain.push(&Withdrawal {
+                index,
+                validator_index: 0,
+                address: Address::repeat_byte(0xd0 + u8::try_from(index).unwrap()),
+                amount: 1_000_000_000 * index,
+            });
+        }
+        assert_eq!(chain.count(), 3);
+        assert_eq!(
+            (empty, chain.link(), chain.digest()),
+            (
+                b256!("c4b2e8fea28e6536dd80a0d79cc6efc65da549bfa9fbc7e6f243174f9be77ab9"),
+                b256!("5d519dd3da84c753db30ad8eee647b54c9ffe4d85921d5242c42ebe6cdd10f95"),
+                b256!("d6e405cbdb6e90b7b9fac4f3db76cd5b88e9a65d8914fdd983b02caa3128eaf4")
+            )
+        );
+    }
+
+    #[test]
+    fn every_field_and_the_order_of_deposits_move_the_digest() {
+        let base = Withdrawal { index: 1, validator_index: 2, address: Address::ZERO, amount: 3 };
+        let digest = |start, deposits: &[Withdrawal]| {
+            let mut chain = DepositsChain::new(start);
+            deposits.iter().for_each(|deposit| chain.push(deposit));
+            chain.digest()
+        };
+        let other = Withdrawal { amount: 4, ..base };
+        let all = [
+            digest(B256::ZERO, &[]),
+            digest(B256::repeat_byte(1), &[]),
+            digest(B256::ZERO, &[base]),
+            digest(B256::repeat_byte(1), &[base]),
+            digest(B256::ZERO, &[Withdrawal { index: 0, ..base }]),
+            digest(B256::ZERO, &[Withdrawal { validator_index: 0, ..base }]),
+            digest(B256::ZERO, &[Withdrawal { address: Address::repeat_byte(1), ..base }]),
+            digest(B256::ZERO, &[other]),
+            digest(B256::ZERO, &[base, base]),
+            digest(B256::ZERO, &[base, other]),
+            digest(B256::ZERO, &[other, base]),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert!(!one.is_zero());
+            assert!(all[index + 1..].iter().all(|other| one != other), "digest {index}");
+        }
     }
 }

@@ -121,6 +121,7 @@ pub(crate) fn prepare(
     let codes: BTreeSet<&Bytes> = claims.iter().flat_map(|claim| &claim.witness.codes).collect();
     let input = Input {
         config: config.clone(),
+        terms: program::Terms::default(),
         headers,
         blocks: claims.iter().map(|claim| claim.rlp.clone()).collect(),
         codes: codes.into_iter().filter(|code| !code.is_empty()).cloned().collect(),

@@ -116,6 +116,7 @@ fn rules(told: &Config) -> Result<ChainConfig, String> {
         osaka_time: None,
         blob_schedule: Vec::new(),
         deposit_contract: Address::ZERO,
+        bridge: false,
     };
     for fork in [Some(&told.current), told.next.as_ref(), told.last.as_ref()].into_iter().flatten()
     {

@@ -98,8 +98,7 @@ pub fn inspect(input: &[u8], most: usize) -> Result<Inspection, Error> {
     }
     for block in blocks {
         let number = found.blocks.last().map_or(0, |last| last + 1);
-        let block =
-            DecodedBlock::decode(block).map_err(|violation| Error::Block { number, violation })?;
+        let block = DecodedBlock::decode(block).map_err(|violation| violation.in_block(number))?;
         found.blocks.push(block.header.number);
         found.gas_used += block.header.gas_used;
         found.transactions += block.body.transactions.len() as u64;

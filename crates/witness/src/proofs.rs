@@ -124,7 +124,7 @@ impl<'r> Collector<'r> {
     ) -> Result<Self, Error> {
         let number = parent.number + 1;
         let block = DecodedBlock::decode(rlp).map_err(|violation| {
-            assemble::refusal(&rpc.name(), number, program::Error::Block { number, violation })
+            assemble::refusal(&rpc.name(), number, violation.in_block(number))
         })?;
         let senders =
             block.body.transactions.iter().map(|transaction| transaction.recover_signer().ok());

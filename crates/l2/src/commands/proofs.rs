@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn proofs_that_do_not_join_are_no_proof_of_the_chain() {
         let before = Statement {
-            version: 1,
+            version: program::statement::VERSION,
             chain_config_digest: B256::repeat_byte(1),
             parent_hash: B256::repeat_byte(2),
             last_hash: B256::repeat_byte(3),
@@ -226,7 +226,7 @@ mod tests {
             deposits_digest: B256::ZERO,
             deposits_count: 0,
             messages_root: B256::ZERO,
-            messages_count: 0,
+            last_timestamp: 0,
             data_commitment: B256::ZERO,
             beneficiary: alloy_primitives::Address::ZERO,
         };

@@ -1,0 +1,154 @@
+//! The domain of the program: what it decides, and what it refuses to decide.
+//!
+//! A prover invents everything that the program reads: the chain config, the parent's header with its gas limit, the
+//! state with its balances. Values that no chain has, and that 32 bits or a guest's memory cannot hold, are refused
+//! here, by name, natively and in a guest alike. docs/soundness.md says what each bound makes safe.
+
+use revm::interpreter::InstructionResult;
+
+/// Most bytes of an encoded input.
+pub const MAX_INPUT: usize = 1 << 29;
+/// Most headers of ancestors: as far back as `BLOCKHASH` reaches.
+pub const MAX_HEADERS: usize = 256;
+/// Most blocks of one input.
+pub const MAX_BLOCKS: usize = 1 << 14;
+/// Most transactions of one block.
+pub const MAX_TRANSACTIONS: usize = 1 << 19;
+/// Gas of a transaction up to which its memory cannot meet a bound.
+///
+/// No chain has transactions of more gas, and from Osaka on none can (EIP-7825); tests and inventors of chains do.
+pub const ORDINARY_GAS: u64 = 1 << 30;
+/// Most bytes of EVM memory that all frames of a transaction have at once, if it has [`ORDINARY_GAS`] at most.
+///
+/// Such a transaction cannot pay for more, so this refuses nothing. Memory grows by doubling: a buffer of this size
+/// and its successor together take at most 1.5 GiB.
+pub const MAX_MEMORY: u64 = (1 << 29) - 32;
+/// Most bytes of EVM memory that all frames of a transaction with more gas have at once, and the longest operand of its
+/// modular exponentiations.
+pub const MAX_EXTRAORDINARY_MEMORY: u64 = 1 << 26;
+/// Base fees, in wei, below which the next one fits 64 bits.
+pub const MAX_BASE_FEE: u64 = 1 << 63;
+
+/// A bound of the program's domain, and that the input goes beyond it.
+///
+/// The blocks may be valid or not: no statement is made about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "std", derive(strum::VariantNames))]
+#[non_exhaustive]
+pub enum Bound {
+    /// The input is too long.
+    #[error("the input has {len} bytes, at most {MAX_INPUT} are supported: use fewer blocks")]
+    Input {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// Too many headers of ancestors.
+    #[error("the input has {count} headers of ancestors, at most {MAX_HEADERS} are of use")]
+    Headers {
+        /// How many there are.
+        count: usize,
+    },
+    /// Too many blocks.
+    #[error("the input has {count} blocks, at most {MAX_BLOCKS} are supported: use fewer blocks")]
+    Blocks {
+        /// How many there are.
+        count: usize,
+    },
+    /// A block has too many transactions.
+    #[error("a block has more than {MAX_TRANSACTIONS} transactions")]
+    Transactions,
+    /// A transaction of more than [`ORDINARY_GAS`] may be able to pay for more EVM memory than there is.
+    #[error(
+        "a transaction of {gas} gas asks for more than {MAX_EXTRAORDINARY_MEMORY} bytes of memory: at most \
+         {ORDINARY_GAS} gas are fully supported"
+    )]
+    Memory {
+        /// The transaction's gas limit.
+        gas: u64,
+    },
+    /// Balances add up to 2^256 wei or more.
+    #[error("a balance would reach 2^256 wei")]
+    Ether,
+    /// A base fee after which the next does not fit 64 bits.
+    #[error("a base fee is {base_fee} wei, at least {MAX_BASE_FEE}")]
+    BaseFee {
+        /// It, in wei.
+        base_fee: u64,
+    },
+    /// A blob fee that does not fit 128 bits.
+    #[error("the excess blob gas {excess} makes a fee of 2^128 wei or more")]
+    BlobFee {
+        /// Excess blob gas of the block.
+        excess: u64,
+    },
+    /// A guest's heap may be too small for the input.
+    #[error(
+        "the input may take {bytes} bytes of a guest's heap, which has {limit}: use fewer blocks"
+    )]
+    Heap {
+        /// Most bytes that it may take.
+        bytes: u64,
+        /// What a guest has.
+        limit: u64,
+    },
+}
+
+/// Whether a frame that ended like this, with this gas to start from and `below` bytes of memory in the frames below,
+/// may have been able to pay for more than [`MAX_EXTRAORDINARY_MEMORY`].
+///
+/// revm refuses to grow its memory beyond a limit before it looks at the gas, and refuses operands that are larger than a
+/// machine's words, by one name or another, without computing what they cost. All of that is running out of gas,
+/// unless the frame had the gas.
+pub(crate) fn may_exceed_memory(result: InstructionResult, gas_limit: u64, below: usize) -> bool {
+    use InstructionResult::{
+        CreateInitCodeSizeLimit, InvalidOperandOOG, MemoryLimitOOG, OutOfGas, OutOfOffset,
+    };
+    matches!(
+        result,
+        MemoryLimitOOG | InvalidOperandOOG | OutOfGas | OutOfOffset | CreateInitCodeSizeLimit
+    ) && gas_limit >= gas_to_exceed(below as u64)
+}
+
+/// Least gas with which a frame above `below` bytes can get more memory than there is (Yellow Paper, appendix H).
+const fn gas_to_exceed(below: u64) -> u64 {
+    let words = MAX_EXTRAORDINARY_MEMORY.saturating_sub(below) / 32;
+    3 * words + words * words / 512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most memory that the frames of a transaction have at once, in bytes.
+    ///
+    /// A frame that spends `m` of its gas `g` on memory gets at most `(512 * m)^(1/2)` words for it, and passes on at
+    /// most 63/64 of the rest (EIP-150). If all frames above it get `c * gas^(1/2)` words at most, it and they get
+    /// `(512 + 63/64 * c^2)^(1/2) * g^(1/2)`, by Cauchy's inequality.
+    fn most_memory(gas: f64) -> f64 {
+        let squared = (0..=1024).fold(0.0, |above, _| 512.0 + 63.0 / 64.0 * above);
+        32.0 * f64::sqrt(squared * gas)
+    }
+
+    #[test]
+    fn ordinary_gas_cannot_pay_for_the_memory_bound() {
+        let most = most_memory(ORDINARY_GAS as f64);
+        assert!(most < MAX_MEMORY as f64, "{most}");
+    }
+
+    #[test]
+    fn a_frame_without_the_gas_is_out_of_gas_and_one_with_it_ends_the_proof() {
+        let enough = gas_to_exceed(0);
+        assert!(enough > 8 * ORDINARY_GAS);
+        for result in [
+            InstructionResult::MemoryLimitOOG,
+            InstructionResult::InvalidOperandOOG,
+            InstructionResult::OutOfGas,
+        ] {
+            assert!(!may_exceed_memory(result, enough - 1, 0));
+            assert!(may_exceed_memory(result, enough, 0));
+            assert!(may_exceed_memory(result, 7, 1 << 26));
+        }
+        assert!(!may_exceed_memory(InstructionResult::MemoryOOG, u64::MAX, 0));
+        assert!(!may_exceed_memory(InstructionResult::Stop, u64::MAX, 0));
+    }
+}

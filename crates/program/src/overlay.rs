@@ -1,0 +1,244 @@
+//! What a block has changed so far, over the state before it.
+//!
+//! The rules of what a transaction leaves behind are those of the executable specification (`state.py`, Paris to
+//! Osaka), and are decided here and nowhere else:
+//!
+//! * An account that self-destructed is gone with its storage.
+//! * A created account starts without storage.
+//! * An account that was modified and is empty afterwards (no nonce, balance or code) is gone with its storage, even if
+//!   it has some. A call without value modifies nothing (see [`crate::evm`]).
+//!
+//! An account with storage, but neither code nor a nonce, is shown to the EVM under the code hash
+//! [`STORAGE_WITHOUT_CODE`]: revm takes it for empty where that is asked, and for taken where one is created (EIP-7610).
+
+use crate::{
+    bound::Bound,
+    state::{ReadError, State, StateSource},
+};
+use alloc::vec::Vec;
+use alloy_consensus::constants::{EMPTY_ROOT_HASH, KECCAK_EMPTY};
+use alloy_primitives::{
+    Address, B256, U256,
+    map::{AddressMap, B256Map},
+};
+use revm::{
+    Database,
+    bytecode::Bytecode,
+    primitives::StorageKeyMap,
+    state::{Account, AccountInfo, EvmState},
+};
+
+/// The code hash under which the EVM sees an account that has storage, but neither code nor a nonce.
+pub(crate) const STORAGE_WITHOUT_CODE: B256 = B256::ZERO;
+
+/// What became of an account's storage from before the block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OldStorage {
+    #[default]
+    Kept,
+    /// The account was created in this block, so there was none.
+    None,
+    /// The account was destroyed in this block.
+    Destroyed,
+}
+
+/// A slot before the block and now.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    before: U256,
+    now: U256,
+}
+
+/// An account that the block has read or changed.
+#[derive(Debug, Default)]
+struct Entry {
+    /// As it is now; `None` if it is absent.
+    info: Option<AccountInfo>,
+    old_storage: OldStorage,
+    slots: StorageKeyMap<Slot>,
+    changed: bool,
+}
+
+impl Entry {
+    fn forget_storage(&mut self, why: OldStorage) {
+        self.slots.clear();
+        // SOUNDNESS: an account that was created first and destroyed later was still created without storage.
+        if self.old_storage == OldStorage::Kept {
+            self.old_storage = why;
+        }
+        self.changed = true;
+    }
+
+    fn destroy(&mut self) {
+        self.info = None;
+        self.forget_storage(OldStorage::Destroyed);
+    }
+
+    fn set(&mut self, info: AccountInfo) {
+        self.changed |= self.info.as_ref() != Some(&info);
+        self.info = Some(info);
+    }
+}
+
+/// One account after a block that changed it.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) info: Option<AccountInfo>,
+    pub(crate) old_storage: OldStorage,
+    /// Slots with another value than before the block.
+    pub(crate) slots: Vec<(U256, U256)>,
+}
+
+/// All that a block changed.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) accounts: Vec<(Address, Change)>,
+    pub(crate) codes: B256Map<Bytecode>,
+}
+
+/// The state before a block and what the block has changed so far.
+#[derive(Debug)]
+pub struct Overlay<'s, 'a, S> {
+    state: &'s mut State<'a, S>,
+    accounts: AddressMap<Entry>,
+    codes: B256Map<Bytecode>,
+}
+
+impl<'s, 'a, S: StateSource<'a>> Overlay<'s, 'a, S> {
+    pub(crate) fn new(state: &'s mut State<'a, S>) -> Self {
+        Self { state, accounts: AddressMap::default(), codes: B256Map::default() }
+    }
+
+    fn entry(&mut self, address: Address) -> Result<&mut Entry, ReadError> {
+        // Not `entry`: loading needs the other field.
+        if !self.accounts.contains_key(&address) {
+            let info = self.state.basic(address)?;
+            self.accounts.insert(address, Entry { info, ..Entry::default() });
+        }
+        Ok(self.accounts.get_mut(&address).expect("inserted above"))
+    }
+
+    /// Takes over what a transaction did. Returns the error that ends the block, if it cannot be told what is right.
+    pub(crate) fn commit_transaction(&mut self, state: EvmState) -> Result<(), ReadError> {
+        self.commit(state, true)
+    }
+
+    /// Takes over what a system call did: nothing self-destructs in one.
+    pub(crate) fn commit_system_call(&mut self, state: EvmState) -> Result<(), ReadError> {
+        self.commit(state, false)
+    }
+
+    fn commit(&mut self, state: EvmState, self_destructs: bool) -> Result<(), ReadError> {
+        for (address, account) in state {
+            if !account.is_touched() {
+                continue;
+            }
+            if let Some(code) = &account.info.code
+                && !code.is_empty()
+                && !self.codes.contains_key(&account.info.code_hash)
+                && (account.is_created() || code.is_eip7702())
+            {
+                self.codes.insert(account.info.code_hash, code.clone());
+            }
+            self.entry(address)?.commit(account, self_destructs);
+        }
+        Ok(())
+    }
+
+    /// Adds `amount` wei to an account's balance: a withdrawal (EIP-4895).
+    pub(crate) fn credit(&mut self, address: Address, amount: U256) -> Result<(), ReadError> {
+        let entry = self.entry(address)?;
+        let mut info = entry.info.clone().unwrap_or_default();
+        match info.balance.checked_add(amount) {
+            Some(balance) => info.balance = balance,
+            None => return Err(self.state.fail(Bound::Ether.into())),
+        }
+        match (info.is_empty(), entry.info.is_some()) {
+            (false, _) => entry.set(info),
+            (true, true) => entry.destroy(),
+            (true, false) => {}
+        }
+        Ok(())
+    }
+
+    /// Ends the block: what it changed, and the state below.
+    pub(crate) fn into_changes(self) -> (Changes, &'s mut State<'a, S>) {
+        let accounts = self.accounts.into_iter().filter_map(|(address, entry)| {
+            let kept = entry.old_storage == OldStorage::Kept;
+            let slots: Vec<(U256, U256)> = entry
+                .slots
+                .iter()
+                .map(|(key, slot)| (key, if kept { slot.before } else { U256::ZERO }, slot.now))
+                .filter_map(|(key, before, now)| (before != now).then_some((*key, now)))
+                .collect();
+            let Entry { info, old_storage, changed, .. } = entry;
+            (changed || !slots.is_empty()).then_some((address, Change { info, old_storage, slots }))
+        });
+        (Changes { accounts: accounts.collect(), codes: self.codes }, self.state)
+    }
+}
+
+impl Entry {
+    fn commit(&mut self, account: Account, self_destructs: bool) {
+        if account.is_selfdestructed() && self_destructs {
+            self.destroy();
+            return;
+        }
+        if account.is_created() {
+            self.forget_storage(OldStorage::None);
+        } else if account.info.is_empty() {
+            // It was modified and is empty: a beneficiary that gets nothing. What does not exist stays so.
+            if self.info.is_some() {
+                self.destroy();
+            }
+            return;
+        }
+        for (key, slot) in account.storage {
+            if slot.is_changed() {
+                let fresh = Slot { before: U256::ZERO, now: U256::ZERO };
+                self.slots.entry(key).or_insert(fresh).now = slot.present_value;
+            }
+        }
+        self.set(account.info);
+    }
+}
+
+impl<'a, S: StateSource<'a>> Database for Overlay<'_, 'a, S> {
+    type Error = ReadError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
+        Ok(self.entry(address)?.info.clone())
+    }
+
+    fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, ReadError> {
+        match self.codes.get(&code_hash) {
+            Some(code) => Ok(code.clone()),
+            None => self.state.code_by_hash(code_hash),
+        }
+    }
+
+    fn storage(&mut self, address: Address, key: U256) -> Result<U256, ReadError> {
+        let entry = self.entry(address)?;
+        if let Some(slot) = entry.slots.get(&key) {
+            return Ok(slot.now);
+        }
+        // SOUNDNESS: the storage of an account that was destroyed or created is not that of before the block.
+        if entry.old_storage != OldStorage::Kept {
+            return Ok(U256::ZERO);
+        }
+        let now = self.state.storage(address, key)?;
+        self.entry(address)?.slots.insert(key, Slot { before: now, now });
+        Ok(now)
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, ReadError> {
+        self.state.block_hash(number)
+    }
+}
+
+/// Whether the EVM has to see this account as one with storage, but neither code nor a nonce.
+pub(crate) fn has_storage_only(account: &alloy_trie::TrieAccount) -> bool {
+    account.nonce == 0
+        && account.code_hash == KECCAK_EMPTY
+        && account.storage_root != EMPTY_ROOT_HASH
+}
