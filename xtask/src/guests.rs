@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 /// Debian's packages with the guests' compiler.
 const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
 
-const RISC0_TARGET: &str = "riscv32im-risc0-zkvm-elf";
+pub const RISC0_TARGET: &str = "riscv32im-risc0-zkvm-elf";
 /// With atomics, which `Arc` needs; a zkVM's target has them by lowering them to plain loads and stores.
 const BARE_TARGET: &str = "riscv32imac-unknown-none-elf";
 

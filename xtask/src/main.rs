@@ -2,6 +2,7 @@
 
 mod guests;
 mod layers;
+mod unchecked;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +33,12 @@ enum Chore {
     Bare,
     /// Fails on a dependency between our crates that ARCHITECTURE.md does not draw.
     Layers,
+    /// Fails on an unchecked operation in the guest's sources that guests/risc0/unchecked.toml does not explain.
+    Unchecked {
+        /// Brings the table up to date; new rows wait for a reason.
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -47,6 +54,8 @@ fn main() -> ExitCode {
         Chore::Bare => guests::bare(&root),
         Chore::Layers => layers::check(&root)
             .map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
+        Chore::Unchecked { write: false } => unchecked::check(&root),
+        Chore::Unchecked { write: true } => unchecked::write(&root),
     });
     match done {
         Ok(told) => {
