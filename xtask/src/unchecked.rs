@@ -5,7 +5,8 @@
 //! * `guests/risc0/unchecked.toml` has a row for each file, with the number of uses of each operation and the reason why they are
 //!   sound. The check refuses a use more or less, and a row without a reason.
 //!
-//! The standard library is not looked at: it is the compiler's.
+//! A crate counts as a whole, whether the linker keeps its functions or not: code that was inlined leaves no name in the
+//! linker's map. The standard library is not looked at: it is the compiler's.
 
 mod scan;
 mod table;
