@@ -73,11 +73,21 @@ fn compare(encoded: &[u8], honest: &Statement) -> (String, Option<Statement>) {
         Ok(statement) if statement == *honest => return ("same statement".into(), None),
         Ok(statement) => statement,
     };
-    let Statement { last_hash, chain_config_digest, .. } = statement;
-    assert_eq!(statement, Statement { last_hash, chain_config_digest, ..honest.clone() });
-    let what = match last_hash == honest.last_hash {
-        false => "true statement about the other block",
-        true => "true statement about the other chain config",
+    let Statement { last_hash, last_timestamp, chain_config_digest, beneficiary, .. } = statement;
+    let same = Statement {
+        last_hash,
+        last_timestamp,
+        chain_config_digest,
+        beneficiary,
+        ..honest.clone()
+    };
+    assert_eq!(statement, same);
+    let what = if last_hash != honest.last_hash {
+        "true statement about the other block"
+    } else if chain_config_digest != honest.chain_config_digest {
+        "true statement about the other chain config"
+    } else {
+        "true statement for another beneficiary"
     };
     (what.into(), Some(statement))
 }
@@ -352,7 +362,7 @@ proptest! {
 }
 
 /// What no single change of these blocks can reach, and the tests that reach it.
-const ELSEWHERE: [(&str, &str); 18] = [
+const ELSEWHERE: [(&str, &str); 20] = [
     ("ProofOfWork", "devnode: a_block_before_the_merge_is_refused"),
     ("ForkField", "devnode: fields_of_another_fork_are_refused"),
     ("ExtraData", "devnode: a_header_that_breaks_any_rule_is_refused"),
@@ -374,6 +384,8 @@ const ELSEWHERE: [(&str, &str); 18] = [
     ("TooLarge", "of the host's encoder, which no proof passes through"),
     ("Execution", "of an executor that fails for no reason of the block's: none is known"),
     ("Block", "of every violation"),
+    ("Bound", "program: bounds are named; conformance: extremes"),
+    ("CreatedOverStorage", "of an executor that creates an account where there is storage: ours does not"),
 ];
 
 #[test]

@@ -179,8 +179,10 @@ impl<DB: Database> Rules<DB> {
         mut init: FrameInit,
     ) -> Result<FrameInit, EVMError<DB::Error>> {
         if let FrameInput::Call(call) = &mut init.frame_input {
+            // An account whose code runs is not empty: for it, touching makes no difference but to `SELFDESTRUCT`.
             if let CallValue::Transfer(value) = call.value
                 && value.is_zero()
+                && call.known_bytecode.1.is_empty()
             {
                 call.value = CallValue::Apparent(value);
             }
