@@ -21,15 +21,20 @@ mod signals;
 mod telemetry;
 mod view;
 
-use std::process::ExitCode;
+use std::{alloc::System, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _};
+use program::heap::Meter;
 
 use crate::args::{Cli, Command};
 use crate::output::Output;
 use crate::settings::Given;
 use crate::telemetry::Telemetry;
+
+/// Counts what native runs of the program allocate: what a guest's heap cannot hold is refused.
+#[global_allocator]
+static ALLOCATOR: Meter<System> = Meter(System);
 
 fn main() -> ExitCode {
     // ORDER: the file fills variables, flags read variables, and both need a process without other threads.

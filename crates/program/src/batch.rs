@@ -62,7 +62,15 @@ pub fn run_detailed(input: &[u8]) -> Result<Outcome, Error> {
     run_input(input, None)
 }
 
+#[cfg(feature = "std")]
 fn run_input(input: &[u8], owner: Option<&Bytes>) -> Result<Outcome, Error> {
+    crate::heap::bounded(input.len(), || run_all(input, owner))
+}
+
+#[cfg(not(feature = "std"))]
+use run_all as run_input;
+
+fn run_all(input: &[u8], owner: Option<&Bytes>) -> Result<Outcome, Error> {
     let input = Phase::Input.run(|| InputRef::decode(input))?;
     let ancestors = Phase::Input.run(|| ancestors(&input.headers))?;
     let blocks = Phase::Input.run(|| decode_blocks(&input.blocks))?;

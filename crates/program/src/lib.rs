@@ -35,6 +35,8 @@ pub mod trie;
 pub mod build;
 #[cfg(feature = "std")]
 mod counts;
+#[cfg(feature = "std")]
+pub mod heap;
 
 pub use batch::{
     AssumedParent, BlockSummary, Outcome, run, run_assuming_parent, run_detailed, run_in_place,

@@ -1,0 +1,97 @@
+//! How much of a guest's heap an input takes, counted while it runs natively.
+//!
+//! A guest's allocator never frees, so what an input takes is the sum of all that it allocates. A native run allocates
+//! the same things, with pointers of twice the size: what it allocates is at least what the guest will.
+//!
+//! Whoever wants an input refused that may not fit installs [`Meter`] as the global allocator of the binary.
+
+use crate::bound::Bound;
+use core::{
+    alloc::{GlobalAlloc, Layout},
+    cell::Cell,
+};
+
+/// Bytes of a guest's heap: RISC Zero's user memory, less the program and its stack.
+pub const GUEST_HEAP: u64 = 0xC000_0000 - 0x0100_0000;
+
+std::thread_local! {
+    /// Bytes that this thread has allocated, freed ones included.
+    static ALLOCATED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A global allocator that counts what each thread allocates.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meter<A>(pub A);
+
+fn count(bytes: usize) {
+    // A thread that ends may allocate after its counter is gone.
+    let _ = ALLOCATED.try_with(|all| all.set(all.get() + bytes as u64));
+}
+
+#[expect(unsafe_code, reason = "an allocator is")]
+// SAFETY: every call is passed on as it came.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Meter<A> {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's.
+        unsafe { self.0.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's.
+        unsafe { self.0.dealloc(at, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's.
+        unsafe { self.0.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // A guest allocates anew and copies.
+        count(size);
+        // SAFETY: the caller's.
+        unsafe { self.0.realloc(at, layout, size) }
+    }
+}
+
+/// Runs `work` on an input of `len` bytes, and refuses it if a guest's heap may be too small for that.
+///
+/// Without [`Meter`] in place, nothing is counted and nothing refused.
+pub(crate) fn bounded<T, E: From<Bound>>(
+    len: usize,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let before = ALLOCATED.get();
+    let result = work()?;
+    let bytes = ALLOCATED.get() - before + len as u64;
+    match bytes <= GUEST_HEAP {
+        true => Ok(result),
+        false => Err(Bound::Heap { bytes, limit: GUEST_HEAP }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{alloc::System, hint::black_box};
+
+    #[global_allocator]
+    static METER: Meter<System> = Meter(System);
+
+    #[test]
+    fn what_is_freed_counts_and_what_goes_beyond_a_guest_s_heap_is_refused() {
+        let megabytes = |times: u64| {
+            bounded(100, || -> Result<(), Bound> {
+                (0..times).for_each(|_| drop(black_box(Vec::<u8>::with_capacity(1 << 20))));
+                Ok(())
+            })
+        };
+        assert_eq!(megabytes(GUEST_HEAP >> 20), Err(Bound::Heap {
+            bytes: GUEST_HEAP + 100,
+            limit: GUEST_HEAP
+        }));
+        assert_eq!(megabytes((GUEST_HEAP >> 20) - 1), Ok(()));
+    }
+}
