@@ -118,6 +118,12 @@ const fn gas_to_exceed(below: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        ChainConfig, Error, Input, Terms,
+        consensus::{DecodedBlock, NextFees},
+    };
+    use alloc::{vec, vec::Vec};
+    use alloy_consensus::Header;
 
     /// The most memory that the frames of a transaction have at once, in bytes.
     ///
@@ -150,5 +156,76 @@ mod tests {
         }
         assert!(!may_exceed_memory(InstructionResult::MemoryOOG, u64::MAX, 0));
         assert!(!may_exceed_memory(InstructionResult::Stop, u64::MAX, 0));
+    }
+
+    /// An input's beginning, and a word after it.
+    fn input(words: &[u32]) -> Vec<u8> {
+        let input = Input {
+            config: ChainConfig::mainnet(),
+            terms: Terms::default(),
+            headers: Vec::new(),
+            blocks: Vec::new(),
+            codes: Vec::new(),
+            nodes: Vec::new(),
+        };
+        let mut bytes = input.encode(crate::trie::EMPTY_ROOT).expect("there is nothing in it");
+        // Three counts, two lengths of streams, and the count in the first of them.
+        bytes.truncate(bytes.len() - 6 * 4);
+        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn counts_are_refused_before_anything_is_allocated() {
+        let most = u32::MAX as usize;
+        for (words, expected) in [
+            (vec![u32::MAX], Bound::Headers { count: most }.into()),
+            (vec![257], Bound::Headers { count: 257 }.into()),
+            (vec![0, u32::MAX], Bound::Blocks { count: most }.into()),
+            (vec![0, 1 << 15], Bound::Blocks { count: 1 << 15 }.into()),
+        ] {
+            assert_eq!(crate::run(&input(&words)), Err(expected), "{words:?}");
+        }
+        // Of codes there may be many: each takes bytes of the input.
+        assert!(matches!(crate::run(&input(&[0, 0, u32::MAX])), Err(Error::Input { .. })));
+        let len = MAX_INPUT + 1;
+        assert_eq!(crate::run(&vec![0; len]), Err(Bound::Input { len }.into()));
+    }
+
+    #[test]
+    fn a_block_of_too_many_transactions_is_refused() {
+        // Nonce, price, gas, recipient, value, data, v, r, s.
+        let transaction = [0xc9, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 27, 1, 1];
+        let block = |count: usize| {
+            let mut body = alloy_rlp::encode(Header::default());
+            alloy_rlp::Header { list: true, payload_length: count * transaction.len() }
+                .encode(&mut body);
+            body.extend(transaction.repeat(count));
+            body.push(0xc0);
+            let mut block = Vec::new();
+            alloy_rlp::Header { list: true, payload_length: body.len() }.encode(&mut block);
+            block.extend(body);
+            DecodedBlock::decode(&block)
+        };
+        assert_eq!(block(3).map(|block| block.body.transactions.len()), Ok(3));
+        assert_eq!(block(MAX_TRANSACTIONS + 1).map(drop), Err(Bound::Transactions.into()));
+    }
+
+    #[test]
+    fn a_base_fee_whose_successor_may_not_fit_is_refused() {
+        let next = |base_fee| {
+            let parent = Header {
+                base_fee_per_gas: Some(base_fee),
+                gas_limit: 30_000_000,
+                gas_used: 30_000_000,
+                ..Header::default()
+            };
+            NextFees::of(&ChainConfig::mainnet(), &parent, 0).map(|fees| fees.base_fee)
+        };
+        let most = MAX_BASE_FEE - 1;
+        assert_eq!(next(most), Ok(most + most / 8));
+        for base_fee in [MAX_BASE_FEE, u64::MAX] {
+            assert_eq!(next(base_fee), Err(Bound::BaseFee { base_fee }.into()));
+        }
     }
 }

@@ -88,10 +88,10 @@ mod tests {
                 Ok(())
             })
         };
-        assert_eq!(megabytes(GUEST_HEAP >> 20), Err(Bound::Heap {
-            bytes: GUEST_HEAP + 100,
-            limit: GUEST_HEAP
-        }));
+        assert_eq!(
+            megabytes(GUEST_HEAP >> 20),
+            Err(Bound::Heap { bytes: GUEST_HEAP + 100, limit: GUEST_HEAP })
+        );
         assert_eq!(megabytes((GUEST_HEAP >> 20) - 1), Ok(()));
     }
 }
