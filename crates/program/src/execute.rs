@@ -185,9 +185,10 @@ impl<'s, 'a, S: StateSource<'a>> Executor<'s, 'a, S> {
         withdrawals: Option<&'s [Withdrawal]>,
         state: &'s mut State<'a, S>,
     ) -> Self {
+        let delegations = config.is_prague_active_at_timestamp(header.timestamp);
         Self {
             config,
-            evm: BlockEvm::new(Overlay::new(state), evm_env(config, header)),
+            evm: BlockEvm::new(Overlay::new(state, delegations), evm_env(config, header)),
             withdrawals,
             parent_hash: header.parent_hash,
             parent_beacon_block_root: header.parent_beacon_block_root,
@@ -198,6 +199,7 @@ impl<'s, 'a, S: StateSource<'a>> Executor<'s, 'a, S> {
     }
 
     /// Gathered so far.
+    #[cfg(feature = "std")]
     pub(crate) fn result(&self) -> &Executing {
         &self.result
     }

@@ -102,11 +102,14 @@ pub struct Overlay<'s, 'a, S> {
     state: &'s mut State<'a, S>,
     accounts: AddressMap<Entry>,
     codes: B256Map<Bytecode>,
+    /// Whether a code that designates another account is one (EIP-7702, from Prague on), or just invalid.
+    delegations: bool,
 }
 
 impl<'s, 'a, S: StateSource<'a>> Overlay<'s, 'a, S> {
-    pub(crate) fn new(state: &'s mut State<'a, S>) -> Self {
-        Self { state, accounts: AddressMap::default(), codes: B256Map::default() }
+    /// `delegations` says whether EIP-7702 is in force.
+    pub(crate) fn new(state: &'s mut State<'a, S>, delegations: bool) -> Self {
+        Self { state, accounts: AddressMap::default(), codes: B256Map::default(), delegations }
     }
 
     fn entry(&mut self, address: Address) -> Result<&mut Entry, ReadError> {
@@ -211,9 +214,13 @@ impl<'a, S: StateSource<'a>> Database for Overlay<'_, 'a, S> {
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, ReadError> {
-        match self.codes.get(&code_hash) {
-            Some(code) => Ok(code.clone()),
-            None => self.state.code_by_hash(code_hash),
+        if let Some(code) = self.codes.get(&code_hash) {
+            return Ok(code.clone());
+        }
+        let code = self.state.code_by_hash(code_hash)?;
+        match code.is_eip7702() && !self.delegations {
+            true => Ok(Bytecode::new_legacy(code.original_bytes())),
+            false => Ok(code),
         }
     }
 
