@@ -23,9 +23,11 @@ pub const ORDINARY_GAS: u64 = 1 << 30;
 /// Such a transaction cannot pay for more, so this refuses nothing. Memory grows by doubling: a buffer of this size
 /// and its successor together take at most 1.5 GiB.
 pub const MAX_MEMORY: u64 = (1 << 29) - 32;
-/// Most bytes of EVM memory that all frames of a transaction with more gas have at once, and the longest operand of its
-/// modular exponentiations.
-pub const MAX_EXTRAORDINARY_MEMORY: u64 = 1 << 26;
+/// Most bytes of EVM memory that all frames of a transaction with more gas have at once.
+pub const MAX_EXTRAORDINARY_MEMORY: u64 = 1 << 30;
+/// Most bytes of EVM memory that one frame of such a transaction has, and the longest operand of its modular
+/// exponentiations.
+pub const MAX_EXTRAORDINARY_FRAME: u64 = 1 << 26;
 /// Base fees, in wei, below which the next one fits 64 bits.
 pub const MAX_BASE_FEE: u64 = 1 << 63;
 
@@ -59,8 +61,8 @@ pub enum Bound {
     Transactions,
     /// A transaction of more than [`ORDINARY_GAS`] may be able to pay for more EVM memory than there is.
     #[error(
-        "a transaction of {gas} gas asks for more than {MAX_EXTRAORDINARY_MEMORY} bytes of memory: at most \
-         {ORDINARY_GAS} gas are fully supported"
+        "a transaction of {gas} gas asks for more than {MAX_EXTRAORDINARY_FRAME} bytes of memory in a frame, or \
+         {MAX_EXTRAORDINARY_MEMORY} in all: at most {ORDINARY_GAS} gas are fully supported"
     )]
     Memory {
         /// The transaction's gas limit.
@@ -94,7 +96,7 @@ pub enum Bound {
 }
 
 /// Whether a frame that ended like this, with this gas to start from and `below` bytes of memory in the frames below,
-/// may have been able to pay for more than [`MAX_EXTRAORDINARY_MEMORY`].
+/// may have been able to pay for more than [`extraordinary_memory`].
 ///
 /// revm refuses to grow its memory beyond a limit before it looks at the gas, and refuses operands that are larger than a
 /// machine's words, by one name or another, without computing what they cost. All of that is running out of gas,
@@ -106,12 +108,17 @@ pub(crate) fn may_exceed_memory(result: InstructionResult, gas_limit: u64, below
     matches!(
         result,
         MemoryLimitOOG | InvalidOperandOOG | OutOfGas | OutOfOffset | CreateInitCodeSizeLimit
-    ) && gas_limit >= gas_to_exceed(below as u64)
+    ) && gas_limit >= gas_to_exceed(below)
+}
+
+/// The end of a frame's memory in the buffer of all frames, if the transaction has extraordinary gas.
+pub(crate) fn extraordinary_memory(below: usize) -> u64 {
+    MAX_EXTRAORDINARY_MEMORY.min(below as u64 + MAX_EXTRAORDINARY_FRAME)
 }
 
 /// Least gas with which a frame above `below` bytes can get more memory than there is (Yellow Paper, appendix H).
-const fn gas_to_exceed(below: u64) -> u64 {
-    let words = MAX_EXTRAORDINARY_MEMORY.saturating_sub(below) / 32;
+fn gas_to_exceed(below: usize) -> u64 {
+    let words = extraordinary_memory(below).saturating_sub(below as u64) / 32;
     3 * words + words * words / 512
 }
 
@@ -144,7 +151,6 @@ mod tests {
     #[test]
     fn a_frame_without_the_gas_is_out_of_gas_and_one_with_it_ends_the_proof() {
         let enough = gas_to_exceed(0);
-        assert!(enough > 8 * ORDINARY_GAS);
         for result in [
             InstructionResult::MemoryLimitOOG,
             InstructionResult::InvalidOperandOOG,
@@ -152,7 +158,7 @@ mod tests {
         ] {
             assert!(!may_exceed_memory(result, enough - 1, 0));
             assert!(may_exceed_memory(result, enough, 0));
-            assert!(may_exceed_memory(result, 7, 1 << 26));
+            assert!(may_exceed_memory(result, 7, 1 << 30));
         }
         assert!(!may_exceed_memory(InstructionResult::MemoryOOG, u64::MAX, 0));
         assert!(!may_exceed_memory(InstructionResult::Stop, u64::MAX, 0));

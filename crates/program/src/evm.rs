@@ -90,8 +90,7 @@ impl<DB: Database> BlockEvm<DB> {
         let gas = self.evm.ctx.tx.gas_limit;
         let ordinary = gas <= bound::ORDINARY_GAS;
         // SOUNDNESS: memory never grows beyond what 32 bits can count.
-        self.evm.ctx.cfg.memory_limit =
-            if ordinary { bound::MAX_MEMORY } else { bound::MAX_EXTRAORDINARY_MEMORY };
+        self.evm.ctx.cfg.memory_limit = bound::MAX_MEMORY;
         let mut rules = Rules {
             bound: Cell::new(None),
             extraordinary_gas: (!ordinary).then_some(gas),
@@ -178,6 +177,11 @@ impl<DB: Database> Rules<DB> {
         evm: &mut Inner<DB>,
         mut init: FrameInit,
     ) -> Result<FrameInit, EVMError<DB::Error>> {
+        if self.extraordinary_gas.is_some() {
+            // SOUNDNESS: as above.
+            let below = init.memory.local_memory_offset();
+            init.memory.set_memory_limit(bound::extraordinary_memory(below));
+        }
         if let FrameInput::Call(call) = &mut init.frame_input {
             // An account whose code runs is not empty: for it, touching makes no difference but to `SELFDESTRUCT`.
             if let CallValue::Transfer(value) = call.value
@@ -190,7 +194,7 @@ impl<DB: Database> Rules<DB> {
             if let Some(gas) = self.extraordinary_gas
                 && call.bytecode_address == MODEXP
                 && longest_operand(&call.input.bytes(&mut evm.ctx))
-                    > U256::from(bound::MAX_EXTRAORDINARY_MEMORY)
+                    > U256::from(bound::MAX_EXTRAORDINARY_FRAME)
             {
                 return Err(self.exceed(Bound::Memory { gas }));
             }
