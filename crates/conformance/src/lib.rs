@@ -6,6 +6,8 @@
 //! * A valid block must reach the test's hash, which commits to state, receipts and everything else.
 //! * An invalid block must be refused, for the reason that the test names ([`expect`]).
 //! * Nothing is skipped but forks before the merge and forks that the program does not have, and those are counted.
+//!
+//! [`extremes`] are inputs of our own: what a hostile prover would try.
 #![expect(
     clippy::result_large_err,
     reason = "a test takes milliseconds, and its failure is told once"
@@ -13,6 +15,7 @@
 
 mod check;
 pub mod expect;
+pub mod extremes;
 pub mod fixture;
 mod report;
 pub mod source;
