@@ -116,6 +116,38 @@ fn an_input_that_the_program_refuses_has_no_proof() {
     }
 }
 
+/// About one in so many inputs of [`conformance::extremes`] runs in the zkVM.
+const EXTREMES: u64 = 12;
+/// Gas of a block that the zkVM executes in seconds, in memory that it has.
+const MOST_GAS: u64 = 500_000_000;
+
+#[test]
+fn what_a_hostile_prover_would_try_comes_to_the_same_in_the_guest() {
+    let guest = prover(false);
+    let mut ran = 0;
+    for case in conformance::extremes::spread(EXTREMES) {
+        let native = program::run_detailed(&case.input);
+        let gas = |outcome: &program::Outcome| -> u64 {
+            outcome.blocks.iter().map(|block| block.gas_used).sum()
+        };
+        if native.as_ref().is_ok_and(|outcome| gas(outcome) > MOST_GAS) {
+            continue;
+        }
+        ran += 1;
+        match (native, guest.execute(&case.input)) {
+            (Ok(outcome), Ok(execution)) => {
+                let native = outcome.statement.abi_encode();
+                assert_eq!(execution.public_values, native, "{}", case.name);
+            }
+            (Err(error), Err(ProveError::BadInput(reason))) => {
+                assert!(reason.contains(&error.to_string()), "{}: {reason}", case.name);
+            }
+            (native, guest) => panic!("{}: natively {native:?}, but {guest:?}", case.name),
+        }
+    }
+    assert!(ran > 40, "the spread has shrunk to {ran} inputs");
+}
+
 #[test]
 fn a_dev_mode_proof_is_refused_unless_it_is_asked_for() {
     let input = inputs(&[Kind::Transfer], 1, 1).remove(0);
