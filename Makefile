@@ -11,10 +11,10 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help dev dev-exec test simulate chaos two-servers restarts anvil lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests
+.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests setup-32
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 dev: setup-build ## Set up, build with RISC Zero and prove blocks of a dev chain (RISC0_DEV_MODE=1 mocks the proofs)
 	$(CARGO) run --release -p l2 --features build_zkvm -- dev --prover risc0 $(ARGS)
@@ -25,6 +25,9 @@ dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothin
 test: ## All tests; the zkVM's in release
 	$(CARGO) nextest run
 	$(CARGO) nextest run $(ZKVM)
+
+test-32: setup-guests setup-32 ## The tests of what is proven on 32 bits, as a guest has them, with and without overflow checks
+	$(CARGO) xtask test32
 
 simulate: ## Simulate the job engine under SEEDS (10000) seeds of faults, and say what happened in them
 	SEEDS=$(SEEDS) $(CARGO) nextest run --profile long --no-capture -E 'package(server) & binary(simulation) & test(nothing)'
@@ -67,7 +70,7 @@ fuzz: setup-fuzz ## Fuzz every target for FUZZ_SECONDS (600) each, on top of the
 fuzz-smoke: ## The same for 4 seconds each
 	$(MAKE) fuzz FUZZ_SECONDS=4
 
-setup: setup-build setup-test setup-guests ## Install what building, testing and rebuilding guests needs
+setup: setup-build setup-test setup-guests setup-32 ## Install what building, testing and rebuilding guests needs
 
 # $(call install,PACKAGES): with apt as root, or say what is missing.
 define install
@@ -96,4 +99,9 @@ setup-fuzz: setup-build
 setup-guests:
 ifeq ($(and $(wildcard /usr/bin/cargo),$(wildcard /usr/lib/rustlib/src/rust/library/std)),)
 	$(call install,rustc-web cargo-web rust-web-src rust-web-llvm)
+endif
+
+setup-32:
+ifeq ($(wildcard $(shell cc -m32 -print-file-name=libc.so 2>/dev/null)),)
+	$(call install,gcc-multilib libc6-dev-i386)
 endif

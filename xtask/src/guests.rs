@@ -252,7 +252,7 @@ fn check_accelerated(map: &Path) -> anyhow::Result<()> {
 }
 
 /// A compiler that can build the standard library for a target it was not shipped for.
-struct Compiler {
+pub(crate) struct Compiler {
     cargo: PathBuf,
     rustc: PathBuf,
     /// `rustc --version`.
@@ -264,7 +264,7 @@ struct Compiler {
 }
 
 impl Compiler {
-    fn find() -> anyhow::Result<Self> {
+    pub(crate) fn find() -> anyhow::Result<Self> {
         let given = |name| env::var_os(name).map(PathBuf::from);
         let rustc = match given("L2_GUEST_RUSTC") {
             Some(rustc) => rustc,
@@ -287,7 +287,7 @@ impl Compiler {
     }
 
     /// cargo with this compiler and `flags`, and nothing of the caller's own configuration.
-    fn cargo(&self, root: &Path, flags: &[String]) -> Command {
+    pub(crate) fn cargo(&self, root: &Path, flags: &[String]) -> Command {
         let mut cargo = Command::new(&self.cargo);
         // Proxies, registries and cargo's home say where crates come from; all else would change the build.
         let kept = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR"];
@@ -401,7 +401,7 @@ fn cargo_home() -> anyhow::Result<PathBuf> {
         .join(".cargo"))
 }
 
-fn target_folder(root: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn target_folder(root: &Path) -> anyhow::Result<PathBuf> {
     let metadata = cargo_metadata::MetadataCommand::new()
         .manifest_path(root.join("Cargo.toml"))
         .no_deps()
@@ -414,14 +414,14 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::write(path, bytes).with_context(|| format!("failed to write {}", path.display()))
 }
 
-fn run(command: &mut Command) -> anyhow::Result<()> {
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.status().with_context(|| format!("failed to run {program}"))?;
     ensure!(status.success(), "{program} failed: {status}");
     Ok(())
 }
 
-fn output(command: &mut Command) -> anyhow::Result<String> {
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("failed to run {program}"))?;
     ensure!(

@@ -3,6 +3,7 @@
 mod guests;
 mod layers;
 mod unchecked;
+mod test32;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Chore {
     },
     /// Builds `program` for a bare RISC-V machine, as a guest without an operating system would.
     Bare,
+    /// Runs the tests of what is proven on 32 bits, as a guest has them, with and without overflow checks.
+    Test32,
     /// Fails on a dependency between our crates that ARCHITECTURE.md does not draw.
     Layers,
     /// Fails on an unchecked operation in the guest's sources that guests/risc0/unchecked.toml does not explain.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Chore::Guests { check: false, .. } => guests::pin(&root),
         Chore::Guests { check: true, .. } => guests::check(&root),
         Chore::Bare => guests::bare(&root),
+        Chore::Test32 => test32::run(&root),
         Chore::Layers => layers::check(&root)
             .map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
         Chore::Unchecked { write: false } => unchecked::check(&root),

@@ -1,12 +1,13 @@
-//! Ethereum's official tests, a fixed spread of about one in twenty. All of them: `l2-prover conformance`.
+//! Ethereum's official tests, a fixed spread of about one in twenty, and of one in ten on 32 bits. All of them:
+//! `l2-prover conformance`.
 #![expect(clippy::print_stdout, reason = "how many tests were run is told with --no-capture")]
 
 mod support;
 
 use conformance::{Options, run};
 
-/// One in so many.
-const SAMPLE: u64 = 20;
+/// One in so many. On 32 bits nothing else runs them.
+const SAMPLE: u64 = if cfg!(target_pointer_width = "32") { 10 } else { 20 };
 
 #[test]
 fn a_spread_of_official_tests_passes() {
@@ -24,5 +25,5 @@ fn a_spread_of_official_tests_passes() {
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
     let total = report.total();
     println!("{} official tests with {} blocks passed", total.passed, total.blocks);
-    assert!(total.passed > 1_000, "the spread has shrunk to {} tests", total.passed);
+    assert!(total.passed > 20_000 / SAMPLE, "the spread has shrunk to {} tests", total.passed);
 }
