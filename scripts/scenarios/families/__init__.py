@@ -1,0 +1,28 @@
+"""The families of scenarios: each module's `make(rng, fork)` returns a chain with its blocks."""
+
+import importlib
+
+# Of so many consecutive seeds, this many belong to a family.
+WEIGHTS = {
+    "lifecycles": 5,
+    "collisions": 2,
+    "delegations": 2,
+    "transactions": 3,
+    "fees": 1,
+    "headers": 2,
+    "system_contracts": 2,
+    "deposits": 1,
+    "withdrawals": 1,
+    "tries": 1,
+}
+_TURNS = [name for turn in range(max(WEIGHTS.values())) for name, weight in WEIGHTS.items() if turn < weight]
+
+
+def of_seed(seed):
+    """The name of the family that a seed belongs to."""
+    return _TURNS[seed % len(_TURNS)]
+
+
+def maker(name):
+    """The `make` of a family."""
+    return importlib.import_module(f"{__package__}.{name}").make
