@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil lint guests fuzz fuzz-smoke setup setup-build setup-test setup-fuzz setup-guests setup-32
+.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil lint guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -46,6 +46,15 @@ restarts: setup-build ## A server and the node it follows, killed and started ag
 anvil: setup-build ## anvil as the L2 (from npm): 100 blocks of it through eth_getProof, and a reorg
 	$(CARGO) build --profile quick -p l2
 	scripts/anvil_100.sh $(CARGO_TARGET_DIR)/quick/l2-prover $(CARGO_TARGET_DIR)/anvil
+
+SCENARIOS = PYTHONPATH=scripts $(CARGO_TARGET_DIR)/scenarios/bin/python -m
+
+scenarios: setup-build setup-scenarios ## Scenarios from SEEDS (10000) seeds, judged by the executable specification (from PyPI); or SEEDS=FROM..TO
+	$(CARGO) build --profile quick -p l2
+	$(SCENARIOS) scenarios.run --prover $(CARGO_TARGET_DIR)/quick/l2-prover --seeds $(SEEDS) $(ARGS)
+
+scenarios-fixed: setup-scenarios ## The fixed set of scenarios that `make test` runs, made again
+	$(SCENARIOS) scenarios.fixed crates/conformance/tests/scenarios.tar.zst
 
 lint: ## Format, clippy, rustdoc, layers
 	$(CARGO) fmt --all --check
@@ -92,6 +101,10 @@ setup-test:
 ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/dev/null),)
 	$(call install,postgresql)
 endif
+
+setup-scenarios: scripts/scenarios/requirements.txt
+	@test -x $(CARGO_TARGET_DIR)/scenarios/bin/python || python3 -m venv $(CARGO_TARGET_DIR)/scenarios
+	@$(CARGO_TARGET_DIR)/scenarios/bin/pip install --quiet --disable-pip-version-check -r $<
 
 setup-fuzz: setup-build
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz

@@ -1,6 +1,6 @@
 """Makes scenarios from seeds, runs them through `l2-prover conformance` and keeps those that differ.
 
-    python3 -m scenarios.run --seeds 0..10000 --prover path/to/l2-prover
+    python3 -m scenarios.run --seeds 10000 --prover path/to/l2-prover
 
 Seeds are made in two processes; each chunk of them is one call of the prover.
 """
@@ -80,13 +80,13 @@ def judge(fixtures, prover):
 
 
 def _range(text):
-    first, _, last = text.partition("..")
-    return range(int(first), int(last))
+    first, dots, end = text.rpartition("..")
+    return range(int(first or 0), int(end))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=_range, default=range(10_000), metavar="FROM..TO", help="TO is not included")
+    parser.add_argument("--seeds", type=_range, default=range(10_000), metavar="[FROM..]TO", help="TO is not among them")
     parser.add_argument("--family", choices=sorted(families.WEIGHTS), help="only this one, for every seed")
     parser.add_argument("--prover", default=os.environ.get("L2_PROVER", "l2-prover"), help="the l2-prover binary")
     parser.add_argument("--keep", type=pathlib.Path, default=pathlib.Path("scenarios-failed"), help="where differences are kept")
@@ -103,7 +103,7 @@ def main():
             for test, reason in failed:
                 print(f"DIFFERS {test}\n  {reason}", flush=True)
     total = report(counts)
-    print(f"{total} scenarios of seeds {args.seeds.start}..{args.seeds.stop}, {time.monotonic() - started:.0f} s")
+    print(f"{total} scenarios of the seeds {args.seeds[0]} to {args.seeds[-1]}, {time.monotonic() - started:.0f} s")
     if failures:
         sys.exit(f"{len(failures)} differences; the scenarios are in {args.keep}")
 
