@@ -61,6 +61,16 @@ class Undecided(Exception):
     """The specification neither accepts nor refuses: its own arithmetic ends here."""
 
 
+def _blobs(raw):
+    """How many blobs a transaction names."""
+    if raw[0] != 3:
+        return 0
+    try:
+        return len(spec_rlp.decode(Bytes(raw[1:]))[10])
+    except (RLPException, IndexError):
+        return 0
+
+
 @dataclasses.dataclass
 class Account:
     """An account of a genesis."""
@@ -154,6 +164,8 @@ class Chain:
             fields, state, nothing = self._execute([], withdrawals, header)
             if nothing is not None:
                 fields = self._unexecuted(header)
+            if "blob_gas_used" in fields:
+                fields["blob_gas_used"] = 131_072 * sum(_blobs(raw) for raw in transactions)
         fields["transactions_root"] = self._list_root(transactions)
         if "withdrawals_root" in fields:
             fields["withdrawals_root"] = self._list_root([rlp.encode(item) for item in withdrawals])

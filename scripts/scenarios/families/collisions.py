@@ -25,10 +25,14 @@ def make(rng, fork):
         )
     )
     way = rng.choice(("transaction", "CREATE", "CREATE2"))
+    # A creator at the greatest nonce creates nothing.
+    creator_nonce = rng.choice((1, 1, 1, 1, 1, 1, 2**64 - 2, 2**64 - 1))
+    # Init code may have 49,152 bytes from Shanghai on.
+    length = rng.choice((49_152, 49_153)) if rng.random() < 0.06 else len(init)
     target = {
         "transaction": create_address(sender.address, 0),
-        "CREATE": create_address(CREATOR, 1),
-        "CREATE2": create2_address(CREATOR, 5, init),
+        "CREATE": create_address(CREATOR, creator_nonce),
+        "CREATE2": create2_address(CREATOR, 5, init.ljust(length, b"\0")),
     }[way]
     there = Account(
         balance=rng.choice((0, 0, 1)),
@@ -38,7 +42,7 @@ def make(rng, fork):
     )
     look = lambda slot, items: [items, slot, "SSTORE"]
     create = [len(init), Data(init), 0, "CODECOPY"]
-    create += [5, len(init), 0, rng.choice((0, 1)), "CREATE2"] if way == "CREATE2" else [len(init), 0, rng.choice((0, 1)), "CREATE"]
+    create += [5, length, 0, rng.choice((0, 1)), "CREATE2"] if way == "CREATE2" else [length, 0, rng.choice((0, 1)), "CREATE"]
     # What the creator sees: whether it worked, what it left, and what it and the look-ups cost.
     creator = code(
         look(1, ["GAS"]),
@@ -59,7 +63,7 @@ def make(rng, fork):
     accounts = {
         sender.address: Account(balance=10**20),
         other.address: Account(balance=10**20),
-        CREATOR: Account(balance=5, nonce=1, code=creator),
+        CREATOR: Account(balance=5, nonce=creator_nonce, code=creator),
         ONLOOKER: Account(balance=5, nonce=1, code=onlooker),
         target: there,
     }

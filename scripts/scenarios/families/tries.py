@@ -2,7 +2,7 @@
 
 * A slot whose leaf stands ten nibbles deep and whose value is below 128 is inlined in its branch.
 * Branches lose all but one child, so that extensions, branches and leaves merge over many levels.
-* Withdrawals with small fields are inlined in their trie.
+* Withdrawals with small fields are inlined in their trie, and the lists of transactions have any length.
 """
 
 from ..asm import code
@@ -87,6 +87,11 @@ def make(rng, fork):
             else:
                 fields |= dict(to=rng.choice(names), value=rng.choice((0, 1)))
             transactions.append(sign(sender, 0, **fields))
+        if rng.random() < 0.04:
+            # Tries whose keys are of one byte, of two, and both.
+            fields = dict(gas_price=chain.base_fee(), gas=80_000, to=names[0])
+            count = rng.choice((16, 17, 127, 128, 129, 130))
+            transactions = [sign(sender, 0, nonce=nonce + index, **fields) for index in range(count)]
         withdrawals = []
         if since(fork, "Shanghai"):
             count = rng.choice((0, 1, 2, 2, 3, 16, 17))
