@@ -78,7 +78,7 @@ CHANGES = (
     _integer("excess_blob_gas", "INCORRECT_EXCESS_BLOB_GAS"),
     _bytes("parent_beacon_block_root", "INVALID_STATE_ROOT"),
     _bytes("requests_hash", "INVALID_REQUESTS"),
-    ("ommers_hash", _missing, ("INCORRECT_BLOCK_FORMAT", "RLP_STRUCTURES_ENCODING")),
+    ("ommers_hash", _missing, ("INCORRECT_BLOCK_FORMAT", "RLP_STRUCTURES_ENCODING", "INVALID_BASEFEE_PER_GAS")),
     ("ommers_hash", _extra, ("INCORRECT_BLOCK_FORMAT", "RLP_STRUCTURES_ENCODING")),
     # These are free, so the block stays valid unless its execution looked at them.
     _bytes("coinbase", "INVALID_STATE_ROOT", "INVALID_GAS_USED"),
