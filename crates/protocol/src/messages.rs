@@ -107,6 +107,8 @@ pub enum NoWorkReason {
     NotCapable,
     /// The client's proofs are mocked, or of a system that proves nothing, and this server refuses those.
     MockedProofsRefused,
+    /// The client has a program that must not be believed any more: it is older than the server, and has to be updated.
+    ProgramRevoked,
     /// The client failed lately and rests a while.
     Resting,
     /// The server is about to stop, or an operator lets the server or this client finish what it has.

@@ -253,6 +253,9 @@ impl Config {
                 "is exec, whose proofs prove nothing: set danger_accept_exec_proofs to allow them",
             );
         }
+        if let Err(error) = verifier::check_not_revoked(&self.wanted_program_id().0) {
+            return problem("program_id", &format!("cannot be used: {error}"));
+        }
         if self.database.as_ref().is_some_and(|url| url.place().is_none()) {
             return problem(
                 "database",
@@ -366,6 +369,13 @@ mod tests {
             (Config { heartbeat: Duration::from_secs(40), ..Config::default() }, "heartbeat"),
             (Config { batch_blocks: 0, ..Config::default() }, "batch_blocks"),
             (Config { start_block: 0, ..Config::default() }, "start_block"),
+            (
+                Config {
+                    program_id: Some(B256::new(verifier::REVOKED[0].id)),
+                    ..Config::default()
+                },
+                "program_id",
+            ),
         ];
         for (config, key) in wrong {
             assert_eq!(config.check().unwrap_err().key, key);

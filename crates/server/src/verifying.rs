@@ -69,14 +69,16 @@ pub fn check(
     policy: &Policy,
 ) -> Result<Option<u64>, Rejection> {
     let Target { system, program_id, kind } = wanted.target;
+    // SOUNDNESS: system and program are the job's; a client that has others made no proof for this job.
     if submit.system != system {
         return Err(Rejection::WrongSystem { wanted: system, found: submit.system });
     }
+    // A client that is older than the revocation is told so, rather than only that it has another program.
+    verifier::check_not_revoked(&submit.program_id.0)?;
     if submit.program_id != program_id {
         return Err(Rejection::WrongProgram { wanted: program_id, found: submit.program_id });
     }
     let verify_as = verifier_of(system).ok_or(Rejection::Unsupported(system))?;
-    // SOUNDNESS: system and program are the job's, not the client's words for them.
     let verified = verifier::verify(verify_as, program_id.0, proof, policy)?;
     // SOUNDNESS: the proof is of exactly the statement that this server computed from blocks it executed.
     if verified.public_values != wanted.statement {
@@ -94,6 +96,14 @@ pub fn check(
     } else {
         Err(Rejection::WrongKind { wanted: kind, found: verified.kind })
     }
+}
+
+/// What came of a [`check`] on a thread of its own.
+pub fn outcome(
+    checked: Result<Result<Option<u64>, Rejection>, tokio::task::JoinError>,
+) -> Result<Option<u64>, Rejection> {
+    // SOUNDNESS: a verifier that panics has not accepted anything.
+    checked.unwrap_or(Err(Rejection::Crashed))
 }
 
 #[cfg(test)]
@@ -155,5 +165,30 @@ mod tests {
 
         let program = check(&risc0, &submit(ProofSystem::Risc0, other), &STATEMENT, &open);
         assert_eq!(program, Err(Rejection::WrongProgram { wanted: ours, found: other }));
+    }
+
+    #[tokio::test]
+    async fn a_verifier_that_panics_has_accepted_nothing() {
+        let crash = || -> Result<Option<u64>, Rejection> { panic!("a hostile seal") };
+        let crashed = tokio::task::spawn_blocking(crash).await;
+        assert_eq!(outcome(crashed), Err(Rejection::Crashed));
+    }
+
+    #[test]
+    fn a_revoked_program_is_refused_by_name_whoever_names_it() {
+        let revoked = B256::new(verifier::REVOKED[0].id);
+        let proof = [&b"L2R0\x01\x01"[..], revoked.as_slice()].concat();
+        for (wants, says) in [
+            (revoked, revoked),
+            (B256::repeat_byte(1), revoked),
+            (B256::repeat_byte(1), B256::repeat_byte(1)),
+        ] {
+            let wanted = wanted(ProofSystem::Risc0, wants);
+            let submit = submit(ProofSystem::Risc0, says);
+            let refused = check(&wanted, &submit, &proof, &Policy::default()).expect_err("revoked");
+            let told = refused.to_string();
+            assert!(matches!(refused, Rejection::Invalid(VerifyError::Revoked { .. })), "{told}");
+            assert!(told.contains("is revoked, because"), "{told}");
+        }
     }
 }

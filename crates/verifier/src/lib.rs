@@ -1,6 +1,7 @@
 //! Verifies proofs: [`verify`] takes a proof and a program id, and returns what the proof commits to.
 //!
 //! * Nothing is believed but the program id and the [`Policy`], which the caller chooses.
+//! * A program that was pinned once and turned out to be wrong is refused by name: [`REVOKED`].
 //! * A proof system that proves nothing is refused unless the policy accepts it by name. No
 //!   environment variable has a say.
 //! * Every byte of a proof is bound or refused: no two proofs differ in a byte that nobody checked.
@@ -9,12 +10,14 @@
 //! The public values are opaque here: callers compare them with the statement they expect.
 
 mod pinned;
+mod revoked;
 pub mod risc0;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use pinned::RISC0_PROGRAM_ID;
+pub use revoked::{REVOKED, Revoked, check_not_revoked};
 
 /// Program id of the `exec` system, which has no program image.
 pub const EXEC_PROGRAM_ID: [u8; 32] = [0; 32];
@@ -40,6 +43,8 @@ pub fn verify(
     if proof.len() > MAX_PROOF {
         return Err(VerifyError::TooLarge { what: "proof", size: proof.len(), limit: MAX_PROOF });
     }
+    // SOUNDNESS: a revoked program can be made to commit to what is false, so that even its valid proofs prove nothing.
+    check_not_revoked(&program_id)?;
     match system {
         System::Exec => verify_exec(program_id, proof, policy),
         System::Risc0 => risc0::verify(program_id, proof, policy),
@@ -157,6 +162,14 @@ pub enum VerifyError {
         expected: [u8; 32],
         /// The program id that the proof names.
         found: [u8; 32],
+    },
+    /// The proof is of a program that must not be believed any more, or the caller asked for one.
+    #[error("program {} is revoked, because {reason}", Id(.program_id))]
+    Revoked {
+        /// The revoked program.
+        program_id: [u8; 32],
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// The proof, or a part of it, is larger than any honest one.
     #[error("the {what} is too large: {size} bytes, at most {limit} are accepted")]

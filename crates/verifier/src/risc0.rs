@@ -27,7 +27,7 @@ use risc0_zkvm::{
     SuccinctReceiptVerifierParameters, SystemState, Unknown, VerifierContext,
 };
 
-use crate::{Kind, Policy, Verified, VerifyError, check_public_values};
+use crate::{Kind, Policy, Verified, VerifyError, check_not_revoked, check_public_values};
 
 const MAGIC: &[u8; 4] = b"L2R0";
 const VERSION: u8 = 1;
@@ -218,8 +218,9 @@ fn decode(program_id: [u8; 32], proof: &[u8]) -> Result<(Kind, Receipt), VerifyE
         SUCCINCT => Kind::Succinct,
         _ => return Err(bytes.malformed("unknown kind")),
     };
-    // SOUNDNESS: only a better message; what binds the image is the claim, which is built from `program_id`.
     let found = bytes.array()?;
+    check_not_revoked(&found)?;
+    // SOUNDNESS: only a better message; what binds the image is the claim, which is built from `program_id`.
     if found != program_id {
         return Err(VerifyError::WrongProgram { expected: program_id, found });
     }

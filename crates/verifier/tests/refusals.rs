@@ -105,6 +105,19 @@ fn a_proof_of_another_program_is_refused() {
 }
 
 #[test]
+fn a_revoked_program_is_refused_by_name_as_a_proof_and_as_what_is_asked_for() {
+    for revoked in verifier::REVOKED {
+        let expected = VerifyError::Revoked { program_id: revoked.id, reason: revoked.reason };
+        let mut proof = envelope(0, &[]);
+        for system in [System::Exec, System::Risc0] {
+            assert_eq!(verify(system, revoked.id, &proof, &ACCEPT_ALL), Err(expected.clone()));
+        }
+        proof[6..38].copy_from_slice(&revoked.id);
+        assert_eq!(risc0(&proof, &ACCEPT_ALL), Err(expected));
+    }
+}
+
+#[test]
 fn seals_that_prove_nothing_are_refused() {
     let mut recursion = [0; 32 + 1 + 8 * 32].to_vec();
     recursion.extend(seal(60_000));

@@ -163,6 +163,20 @@ fn mocked_proofs_are_refused_unless_asked_for() {
 }
 
 #[test]
+fn a_proof_of_a_revoked_program_is_refused_with_the_reason() {
+    let revoked = verifier::REVOKED[0];
+    let id = alloy_primitives::B256::new(revoked.id);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let proof = folder.path().join("proof.bin").display().to_string();
+    std::fs::write(&proof, [&b"L2R0\x01\x02"[..], &revoked.id].concat()).expect("written");
+    let reason = format!("program {id} is revoked, because {}", revoked.reason);
+    for asked in [&["verify", &proof][..], &["verify", &proof, "--program-id", &id.to_string()]] {
+        let error = fails(1, asked);
+        assert!(error.replace('\n', " ").contains(&reason), "{error}");
+    }
+}
+
+#[test]
 fn an_address_others_may_reach_is_refused() {
     let error = fails(
         1,

@@ -18,8 +18,7 @@ pub use store::{JobStore, NewBatch, StoreError, Target, Unlinked, Wanted};
 use crate::{
     artifacts::{ArtifactError, Artifacts},
     clock::Timestamp,
-    traces,
-    verifying::{self, Rejection},
+    traces, verifying,
 };
 use database::News;
 use protocol::{
@@ -262,10 +261,16 @@ impl Jobs {
         }
         let (begun, asked_at) = (Instant::now(), SystemTime::now());
         let policy = self.0.rules.policy;
-        let usable: Vec<Capability> =
-            request.capabilities.iter().filter(|c| believable(c, &policy)).cloned().collect();
-        if usable.is_empty() && !request.capabilities.is_empty() {
-            let reason = NoWorkReason::MockedProofsRefused;
+        let (mut usable, mut refused) = (Vec::new(), None);
+        for capability in &request.capabilities {
+            match refusal(capability, &policy) {
+                None => usable.push(capability.clone()),
+                Some(reason) => refused = Some(reason),
+            }
+        }
+        if usable.is_empty()
+            && let Some(reason) = refused
+        {
             return Ok(ProofData::NoWork(NoWork { reason, retry_after_ms: 30_000 }));
         }
         let asked = self.now().await?;
@@ -529,8 +534,7 @@ impl Jobs {
             verifying::check(&wanted, &message, &proof, &policy)
         })
         .await;
-        // SOUNDNESS: a verifier that panics has not accepted anything.
-        let checked = checked.unwrap_or(Err(Rejection::Crashed));
+        let checked = verifying::outcome(checked);
         self.0.store.metrics().verified(system, begun.elapsed());
         let reason = checked.as_ref().err().map(ToString::to_string);
         traces::happened(job, "verify", begun_at, [], reason);
@@ -564,12 +568,19 @@ impl Jobs {
     }
 }
 
-/// Whether a job may be given to a client with `capability`: not if its proofs would be refused anyway.
-fn believable(capability: &Capability, policy: &Policy) -> bool {
-    (capability.system != ProofSystem::Exec || policy.danger_accept_exec)
-        && (!capability.mocked
-            || capability.system == ProofSystem::Exec
-            || policy.danger_accept_dev_mode)
+/// Why no job may be given to a client with `capability`, if its proofs would be refused anyway.
+fn refusal(capability: &Capability, policy: &Policy) -> Option<NoWorkReason> {
+    let believed = match capability.system {
+        ProofSystem::Exec => policy.danger_accept_exec,
+        _ => !capability.mocked || policy.danger_accept_dev_mode,
+    };
+    if verifier::check_not_revoked(&capability.program_id.0).is_err() {
+        Some(NoWorkReason::ProgramRevoked)
+    } else if !believed {
+        Some(NoWorkReason::MockedProofsRefused)
+    } else {
+        None
+    }
 }
 
 fn no_work(reason: NoWorkReason, retry_after: Duration) -> ProofData {

@@ -155,16 +155,18 @@ async fn a_client_whose_proofs_would_be_refused_gets_no_job() {
     };
     let running = serve(strict, &Chain::new(1)).await;
     let http = Client::builder().no_proxy().build().unwrap();
-    for system in ["exec", "risc0"] {
+    let revoked = alloy_primitives::B256::new(verifier::REVOKED[0].id);
+    for (system, program_id, mocked, reason) in [
+        ("exec", alloy_primitives::B256::ZERO, true, "mocked_proofs_refused"),
+        ("risc0", alloy_primitives::B256::ZERO, true, "mocked_proofs_refused"),
+        ("risc0", revoked, false, "program_revoked"),
+    ] {
         let request = json!({"type": "Request", "client": ID,
-            "capabilities": [{"system": system, "program_id": format!("0x{}", "00".repeat(32)), "mocked": true}]});
+            "capabilities": [{"system": system, "program_id": program_id, "mocked": mocked}]});
         let answer =
             http.post(format!("{}/v1/request", running.url())).json(&request).send().await.unwrap();
         let answer: Value = answer.json().await.unwrap();
-        assert_eq!(
-            (&answer["type"], &answer["reason"]),
-            (&"NoWork".into(), &"mocked_proofs_refused".into())
-        );
+        assert_eq!((&answer["type"], &answer["reason"]), (&"NoWork".into(), &reason.into()));
     }
     running.stop().await;
 }
