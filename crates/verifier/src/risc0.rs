@@ -1,7 +1,7 @@
 //! RISC Zero proofs: their bytes, and how they are verified.
 //!
 //! A proof is an envelope around the words that RISC Zero's verifier binds; everything else in a
-//! [`Receipt`] is built anew from the program id and the journal, so that no byte is free.
+//! receipt is built anew from the program id and the journal, so that no byte is free.
 //! All numbers are little-endian.
 //!
 //! ```text
@@ -16,6 +16,7 @@
 //!
 //! An assumption is what a guest leaves to another circuit: here the keccak accelerator.
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -45,47 +46,144 @@ const GLOBALS: usize = 90;
 /// The one hash function that our proofs use.
 const HASHFN: &str = "poseidon2";
 
-/// Verifies a proof for the image `program_id`.
+/// Most bytes of a seal. The largest segment that RISC Zero has, of 2^24 cycles, takes two thirds of it.
+const MAX_SEAL: usize = 512 * 1024;
+
+/// Most segments of a proof: more do not fit into [`MAX_PROOF`](crate::MAX_PROOF).
+const MAX_SEGMENTS: usize = 8192;
+
+/// Verifies a proof for the image `program_id`, one seal at a time: beside the proof, no more than one is in memory.
 pub(crate) fn verify(
     program_id: [u8; 32],
     proof: &[u8],
     policy: &Policy,
 ) -> Result<Verified, VerifyError> {
-    let (kind, receipt) = decode(program_id, proof)?;
-    if kind == Kind::DevMode {
-        // SOUNDNESS: a dev-mode receipt proves nothing; RISC Zero's own check would ask the environment.
-        if !policy.danger_accept_dev_mode {
-            return Err(VerifyError::DevModeRefused);
+    let Parts { journal, body } = Parts::of(program_id, proof)?;
+    let image = Digest::from(program_id);
+    let (kind, cycles) = match body {
+        Body::DevMode => {
+            // SOUNDNESS: a dev-mode receipt proves nothing; RISC Zero's own check would ask the environment.
+            if !policy.danger_accept_dev_mode {
+                return Err(VerifyError::DevModeRefused);
+            }
+            (Kind::DevMode, None)
         }
-    } else {
-        // SOUNDNESS: an explicit context, because the default one accepts fake receipts if an environment
-        // variable says so. The claim it checks is: this image, halted with code 0, this journal, no assumptions.
-        let context = VerifierContext::empty()
-            .with_suites(VerifierContext::default_hash_suites())
-            .with_segment_verifier_parameters(SegmentReceiptVerifierParameters::default())
-            .with_succinct_verifier_parameters(SuccinctReceiptVerifierParameters::default())
-            .with_dev_mode(false);
-        // RISC Zero's verifier is not written to survive every hostile seal.
-        let verified = catch_unwind(AssertUnwindSafe(|| {
-            receipt.verify_with_context(&context, Digest::from(program_id))
-        }));
-        match verified {
-            Ok(verified) => verified.map_err(|error| VerifyError::Invalid(error.to_string()))?,
-            Err(_) => return Err(VerifyError::Invalid("the verifier panicked".to_owned())),
+        Body::Composite(composite) => (Kind::Composite, Some(composite.verify(image, journal)?)),
+        Body::Succinct(recursion) => {
+            recursion.verify_program(image, journal)?;
+            (Kind::Succinct, None)
         }
-    }
-    let cycles = match &receipt.inner {
-        InnerReceipt::Composite(composite) => Some(composite.segments.iter().map(cycles).sum()),
-        _ => None,
     };
-    Ok(Verified { public_values: receipt.journal.bytes, kind, cycles })
+    Ok(Verified { public_values: journal.to_vec(), kind, cycles })
 }
 
-/// Rows of the circuit in a segment whose receipt holds.
-fn cycles(segment: &SegmentReceipt) -> u64 {
-    // Its version, the circuit's globals, and the power of two of the rows, which the verifier has used.
-    let rows_po2 = segment.seal.get(1 + GLOBALS).copied();
-    rows_po2.and_then(|po2| 1_u64.checked_shl(po2)).unwrap_or_default()
+/// What RISC Zero's verifier goes by.
+fn context(parameters: SuccinctReceiptVerifierParameters) -> VerifierContext {
+    // SOUNDNESS: an explicit context, because the default one accepts fake receipts if an environment variable says so.
+    VerifierContext::empty()
+        .with_suites(VerifierContext::default_hash_suites())
+        .with_segment_verifier_parameters(SegmentReceiptVerifierParameters::default())
+        .with_succinct_verifier_parameters(parameters)
+        .with_dev_mode(false)
+}
+
+/// Runs RISC Zero's verifier, which is not written to survive every hostile seal.
+fn guarded<E: Display>(check: impl FnOnce() -> Result<(), E>) -> Result<(), VerifyError> {
+    match catch_unwind(AssertUnwindSafe(check)) {
+        Ok(verified) => verified.map_err(|error| VerifyError::Invalid(error.to_string())),
+        // SOUNDNESS: a verifier that panics has not accepted anything.
+        Err(_) => Err(VerifyError::Invalid("the verifier panicked".to_owned())),
+    }
+}
+
+impl Composite<'_> {
+    /// Verifies every segment and every assumption, and returns the cycles proven.
+    ///
+    /// RISC Zero's library would do the same with a receipt that has all of them in memory.
+    fn verify(&self, image: Digest, journal: &[u8]) -> Result<u64, VerifyError> {
+        let context = context(SuccinctReceiptVerifierParameters::default());
+        let parameters = SegmentReceiptVerifierParameters::default().digest();
+        let segment = |seal: &Seal<'_>, index: usize, claim: ReceiptClaim| {
+            let index = u32::try_from(index).expect("there are at most MAX_SEGMENTS");
+            // SOUNDNESS: each seal proves the claim that is built here, from the image and the journal, and no other.
+            let receipt: SegmentReceipt = build(&(seal.words(), index, HASHFN, parameters, claim))?;
+            guarded(|| receipt.verify_integrity_with_context(&context))?;
+            Ok(seal.cycles())
+        };
+        let mut cycles = 0;
+        // The first segment begins with the image, each other one where the one before it ended.
+        let mut pre = MaybePruned::Pruned(image);
+        for (index, (seal, root)) in self.segments.iter().enumerate() {
+            let post = MaybePruned::Value(SystemState { pc: 0, merkle_root: *root });
+            let claim = ReceiptClaim {
+                pre: std::mem::replace(&mut pre, post.clone()),
+                post,
+                exit_code: ExitCode::SystemSplit,
+                input: None.into(),
+                output: None.into(),
+            };
+            cycles += segment(seal, index, claim)?;
+        }
+        // The last one: halted with code 0, this journal.
+        let mut claim = ReceiptClaim::ok(image, MaybePruned::Pruned(journal.digest()));
+        claim.pre = pre;
+        let assumptions = self.assumptions.iter().map(|(assumption, _)| assumption.clone().into());
+        // SOUNDNESS: the last seal binds the list of assumptions, so that leaving one out or proving another is refused.
+        claim.output = MaybePruned::Value(Some(Output {
+            journal: MaybePruned::Pruned(journal.digest()),
+            assumptions: MaybePruned::Value(Assumptions(assumptions.collect())),
+        }));
+        cycles += segment(&self.last, self.segments.len(), claim)?;
+        // SOUNDNESS: the program believed its assumptions, so that each of them is proven here.
+        for (assumption, recursion) in &self.assumptions {
+            recursion.verify_assumption(assumption)?;
+        }
+        Ok(cycles)
+    }
+}
+
+impl Recursion<'_> {
+    /// Verifies that the program ran: this image, halted with code 0, this journal, no assumptions.
+    fn verify_program(&self, image: Digest, journal: &[u8]) -> Result<(), VerifyError> {
+        let parameters = SuccinctReceiptVerifierParameters::default();
+        let claim = ReceiptClaim::ok(image, MaybePruned::Pruned(journal.digest()));
+        let receipt = self.receipt(MaybePruned::Value(claim), &parameters)?;
+        let receipt = Receipt::new(InnerReceipt::Succinct(receipt), journal.to_vec());
+        // SOUNDNESS: the one seal proves the claim that is built here, from the image and the journal, and no other.
+        guarded(|| receipt.verify_with_context(&context(parameters), image))
+    }
+
+    /// Verifies what the program assumed, by the recursion programs that it named.
+    fn verify_assumption(&self, assumption: &Assumption) -> Result<(), VerifyError> {
+        let mut parameters = SuccinctReceiptVerifierParameters::default();
+        if assumption.control_root != Digest::ZERO {
+            parameters.control_root = assumption.control_root;
+        }
+        let claim = MaybePruned::<Unknown>::Pruned(assumption.claim);
+        let receipt: SuccinctReceipt<Unknown> = self.receipt(claim, &parameters)?;
+        guarded(|| receipt.verify_integrity_with_context(&context(parameters)))
+    }
+
+    fn receipt<C>(
+        &self,
+        claim: MaybePruned<C>,
+        parameters: &SuccinctReceiptVerifierParameters,
+    ) -> Result<SuccinctReceipt<C>, VerifyError>
+    where
+        SuccinctReceipt<C>: BorshDeserialize,
+        MaybePruned<C>: BorshSerialize,
+    {
+        let Self { control_id, index, siblings, seal } = self;
+        let (words, parameters): (_, Digest) = (seal.words(), parameters.digest());
+        build(&(words, control_id, claim, HASHFN, parameters, u32::from(*index), siblings))
+    }
+}
+
+/// Builds one of RISC Zero's types, which have no constructors, from its fields in order.
+fn build<T: BorshDeserialize>(fields: &impl BorshSerialize) -> Result<T, VerifyError> {
+    borsh::to_vec(fields)
+        .and_then(|encoded| borsh::from_slice(&encoded))
+        .map_err(|_| VerifyError::Invalid("RISC Zero's receipts have changed".to_owned()))
 }
 
 /// Why a receipt has no encoding.
@@ -203,132 +301,116 @@ fn put_length(proof: &mut Vec<u8>, length: usize) -> Result<(), EncodeError> {
     Ok(())
 }
 
-/// Builds the receipt that `proof` encodes, if it names the image `program_id`.
-fn decode(program_id: [u8; 32], proof: &[u8]) -> Result<(Kind, Receipt), VerifyError> {
-    let mut bytes = Bytes { all: proof, offset: 0 };
-    if bytes.array()? != *MAGIC {
-        return Err(bytes.malformed("not a RISC Zero proof of ours"));
-    }
-    if bytes.byte()? != VERSION {
-        return Err(bytes.malformed("unknown version"));
-    }
-    let kind = match bytes.byte()? {
-        DEV_MODE => Kind::DevMode,
-        COMPOSITE => Kind::Composite,
-        SUCCINCT => Kind::Succinct,
-        _ => return Err(bytes.malformed("unknown kind")),
-    };
-    let found = bytes.array()?;
-    check_not_revoked(&found)?;
-    // SOUNDNESS: only a better message; what binds the image is the claim, which is built from `program_id`.
-    if found != program_id {
-        return Err(VerifyError::WrongProgram { expected: program_id, found });
-    }
-    let length = bytes.length()?;
-    let journal = bytes.take(length)?.to_vec();
-    check_public_values(&journal)?;
-
-    let image = Digest::from(program_id);
-    let claim = ReceiptClaim::ok(image, MaybePruned::Pruned(journal.digest()));
-    let inner = match kind {
-        Kind::Composite => InnerReceipt::Composite(take_composite(&mut bytes, image, &journal)?),
-        Kind::Succinct => {
-            let parameters = SuccinctReceiptVerifierParameters::default();
-            InnerReceipt::Succinct(take_recursion(
-                &mut bytes,
-                MaybePruned::Value(claim),
-                &parameters,
-            )?)
-        }
-        _ => InnerReceipt::Fake(risc0_zkvm::FakeReceipt::new(claim)),
-    };
-    // SOUNDNESS: bytes that nobody read would be bytes that nobody checked.
-    if bytes.offset != proof.len() {
-        return Err(bytes.malformed("bytes after the proof's end"));
-    }
-    Ok((kind, Receipt::new(inner, journal)))
+/// A proof taken apart. It borrows the proof's bytes: whatever they say, little more than they is in memory.
+struct Parts<'a> {
+    journal: &'a [u8],
+    body: Body<'a>,
 }
 
-fn take_composite(
-    bytes: &mut Bytes<'_>,
-    image: Digest,
-    journal: &Vec<u8>,
-) -> Result<CompositeReceipt, VerifyError> {
-    let count = bytes.length()?;
-    if count == 0 {
-        return Err(bytes.malformed("no segments"));
+enum Body<'a> {
+    DevMode,
+    Composite(Composite<'a>),
+    Succinct(Recursion<'a>),
+}
+
+struct Composite<'a> {
+    /// The seal of every segment but the last, and the memory root after it.
+    segments: Vec<(Seal<'a>, Digest)>,
+    last: Seal<'a>,
+    assumptions: Vec<(Assumption, Recursion<'a>)>,
+}
+
+struct Recursion<'a> {
+    control_id: Digest,
+    index: u8,
+    /// Kept as a list, which is what RISC Zero's type has.
+    siblings: Vec<Digest>,
+    seal: Seal<'a>,
+}
+
+struct Seal<'a>(&'a [[u8; 4]]);
+
+impl Seal<'_> {
+    fn words(&self) -> Vec<u32> {
+        self.0.iter().map(|word| u32::from_le_bytes(*word)).collect()
     }
-    let parameters: Digest = SegmentReceiptVerifierParameters::default().digest();
-    let mut pre = MaybePruned::Pruned(image);
-    let mut segments = Vec::new();
-    for index in 1..count {
-        let seal = bytes.seal()?;
-        let post = MaybePruned::Value(SystemState { pc: 0, merkle_root: bytes.digest()? });
-        let claim = ReceiptClaim {
-            pre,
-            post: post.clone(),
-            exit_code: ExitCode::SystemSplit,
-            input: None.into(),
-            output: None.into(),
+
+    /// Rows of the circuit in a segment whose seal holds.
+    fn cycles(&self) -> u64 {
+        // Its version, the circuit's globals, and the power of two of the rows, which the verifier has used.
+        let rows_po2 = self.0.get(1 + GLOBALS).map(|word| u32::from_le_bytes(*word));
+        rows_po2.and_then(|po2| 1_u64.checked_shl(po2)).unwrap_or_default()
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// Reads all of `proof`, if it names the image `program_id`.
+    fn of(program_id: [u8; 32], proof: &'a [u8]) -> Result<Self, VerifyError> {
+        let mut bytes = Bytes { all: proof, offset: 0 };
+        if bytes.array()? != *MAGIC {
+            return Err(bytes.malformed("not a RISC Zero proof of ours"));
+        }
+        if bytes.byte()? != VERSION {
+            return Err(bytes.malformed("unknown version"));
+        }
+        let kind = bytes.byte()?;
+        if !matches!(kind, DEV_MODE | COMPOSITE | SUCCINCT) {
+            return Err(bytes.malformed("unknown kind"));
+        }
+        let found = bytes.array()?;
+        check_not_revoked(&found)?;
+        // SOUNDNESS: only a better message; what binds the image is the claim, which is built from `program_id`.
+        if found != program_id {
+            return Err(VerifyError::WrongProgram { expected: program_id, found });
+        }
+        let length = bytes.length()?;
+        let journal = bytes.take(length)?;
+        check_public_values(journal)?;
+        let body = match kind {
+            COMPOSITE => Body::Composite(Composite::read(&mut bytes)?),
+            SUCCINCT => Body::Succinct(Recursion::read(&mut bytes)?),
+            _ => Body::DevMode,
         };
-        pre = post;
-        segments.push(segment(bytes, seal, index - 1, parameters, claim)?);
-    }
-    let last_seal = bytes.seal()?;
-
-    let mut assumptions = Vec::new();
-    let mut receipts = Vec::new();
-    for _ in 0..bytes.byte()? {
-        let claim = bytes.digest()?;
-        let control_root = bytes.digest()?;
-        let mut parameters = SuccinctReceiptVerifierParameters::default();
-        if control_root != Digest::ZERO {
-            parameters.control_root = control_root;
+        // SOUNDNESS: bytes that nobody read would be bytes that nobody checked.
+        if bytes.offset != proof.len() {
+            return Err(bytes.malformed("bytes after the proof's end"));
         }
-        let receipt = take_recursion(bytes, MaybePruned::Pruned(claim), &parameters)?;
-        receipts.push(InnerAssumptionReceipt::Succinct(receipt));
-        assumptions.push(MaybePruned::Value(Assumption { claim, control_root }));
+        Ok(Self { journal, body })
     }
-
-    let mut claim = ReceiptClaim::ok(image, MaybePruned::Pruned(journal.digest()));
-    claim.pre = pre;
-    // SOUNDNESS: the last seal binds the list of assumptions, so that leaving one out or proving another is refused.
-    claim.output = MaybePruned::Value(Some(Output {
-        journal: MaybePruned::Pruned(journal.digest()),
-        assumptions: MaybePruned::Value(Assumptions(assumptions)),
-    }));
-    segments.push(segment(bytes, last_seal, count - 1, parameters, claim)?);
-
-    let parameters: Digest = CompositeReceiptVerifierParameters::default().digest();
-    bytes.build(&(segments, receipts, parameters))
 }
 
-fn segment(
-    bytes: &Bytes<'_>,
-    seal: Vec<u32>,
-    index: usize,
-    parameters: Digest,
-    claim: ReceiptClaim,
-) -> Result<SegmentReceipt, VerifyError> {
-    let index = u32::try_from(index).map_err(|_| bytes.malformed("too many segments"))?;
-    bytes.build(&(seal, index, HASHFN, parameters, claim))
+impl<'a> Composite<'a> {
+    fn read(bytes: &mut Bytes<'a>) -> Result<Self, VerifyError> {
+        let count = bytes.length()?;
+        if count == 0 {
+            return Err(bytes.malformed("no segments"));
+        }
+        if count > MAX_SEGMENTS {
+            return Err(bytes.malformed("more segments than a proof can hold"));
+        }
+        let mut segments = Vec::new();
+        for _ in 1..count {
+            segments.push((bytes.seal()?, bytes.digest()?));
+        }
+        let last = bytes.seal()?;
+        let mut assumptions = Vec::new();
+        for _ in 0..bytes.byte()? {
+            let assumption = Assumption { claim: bytes.digest()?, control_root: bytes.digest()? };
+            assumptions.push((assumption, Recursion::read(bytes)?));
+        }
+        Ok(Self { segments, last, assumptions })
+    }
 }
 
-fn take_recursion<C: BorshSerialize + BorshDeserialize>(
-    bytes: &mut Bytes<'_>,
-    claim: MaybePruned<C>,
-    parameters: &SuccinctReceiptVerifierParameters,
-) -> Result<SuccinctReceipt<C>, VerifyError>
-where
-    SuccinctReceipt<C>: BorshDeserialize,
-    MaybePruned<C>: BorshSerialize,
-{
-    let control_id = bytes.digest()?;
-    let index = u32::from(bytes.byte()?);
-    let siblings = (0..DEPTH).map(|_| bytes.digest()).collect::<Result<Vec<_>, _>>()?;
-    let seal = bytes.seal()?;
-    let parameters: Digest = parameters.digest();
-    bytes.build(&(seal, control_id, claim, HASHFN, parameters, index, siblings))
+impl<'a> Recursion<'a> {
+    fn read(bytes: &mut Bytes<'a>) -> Result<Self, VerifyError> {
+        Ok(Self {
+            control_id: bytes.digest()?,
+            index: bytes.byte()?,
+            siblings: (0..DEPTH).map(|_| bytes.digest()).collect::<Result<_, _>>()?,
+            seal: bytes.seal()?,
+        })
+    }
 }
 
 /// A proof being read.
@@ -362,20 +444,16 @@ impl<'a> Bytes<'a> {
         Ok(Digest::from(self.array::<32>()?))
     }
 
-    fn seal(&mut self) -> Result<Vec<u32>, VerifyError> {
+    fn seal(&mut self) -> Result<Seal<'a>, VerifyError> {
         let size = self
             .length()?
             .checked_mul(4)
             .ok_or_else(|| self.malformed("a seal beyond this machine's size"))?;
         let (words, _) = self.take(size)?.as_chunks::<4>();
-        Ok(words.iter().map(|word| u32::from_le_bytes(*word)).collect())
-    }
-
-    /// Builds one of RISC Zero's types, which have no constructors, from its fields in order.
-    fn build<T: BorshDeserialize>(&self, fields: &impl BorshSerialize) -> Result<T, VerifyError> {
-        borsh::to_vec(fields)
-            .and_then(|encoded| borsh::from_slice(&encoded))
-            .map_err(|_| self.malformed("a part that RISC Zero does not know"))
+        if size > MAX_SEAL {
+            return Err(VerifyError::TooLarge { what: "seal", size, limit: MAX_SEAL });
+        }
+        Ok(Seal(words))
     }
 
     fn malformed(&self, what: &'static str) -> VerifyError {

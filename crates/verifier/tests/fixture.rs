@@ -126,17 +126,54 @@ fn every_flipped_byte_of_the_seal_is_refused() {
 
 #[test]
 fn another_image_id_is_refused() {
-    let fixture = Fixture::read();
-    let mut other = fixture.program_id;
-    other[31] ^= 1;
-    let refused = verify(System::Risc0, other, &fixture.proof, &NOTHING_ACCEPTED);
-    assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
+    for name in ["dev-block", "dev-block.composite"] {
+        let fixture = Fixture::named(name);
+        let mut other = fixture.program_id;
+        other[31] ^= 1;
+        let refused = verify(System::Risc0, other, &fixture.proof, &NOTHING_ACCEPTED);
+        assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
 
-    // Nor does it help to rewrite the name in the envelope.
-    let mut renamed = fixture.proof.clone();
-    renamed[6..38].copy_from_slice(&other);
-    let refused = verify(System::Risc0, other, &renamed, &NOTHING_ACCEPTED);
+        // Nor does it help to rewrite the name in the envelope.
+        let mut renamed = fixture.proof.clone();
+        renamed[6..38].copy_from_slice(&other);
+        let refused = verify(System::Risc0, other, &renamed, &NOTHING_ACCEPTED);
+        assert!(matches!(refused, Err(VerifyError::Invalid(_))), "{refused:?}");
+    }
+}
+
+#[test]
+fn an_assumption_that_is_not_proven_is_refused() {
+    let fixture = Fixture::named("dev-block.composite");
+    let words = HEADER + fixture.public_values.len() + 4;
+    let words = fixture.proof[words..words + 4].try_into().expect("4 bytes");
+    let assumptions =
+        HEADER + fixture.public_values.len() + 8 + 4 * u32::from_le_bytes(words) as usize;
+    assert_eq!(fixture.proof[assumptions], 1, "the keccak accelerator's");
+    // Left out, or claimed and not proven: its claim, the recursion programs it names, the proof of it.
+    let mut without = fixture.proof[..=assumptions].to_vec();
+    without[assumptions] = 0;
+    let refused = fixture.verify(&without);
     assert!(matches!(refused, Err(VerifyError::Invalid(_))), "{refused:?}");
+    let seal = assumptions + 1 + 64 + 32 + 1 + 8 * 32 + 4;
+    let sample = (seal..fixture.proof.len()).step_by(40_009);
+    let positions = (assumptions + 1..seal).step_by(31).chain(seal..seal + 8);
+    fixture.refuses_flips_at(&positions.chain(sample).collect::<Vec<_>>());
+}
+
+#[test]
+fn segments_that_are_repeated_or_added_are_refused() {
+    let fixture = Fixture::named("dev-block.composite");
+    let count = HEADER + fixture.public_values.len();
+    let words = fixture.proof[count + 4..count + 8].try_into().expect("4 bytes");
+    let end = count + 8 + 4 * u32::from_le_bytes(words) as usize;
+    // The same segment before itself: with the memory root that it begins with, or with one that it does not.
+    for root in [[0; 32], fixture.program_id] {
+        let (before, after) = (&fixture.proof[..count], &fixture.proof[count + 4..]);
+        let first = &fixture.proof[count + 4..end];
+        let proof = [before, &2_u32.to_le_bytes(), first, &root, after].concat();
+        let refused = fixture.verify(&proof);
+        assert!(matches!(refused, Err(VerifyError::Invalid(_))), "{refused:?}");
+    }
 }
 
 #[test]

@@ -138,6 +138,14 @@ fn seals_that_prove_nothing_are_refused() {
 }
 
 #[test]
+fn a_seal_that_makes_the_verifier_panic_is_refused() {
+    // One segment, whose seal has not even a version.
+    let body = [&1_u32.to_le_bytes()[..], &seal(0), &[0]].concat();
+    let refused = risc0(&envelope(1, &body), &ACCEPT_ALL);
+    assert_eq!(refused, Err(VerifyError::Invalid("the verifier panicked".to_owned())));
+}
+
+#[test]
 fn a_composite_proof_of_no_segments_is_refused() {
     let refused = risc0(&envelope(1, &[0; 5]), &ACCEPT_ALL);
     assert!(
