@@ -40,10 +40,16 @@ impl Experience {
     /// Fewer proofs, or smaller ones, tell nothing: the last segment of each is padded.
     const ENOUGH: usize = 5;
     const LARGE: u64 = 1 << 24;
+    /// A proof counts for no more than this many times what was expected: its client chose how much padding to prove, and
+    /// could otherwise make batches as short as it likes.
+    const MOST: u64 = 4;
 
     /// Of proofs, as pairs of what was expected and what was proven.
     fn of(mut proofs: Vec<(u64, u64)>) -> Self {
         proofs.retain(|&(expected, proven)| expected > 0 && proven >= Self::LARGE);
+        for (expected, proven) in &mut proofs {
+            *proven = (*proven).min(expected.saturating_mul(Self::MOST));
+        }
         // The median: one odd block changes little.
         proofs.sort_by(|&(e1, p1), &(e2, p2)| {
             (u128::from(p1) * u128::from(e2)).cmp(&(u128::from(p2) * u128::from(e1)))
@@ -1606,4 +1612,19 @@ fn int(number: u64) -> i64 {
 
 pub(super) fn blob(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn experience_is_the_median_and_padding_makes_it_no_more_than_fourfold() {
+        let proofs = |factors: [u64; 5]| {
+            Experience::of(factors.map(|factor| (20_000_000, factor * 10_000_000)).into())
+        };
+        assert_eq!(proofs([2, 3, 3, 4, 900]).correct(1_000), 1_500, "one odd block changes little");
+        assert_eq!(proofs([2, 900, 900, 900, 900]).correct(1_000), 4_000);
+        assert_eq!(proofs([u64::MAX / 10_000_000; 5]).correct(u64::MAX), u64::MAX);
+    }
 }
