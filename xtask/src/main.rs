@@ -2,8 +2,8 @@
 
 mod guests;
 mod layers;
-mod unchecked;
 mod test32;
+mod unchecked;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

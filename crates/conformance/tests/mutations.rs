@@ -74,13 +74,8 @@ fn compare(encoded: &[u8], honest: &Statement) -> (String, Option<Statement>) {
         Ok(statement) => statement,
     };
     let Statement { last_hash, last_timestamp, chain_config_digest, beneficiary, .. } = statement;
-    let same = Statement {
-        last_hash,
-        last_timestamp,
-        chain_config_digest,
-        beneficiary,
-        ..honest.clone()
-    };
+    let same =
+        Statement { last_hash, last_timestamp, chain_config_digest, beneficiary, ..honest.clone() };
     assert_eq!(statement, same);
     let what = if last_hash != honest.last_hash {
         "true statement about the other block"
@@ -385,7 +380,10 @@ const ELSEWHERE: [(&str, &str); 20] = [
     ("Execution", "of an executor that fails for no reason of the block's: none is known"),
     ("Block", "of every violation"),
     ("Bound", "program: bounds are named; conformance: extremes"),
-    ("CreatedOverStorage", "of an executor that creates an account where there is storage: ours does not"),
+    (
+        "CreatedOverStorage",
+        "of an executor that creates an account where there is storage: ours does not",
+    ),
 ];
 
 #[test]
