@@ -314,12 +314,12 @@ fn deposits() -> Vec<Case> {
     for offset in [160u64, 256, 320, 384, 512] {
         layout.push(U256::from(offset));
     }
-    for length in [48u64, 32, 8, 96, 8] {
+    for length in [48usize, 32, 8, 96, 8] {
         layout.push(U256::from(length));
         layout.extend((0..length.div_ceil(32)).map(|word| {
             // A length of 8 or 48 leaves zeros at the end of its last word.
             let used = (length - 32 * word).min(32);
-            U256::MAX << (256 - 8 * used as usize)
+            U256::MAX << (256 - 8 * used)
         }));
     }
     let log = Code::default()
