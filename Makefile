@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil lint guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil lint soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -62,6 +62,13 @@ lint: ## Format, clippy, rustdoc, layers
 	$(CARGO) clippy $(ZKVM) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(CARGO) xtask layers
+	$(CARGO) xtask soundness --list
+
+soundness: setup-build setup-test ## Take out one check marked SOUNDNESS: after another; a test must fail (ARGS="--guest" for the guests' checks)
+	$(CARGO) xtask soundness $(ARGS)
+
+mutants: setup-mutants ## Change one operator or body after another in `program` and `verifier`; docs/mutants.md explains what survives
+	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/mutants $(CARGO) mutants --package program --package verifier $(ARGS)
 
 guests: setup-guests ## Rebuild the guests and compare their program ids with the pinned ones
 	$(CARGO) xtask guests --check
@@ -105,6 +112,9 @@ endif
 setup-scenarios: scripts/scenarios/requirements.txt
 	@test -x $(CARGO_TARGET_DIR)/scenarios/bin/python || python3 -m venv $(CARGO_TARGET_DIR)/scenarios
 	@$(CARGO_TARGET_DIR)/scenarios/bin/pip install --quiet --disable-pip-version-check -r $<
+
+setup-mutants: setup-build setup-test
+	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-mutants
 
 setup-fuzz: setup-build
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz

@@ -401,6 +401,7 @@ fn cargo_home() -> anyhow::Result<PathBuf> {
         .join(".cargo"))
 }
 
+/// Where cargo builds the checkout `root`.
 pub(crate) fn target_folder(root: &Path) -> anyhow::Result<PathBuf> {
     let metadata = cargo_metadata::MetadataCommand::new()
         .manifest_path(root.join("Cargo.toml"))
@@ -421,6 +422,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a command prints, if it succeeds.
 pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("failed to run {program}"))?;

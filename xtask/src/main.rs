@@ -2,6 +2,7 @@
 
 mod guests;
 mod layers;
+mod soundness;
 mod test32;
 mod unchecked;
 
@@ -42,6 +43,18 @@ enum Chore {
         #[arg(long)]
         write: bool,
     },
+    /// Takes out one check marked `SOUNDNESS:` after another, in a copy of the tree; fails unless a test notices each.
+    Soundness {
+        /// Takes nothing out; fails if a mark has no row in xtask/soundness.toml, or a row no mark.
+        #[arg(long)]
+        list: bool,
+        /// Takes out the checks of guests and no others: each builds a guest and runs it in the zkVM's executor.
+        #[arg(long)]
+        guest: bool,
+        /// Only the checks whose file or mark contains this.
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -60,6 +73,9 @@ fn main() -> ExitCode {
             .map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
         Chore::Unchecked { write: false } => unchecked::check(&root),
         Chore::Unchecked { write: true } => unchecked::write(&root),
+        Chore::Soundness { list, guest, only } => {
+            soundness::check(&root, &soundness::Options { list, guest, only })
+        }
     });
     match done {
         Ok(told) => {

@@ -138,3 +138,63 @@ impl SegmentRef for Spilled {
         Ok(bincode::deserialize_from(file)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use devnode::{Chain, Kind, Traffic, TrafficConfig, genesis};
+    use risc0_circuit_keccak::{KECCAK_CONTROL_ROOT, compute_keccak_digest};
+    use risc0_zkvm::sha::Digestible as _;
+    use risc0_zkvm::{ALLOWED_CONTROL_ROOT, Assumption, NullSegmentRef, UnionClaim};
+
+    use super::*;
+
+    /// What RISC Zero's recursion says of two assumptions that hold.
+    fn united(one: &Assumption, other: &Assumption) -> Assumption {
+        let (one, other) = (one.digest(), other.digest());
+        let claim = UnionClaim { left: one.min(other), right: one.max(other) }.digest();
+        Assumption { claim, control_root: ALLOWED_CONTROL_ROOT }
+    }
+
+    // SOUNDNESS: the executor's answers are not checked while the guest runs; this claim is what binds them.
+    #[test]
+    fn every_hash_is_claimed_and_assumed() {
+        for (per_block, batches) in [(1, 1..=1), (60, 2..=100)] {
+            let mut chain = Chain::new(&genesis::dev()).unwrap();
+            let kinds = vec![Kind::Transfer];
+            let config = TrafficConfig { seed: 1, per_block, kinds, stop_after: None };
+            Traffic::new(config).fill(&mut chain).unwrap();
+            chain.mine(chain.head().timestamp + 2).unwrap();
+            let (input, root) = chain.input(1..=1).unwrap();
+            let input = input.encode(root).unwrap();
+            let run = run(crate::PROGRAM, &input, 20, &Cancel::new(), None, |_| {
+                Ok(Box::new(NullSegmentRef))
+            });
+            let run = run.unwrap();
+            assert!(batches.contains(&run.keccak.len()), "{} batches", run.keccak.len());
+
+            // A Merkle mountain range, as in the guest.
+            let mut peaks: Vec<(u32, Assumption)> = Vec::new();
+            for batch in &run.keccak {
+                let states: Vec<u8> =
+                    batch.input.iter().flatten().flat_map(|lane| lane.to_le_bytes()).collect();
+                let claim = compute_keccak_digest(&states);
+                assert_eq!(
+                    batch.claim_digest, claim,
+                    "the claim is of all states that were asked for"
+                );
+                let mut peak = Assumption { claim, control_root: KECCAK_CONTROL_ROOT };
+                let mut height = 0;
+                while let Some((_, top)) = peaks.pop_if(|(top, _)| *top == height) {
+                    peak = united(&peak, &top);
+                    height += 1;
+                }
+                peaks.push((height, peak));
+            }
+            let root =
+                peaks.into_iter().map(|(_, peak)| peak).reduce(|all, peak| united(&all, &peak));
+            let assumed: Vec<_> =
+                run.session.assumptions.into_iter().map(|(assumed, _)| assumed).collect();
+            assert_eq!(assumed, [root.expect("a block is hashed")]);
+        }
+    }
+}

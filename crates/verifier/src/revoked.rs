@@ -50,7 +50,7 @@ const fn id(text: &str) -> [u8; 32] {
     let mut id = [0; 32];
     let mut at = 0;
     while at < 32 {
-        id[at] = digit(digits[2 * at]) << 4 | digit(digits[2 * at + 1]);
+        id[at] = digit(digits[2 * at]) * 16 + digit(digits[2 * at + 1]);
         at += 1;
     }
     id

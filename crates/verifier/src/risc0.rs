@@ -460,3 +460,110 @@ impl<'a> Bytes<'a> {
         VerifyError::Malformed { what, offset: self.offset }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proof that is checked in, with the program that it names.
+    fn fixture(name: &str) -> (Vec<u8>, [u8; 32]) {
+        let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        let file = std::path::Path::new(&folder).join("tests/fixtures").join(name);
+        let proof = std::fs::read(file).expect("the proof is checked in");
+        let program_id = proof[6..38].try_into().expect("32 bytes");
+        (proof, program_id)
+    }
+
+    /// RISC Zero's receipt of a proof, with all of it in memory.
+    fn receipt(program_id: [u8; 32], proof: &[u8]) -> Receipt {
+        let Parts { journal, body } = Parts::of(program_id, proof).expect("it is well-formed");
+        let image = Digest::from(program_id);
+        let mut claim = ReceiptClaim::ok(image, MaybePruned::Pruned(journal.digest()));
+        let inner = match body {
+            Body::DevMode => panic!("it is a real proof"),
+            Body::Succinct(recursion) => {
+                let parameters = SuccinctReceiptVerifierParameters::default();
+                let receipt = recursion.receipt(MaybePruned::Value(claim), &parameters);
+                InnerReceipt::Succinct(receipt.expect("RISC Zero knows it"))
+            }
+            Body::Composite(Composite { segments, last, assumptions }) => {
+                let parameters = SegmentReceiptVerifierParameters::default().digest();
+                let mut receipts = Vec::new();
+                let mut keep = |seal: &Seal<'_>, claim: &ReceiptClaim| {
+                    let index = u32::try_from(receipts.len()).expect("few");
+                    let fields = (seal.words(), index, HASHFN, parameters, claim);
+                    receipts.push(build::<SegmentReceipt>(&fields).expect("RISC Zero knows it"));
+                };
+                for (seal, root) in &segments {
+                    let post = MaybePruned::Value(SystemState { pc: 0, merkle_root: *root });
+                    let split = ReceiptClaim {
+                        pre: std::mem::replace(&mut claim.pre, post.clone()),
+                        post,
+                        exit_code: ExitCode::SystemSplit,
+                        input: None.into(),
+                        output: None.into(),
+                    };
+                    keep(seal, &split);
+                }
+                claim.output = MaybePruned::Value(Some(Output {
+                    journal: MaybePruned::Pruned(journal.digest()),
+                    assumptions: MaybePruned::Value(Assumptions(
+                        assumptions.iter().map(|(known, _)| known.clone().into()).collect(),
+                    )),
+                }));
+                keep(&last, &claim);
+                let proven: Vec<SuccinctReceipt<Unknown>> = assumptions
+                    .iter()
+                    .map(|(Assumption { claim, control_root }, recursion)| {
+                        let mut parameters = SuccinctReceiptVerifierParameters::default();
+                        parameters.control_root = *control_root;
+                        let receipt = recursion.receipt(MaybePruned::Pruned(*claim), &parameters);
+                        receipt.expect("RISC Zero knows it")
+                    })
+                    .collect();
+                InnerReceipt::Composite(composite(&receipts, &proven).expect("it has a place"))
+            }
+        };
+        Receipt::new(inner, journal.to_vec())
+    }
+
+    #[test]
+    fn a_real_receipt_is_encoded_to_its_proof_and_holds_for_risc_zero_too() {
+        for name in ["dev-block.proof", "dev-block.composite.proof"] {
+            let (proof, program_id) = fixture(name);
+            let mut receipt = receipt(program_id, &proof);
+            assert_eq!(encode(program_id, &receipt).as_ref(), Ok(&proof), "{name}");
+            let context = context(SuccinctReceiptVerifierParameters::default());
+            receipt.verify_with_context(&context, program_id).expect("RISC Zero accepts it");
+            // What it does not accept, we do not either: `another_image_id_is_refused`.
+            receipt.journal.bytes[0] ^= 1;
+            assert!(receipt.verify_with_context(&context, program_id).is_err());
+        }
+    }
+
+    #[test]
+    fn a_receipt_that_the_format_has_no_place_for_is_not_encoded() {
+        let (proof, program_id) = fixture("dev-block.proof");
+        let good = receipt(program_id, &proof);
+        let spoilt = |spoil: fn(&mut SuccinctReceipt<ReceiptClaim>)| {
+            let mut receipt = good.clone();
+            let InnerReceipt::Succinct(inner) = &mut receipt.inner else {
+                panic!("it is succinct")
+            };
+            spoil(inner);
+            encode(program_id, &receipt).expect_err("there is no place for it").to_string()
+        };
+        let tree = "the receipt cannot be encoded: it uses another hash function or tree";
+        assert_eq!(spoilt(|inner| inner.hashfn = "sha-256".to_owned()), tree);
+        assert_eq!(spoilt(|inner| drop(inner.control_inclusion_proof.digests.pop())), tree);
+        let program = "the receipt cannot be encoded: it runs an unknown recursion program";
+        assert_eq!(spoilt(|inner| inner.control_inclusion_proof.index = 256), program);
+
+        let (proof, program_id) = fixture("dev-block.composite.proof");
+        let mut receipt = receipt(program_id, &proof);
+        let InnerReceipt::Composite(inner) = &mut receipt.inner else { panic!("it is composite") };
+        inner.assumption_receipts.push(inner.assumption_receipts[0].clone());
+        let refused = encode(program_id, &receipt).expect_err("one proves nothing").to_string();
+        assert_eq!(refused, "the receipt cannot be encoded: it does not prove every assumption");
+    }
+}

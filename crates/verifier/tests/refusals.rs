@@ -5,7 +5,8 @@ use std::process::Command;
 use proptest::prelude::*;
 use risc0_zkvm::{Digest, FakeReceipt, InnerReceipt, MaybePruned, Receipt, ReceiptClaim};
 use verifier::{
-    EXEC_PROGRAM_ID, Kind, MAX_PUBLIC_VALUES, Policy, System, Verified, VerifyError, risc0, verify,
+    EXEC_PROGRAM_ID, Kind, MAX_PROOF, MAX_PUBLIC_VALUES, Policy, RISC0_PROGRAM_ID, System,
+    Verified, VerifyError, risc0, verify,
 };
 
 const PROGRAM: [u8; 32] = [7; 32];
@@ -175,9 +176,44 @@ fn lengths_beyond_the_proof_are_refused_without_allocating() {
 
 #[test]
 fn too_many_public_values_are_refused() {
-    let values = vec![0; MAX_PUBLIC_VALUES + 1];
-    let refused = verify(System::Exec, EXEC_PROGRAM_ID, &values, &ACCEPT_ALL);
-    assert!(matches!(refused, Err(VerifyError::TooLarge { .. })), "{refused:?}");
+    assert_eq!(MAX_PUBLIC_VALUES, 65_536);
+    let judged = |count| verify(System::Exec, EXEC_PROGRAM_ID, &vec![0; count], &ACCEPT_ALL);
+    assert!(judged(MAX_PUBLIC_VALUES).is_ok());
+    for size in [MAX_PUBLIC_VALUES + 1, MAX_PUBLIC_VALUES + 2] {
+        let limit = MAX_PUBLIC_VALUES;
+        let expected = VerifyError::TooLarge { what: "public values", size, limit };
+        assert_eq!(judged(size), Err(expected));
+    }
+}
+
+#[test]
+fn a_proof_beyond_the_limit_is_not_looked_at() {
+    assert_eq!(MAX_PROOF, 1 << 30);
+    // Never written to, so that it takes no memory.
+    let proof = vec![0; MAX_PROOF + 2];
+    for (size, what) in
+        [(MAX_PROOF, "public values"), (MAX_PROOF + 1, "proof"), (MAX_PROOF + 2, "proof")]
+    {
+        match verify(System::Exec, EXEC_PROGRAM_ID, &proof[..size], &ACCEPT_ALL) {
+            Err(VerifyError::TooLarge { what: found, .. }) => assert_eq!(found, what, "{size}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn systems_and_kinds_have_the_names_that_messages_use() {
+    for (name, system, program_id) in
+        [("exec", System::Exec, EXEC_PROGRAM_ID), ("risc0", System::Risc0, RISC0_PROGRAM_ID)]
+    {
+        assert_eq!((system.to_string().as_str(), name.parse()), (name, Ok(system)));
+        assert_eq!(system.program_id(), program_id);
+    }
+    let unknown = "sp1".parse::<System>().expect_err("there is none").to_string();
+    assert_eq!(unknown, r#"unknown proof system "sp1": use exec or risc0"#);
+    let kinds =
+        [Kind::Exec, Kind::DevMode, Kind::Composite, Kind::Succinct].map(|kind| kind.to_string());
+    assert_eq!(kinds, ["exec", "dev mode", "composite", "succinct"]);
 }
 
 proptest! {

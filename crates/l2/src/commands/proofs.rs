@@ -212,9 +212,8 @@ impl fmt::Display for Checked {
 mod tests {
     use super::*;
 
-    #[test]
-    fn proofs_that_do_not_join_are_no_proof_of_the_chain() {
-        let before = Statement {
+    fn statement() -> Statement {
+        Statement {
             version: program::statement::VERSION,
             chain_config_digest: B256::repeat_byte(1),
             parent_hash: B256::repeat_byte(2),
@@ -229,7 +228,42 @@ mod tests {
             last_timestamp: 0,
             data_commitment: B256::ZERO,
             beneficiary: alloy_primitives::Address::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_program_is_the_pinned_one_whatever_the_server_asked_for() {
+        let proof = statement().abi_encode();
+        let job = JobSummary {
+            job: JobId::from_bytes([0; 16]),
+            block_numbers: BlockRange::new(1, 4).expect("not empty"),
+            state: JobState::Proved,
+            cause: None,
+            priority: 0,
+            system: ProofSystem::Exec,
+            program_id: B256::repeat_byte(6),
+            kind: protocol::ProofKind::Composite,
+            gas_used: 0,
+            transactions: 0,
+            prover_inputs: ArtifactRef::of(b""),
+            client: None,
+            progress: None,
+            created_at: 0,
+            leased_at: None,
+            finished_at: None,
+            failures: 0,
+            lost: 0,
+            proof: Some(ArtifactRef::of(&proof)),
+            last_error: None,
         };
+        let policy = Policy { danger_accept_exec: true, ..Policy::default() };
+        assert_eq!(check(&job, &proof, &policy).expect("of our program"), statement());
+        assert!(check(&job, &proof, &Policy::default()).is_err());
+    }
+
+    #[test]
+    fn proofs_that_do_not_join_are_no_proof_of_the_chain() {
+        let before = statement();
         let after = Statement {
             parent_hash: before.last_hash,
             pre_state_root: before.post_state_root,
