@@ -7,14 +7,20 @@
 //! * Fees are products of 256 bits.
 //! * What goes beyond the program's domain ends the block with a [`Bound`].
 
-use crate::bound::{self, Bound};
+use crate::{
+    bound::{self, Bound},
+    overlay::STORAGE_WITHOUT_CODE,
+};
 use alloc::{boxed::Box, string::ToString as _};
 use alloy_evm::{Database, Evm, EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxKind, U256, map::AddressSet};
 use core::{cell::Cell, marker::PhantomData};
 use revm::{
     Context, ExecuteEvm, MainBuilder, MainContext,
-    bytecode::opcode::{EXTCODEHASH, SELFDESTRUCT},
+    bytecode::{
+        Bytecode,
+        opcode::{EXTCODEHASH, SELFDESTRUCT},
+    },
     context::{
         Block, BlockEnv, Cfg, CfgEnv, ContextSetters, ContextTr, Evm as RevmEvm, JournalTr,
         Transaction, TxEnv, journaled_state::account::JournaledAccountTr,
@@ -125,9 +131,10 @@ fn code_hash<IT: InterpreterTypes, H: Host + ?Sized>(
     Ok(())
 }
 
-/// `SELFDESTRUCT`, which does not let the beneficiary's balance wrap.
-fn self_destruct<IT: InterpreterTypes, H: Host + ?Sized>(
-    context: InstructionContext<'_, H, IT>,
+/// `SELFDESTRUCT`, which does not let the beneficiary's balance wrap, and after which a beneficiary that is empty is gone
+/// with its storage.
+fn self_destruct<DB: Database>(
+    context: InstructionContext<'_, EthEvmContext<DB>, EthInterpreter>,
 ) -> InstructionExecResult {
     let InstructionContext { interpreter, host } = context;
     let target = interpreter.stack.top().map(|top| Address::from_word(B256::from(*top)));
@@ -138,9 +145,15 @@ fn self_destruct<IT: InterpreterTypes, H: Host + ?Sized>(
         selfdestruct(InstructionContext { interpreter: &mut *interpreter, host: &mut *host });
     if let (Err(InstructionResult::SelfDestruct), Some(target)) = (&ended, target)
         && target != own
-        && host.balance(target).unwrap_or_default().data < given
     {
-        return Err(InstructionResult::OverflowPayment);
+        if host.balance(target).unwrap_or_default().data < given {
+            return Err(InstructionResult::OverflowPayment);
+        }
+        // It was loaded just now. The mark is what tells of its storage.
+        let account = host.load_account_info_skip_cold_load(target, false, false)?;
+        if account.is_empty() && account.account.code_hash == STORAGE_WITHOUT_CODE {
+            host.journal_mut().set_code_with_hash(target, Bytecode::default(), KECCAK256_EMPTY);
+        }
     }
     ended
 }

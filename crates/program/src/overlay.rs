@@ -187,8 +187,16 @@ impl Entry {
             self.destroy();
             return;
         }
+        let marked = |info: &AccountInfo| info.code_hash == STORAGE_WITHOUT_CODE;
         if account.is_created() {
             self.forget_storage(OldStorage::None);
+        } else if self.info.as_ref().is_some_and(marked) && account.info.is_empty_code_hash() {
+            // It was destroyed in the midst of the transaction (see `evm`), and is there again if it has a balance.
+            self.forget_storage(OldStorage::Destroyed);
+            if account.info.is_empty() {
+                self.info = None;
+                return;
+            }
         } else if account.info.is_empty() {
             // It was modified and is empty: a beneficiary that gets nothing. What does not exist stays so.
             if self.info.is_some() {
