@@ -112,9 +112,7 @@ class Chain:
         raw = self._encode(self._fields(header), [], [])
         self.genesis = raw
         # The specification wants the parent's header only, and the hashes behind it.
-        self.chain = self.spec.fork.BlockChain(
-            blocks=[self._decode(raw)], state=state, chain_id=U64(chain_id)
-        )
+        self.chain = self.spec.fork.BlockChain(blocks=[self._decode(raw)], state=state, chain_id=U64(chain_id))
         self.last_hash = keccak(rlp.encode(self._fields(header)))
         self.blocks = []
         self.refused = 0
@@ -134,18 +132,14 @@ class Chain:
         """The head's header."""
         return self.chain.blocks[-1].header
 
-    def base_fee(self, gas_limit=None):
+    def base_fee(self):
         """The next block's base fee."""
         parent = self.parent
-        limit = parent.gas_limit if gas_limit is None else Uint(gas_limit)
-        try:
-            return int(
-                self.spec.fork.calculate_base_fee_per_gas(
-                    limit, parent.gas_limit, parent.gas_used, parent.base_fee_per_gas
-                )
+        return int(
+            self.spec.fork.calculate_base_fee_per_gas(
+                parent.gas_limit, parent.gas_limit, parent.gas_used, parent.base_fee_per_gas
             )
-        except InvalidBlock:
-            return self.base_fee()
+        )
 
     # Making blocks.
 
@@ -163,7 +157,7 @@ class Chain:
             # A header as if the transactions had not been there: their fault is found before it matters.
             fields, state, nothing = self._execute([], withdrawals, header)
             if nothing is not None:
-                fields = self._unexecuted(header)
+                fields = self.outline(header)
             if "blob_gas_used" in fields:
                 fields["blob_gas_used"] = 131_072 * sum(_blobs(raw) for raw in transactions)
         fields["transactions_root"] = self._list_root(transactions)
@@ -191,7 +185,8 @@ class Chain:
         self.blocks.append({"rlp": "0x" + raw.hex(), "expectException": "|".join(sorted(names))})
         return False
 
-    def _unexecuted(self, header):
+    def outline(self, header):
+        """The next header as if nothing happened in its block, with the fields of `header`."""
         parent = self.parent
         fields = {
             "parent_hash": self.last_hash, "ommers_hash": NO_OMMERS, "coinbase": bytes(20),
@@ -199,7 +194,7 @@ class Chain:
             "bloom": bytes(256), "difficulty": 0, "number": int(parent.number) + 1,
             "gas_limit": int(parent.gas_limit), "gas_used": 0, "timestamp": int(parent.timestamp) + 12,
             "extra_data": b"", "prev_randao": keccak(rlp.encode(int(parent.number))), "nonce": bytes(8),
-            "base_fee_per_gas": self.base_fee(header.get("gas_limit")), "withdrawals_root": EMPTY_ROOT,
+            "base_fee_per_gas": self.base_fee(), "withdrawals_root": EMPTY_ROOT,
             "blob_gas_used": 0, "excess_blob_gas": 0, "parent_beacon_block_root": keccak(b"beacon"),
             "requests_hash": NO_REQUESTS,
         }  # fmt: skip
@@ -209,7 +204,7 @@ class Chain:
 
     def _execute(self, transactions, withdrawals, header):
         """The finished header, the state after it, and what the specification raised."""
-        spec, fields = self.spec, self._unexecuted(header)
+        spec, fields = self.spec, self.outline(header)
         state = self._copy_state()
         try:
             decoded = tuple(self._transaction(raw) for raw in transactions)

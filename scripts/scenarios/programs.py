@@ -73,7 +73,9 @@ class World:
 
     def _look(self):
         rng = self.rng
-        what = rng.choice(("EXTCODEHASH", "EXTCODEHASH", "BALANCE", "EXTCODESIZE", "SLOAD", "GAS", "SELFBALANCE", "CODESIZE"))
+        what = rng.choice(
+            ("EXTCODEHASH", "EXTCODEHASH", "BALANCE", "EXTCODESIZE", "SLOAD", "GAS", "SELFBALANCE", "CODESIZE")
+        )
         if what == "SLOAD":
             return self._keep([rng.choice(SLOTS), "SLOAD"])
         if what in ("GAS", "SELFBALANCE", "CODESIZE"):

@@ -43,7 +43,9 @@ def _chunk(task):
         try:
             one = scenario(seed, family)
         except Exception as error:
-            failures.append((f"{family or families.of_seed(seed)}/{seed}", f"not made: {type(error).__name__}: {error}"))
+            failures.append(
+                (f"{family or families.of_seed(seed)}/{seed}", f"not made: {type(error).__name__}: {error}")
+            )
             continue
         name = family or families.of_seed(seed)
         if one is None:
@@ -86,10 +88,14 @@ def _range(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=_range, default=range(10_000), metavar="[FROM..]TO", help="TO is not among them")
+    parser.add_argument(
+        "--seeds", type=_range, default=range(10_000), metavar="[FROM..]TO", help="TO is not among them"
+    )
     parser.add_argument("--family", choices=sorted(families.WEIGHTS), help="only this one, for every seed")
     parser.add_argument("--prover", default=os.environ.get("L2_PROVER", "l2-prover"), help="the l2-prover binary")
-    parser.add_argument("--keep", type=pathlib.Path, default=pathlib.Path("scenarios-failed"), help="where differences are kept")
+    parser.add_argument(
+        "--keep", type=pathlib.Path, default=pathlib.Path("scenarios-failed"), help="where differences are kept"
+    )
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     started = time.monotonic()

@@ -3,7 +3,7 @@
 from ..asm import Data, code, deploy
 from ..chain import Account, Chain
 from ..spec import address, key, since
-from ..transactions import authorize, sign
+from ..transactions import sign
 from .lifecycles import create2_address, create_address
 
 CREATOR = address(0xDDDD)
@@ -42,7 +42,9 @@ def make(rng, fork):
     )
     look = lambda slot, items: [items, slot, "SSTORE"]
     create = [len(init), Data(init), 0, "CODECOPY"]
-    create += [5, length, 0, rng.choice((0, 1)), "CREATE2"] if way == "CREATE2" else [length, 0, rng.choice((0, 1)), "CREATE"]
+    create += (
+        [5, length, 0, rng.choice((0, 1)), "CREATE2"] if way == "CREATE2" else [length, 0, rng.choice((0, 1)), "CREATE"]
+    )
     # What the creator sees: whether it worked, what it left, and what it and the look-ups cost.
     creator = code(
         look(1, ["GAS"]),

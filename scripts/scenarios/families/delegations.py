@@ -7,7 +7,6 @@ from ..asm import code
 from ..chain import Account, Chain
 from ..spec import SECP256K1N, address, key, since
 from ..transactions import authorize, sign
-from .lifecycles import create_address
 
 COUNTER, LOOKER, KILLER, MAKER = (address(0x7700 + number) for number in range(4))
 MARK = b"\xef\x01\x00"
@@ -39,22 +38,21 @@ def make(rng, fork):
     authorities = [key(10), key(11), key(12)]
     names = [authority.address for authority in authorities]
     targets = [COUNTER, LOOKER, KILLER, MAKER, bytes(20), *names, address(4), address(0xDEAD), sender.address]
+    look = [
+        [[where, "EXTCODEHASH", 0x10 + index, "SSTORE", where, "EXTCODESIZE", 0x14 + index, "SSTORE"]]
+        for index, where in enumerate(names[:2])
+    ]
+    look += [0, 0, 0, 0, rng.choice((0, 1)), rng.choice(names), 50_000, rng.choice(("CALL", "CALLCODE")), 2, "SSTORE"]
+    look += [0, 0, 0, 0, rng.choice(names), 50_000, rng.choice(("DELEGATECALL", "STATICCALL")), 3, "SSTORE"]
+    look += ["GAS", 4, "SSTORE", 32, 0, 0, rng.choice(names), "EXTCODECOPY", 0, "MLOAD", 5, "SSTORE"]
+    heir = rng.choice((sender.address, names[0], address(0xDEAD)))
     accounts = {
         sender.address: Account(balance=10**20),
         COUNTER: Account(nonce=1, code=code([1, 0, "SLOAD", "ADD", 0, "SSTORE", "CALLVALUE", 1, "SSTORE"])),
-        LOOKER: Account(
-            nonce=1,
-            code=code(
-                [[[where, what, 0x10 + 4 * index + slot, "SSTORE"] for slot, what in enumerate(("EXTCODEHASH", "EXTCODESIZE"))]
-                 for index, where in enumerate(names[:2])],
-                [0, 0, 0, 0, rng.choice((0, 1)), rng.choice(names), 50_000, rng.choice(("CALL", "CALLCODE")), 2, "SSTORE"],
-                [0, 0, 0, 0, rng.choice(names), 50_000, rng.choice(("DELEGATECALL", "STATICCALL")), 3, "SSTORE", "GAS", 4, "SSTORE"],
-                [32, 0, 0, rng.choice(names), "EXTCODECOPY", 0, "MLOAD", 5, "SSTORE"],
-            ),
-        ),
-        KILLER: Account(nonce=1, code=code([3, 0, "SSTORE", rng.choice((sender.address, names[0], address(0xDEAD))), "SELFDESTRUCT"])),
+        LOOKER: Account(nonce=1, code=code(look)),
+        KILLER: Account(nonce=1, code=code([3, 0, "SSTORE", heir, "SELFDESTRUCT"])),
         MAKER: Account(nonce=1, code=code([0, 0, 0, "CREATE", 6, "SSTORE", "ORIGIN", "EXTCODEHASH", 7, "SSTORE"])),
-    }  # fmt: skip
+    }
     for authority in names:
         if rng.random() < 0.7:
             accounts[authority] = Account(
@@ -64,7 +62,10 @@ def make(rng, fork):
                 storage=rng.choice(({}, {}, {0: 1}, {1: 1, 2: 2})),
             )
     chain = Chain(fork, accounts)
-    payers = [sender, *(authority for authority in authorities if accounts.get(authority.address, Account()).balance > 10**17)]
+    payers = [
+        sender,
+        *(authority for authority in authorities if accounts.get(authority.address, Account()).balance > 10**17),
+    ]
     for number in range(rng.choice((1, 2, 3))):
         base = chain.base_fee()
         used, transactions, reasons = {}, [], []
@@ -89,7 +90,9 @@ def make(rng, fork):
             if rng.random() < 0.04:
                 entries = []
             transactions.append(
-                sign(payer, 4, max_fee=base + 2, priority_fee=rng.choice((0, 1)), to=to, authorizations=entries, **common)
+                sign(
+                    payer, 4, max_fee=base + 2, priority_fee=rng.choice((0, 1)), to=to, authorizations=entries, **common
+                )
             )
             reasons.append("TransactionException.TYPE_4_TX_PRE_FORK")
         withdrawals = []

@@ -1,4 +1,4 @@
-"""Fees at the ends of their ranges: products beyond 128 bits that a balance can pay, blobs at any price, tips of zero."""
+"""Fees at the ends of their ranges: products beyond 128 bits that a balance can pay, blobs at any price, no tips."""
 
 from ..asm import code
 from ..chain import Account, Chain
@@ -17,12 +17,32 @@ def make(rng, fork):
     # An excess that makes blobs cost up to about 2^120.
     fraction = 3_338_477 if fork == "Cancun" else 5_007_716
     excess = rng.choice((0, 0, 393_216, rng.randrange(10**7), fraction * rng.randrange(20, 80)))
-    look = [["CALLER", "BALANCE", 1, "SSTORE", "GASPRICE", 2, "SSTORE", "BASEFEE", 3, "SSTORE", "COINBASE", "BALANCE", 5, "SSTORE"]]
+    look = [
+        [
+            "CALLER",
+            "BALANCE",
+            1,
+            "SSTORE",
+            "GASPRICE",
+            2,
+            "SSTORE",
+            "BASEFEE",
+            3,
+            "SSTORE",
+            "COINBASE",
+            "BALANCE",
+            5,
+            "SSTORE",
+        ]
+    ]
     if since(fork, "Cancun"):
         look.append(["BLOBBASEFEE", 4, "SSTORE"])
     chain = Chain(
         fork,
-        {sender.address: Account(balance=balance), LOOKER: Account(nonce=1, code=code(look, rng.choice((["STOP"], ["INVALID"]))))},
+        {
+            sender.address: Account(balance=balance),
+            LOOKER: Account(nonce=1, code=code(look, rng.choice((["STOP"], ["INVALID"])))),
+        },
         base_fee_per_gas=rng.choice((0, 1, 7, 8, 10**9, 2**40, 2**62)),
         gas_limit=rng.choice((5_000_000, 30_000_000, 2**40, 2**62)),
         excess_blob_gas=excess,
@@ -53,5 +73,7 @@ def make(rng, fork):
             fields |= dict(blobs=blobs, max_blob_fee=blob_fee)
         names = ["INSUFFICIENT_ACCOUNT_FUNDS", "INSUFFICIENT_MAX_FEE_PER_GAS", "INSUFFICIENT_MAX_FEE_PER_BLOB_GAS"]
         raw = sign(sender, kind, **fields)
-        chain.block([raw], [], {TX + name for name in names}, coinbase=rng.choice((address(0xC01B), sender.address, LOOKER)))
+        chain.block(
+            [raw], [], {TX + name for name in names}, coinbase=rng.choice((address(0xC01B), sender.address, LOOKER))
+        )
     return chain

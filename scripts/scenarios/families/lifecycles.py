@@ -24,7 +24,9 @@ def odd_account(rng):
     return Account(
         balance=rng.choice((0, 0, 1, 10**9)),
         nonce=rng.choice((0, 0, 0, 1)),
-        storage={} if rng.random() < 0.3 else {slot: rng.choice((1, 7)) for slot in rng.sample((0, 1, 2), rng.randrange(1, 3))},
+        storage={}
+        if rng.random() < 0.3
+        else {slot: rng.choice((1, 7)) for slot in rng.sample((0, 1, 2), rng.randrange(1, 3))},
     )
 
 
@@ -35,8 +37,19 @@ def make(rng, fork):
     authority = key(3)
     contracts = [address(0xC000 + number) for number in range(3)]
     odd = [address(0xE000 + number) for number in range(3)]
-    coinbase = rng.choice((address(0xC01B), address(0xC01B), odd[0], contracts[0], senders[0].address, authority.address))
-    world.addresses = [*contracts, FACTORY, *odd, coinbase, authority.address, senders[0].address, address(0xAB5E47), address(2)]
+    coinbase = rng.choice(
+        (address(0xC01B), address(0xC01B), odd[0], contracts[0], senders[0].address, authority.address)
+    )
+    world.addresses = [
+        *contracts,
+        FACTORY,
+        *odd,
+        coinbase,
+        authority.address,
+        senders[0].address,
+        address(0xAB5E47),
+        address(2),
+    ]
     # What is deployed may refer to the accounts above, and is itself what contracts refer to.
     world.init_codes = [world.init_code(world.program(2)) for _ in range(2)]
     world.init_codes.append(world.init_code(world.program(2)))
@@ -48,7 +61,10 @@ def make(rng, fork):
     accounts = {sender.address: Account(balance=10**20) for sender in senders}
     for contract in [*contracts, FACTORY]:
         accounts[contract] = Account(
-            balance=rng.choice((0, 5)), nonce=1, code=world.program(), storage={0: 5, 1: 6} if rng.random() < 0.5 else {}
+            balance=rng.choice((0, 5)),
+            nonce=1,
+            code=world.program(),
+            storage={0: 5, 1: 6} if rng.random() < 0.5 else {},
         )
     for where in odd[:2]:
         accounts[where] = odd_account(rng)

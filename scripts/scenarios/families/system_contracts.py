@@ -26,7 +26,14 @@ def _codes(rng, contract):
         )
     )  # fmt: skip
     length = rng.choice((0, 1, 31, 32, 76, 116, 1000))
-    deposit = [32, 0, bytes.fromhex("649bbc62d0e31342afea4e5cd82d4049e7e1ee912fc0889aa790803be39038c5"), "SWAP2", "SWAP1", "LOG1"]
+    deposit = [
+        32,
+        0,
+        bytes.fromhex("649bbc62d0e31342afea4e5cd82d4049e7e1ee912fc0889aa790803be39038c5"),
+        "SWAP2",
+        "SWAP1",
+        "LOG1",
+    ]
     made = deploy(code([SINK, "SELFDESTRUCT"]), [1, 1, "SSTORE"])
     create = [made.ljust(64, b"\0")[:32], 0, "MSTORE", made.ljust(64, b"\0")[32:64], 32, "MSTORE"]
     return [
@@ -39,7 +46,9 @@ def _codes(rng, contract):
         code(["INVALID"]),
         code([SINK, "SELFDESTRUCT"]),
         code([0, 0, 0, 0, "SELFBALANCE", rng.choice((SINK, EMPTY, address(0xAB5E47))), "GAS", "CALL", "POP"]),
-        code([create, len(made), 0, 0, "CREATE", "DUP1", 2, "SSTORE", 0, 0, 0, 0, 0, "DUP6", "GAS", "CALL", 3, "SSTORE"]),
+        code(
+            [create, len(made), 0, 0, "CREATE", "DUP1", 2, "SSTORE", 0, 0, 0, 0, 0, "DUP6", "GAS", "CALL", 3, "SSTORE"]
+        ),
         code([deposit]),
         # Uses up its gas at once.
         code([0, 2**40, "MSTORE"]),
@@ -60,7 +69,9 @@ def make(rng, fork):
     contracts = list(systems.CODE)
     accounts = {
         sender.address: Account(balance=10**20),
-        DELEGATE: Account(nonce=1, code=rng.choice((code([9, 1, "SSTORE", 32, 0, "RETURN"]), MARK + EMPTY, b"\xfe", b"\x00"))),
+        DELEGATE: Account(
+            nonce=1, code=rng.choice((code([9, 1, "SSTORE", 32, 0, "RETURN"]), MARK + EMPTY, b"\xfe", b"\x00"))
+        ),
         SINK: Account(nonce=1, code=code(["SELFBALANCE", 1, "SSTORE"])),
     }
     absent, late = [], None
@@ -95,13 +106,24 @@ def make(rng, fork):
         price = chain.base_fee() + 1
         transactions = []
         if late and not number:
-            transactions.append(sign(sender, 0, nonce=nonce, gas_price=price, gas=200_000, data=deploy(b"\x5f\x5f\xf3")))
+            transactions.append(
+                sign(sender, 0, nonce=nonce, gas_price=price, gas=200_000, data=deploy(b"\x5f\x5f\xf3"))
+            )
         for _ in range(rng.choice((0, 1, 1, 2))):
             to = rng.choice((systems.WITHDRAWALS, systems.CONSOLIDATIONS, *contracts, SINK, EMPTY))
             data = {systems.WITHDRAWALS: rng.randbytes(56), systems.CONSOLIDATIONS: rng.randbytes(96)}.get(to, b"")
             data = rng.choice((data, data, data, bytes(32), b""))
             transactions.append(
-                sign(sender, 0, nonce=nonce + len(transactions), gas_price=price, gas=300_000, to=to, data=data, value=rng.choice((0, 1, 1, 5)))
+                sign(
+                    sender,
+                    0,
+                    nonce=nonce + len(transactions),
+                    gas_price=price,
+                    gas=300_000,
+                    to=to,
+                    data=data,
+                    value=rng.choice((0, 1, 1, 5)),
+                )
             )
         withdrawals = []
         if since(fork, "Shanghai") and rng.random() < 0.4:

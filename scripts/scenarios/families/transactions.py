@@ -28,7 +28,9 @@ def _fields(rng, chain, kind, sender, nonce, price, tip):
         fields |= dict(max_fee=price, priority_fee=tip)
     if kind >= 1:
         slot = (1).to_bytes(32, "big")
-        fields["access_list"] = rng.choice(([], [[COUNTER, [slot]]], [[COUNTER, [bytes(32), slot, slot]], [COUNTER, []]]))
+        fields["access_list"] = rng.choice(
+            ([], [[COUNTER, [slot]]], [[COUNTER, [bytes(32), slot, slot]], [COUNTER, []]])
+        )
     if kind == 3:
         fields["blobs"] = [b"\x01" + rng.randbytes(31) for _ in range(rng.choice((1, 1, 2, 6)))]
     if kind == 4:
@@ -117,7 +119,9 @@ def _blobs(rng, fields, kind, fork, base):
 def _access_list(rng, fields, kind, fork, base):
     if kind == 0:
         return None
-    fields["access_list"] = rng.choice(([[bytes(19), []]], [[bytes(20), [bytes(31)]]], [[bytes(20)]], b"", [b"\1"], [[]]))
+    fields["access_list"] = rng.choice(
+        ([[bytes(19), []]], [[bytes(20), [bytes(31)]]], [[bytes(20)]], b"", [b"\1"], [[]])
+    )
     return ("RLP_INVALID_DATA",)
 
 
@@ -219,7 +223,7 @@ def make(rng, fork):
             fields = _fields(rng, chain, kind, sender, nonce + index, price, min(tip, price))
             fields["chain_id"] = chain_id
             protected = rng.random() < 0.8
-            before, broken = None, False
+            before = None
             roll = rng.random()
             if roll < 0.35:
                 for fault in rng.sample(FAULTS, rng.choice((1, 1, 1, 2))):
@@ -227,14 +231,31 @@ def make(rng, fork):
                     reasons |= {TX + name for name in names or ()}
             elif roll < 0.5:
                 before = _break_signature(rng, kind)
-                reasons |= {TX + name for name in (*SIGNATURE, "INSUFFICIENT_ACCOUNT_FUNDS", "NONCE_MISMATCH_TOO_HIGH", "RLP_INVALID_SIGNATURE_R", "INVALID_CHAINID")}
+                reasons |= {
+                    TX + name
+                    for name in (
+                        *SIGNATURE,
+                        "INSUFFICIENT_ACCOUNT_FUNDS",
+                        "NONCE_MISMATCH_TOO_HIGH",
+                        "RLP_INVALID_SIGNATURE_R",
+                        "INVALID_CHAINID",
+                    )
+                }
             elif roll < 0.53 and kind == 0 and protected:
                 fields["chain_id"] = rng.choice((0, chain_id + 1, 2**64))
                 reasons |= {TX + name for name in (*SIGNATURE, "INVALID_CHAINID")}
             raw = sign(sender, kind, protected, before, **fields)
             if roll > 0.93:
                 raw = _break_bytes(rng, raw)
-                reasons |= {TX + name for name in ("RLP_INVALID_DATA", "TYPE_NOT_SUPPORTED", "INVALID_SIGNATURE_VRS", *(("NONCE_MISMATCH_TOO_HIGH",)))}
+                reasons |= {
+                    TX + name
+                    for name in (
+                        "RLP_INVALID_DATA",
+                        "TYPE_NOT_SUPPORTED",
+                        "INVALID_SIGNATURE_VRS",
+                        *(("NONCE_MISMATCH_TOO_HIGH",)),
+                    )
+                }
                 reasons |= {"BlockException.RLP_STRUCTURES_ENCODING"}
             transactions.append(raw)
             too_new = {3: "Cancun", 4: "Prague"}.get(kind, "Paris")

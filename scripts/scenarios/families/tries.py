@@ -56,7 +56,9 @@ def make(rng, fork):
     value = lambda: rng.choice((0, 0, 0, 1, 127, 128, 2**64, 2**256 - 1))
     accounts = {
         sender.address: Account(balance=10**20),
-        KEEPER: Account(nonce=1, code=_keeper(4), storage={slot: 1 + value() // 2 for slot in slots if rng.random() < 0.6}),
+        KEEPER: Account(
+            nonce=1, code=_keeper(4), storage={slot: 1 + value() // 2 for slot in slots if rng.random() < 0.6}
+        ),
         PAYER: Account(nonce=1, code=_payer()),
     }
     for where in names:
