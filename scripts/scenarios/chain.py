@@ -39,7 +39,7 @@ REASONS = {
     "InvalidSenderError": ["SENDER_NOT_EOA"],
     "InvalidSignatureError": ["INVALID_SIGNATURE_VRS"],
     "NonceMismatchError": ["NONCE_MISMATCH_TOO_LOW", "NONCE_MISMATCH_TOO_HIGH"],
-    "NonceOverflowError": ["NONCE_IS_MAX"],
+    "NonceOverflowError": ["NONCE_IS_MAX", "NONCE_OVERFLOW"],
     "GasUsedExceedsLimitError": ["GAS_ALLOWANCE_EXCEEDED"],
     "InsufficientTransactionGasError": ["INTRINSIC_GAS_TOO_LOW", "INTRINSIC_GAS_BELOW_FLOOR_GAS_COST"],
     "InitCodeTooLargeError": ["INITCODE_SIZE_EXCEEDED"],
@@ -69,6 +69,16 @@ def _blobs(raw):
         return len(spec_rlp.decode(Bytes(raw[1:]))[10])
     except (RLPException, IndexError):
         return 0
+
+
+# What execution decides of a header, and the name of a refusal where it is not that.
+DECIDED = {
+    "state_root": "INVALID_STATE_ROOT",
+    "receipt_root": "INVALID_RECEIPTS_ROOT",
+    "bloom": "INVALID_LOG_BLOOM",
+    "gas_used": "INVALID_GAS_USED",
+    "requests_hash": "INVALID_REQUESTS",
+}
 
 
 @dataclasses.dataclass
@@ -143,12 +153,13 @@ class Chain:
 
     # Making blocks.
 
-    def block(self, transactions=(), withdrawals=(), reasons=(), change=None, size=None, **header):
+    def block(self, transactions=(), withdrawals=(), reasons=(), change=None, size=None, spoil=None, **header):
         """Adds a block, valid or not; says whether it is valid.
 
         `header` are fields to build with. `change(header)` changes fields of the finished header, a `dict`. `reasons`
         are the names that a refusal may have, beside the one that follows from the specification's exception.
-        `size(raw)` may change the finished RLP.
+        `size(raw)` may change the finished RLP. `spoil`, a random number generator, sometimes puts a block before it
+        that is the same but for one field.
         """
         transactions = list(transactions)
         withdrawals = list(withdrawals)
@@ -171,6 +182,8 @@ class Chain:
             raw = size(raw)
         untouched = error is None and fields == computed and not size
         verdict = None if error is None else error
+        if verdict is None and spoil and spoil.random() < 0.1:
+            self._spoiled(spoil, dict(fields), transactions, withdrawals)
         if verdict is None:
             verdict = self._judge(raw, state if untouched else None)
         names = set(reasons)
@@ -181,9 +194,25 @@ class Chain:
         names |= {f"TransactionException.{name}" for name in REASONS.get(type(verdict).__name__, [])}
         if not names:
             raise AssertionError(f"a refusal that no name was given for: {verdict!r}")
+        self._refuse(raw, names)
+        return False
+
+    def _spoiled(self, rng, fields, transactions, withdrawals):
+        field = rng.choice([field for field in DECIDED if field in fields])
+        value = fields[field]
+        if field == "gas_used":
+            fields[field] = value + 1
+        else:
+            at = rng.randrange(len(value))
+            fields[field] = value[:at] + bytes([value[at] ^ 1 << rng.randrange(8)]) + value[at + 1 :]
+        raw = self._encode(list(fields.values()), transactions, withdrawals)
+        if self._judge(raw, None) is None:
+            raise AssertionError(f"the specification does not look at {field}")
+        self._refuse(raw, {"BlockException." + DECIDED[field]})
+
+    def _refuse(self, raw, names):
         self.refused += 1
         self.blocks.append({"rlp": "0x" + raw.hex(), "expectException": "|".join(sorted(names))})
-        return False
 
     def outline(self, header):
         """The next header as if nothing happened in its block, with the fields of `header`."""

@@ -91,5 +91,5 @@ def make(rng, fork):
         withdrawals = []
         if since(fork, "Shanghai") and rng.random() < 0.5:
             withdrawals = [[number, 0, rng.choice((target, ONLOOKER)), rng.choice((0, 0, 1))]]
-        chain.block(transactions, withdrawals, coinbase=coinbase)
+        chain.block(transactions, withdrawals, spoil=rng, coinbase=coinbase)
     return chain

@@ -98,5 +98,5 @@ def make(rng, fork):
         withdrawals = []
         if since(fork, "Shanghai") and rng.random() < 0.3:
             withdrawals = [[number, 0, rng.choice(names), rng.choice((0, 1))]]
-        chain.block(transactions, withdrawals, [] if since(fork, "Prague") else reasons)
+        chain.block(transactions, withdrawals, [] if since(fork, "Prague") else reasons, spoil=rng)
     return chain

@@ -83,7 +83,7 @@ def make(rng, fork):
             withdrawals = [
                 [index, 0, rng.choice(world.addresses), rng.choice((0, 0, 1))] for index in range(rng.randrange(1, 4))
             ]
-        chain.block(transactions, withdrawals, coinbase=coinbase)
+        chain.block(transactions, withdrawals, spoil=rng, coinbase=coinbase)
     return chain
 
 

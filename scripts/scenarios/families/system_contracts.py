@@ -76,10 +76,10 @@ def make(rng, fork):
     }
     absent, late = [], None
     for contract in rng.sample(contracts, rng.choice((1, 1, 1, 2))):
-        kind = rng.randrange(8)
+        kind = rng.randrange(9)
         if kind == 0:
             absent.append(contract)
-        elif kind == 1:
+        elif kind <= 2:
             accounts[contract] = Account(
                 balance=rng.choice((0, 1)), nonce=rng.choice((0, 1)), storage=rng.choice(({}, {1: 1}, {0: 1, 1: 2}))
             )
@@ -129,6 +129,6 @@ def make(rng, fork):
         if since(fork, "Shanghai") and rng.random() < 0.4:
             withdrawals = [[number, 0, rng.choice([*contracts, SINK, EMPTY]), rng.choice((0, 0, 1))]]
         coinbase = rng.choice((address(0xC01B), address(0xC01B), rng.choice(contracts)))
-        if chain.block(transactions, withdrawals, reasons, coinbase=coinbase):
+        if chain.block(transactions, withdrawals, reasons, spoil=rng, coinbase=coinbase):
             nonce += len(transactions)
     return chain

@@ -98,6 +98,6 @@ def make(rng, fork):
         if since(fork, "Shanghai"):
             count = rng.choice((0, 1, 2, 2, 3, 16, 17))
             withdrawals = [[rng.choice((0, 5)), 0, rng.choice(names), rng.choice((0, 0, 1))] for _ in range(count)]
-        chain.block(transactions, withdrawals, coinbase=rng.choice((address(0xC01B), *names)))
+        chain.block(transactions, withdrawals, spoil=rng, coinbase=rng.choice((address(0xC01B), *names)))
         nonce += len(transactions)
     return chain

@@ -44,5 +44,5 @@ def make(rng, fork):
                 amount = rng.choice((0, 0, 0, 1, 1, 10**9, 2**64 - 1))
                 withdrawals.append([index, rng.choice((0, 1, 300, 2**64 - 1)), rng.choice(targets), amount])
                 index += 1
-        chain.block(transactions, withdrawals, coinbase=rng.choice((address(0xC01B), *odd, contract)))
+        chain.block(transactions, withdrawals, spoil=rng, coinbase=rng.choice((address(0xC01B), *odd, contract)))
     return chain
