@@ -328,11 +328,13 @@ impl Scratch {
         let mut cargo = self.cargo();
         cargo.args(["nextest", "run", "--fail-fast"]).args(targets.split_whitespace());
         cargo.args(["--filterset", &format!("package({package}) & ({tests})")]);
+        for chosen in TOGETHER.iter().filter(|chosen| chosen.contains(&package)).copied().flatten()
+        {
+            cargo.args(["--package", chosen]);
+        }
         if package == "prover-risc0" {
             // Every edit of a guest changes what a run costs; only what it states shall fail a test.
-            cargo.args(["--release", "--package", package]).env("UPDATE_EXPECT", "1");
-        } else if ALONE.contains(&package) {
-            cargo.args(["--package", package]);
+            cargo.arg("--release").env("UPDATE_EXPECT", "1");
         }
         cargo.output().context("failed to run cargo nextest")
     }
@@ -356,9 +358,10 @@ impl Scratch {
     }
 }
 
-/// Packages that use none of ours: alone they are built fastest. The others share one build of the workspace, since cargo builds
-/// dependencies anew for another choice of packages.
-const ALONE: [&str; 2] = ["program", "verifier"];
+/// Packages that are built together. Cargo builds dependencies anew for another choice of packages, so that there are few; the
+/// fewer of ours are in one, the sooner it is built after an edit. What is in none is built with all of the workspace.
+const TOGETHER: [&[&str]; 4] =
+    [&["program"], &["verifier"], &["witness", "devnode", "conformance"], &["prover-risc0"]];
 
 /// How nextest exits if tests ran and one failed.
 const TESTS_FAILED: i32 = 100;

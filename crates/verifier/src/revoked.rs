@@ -22,14 +22,20 @@ const RULES: &str = "it accepts blocks that break four of Ethereum's rules (a co
      a missing system contract, one that runs out of gas), and its EVM computes places in memory modulo 2^32: it can be made \
      to commit to a false statement";
 
+/// What is wrong with 0xb7b58daf….
+const STORAGE: &str = "an account that self-destruction leaves empty keeps its storage in it until the transaction ends";
+
 /// Every program that is revoked, in the order in which they were pinned.
 #[rustfmt::skip]
 pub const REVOKED: &[Revoked] = &[
     Revoked { id: id("230105e3993d5c157a1388b1432516b292bee66cb261accc6f3beb689e2613cc"), reason: RULES },
+    Revoked { id: id("af2a62392522066ebbda93bb9c1873f8686c510ebea488920f5b9461b03475cd"), reason: RULES },
     Revoked { id: id("6441daddcf3a0e863ddc806ed48bfd1be93a72e376b75204a87775b984e62959"), reason: MEMORY },
     Revoked { id: id("4a600e0f6439d495743b17530e737f35a322735ad85dc7f700f27cf7a5b37396"), reason: MEMORY },
     Revoked { id: id("15a7f6bea7a70e7a9480c88c9daa769ef4a68356fb24f9f86d93db385801fa8e"), reason: MEMORY },
     Revoked { id: id("0bf05102c5464f26632ff886ac9c86431a204ec6d70f2ea7c6c572d422880601"), reason: MEMORY },
+    Revoked { id: id("b1acfb099008ff38d1009eba7a37c06c7427a4ed09ac234a19da4fc9bce6f5a1"), reason: MEMORY },
+    Revoked { id: id("b7b58daf6fed2eab9119a6769f313b17d7016b2e6f926dba195012f2c1aacfcd"), reason: STORAGE },
 ];
 
 /// Refuses a program that is revoked. [`verify`](crate::verify) asks this by itself.

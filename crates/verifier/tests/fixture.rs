@@ -97,6 +97,19 @@ fn a_real_composite_proof_verifies_and_shows_its_cycles() {
     }
 }
 
+/// RISC Zero's verifier accepts this receipt; the program is not to be believed.
+#[test]
+fn a_real_proof_of_a_revoked_program_is_refused_with_the_reason() {
+    let fixture = Fixture::named("revoked");
+    let reason = verifier::REVOKED.iter().find(|revoked| revoked.id == fixture.program_id);
+    let reason = reason.expect("its program is revoked").reason;
+    let refused = fixture.verify(&fixture.proof);
+    assert_eq!(refused, Err(VerifyError::Revoked { program_id: fixture.program_id, reason }));
+    let asked =
+        verify(System::Risc0, verifier::RISC0_PROGRAM_ID, &fixture.proof, &NOTHING_ACCEPTED);
+    assert_eq!(asked, Err(VerifyError::Revoked { program_id: fixture.program_id, reason }));
+}
+
 #[test]
 fn every_flipped_byte_up_to_the_seal_is_refused() {
     let fixture = Fixture::read();
