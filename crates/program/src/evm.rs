@@ -185,6 +185,10 @@ impl<DB: Database> Rules<DB> {
 
     /// A frame before it starts. EIP-161's touching is not what the executable specification does: a call without
     /// value modifies nothing.
+    #[expect(
+        clippy::unnecessary_mut_passed,
+        reason = "a plainer form moves the program id: with the next pin"
+    )]
     fn prepare(
         &self,
         evm: &mut Inner<DB>,
@@ -264,6 +268,10 @@ impl<DB: Database> Handler for Rules<DB> {
         Ok(init)
     }
 
+    #[expect(
+        clippy::blocks_in_conditions,
+        reason = "a plainer form moves the program id: with the next pin"
+    )]
     fn run_exec_loop(
         &mut self,
         evm: &mut Self::Evm,
@@ -383,6 +391,10 @@ fn fee(gas: u64, price: u128) -> U256 {
 impl<DB: Database> revm::inspector::InspectorHandler for Rules<DB> {
     type IT = EthInterpreter;
 
+    #[expect(
+        clippy::blocks_in_conditions,
+        reason = "a plainer form moves the program id: with the next pin"
+    )]
     fn inspect_run_exec_loop(
         &mut self,
         evm: &mut Self::Evm,
