@@ -155,7 +155,7 @@ mod tests {
         Assumption { claim, control_root: ALLOWED_CONTROL_ROOT }
     }
 
-    // SOUNDNESS: the executor's answers are not checked while the guest runs; this claim is what binds them.
+    // The answers of the accelerator are not checked while the guest runs: this claim is what binds them.
     #[test]
     fn every_hash_is_claimed_and_assumed() {
         for (per_block, batches) in [(1, 1..=1), (60, 2..=100)] {
