@@ -427,6 +427,7 @@ mod tests {
             find: text(find),
             replace: text("if false"),
             package: text("p"),
+            targets: of_library(),
             tests: text("all()"),
             explained: String::new(),
         }

@@ -515,8 +515,10 @@ mod tests {
                 let proven: Vec<SuccinctReceipt<Unknown>> = assumptions
                     .iter()
                     .map(|(Assumption { claim, control_root }, recursion)| {
-                        let mut parameters = SuccinctReceiptVerifierParameters::default();
-                        parameters.control_root = *control_root;
+                        let parameters = SuccinctReceiptVerifierParameters {
+                            control_root: *control_root,
+                            ..Default::default()
+                        };
                         let receipt = recursion.receipt(MaybePruned::Pruned(*claim), &parameters);
                         receipt.expect("RISC Zero knows it")
                     })
@@ -555,7 +557,10 @@ mod tests {
         };
         let tree = "the receipt cannot be encoded: it uses another hash function or tree";
         assert_eq!(spoilt(|inner| inner.hashfn = "sha-256".to_owned()), tree);
-        assert_eq!(spoilt(|inner| drop(inner.control_inclusion_proof.digests.pop())), tree);
+        let shorter = spoilt(|inner| {
+            inner.control_inclusion_proof.digests.pop();
+        });
+        assert_eq!(shorter, tree);
         let program = "the receipt cannot be encoded: it runs an unknown recursion program";
         assert_eq!(spoilt(|inner| inner.control_inclusion_proof.index = 256), program);
 
