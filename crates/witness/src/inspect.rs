@@ -64,10 +64,12 @@ pub struct AccountSize {
 /// [`Error::Input`] if it is no input, or others if what it holds is not what it should be.
 pub fn inspect(input: &[u8], most: usize) -> Result<Inspection, Error> {
     let mut reader = Reader { input, at: 0 };
-    if reader.take(4)? != b"L2P2" {
-        return Err(Error::Input { what: "expected the magic bytes L2P2", offset: 0 });
+    if reader.take(4)? != b"L2P3" {
+        return Err(Error::Input { what: "expected the magic bytes L2P3", offset: 0 });
     }
     let config = ChainConfig::decode(reader.item()?)?;
+    // Who is rewarded, and where the deposits start.
+    reader.item()?;
     let (headers, header_bytes) = reader.items(0)?;
     let (blocks, block_bytes) = reader.items(0)?;
     let (codes, code_bytes) = reader.items(CODE_PADDING)?;

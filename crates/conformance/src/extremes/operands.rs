@@ -29,7 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
         }
         // One that is refused ends its block.
         for gas in ABSURD_GAS {
-            for operands in op.high.iter().filter(|operands| operands.iter().all(is_main_edge)) {
+            for operands in &op.alone {
                 let mut scene = Scene::prague().worker(op.code.clone());
                 scene.parent.gas_limit = gas;
                 let name = format!("{} of {}, {} gas", op.name, tuple(operands), power(gas));
@@ -60,8 +60,10 @@ struct Op {
     code: Vec<u8>,
     gas: &'static [u64],
     tuples: Vec<Vec<U256>>,
-    /// Tuples that are also tried with much gas.
+    /// Tuples that are also tried with [`HIGH_GAS`].
     high: Vec<Vec<U256>>,
+    /// Tuples that are also tried with [`ABSURD_GAS`], each in a block of its own.
+    alone: Vec<Vec<U256>>,
     /// What the transaction carries.
     blobs: Vec<B256>,
 }
@@ -90,6 +92,7 @@ impl Op {
             gas: LITTLE,
             tuples,
             high: Vec::new(),
+            alone: Vec::new(),
             blobs: Vec::new(),
         }
     }
@@ -100,7 +103,8 @@ impl Op {
 
     /// Also with much gas.
     fn high(self, high: Vec<Vec<U256>>) -> Self {
-        Self { high, ..self }
+        let main = high.iter().filter(|operands| operands.iter().all(is_main_edge));
+        Self { alone: main.cloned().collect(), high, ..self }
     }
 }
 
@@ -352,20 +356,16 @@ fn precompiles() -> Vec<Op> {
     let code = call(code.push(192), 5);
     // Beyond what the program gives memory for, or nothing to compute.
     let (zero, one) = (U256::ZERO, U256::ONE);
-    let high = [bit(26) + one, bit(31), bit(32) - one, bit(32), bit(64) - one, U256::MAX];
-    let high = high.into_iter().flat_map(|long| {
+    let long = [bit(26) + one, bit(31), bit(32) - one, bit(32), bit(64) - one, U256::MAX];
+    let alone = long.into_iter().flat_map(|long| {
         [vec![one, long, one], vec![long, zero, one], vec![one, zero, long], vec![zero, long, zero]]
     });
-    for (name, rules, high) in
-        [("Osaka", Rules::Osaka, Vec::new()), ("Prague", Rules::Prague, high.collect())]
-    {
-        all.push(Op {
-            rules,
-            ..Op::new(&format!("modexp of {name}"), Code(code.0.clone()), tuples.clone())
-                .gas(&[50_000, 500_000])
-                .high(high)
-        });
-    }
+    let modexp = |name: &str| {
+        let op = Op::new(&format!("modexp of {name}"), Code(code.0.clone()), tuples.clone());
+        op.gas(&[50_000, 500_000])
+    };
+    all.push(modexp("Osaka"));
+    all.push(Op { rules: Rules::Prague, alone: alone.collect(), ..modexp("Prague") });
 
     // Big-endian, in the first four bytes.
     let code = Code::default().operand(0).push(224).ops(&[op::SHL]).push(0).ops(&[op::MSTORE]);
