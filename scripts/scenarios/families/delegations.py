@@ -10,6 +10,10 @@ from ..transactions import authorize, sign
 
 COUNTER, LOOKER, KILLER, MAKER = (address(0x7700 + number) for number in range(4))
 MARK = b"\xef\x01\x00"
+# What may be wrong with a sender that is an authority as well.
+SENDER = [
+    "TransactionException." + name for name in ("SENDER_NOT_EOA", "NONCE_MISMATCH_TOO_LOW", "NONCE_MISMATCH_TOO_HIGH")
+]
 
 
 def _breakage(rng):
@@ -37,7 +41,7 @@ def make(rng, fork):
     sender = key(1)
     authorities = [key(10), key(11), key(12)]
     names = [authority.address for authority in authorities]
-    targets = [COUNTER, LOOKER, KILLER, MAKER, bytes(20), *names, address(4), address(0xDEAD), sender.address]
+    targets = [COUNTER, LOOKER, KILLER, MAKER, bytes(20), bytes(20), *names, address(4), address(0xDEAD), sender.address]
     look = [
         [[where, "EXTCODEHASH", 0x10 + index, "SSTORE", where, "EXTCODESIZE", 0x14 + index, "SSTORE"]]
         for index, where in enumerate(names[:2])
@@ -54,7 +58,11 @@ def make(rng, fork):
         MAKER: Account(nonce=1, code=code([0, 0, 0, "CREATE", 6, "SSTORE", "ORIGIN", "EXTCODEHASH", 7, "SSTORE"])),
     }
     for authority in names:
-        if rng.random() < 0.7:
+        roll = rng.random()
+        if roll < 0.15:
+            # Clearing the delegation of an account that has storage only takes the storage.
+            accounts[authority] = Account(storage={0: 1, 1: 2})
+        elif roll < 0.75:
             accounts[authority] = Account(
                 balance=rng.choice((0, 0, 5, 10**18)),
                 nonce=rng.choice((0, 0, 1, 2**64 - 2, 2**64 - 1)),
@@ -98,5 +106,5 @@ def make(rng, fork):
         withdrawals = []
         if since(fork, "Shanghai") and rng.random() < 0.3:
             withdrawals = [[number, 0, rng.choice(names), rng.choice((0, 1))]]
-        chain.block(transactions, withdrawals, [] if since(fork, "Prague") else reasons, spoil=rng)
+        chain.block(transactions, withdrawals, SENDER if since(fork, "Prague") else [*SENDER, *reasons], spoil=rng)
     return chain
