@@ -98,7 +98,7 @@ async fn hand_in(url: &str, client: &str, response: &Response, proof: Vec<u8>) -
 async fn every_forgery_is_refused_and_the_next_client_gets_the_job_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (proof, program_id, statement) = real("dev-block.composite");
-    let (of_another_program, other_id, _) = real("dev-block");
+    let (of_a_revoked_program, other_id, _) = real("revoked");
     assert_ne!(program_id, other_id);
     // The job is about a block with another post-state.
     let mut wanted = statement.clone();
@@ -115,7 +115,7 @@ async fn every_forgery_is_refused_and_the_next_client_gets_the_job_at_once() {
     exchanged[header.len() + 4..][..wanted.len()].copy_from_slice(&wanted);
     let forgeries = [
         (proof.clone(), "the proof is of another statement than the server computed"),
-        (of_another_program, "the proof is of program"),
+        (of_a_revoked_program, "is revoked, because"),
         (cut, "malformed"),
         (dev_mode, "a dev-mode proof proves nothing"),
         (wanted.clone(), "malformed"),
