@@ -2,7 +2,7 @@
 //!
 //! * Reads go through the tries, down to a root that the statement binds.
 //! * A storage trie is opened when it is first read; its root comes from the account's leaf.
-//! * After each block, [`State::apply`] writes its changes into the same tries, so that the next
+//! * After each block, `State::apply` writes its changes into the same tries, so that the next
 //!   block of a batch reads them, and nodes and codes are revealed once per batch.
 
 use crate::{
