@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil lint soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil statement lint soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -55,6 +55,9 @@ scenarios: setup-build setup-scenarios ## Scenarios from SEEDS (10000) seeds, ju
 
 scenarios-fixed: setup-scenarios ## The fixed set of scenarios that `make test` runs, made again
 	$(SCENARIOS) scenarios.fixed crates/conformance/tests/scenarios.tar.zst
+
+statement: ## Compile docs/statement/Statement.sol (solc from npm) for the test that runs it
+	scripts/statement.sh $(CARGO_TARGET_DIR)/statement
 
 lint: ## Format, clippy, rustdoc, layers
 	$(CARGO) fmt --all --check
