@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use alloy_primitives::{Address, B256};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
@@ -372,6 +373,9 @@ pub struct Server {
     /// Kind of proof
     #[arg(long, env = "PROVER_SERVER_PROOF_KIND", value_enum, default_value_t = KindArg::Composite)]
     pub kind: KindArg,
+    /// Who may claim the rewards of the proofs: each statement names it [default: nobody]
+    #[arg(long, env = "PROVER_SERVER_BENEFICIARY", value_name = "ADDRESS")]
+    pub beneficiary: Option<Address>,
     /// Blocks in one proof
     #[arg(
         long,
@@ -876,9 +880,23 @@ pub struct Source {
     /// [default: by the chain id]
     #[arg(long, value_name = "CHAIN")]
     pub chain: Option<ChainArg>,
+    /// What the statement says besides
+    #[command(flatten)]
+    pub terms: TermsArgs,
     /// How the node is asked
     #[command(flatten)]
     pub access: NodeAccess,
+}
+
+/// What a statement says because its prover wants it to.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct TermsArgs {
+    /// Who may claim the reward of the proof: the statement names it [default: nobody]
+    #[arg(long, value_name = "ADDRESS")]
+    pub beneficiary: Option<Address>,
+    /// Link of the chain of deposits before the first block; chains with a bridge need it, and no others
+    #[arg(long, value_name = "HASH")]
+    pub deposits_start: Option<B256>,
 }
 
 /// How an L2 node is asked.
@@ -1003,7 +1021,7 @@ pub struct Verify {
     pub prover: ProverArg,
     /// Id of the program it must be a proof of, 32 bytes in hex [default: the pinned one]
     #[arg(long, value_name = "ID")]
-    pub program_id: Option<alloy_primitives::B256>,
+    pub program_id: Option<B256>,
     /// DANGER: accept a proof of the exec prover, which proves nothing
     #[arg(long)]
     pub danger_accept_exec: bool,

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::Context as _;
-use program::{AssumedParent, BlockSummary, Statement};
+use anyhow::{Context as _, bail, ensure};
+use program::{AssumedParent, BlockSummary, ChainConfig, Outcome, Statement, Terms};
+use witness::Rules;
 
-use crate::args::Source;
+use crate::args::{Source, TermsArgs};
 use crate::chain::{self, ChainArg};
 use crate::parse::BlockRange;
 
@@ -26,6 +27,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// An input that was read, and what the program found in it.
+    pub fn from_input(name: String, input: Vec<u8>, outcome: Outcome) -> Self {
+        let (statement, blocks) = (outcome.statement, outcome.blocks);
+        Self { name, input, statement, blocks, assumed_parent: None }
+    }
+
     /// Gas used by all blocks.
     pub fn gas_used(&self) -> u64 {
         self.blocks.iter().map(|block| block.gas_used).sum()
@@ -51,30 +58,56 @@ pub fn is_block_file(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json" || extension == "zst")
 }
 
-/// Reads a block file (`.json`, `.json.zst`) or an input made by `l2-prover witness`.
+/// The terms that the flags name, for blocks of the chain of `config`.
+fn terms(flags: &TermsArgs, config: &ChainConfig) -> anyhow::Result<Terms> {
+    let (id, beneficiary) = (config.chain_id, flags.beneficiary.unwrap_or_default());
+    match (config.bridge, flags.deposits_start) {
+        (true, None) => {
+            bail!("chain {id} has a bridge: --deposits-start must say where the deposits start")
+        }
+        (false, Some(_)) => bail!("chain {id} has no bridge: --deposits-start is of no use"),
+        (_, start) => Ok(Terms { beneficiary, deposits_start: start.unwrap_or_default() }),
+    }
+}
+
+/// Reads an input made by `l2-prover witness`. It has its terms, so that no flag may name others.
+pub fn read_input(path: &Path, flags: Option<&TermsArgs>) -> anyhow::Result<Vec<u8>> {
+    let name = path.display();
+    let given = |flags: &TermsArgs| flags.beneficiary.is_some() || flags.deposits_start.is_some();
+    ensure!(
+        !flags.is_some_and(given),
+        "{name} is an input, which has its terms already: --beneficiary and --deposits-start are for blocks"
+    );
+    std::fs::read(path).with_context(|| format!("failed to read {name}"))
+}
+
+/// Reads a block file (`.json`, `.json.zst`) or an input made by `l2-prover witness`. Without flags for the terms it does
+/// not matter what the statement says besides.
 pub fn from_file(
     path: &Path,
     chain: Option<&ChainArg>,
+    flags: Option<&TermsArgs>,
     parent: Parent,
 ) -> anyhow::Result<Prepared> {
     let name = path.display().to_string();
     if !is_block_file(path) {
-        let input = std::fs::read(path).with_context(|| format!("failed to read {name}"))?;
+        let input = read_input(path, flags)?;
         let outcome =
             program::run_detailed(&input).with_context(|| format!("{name} is refused"))?;
-        let (statement, blocks) = (outcome.statement, outcome.blocks);
-        return Ok(Prepared { name, input, statement, blocks, assumed_parent: None });
+        return Ok(Prepared::from_input(name, input, outcome));
     }
     let file = witness::file::read(path)?;
     let config = match chain {
         Some(chain) => chain.config()?,
         None => chain::by_id(file.chain_id()).with_context(|| name.clone())?,
     };
-    let (prepared, assumed_parent) = match file.prepare(&config) {
+    let terms = flags.map(|flags| terms(flags, &config)).transpose()?.unwrap_or_default();
+    let rules = Rules { config: &config, terms };
+    let (prepared, assumed_parent) = match file.prepare(rules) {
         Err(witness::Error::Incomplete {
             missing: program::Error::MissingParent { .. }, ..
         }) if parent == Parent::MayBeAssumed => {
-            (file.prepare_assuming_parent(&config)?, file.assumed_parent().cloned())
+            (file.prepare_assuming_parent(rules)?, file.assumed_parent().cloned())
         }
         prepared => (prepared?, None),
     };
@@ -93,10 +126,11 @@ pub async fn connect(source: &Source) -> anyhow::Result<(witness::Node, BlockRan
         source.rpc_url.as_deref().zip(source.block).context("--rpc-url needs --block")?;
     let chain = source.chain.as_ref().unwrap_or(&ChainArg::Dev);
     let config = chain.config_at(&[url.to_owned()]).await?;
+    let terms = terms(&source.terms, &config)?;
     let node = witness::Node::connect_with(url, config, source.access.options())
         .await
         .context("failed to use the node (see --rpc-url, --chain)")?;
-    Ok((node, range))
+    Ok((node.with_terms(terms), range))
 }
 
 /// Fetches blocks and witness from the node that the flags name.
@@ -119,7 +153,7 @@ pub async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
 /// A file if there is one, else blocks of a node.
 pub async fn from_file_or_node(file: Option<&Path>, source: &Source) -> anyhow::Result<Prepared> {
     match file {
-        Some(path) => from_file(path, source.chain.as_ref(), Parent::Required),
+        Some(path) => from_file(path, source.chain.as_ref(), Some(&source.terms), Parent::Required),
         None => from_node(source).await,
     }
 }
@@ -140,7 +174,72 @@ impl fmt::Display for StatementText<'_> {
         writeln!(f, "  last hash            {}", statement.last_hash)?;
         writeln!(f, "  pre-state root       {}", statement.pre_state_root)?;
         writeln!(f, "  post-state root      {}", statement.post_state_root)?;
+        writeln!(f, "  last timestamp       {}", statement.last_timestamp)?;
+        // A chain with a bridge says where its deposits stand, even if these blocks have none.
+        if !statement.deposits_digest.is_zero() {
+            let (count, digest) = (statement.deposits_count, statement.deposits_digest);
+            writeln!(f, "  deposits             {count}, digest {digest}")?;
+        }
+        if !statement.beneficiary.is_zero() {
+            writeln!(f, "  beneficiary          {}", statement.beneficiary)?;
+        }
         writeln!(f, "  chain config digest  {}", statement.chain_config_digest)?;
         write!(f, "  statement digest     {}", statement.digest())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{Address, B256};
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_for_the_terms_must_fit_the_chain() {
+        let (plain, bridged) =
+            (ChainConfig::dev(), ChainConfig { bridge: true, ..ChainConfig::dev() });
+        let start = Some(B256::repeat_byte(7));
+        let flags = |deposits_start| TermsArgs {
+            beneficiary: Some(Address::repeat_byte(1)),
+            deposits_start,
+        };
+        let found = terms(&flags(start), &bridged).expect("they fit");
+        assert_eq!(
+            found,
+            Terms { beneficiary: Address::repeat_byte(1), deposits_start: B256::repeat_byte(7) }
+        );
+        assert_eq!(terms(&TermsArgs::default(), &plain).expect("they fit"), Terms::default());
+        let texts = [(flags(None), &bridged), (flags(start), &plain)]
+            .map(|(flags, config)| terms(&flags, config).expect_err("they do not fit").to_string());
+        expect![[r#"
+            chain 1337 has a bridge: --deposits-start must say where the deposits start
+            chain 1337 has no bridge: --deposits-start is of no use"#]]
+        .assert_eq(&texts.join("\n"));
+    }
+
+    #[test]
+    fn a_statement_tells_of_deposits_and_beneficiary_if_there_are_any() {
+        let mut statement = Statement {
+            version: program::statement::VERSION,
+            chain_config_digest: B256::repeat_byte(0x11),
+            parent_hash: B256::repeat_byte(0x22),
+            last_hash: B256::repeat_byte(0x33),
+            first_number: 7,
+            last_number: 9,
+            pre_state_root: B256::repeat_byte(0x44),
+            post_state_root: B256::repeat_byte(0x55),
+            deposits_digest: B256::ZERO,
+            deposits_count: 0,
+            messages_root: B256::ZERO,
+            last_timestamp: 1_700_000_000,
+            data_commitment: B256::ZERO,
+            beneficiary: Address::ZERO,
+        };
+        expect![[r#""#]].assert_eq(&StatementText(&statement).to_string());
+        statement.deposits_count = 3;
+        statement.deposits_digest = B256::repeat_byte(0x66);
+        statement.beneficiary = Address::repeat_byte(0x77);
+        expect![[r#""#]].assert_eq(&StatementText(&statement).to_string());
     }
 }

@@ -17,7 +17,7 @@ use crate::args::Server;
 use crate::commands::server::heartbeat_for;
 
 /// Flags, by their clap ids, and the keys that they set.
-const FLAGS: [(&str, &str); 24] = [
+const FLAGS: [(&str, &str); 25] = [
     ("listen_ip", "listen_ip"),
     ("listen_port", "listen_port"),
     ("auth", "auth"),
@@ -32,6 +32,7 @@ const FLAGS: [(&str, &str); 24] = [
     ("artifacts", "artifacts"),
     ("prover", "system"),
     ("kind", "kind"),
+    ("beneficiary", "beneficiary"),
     ("batch_blocks", "batch_blocks"),
     ("max_batch_cycles", "max_batch_cycles"),
     ("max_batch_gas", "max_batch_gas"),
@@ -173,6 +174,7 @@ fn defaults(args: &Server) -> anyhow::Result<Map<String, Value>> {
         artifacts: args.artifacts.clone(),
         system: args.prover.system(),
         kind: args.kind.into(),
+        beneficiary: args.beneficiary,
         start_block: args.first_block,
         batch_blocks: args.batch_blocks,
         max_batch_cycles: args.max_batch_cycles,

@@ -44,7 +44,8 @@ pub enum IntakeStatus {
         /// What went wrong.
         error: String,
     },
-    /// The node's blocks do not continue those already enqueued. Nothing more is enqueued while this lasts.
+    /// The node's blocks do not continue those already enqueued, or the next one is more than the program takes. Nothing more
+    /// is enqueued while this lasts.
     Halted {
         /// What does not fit.
         error: String,

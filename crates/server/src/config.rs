@@ -3,7 +3,7 @@
 use crate::artifacts::{Place, Sharing};
 use crate::limits::Limits;
 use crate::verifying::verifier_of;
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use protocol::{ProofKind, ProofSystem};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
@@ -48,6 +48,8 @@ pub struct Config {
     pub program_id: Option<B256>,
     /// The kind of proof that jobs ask for.
     pub kind: ProofKind,
+    /// Who may claim the rewards of the proofs, as their statements say. Left out: nobody.
+    pub beneficiary: Option<Address>,
 
     /// The first block to prove, when the database is still empty.
     pub start_block: u64,
@@ -120,6 +122,7 @@ impl Default for Config {
             system: ProofSystem::Risc0,
             program_id: None,
             kind: ProofKind::Composite,
+            beneficiary: None,
             start_block: 1,
             batch_blocks: 1,
             max_batch_cycles: 4_000_000_000,

@@ -4,6 +4,7 @@
 //! * Each batch continues the one before by hash. After a reorg, what it took away is superseded as soon as the new branch
 //!   has shown a valid block. A node that shares no block with what was enqueued, or none that is new enough, halts the
 //!   intake until it takes that back.
+//! * What is more than the program takes at once is made of fewer blocks. A single block that is halts the intake.
 //! * An input is durable before its job is.
 //! * Of several servers on one database, one follows the node, and another takes over when it goes.
 //! * Only so many jobs are prepared ahead, and only so many inputs at once: the node's head may run away, our disk and our
@@ -17,9 +18,10 @@ use crate::{
         store::{Experience, Tip},
     },
 };
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
 use bytes::Bytes;
+use program::Bound;
 use protocol::{BlockRange, IntakeStatus};
 use std::{
     collections::VecDeque,
@@ -47,8 +49,13 @@ pub trait BatchSource: Send + Sync + 'static {
         std::future::pending().await
     }
 
-    /// The blocks `blocks`, executed, with the program's input that repeats the execution.
-    async fn prepare(&self, blocks: BlockRange) -> Result<PreparedBatch, BoxError>;
+    /// The blocks `blocks`, executed, with the program's input that repeats the execution and says that `beneficiary` may
+    /// claim the reward. Blocks that are beyond a [`Bound`] of the program are a [`witness::Error`] that says so.
+    async fn prepare(
+        &self,
+        blocks: BlockRange,
+        beneficiary: Address,
+    ) -> Result<PreparedBatch, BoxError>;
 }
 
 /// Blocks that have been executed here.
@@ -86,8 +93,13 @@ impl BatchSource for witness::Nodes {
         witness::Nodes::news(self).await;
     }
 
-    async fn prepare(&self, blocks: BlockRange) -> Result<PreparedBatch, BoxError> {
-        let prepared = witness::Nodes::prepare(self, blocks.first(), blocks.last()).await?;
+    async fn prepare(
+        &self,
+        blocks: BlockRange,
+        beneficiary: Address,
+    ) -> Result<PreparedBatch, BoxError> {
+        let (first, last) = (blocks.first(), blocks.last());
+        let prepared = witness::Nodes::prepare(self, first, last, beneficiary).await?;
         let statement = &prepared.statement;
         Ok(PreparedBatch {
             blocks: BlockRange::new(statement.first_number, statement.last_number)?,
@@ -112,6 +124,8 @@ pub struct Intake<S> {
     pub artifacts: Artifacts,
     /// The proof wanted of each batch.
     pub target: Target,
+    /// Who may claim the rewards of the proofs; zero means nobody.
+    pub beneficiary: Address,
     /// The first block, if nothing has been enqueued yet.
     pub start_block: u64,
     /// When a batch is full.
@@ -211,6 +225,17 @@ pub enum IntakeError {
         /// Why.
         #[source]
         error: BoxError,
+    },
+    /// A single block is more than the program takes.
+    #[error(
+        "block {block} cannot be proven: {bound}; no block is skipped: none after it is proven"
+    )]
+    Bound {
+        /// The block.
+        block: u64,
+        /// What it is beyond.
+        #[source]
+        bound: Bound,
     },
     /// Other blocks were prepared than asked for.
     #[error("blocks {asked} were asked for, but blocks {found} were prepared")]
@@ -318,7 +343,8 @@ impl<S: BatchSource> Intake<S> {
             ahead.clear();
             // ORDER: the new branch shows valid blocks before anything of the old one is given up.
             let blocks = BlockRange::new(first, gone.last).expect("a batch has a block");
-            let prepared = self.prepare(blocks).await?;
+            let prepared = self.prepare(blocks).await;
+            let prepared = self.fitting(prepared, ahead).await?;
             self.follows(&tip, &prepared)?;
             if prepared.last_hash == gone.last_hash {
                 return Err(IntakeError::Contradiction { block: gone.last });
@@ -336,10 +362,11 @@ impl<S: BatchSource> Intake<S> {
         let prepared = match ahead.pop_front() {
             Some((blocks, task)) if blocks == asked => {
                 let prepared = task.await.expect("preparing a batch does not panic");
-                self.checked(asked, prepared)?
+                self.checked(asked, prepared)
             }
-            _ => self.prepare(asked).await?,
+            _ => self.prepare(asked).await,
         };
+        let prepared = self.fitting(prepared, ahead).await?;
         let prepared = self.cut(prepared, ahead).await?;
         let prepared_at = SystemTime::now();
         // Before the input is written: a node on another chain must not fill the disk.
@@ -446,14 +473,14 @@ impl<S: BatchSource> Intake<S> {
             let Some(blocks) = BlockRange::new(first, last).ok().filter(|_| last <= head) else {
                 break;
             };
-            let source = self.source.clone();
-            let task = tokio::spawn(async move { source.prepare(blocks).await });
+            let (source, beneficiary) = (self.source.clone(), self.beneficiary);
+            let task = tokio::spawn(async move { source.prepare(blocks, beneficiary).await });
             ahead.push_back((blocks, AbortOnDropHandle::new(task)));
         }
     }
 
     async fn prepare(&self, asked: BlockRange) -> Result<PreparedBatch, IntakeError> {
-        self.checked(asked, self.source.prepare(asked).await)
+        self.checked(asked, self.source.prepare(asked, self.beneficiary).await)
     }
 
     fn checked(
@@ -468,6 +495,24 @@ impl<S: BatchSource> Intake<S> {
         }
     }
 
+    /// Cuts a batch in half until it is within the bounds of the program.
+    async fn fitting(
+        &self,
+        mut prepared: Result<PreparedBatch, IntakeError>,
+        ahead: &mut Ahead,
+    ) -> Result<PreparedBatch, IntakeError> {
+        while let Err(IntakeError::Prepare { blocks, error }) = &prepared
+            && let Some(bound) = error.downcast_ref().and_then(witness::Error::bound)
+        {
+            let block = blocks.first();
+            let half = first_half(*blocks).ok_or(IntakeError::Bound { block, bound })?;
+            tracing::info!(%blocks, %bound, "a batch is more than the program takes; it is cut");
+            ahead.clear();
+            prepared = self.prepare(half).await;
+        }
+        prepared
+    }
+
     /// Cuts a batch in half until nothing of it is too much.
     async fn cut(
         &self,
@@ -476,12 +521,11 @@ impl<S: BatchSource> Intake<S> {
     ) -> Result<PreparedBatch, IntakeError> {
         let lately = self.jobs.store().experience().await?;
         while let Some(what) = self.policy.exceeded(&prepared, &lately) {
-            let blocks = prepared.blocks;
             // Somebody may fill a block with the dearest there is. It delays its own proof, and no neighbour's.
-            if blocks.first() == blocks.last() {
+            let Some(half) = first_half(prepared.blocks) else {
                 tracing::warn!(
                     code = "dear_block",
-                    block = blocks.first(),
+                    block = prepared.blocks.first(),
                     cycles = lately.correct(prepared.estimated_cycles),
                     gas = prepared.gas_used,
                     bytes = prepared.input.len(),
@@ -489,10 +533,8 @@ impl<S: BatchSource> Intake<S> {
                     "a block is more than a batch may be; it is a batch by itself"
                 );
                 break;
-            }
+            };
             ahead.clear();
-            let half = blocks.first() + (blocks.last() - blocks.first()) / 2;
-            let half = BlockRange::new(blocks.first(), half).expect("half a batch has a block");
             prepared = self.prepare(half).await?;
         }
         Ok(prepared)
@@ -532,9 +574,12 @@ impl<S: BatchSource> Intake<S> {
             let news = progress.status != status;
             if news {
                 match &status {
+                    IntakeStatus::Halted { error } if matches!(step, Err(IntakeError::Bound { .. })) => {
+                        tracing::error!(code = "block_beyond_bound", %error, "intake halted")
+                    }
                     IntakeStatus::Halted { error } => {
                         tracing::error!(code = "intake_halted", %error, "intake halted")
-                    },
+                    }
                     IntakeStatus::Retrying { error } => {
                         tracing::warn!(code = "intake_failed", %error, "intake failed; trying again")
                     }
@@ -547,11 +592,20 @@ impl<S: BatchSource> Intake<S> {
     }
 }
 
-/// Whether the node contradicts what has been enqueued: then somebody has to look.
+/// The first half of several blocks.
+fn first_half(blocks: BlockRange) -> Option<BlockRange> {
+    let (first, last) = (blocks.first(), blocks.last());
+    (first < last)
+        .then(|| BlockRange::new(first, first + (last - first) / 2))
+        .map(|half| half.expect("half of several blocks has a block"))
+}
+
+/// Whether the node contradicts what has been enqueued, or a block cannot be proven: then somebody has to look.
 fn halts(error: &IntakeError) -> bool {
     matches!(
         error,
         IntakeError::Behind { .. }
+            | IntakeError::Bound { .. }
             | IntakeError::Store(StoreError::Unlinked(Unlinked::Parent { .. }))
     )
 }

@@ -210,6 +210,7 @@ impl Server {
                     program_id: config.wanted_program_id(),
                     kind: config.kind,
                 },
+                beneficiary: config.beneficiary.unwrap_or_default(),
                 start_block: config.start_block,
                 policy: BatchPolicy {
                     blocks: config.batch_blocks,

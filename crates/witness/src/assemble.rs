@@ -1,10 +1,10 @@
 //! Blocks and their witnesses, from wherever, to an executed input.
 
-use crate::{Culprit, Error, Prepared, cost};
+use crate::{Culprit, Error, Prepared, Rules, cost};
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
 use alloy_rlp::Decodable;
-use program::{AssumedParent, ChainConfig, Input, Outcome};
+use program::{AssumedParent, Input, Outcome};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,7 +102,7 @@ pub(crate) fn header_of(block: &[u8]) -> Result<Sealed<Header>, alloy_rlp::Error
 
 /// Makes one batch of consecutive blocks and executes it. `claims` must not be empty.
 pub(crate) fn prepare(
-    config: &ChainConfig,
+    rules: Rules<'_>,
     claims: &[Claim],
     parent: Parent<'_>,
     culprit: &Culprit,
@@ -120,8 +120,8 @@ pub(crate) fn prepare(
     // A set, so that blocks share what they share and the order a node lists things in does not matter.
     let codes: BTreeSet<&Bytes> = claims.iter().flat_map(|claim| &claim.witness.codes).collect();
     let input = Input {
-        config: config.clone(),
-        terms: program::Terms::default(),
+        config: rules.config.clone(),
+        terms: rules.terms,
         headers,
         blocks: claims.iter().map(|claim| claim.rlp.clone()).collect(),
         codes: codes.into_iter().filter(|code| !code.is_empty()).cloned().collect(),

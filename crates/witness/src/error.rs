@@ -1,6 +1,7 @@
 //! What can go wrong on the way to an input, grouped by who can do something about it.
 
 use alloy_primitives::Address;
+use program::Bound;
 use std::{error::Error as _, fmt, io, path::PathBuf};
 
 /// Why there is no input.
@@ -42,6 +43,16 @@ pub enum Error {
         expected: u64,
         /// Chain id of the blocks.
         found: u64,
+    },
+    /// The chain has a bridge, and nobody says with which link of the chain of deposits each batch starts. Prove its blocks
+    /// one range at a time.
+    #[error(
+        "chain {chain_id} has a bridge, and a server does not know yet where the deposits of a batch start: prove its \
+         blocks with `l2-prover prove --deposits-start`"
+    )]
+    Bridge {
+        /// Chain id of the config.
+        chain_id: u64,
     },
     /// The witness lacks something that executing the blocks needs. Only its maker can add it.
     #[error("the witness of block {block} in {culprit} is incomplete")]
@@ -184,6 +195,17 @@ pub enum Error {
         /// The node's words.
         message: String,
     },
+}
+
+impl Error {
+    /// The bound of the program's domain that the blocks are beyond, if that is the reason.
+    pub fn bound(&self) -> Option<Bound> {
+        match self {
+            Self::Refused { reason: program::Error::Bound(bound), .. } => Some(*bound),
+            Self::AllFailed(errors) => errors.iter().find_map(Self::bound),
+            _ => None,
+        }
+    }
 }
 
 /// Where blocks came from.

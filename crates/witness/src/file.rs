@@ -5,7 +5,7 @@
 //! `block_hashes` are read; others are ignored.
 
 use crate::{
-    Culprit, Error, Prepared,
+    Culprit, Error, Prepared, Rules,
     assemble::{self, Claim, Parent, Witness},
 };
 use alloy_primitives::{B256, Bytes};
@@ -62,12 +62,16 @@ pub fn read(path: impl AsRef<Path>) -> Result<BlockFile, Error> {
 ///
 /// # Panics
 /// If `files` is empty.
-pub fn prepare_batch(files: &[BlockFile], config: &ChainConfig) -> Result<Prepared, Error> {
+pub fn prepare_batch<'r>(
+    files: &[BlockFile],
+    rules: impl Into<Rules<'r>>,
+) -> Result<Prepared, Error> {
+    let rules = rules.into();
     for file in files {
-        file.check_chain(config)?;
+        file.check_chain(rules.config)?;
     }
     let claims: Vec<Claim> = files.iter().map(|file| file.claim.clone()).collect();
-    assemble::prepare(config, &claims, Parent::Header, &files[0].culprit)
+    assemble::prepare(rules, &claims, Parent::Header, &files[0].culprit)
 }
 
 impl BlockFile {
@@ -171,14 +175,15 @@ impl BlockFile {
         items.chain(headers).sum::<usize>() as u64
     }
 
-    /// Makes the block's input and executes it under `config`.
+    /// Makes the block's input and executes it under `rules`.
     ///
     /// # Errors
     /// [`Error::WrongChain`]; [`Error::Incomplete`], also if the parent's header is not in the file;
     /// [`Error::Refused`].
-    pub fn prepare(&self, config: &ChainConfig) -> Result<Prepared, Error> {
-        self.check_chain(config)?;
-        assemble::prepare(config, core::slice::from_ref(&self.claim), Parent::Header, &self.culprit)
+    pub fn prepare<'r>(&self, rules: impl Into<Rules<'r>>) -> Result<Prepared, Error> {
+        let rules = rules.into();
+        self.check_chain(rules.config)?;
+        assemble::prepare(rules, core::slice::from_ref(&self.claim), Parent::Header, &self.culprit)
     }
 
     /// What the file says about the block's ancestors without showing it, for
@@ -194,14 +199,18 @@ impl BlockFile {
     ///
     /// # Errors
     /// As [`BlockFile::prepare`], and [`Error::Malformed`] if the file has no `prev_state_root`.
-    pub fn prepare_assuming_parent(&self, config: &ChainConfig) -> Result<Prepared, Error> {
-        self.check_chain(config)?;
+    pub fn prepare_assuming_parent<'r>(
+        &self,
+        rules: impl Into<Rules<'r>>,
+    ) -> Result<Prepared, Error> {
+        let rules = rules.into();
+        self.check_chain(rules.config)?;
         let parent = self.assumed.as_ref().ok_or_else(|| Error::Malformed {
             culprit: self.culprit.clone(),
             reason: "missing field `prev_state_root`".into(),
         })?;
         assemble::prepare(
-            config,
+            rules,
             core::slice::from_ref(&self.claim),
             Parent::Assumed(parent),
             &self.culprit,

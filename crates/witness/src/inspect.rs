@@ -4,7 +4,7 @@ use alloy_consensus::{Header, Transaction as _, transaction::SignerRecoverable};
 use alloy_primitives::{Address, B256, keccak256, map::B256Map};
 use alloy_rlp::Decodable;
 use alloy_trie::{Nibbles, nodes::TrieNode};
-use program::{ChainConfig, Error, consensus::DecodedBlock};
+use program::{ChainConfig, Error, Terms, consensus::DecodedBlock};
 use serde::Serialize;
 
 /// Zeros after a code, by which it is executed where it lies.
@@ -17,6 +17,8 @@ pub struct Inspection {
     pub bytes: u64,
     /// The digest of its chain config.
     pub chain_config_digest: B256,
+    /// Who is rewarded, and where the deposits start.
+    pub terms: Terms,
     /// The numbers of its blocks.
     pub blocks: Vec<u64>,
     /// Gas used by them, as their headers say.
@@ -68,8 +70,7 @@ pub fn inspect(input: &[u8], most: usize) -> Result<Inspection, Error> {
         return Err(Error::Input { what: "expected the magic bytes L2P3", offset: 0 });
     }
     let config = ChainConfig::decode(reader.item()?)?;
-    // Who is rewarded, and where the deposits start.
-    reader.item()?;
+    let terms = reader.terms()?;
     let (headers, header_bytes) = reader.items(0)?;
     let (blocks, block_bytes) = reader.items(0)?;
     let (codes, code_bytes) = reader.items(CODE_PADDING)?;
@@ -78,6 +79,7 @@ pub fn inspect(input: &[u8], most: usize) -> Result<Inspection, Error> {
     let mut found = Inspection {
         bytes: input.len() as u64,
         chain_config_digest: config.digest(),
+        terms,
         blocks: Vec::new(),
         gas_used: 0,
         transactions: 0,
@@ -155,6 +157,17 @@ impl<'a> Reader<'a> {
         let item = self.take(len)?;
         self.take((4 - len % 4) % 4)?;
         Ok(item)
+    }
+
+    fn terms(&mut self) -> Result<Terms, Error> {
+        let offset = self.at;
+        match self.item()?.split_first_chunk::<20>() {
+            Some((beneficiary, start)) if start.len() == 32 => Ok(Terms {
+                beneficiary: beneficiary.into(),
+                deposits_start: B256::from_slice(start),
+            }),
+            _ => Err(Error::Input { what: "expected 52 bytes of terms", offset }),
+        }
     }
 
     /// A list of items, each with `padding` bytes after it, and what it takes up.

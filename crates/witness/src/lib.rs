@@ -30,7 +30,23 @@ pub use nodes::{Fault, Nodes};
 pub use program::BlockSummary;
 pub use rpc::Limits;
 
-use program::Statement;
+use program::{ChainConfig, Statement, Terms};
+
+/// What blocks are proven under.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'c> {
+    /// The rules of their chain.
+    pub config: &'c ChainConfig,
+    /// Who is rewarded, and where the deposits start.
+    pub terms: Terms,
+}
+
+/// Nobody is rewarded, and the deposits start at the chain's first.
+impl<'c> From<&'c ChainConfig> for Rules<'c> {
+    fn from(config: &'c ChainConfig) -> Self {
+        Self { config, terms: Terms::default() }
+    }
+}
 
 /// An input that the program has accepted here.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Blocks from an L2 node over JSON-RPC.
 
 use crate::{
-    BlockFile, Culprit, Error, Prepared,
+    BlockFile, Culprit, Error, Prepared, Rules,
     assemble::{self, Claim, Parent, Witness, WitnessHeader},
     proofs::Collector,
     rpc::{Answer, Failure, Limits, METHOD_NOT_FOUND, Rpc},
@@ -10,7 +10,7 @@ use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, U64, keccak256};
 use alloy_rpc_types_eth::Block;
 use futures::{StreamExt, TryStreamExt};
-use program::ChainConfig;
+use program::{ChainConfig, Terms};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::{
@@ -70,6 +70,7 @@ pub struct Sketch {
 pub struct Node {
     rpc: Rpc,
     config: ChainConfig,
+    terms: Terms,
     source: WitnessSource,
     /// It has said that it does not know `debug_executionWitness`.
     lacks_witness: Arc<AtomicBool>,
@@ -95,7 +96,8 @@ impl Node {
     ) -> Result<Self, Error> {
         let rpc = Rpc::new(url, options.limits)?;
         let lacks_witness = Arc::new(AtomicBool::new(false));
-        let node = Self { rpc, config, source: options.witness, lacks_witness };
+        let (terms, source) = (Terms::default(), options.witness);
+        let node = Self { rpc, config, terms, source, lacks_witness };
         let found: U64 = node.ask("eth_chainId", json!([])).await?;
         match found.to::<u64>() == node.config.chain_id {
             true => Ok(node),
@@ -106,6 +108,11 @@ impl Node {
         }
     }
 
+    /// The same node, whose inputs have these terms; without, they have the default ones.
+    pub fn with_terms(self, terms: Terms) -> Self {
+        Self { terms, ..self }
+    }
+
     /// Its name in errors: scheme, host and port.
     pub fn name(&self) -> Culprit {
         self.rpc.name()
@@ -114,6 +121,11 @@ impl Node {
     /// The rules of its chain.
     pub fn config(&self) -> &ChainConfig {
         &self.config
+    }
+
+    /// What its blocks are proven under.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules { config: &self.config, terms: self.terms }
     }
 
     /// Calls made so far; those of a batch count singly.
@@ -228,10 +240,11 @@ impl Node {
         }
         drop(fetched);
         self.add_parent(&mut claims[0]).await?;
-        let (config, name) = (self.config.clone(), self.rpc.name());
+        let (config, terms, name) = (self.config.clone(), self.terms, self.rpc.name());
         // Executing takes long and never waits.
         tokio::task::spawn_blocking(move || {
-            assemble::prepare(&config, &claims, Parent::Header, &name)
+            let rules = Rules { config: &config, terms };
+            assemble::prepare(rules, &claims, Parent::Header, &name)
         })
         .await
         .expect("executing an input does not panic")

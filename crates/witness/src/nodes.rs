@@ -5,7 +5,8 @@
 //! * A node of another chain is refused at the start, and whenever it comes back.
 
 use crate::{Culprit, Depth, Error, Node, NodeOptions, Prepared, Sketch, heads::Heads};
-use program::ChainConfig;
+use alloy_primitives::Address;
+use program::{ChainConfig, Terms};
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, Once, PoisonError},
@@ -90,11 +91,22 @@ impl Endpoint {
 }
 
 impl Nodes {
+    /// Whether batches of the chain of `config` can be prepared here.
+    ///
+    /// # Errors
+    /// [`Error::Bridge`]: the terms of a batch on a chain with a bridge depend on all blocks before it.
+    pub fn check(config: &ChainConfig) -> Result<(), Error> {
+        match config.bridge {
+            true => Err(Error::Bridge { chain_id: config.chain_id }),
+            false => Ok(()),
+        }
+    }
+
     /// Connects to the nodes at `urls`, in the order of preference, and checks that they are of the chain of `config`. Nodes
     /// that cannot be reached are tried again later, as long as one can.
     ///
     /// # Errors
-    /// [`Error::Url`] and [`Error::WrongChain`] of any node; [`Error::Unreachable`] or whatever went wrong if no node works.
+    /// [`Error::Bridge`]; [`Error::Url`] and [`Error::WrongChain`] of any node; [`Error::Unreachable`] or whatever went wrong if no node works.
     ///
     /// # Panics
     /// If `urls` is empty.
@@ -105,6 +117,7 @@ impl Nodes {
         depth: Depth,
     ) -> Result<Self, Error> {
         assert!(!urls.is_empty(), "there is a node at least");
+        Self::check(&config)?;
         warm_up();
         let endpoint = |url: &String| Endpoint { url: url.clone(), health: Mutex::default() };
         let nodes = Self {
@@ -199,12 +212,19 @@ impl Nodes {
         self.each(|node| async move { node.block(number).await }).await
     }
 
-    /// Makes the input of the batch of blocks `first..=last` and executes it: see [`Node::prepare`].
+    /// Makes the input of the batch of blocks `first..=last`, whose proof rewards `beneficiary`, and executes it: see
+    /// [`Node::prepare`].
     ///
     /// # Errors
     /// What went wrong with the node, or with each of several.
-    pub async fn prepare(&self, first: u64, last: u64) -> Result<Prepared, Error> {
-        self.each(|node| async move { node.prepare(first, last).await }).await
+    pub async fn prepare(
+        &self,
+        first: u64,
+        last: u64,
+        beneficiary: Address,
+    ) -> Result<Prepared, Error> {
+        let terms = Terms { beneficiary, ..Terms::default() };
+        self.each(|node| async move { node.with_terms(terms).prepare(first, last).await }).await
     }
 
     /// What is wrong with the nodes that failed last.
@@ -229,7 +249,10 @@ impl Nodes {
                     return Ok(answer);
                 }
                 Err(error) => {
-                    endpoint.fails(&error);
+                    // The blocks are more than the program takes, which is not the node's fault.
+                    if error.bound().is_none() {
+                        endpoint.fails(&error);
+                    }
                     errors.push(error);
                 }
             }

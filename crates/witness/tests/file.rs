@@ -3,12 +3,13 @@
 
 mod support;
 
+use alloy_primitives::{Address, B256};
 use expect_test::{Expect, expect};
-use program::ChainConfig;
+use program::{ChainConfig, Terms, statement::DepositsChain};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 use support::{chain, text};
-use witness::{BlockFile, Error, file};
+use witness::{BlockFile, Error, Rules, file};
 
 fn write(json: &Value) -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -57,6 +58,21 @@ fn a_file_becomes_an_executed_input_compressed_or_not() {
     let half = fs::read(&packed).unwrap();
     fs::write(&packed, &half[..half.len() / 2]).unwrap();
     assert!(matches!(file::read(&packed), Err(Error::Malformed { .. })));
+}
+
+#[test]
+fn the_statement_has_the_terms() {
+    let file = read(&chain()[0].file()).unwrap();
+    let start = B256::repeat_byte(7);
+    let terms = Terms { beneficiary: Address::repeat_byte(0xbe), deposits_start: start };
+    let config = ChainConfig { bridge: true, ..ChainConfig::dev() };
+    let rules = Rules { config: &config, terms };
+    for prepared in [file.prepare(rules), file::prepare_batch(std::slice::from_ref(&file), rules)] {
+        let prepared = prepared.unwrap();
+        assert_eq!(prepared.statement.beneficiary, terms.beneficiary);
+        assert_eq!(prepared.statement.deposits_digest, DepositsChain::new(start).digest());
+        assert_eq!(witness::inspect(&prepared.input, 0).unwrap().terms, terms);
+    }
 }
 
 #[test]

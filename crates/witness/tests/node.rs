@@ -2,14 +2,14 @@
 
 mod support;
 
-use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
 use expect_test::expect;
 use jsonrpsee::{
     RpcModule,
     server::{Server, ServerHandle},
     types::ErrorObjectOwned,
 };
-use program::ChainConfig;
+use program::{ChainConfig, Terms, statement::DepositsChain};
 use serde_json::{Value, json};
 use support::{Known, chain, header_object, text};
 use witness::{Depth, Error, Node, NodeOptions, Nodes};
@@ -304,7 +304,7 @@ async fn the_first_node_that_works_is_used_and_the_others_are_named() {
     let nodes = connect(&urls).await.unwrap();
     assert_eq!(nodes.head().await.unwrap(), 2);
     let expected = Says::honest().prepare(1, 2).await.unwrap();
-    assert_eq!(nodes.prepare(1, 2).await.unwrap().input, expected);
+    assert_eq!(nodes.prepare(1, 2, Address::ZERO).await.unwrap().input, expected);
     let faults = nodes.faults();
     let found: Vec<_> = faults.iter().map(|fault| fault.node.as_str()).collect();
     let names = [&nowhere, &liar, &noise].map(|url| format!("L2 node {url}"));
@@ -317,8 +317,38 @@ async fn the_first_node_that_works_is_used_and_the_others_are_named() {
     let error = connect(&urls[..1]).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     let nodes = connect(&urls[..3]).await.unwrap();
-    let error = nodes.prepare(1, 2).await.unwrap_err();
+    let error = nodes.prepare(1, 2, Address::ZERO).await.unwrap_err();
     assert!(matches!(&error, Error::AllFailed(errors) if errors.len() == 2), "{error}");
+}
+
+#[tokio::test]
+async fn the_terms_are_those_of_whoever_asks() {
+    let (_honest, url) = Says::honest().start().await;
+    let beneficiary = Address::repeat_byte(0xbe);
+    let terms = Terms { beneficiary, ..Terms::default() };
+    let node = Node::connect(&url, ChainConfig::dev()).await.unwrap().with_terms(terms);
+    let alone = node.prepare(1, 2).await.unwrap();
+    assert_eq!(alone.statement.beneficiary, beneficiary);
+    let (urls, options) = ([url], NodeOptions::default());
+    let nodes = Nodes::connect(&urls, ChainConfig::dev(), options, Depth::Latest).await.unwrap();
+    assert_eq!(nodes.prepare(1, 2, beneficiary).await.unwrap(), alone);
+}
+
+#[tokio::test]
+async fn a_server_s_nodes_of_a_chain_with_a_bridge_are_refused_at_the_start() {
+    let (_honest, url) = Says::honest().start().await;
+    let config = ChainConfig { bridge: true, ..ChainConfig::dev() };
+    let (urls, options) = ([url.clone()], NodeOptions::default());
+    let error = Nodes::connect(&urls, config.clone(), options, Depth::Latest).await.unwrap_err();
+    assert!(matches!(error, Error::Bridge { chain_id: 1337 }), "{error}");
+    assert!(error.to_string().contains("`l2-prover prove --deposits-start`"), "{error}");
+
+    // One who says where the deposits start may ask.
+    let terms = Terms { deposits_start: B256::repeat_byte(7), ..Terms::default() };
+    let node = Node::connect(&url, config).await.unwrap().with_terms(terms);
+    let statement = node.prepare(1, 2).await.unwrap().statement;
+    let expected = DepositsChain::new(B256::repeat_byte(7)).digest();
+    assert_eq!((statement.deposits_digest, statement.deposits_count), (expected, 0));
 }
 
 #[tokio::test]

@@ -51,7 +51,9 @@ fn measure_all(
     for path in &args.files {
         let chain = args.chain.clone();
         let path = path.clone();
-        inputs.push(Box::new(move || blocks::from_file(&path, chain.as_ref(), Parent::Required)));
+        inputs.push(Box::new(move || {
+            blocks::from_file(&path, chain.as_ref(), None, Parent::Required)
+        }));
     }
     if args.batch {
         inputs.push(Box::new(|| batch(&args.files, args)));

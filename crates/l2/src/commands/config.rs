@@ -20,7 +20,8 @@ pub fn run(args: Config, given: &Given, output: &Output) -> anyhow::Result<()> {
     let chain: ChainArg = settings.chain.parse().expect("every text is a chain's name or file");
     // A node tells its chain when the server starts.
     if chain != ChainArg::Node {
-        chain.config().context("setting chain cannot be used")?;
+        let config = chain.config().context("setting chain cannot be used")?;
+        witness::Nodes::check(&config).context("setting chain cannot be used")?;
     }
     output.report(&Checked::new(&settings, args.config)?)
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail, ensure};
-use client::{Cycles, Prover};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use client::{Cycles, ProveError, Prover};
 use program::{BlockSummary, Statement};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -54,10 +54,34 @@ async fn one(
     parent: Parent,
     prover: Arc<dyn Prover>,
 ) -> anyhow::Result<Executed> {
-    let (path, chain) = (path.to_owned(), args.source.chain.clone());
-    let prepare = move || blocks::from_file(&path, chain.as_ref(), parent);
+    let (path, chain, terms) = (path.to_owned(), args.source.chain.clone(), args.source.terms);
+    let second = prover.clone();
+    let prepare = move || {
+        if blocks::is_block_file(&path) {
+            return blocks::from_file(&path, chain.as_ref(), Some(&terms), parent);
+        }
+        let input = blocks::read_input(&path, Some(&terms))?;
+        match program::run_detailed(&input) {
+            Ok(outcome) => Ok(Prepared::from_input(path.display().to_string(), input, outcome)),
+            Err(reason) => Err(refused_twice(&reason, &input, &*second)),
+        }
+    };
     let prepared = tokio::task::spawn_blocking(prepare).await.context("preparing panicked")??;
     execute(prepared, args.prover, prover).await
+}
+
+/// Runs an input that is refused natively in the prover, which must refuse it with the same words.
+fn refused_twice(reason: &program::Error, input: &[u8], prover: &dyn Prover) -> anyhow::Error {
+    let (native, system) = (reason.to_string(), prover.system());
+    match prover.execute(input) {
+        Err(ProveError::BadInput(text)) if text.contains(&native) => {
+            anyhow!("{native} (natively and in {system})")
+        }
+        Err(other) => {
+            anyhow!("natively: {native}; but in {system}: {}", output::chain(&other.into()))
+        }
+        Ok(_) => anyhow!("natively: {native}; but {system} accepts it"),
+    }
 }
 
 /// Runs the prepared input once more, measured.
@@ -199,5 +223,64 @@ struct Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n  REFUSED              {}", self.file, self.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::B256;
+    use client::{Cancel, Execution, Progress};
+    use expect_test::expect;
+    use protocol::{ProofKind, ProofSystem};
+
+    use super::*;
+
+    /// A prover that says the same of every input.
+    struct Says(fn() -> Result<Execution, ProveError>);
+
+    impl Prover for Says {
+        fn system(&self) -> ProofSystem {
+            ProofSystem::Risc0
+        }
+
+        fn program_id(&self) -> B256 {
+            B256::ZERO
+        }
+
+        fn danger(&self) -> Option<&'static str> {
+            None
+        }
+
+        fn prove(
+            &self,
+            _input: &[u8],
+            _kind: ProofKind,
+            _cancel: &Cancel,
+            _progress: &(dyn Fn(Progress) + Send + Sync),
+        ) -> Result<Vec<u8>, ProveError> {
+            Err(ProveError::Cancelled)
+        }
+
+        fn execute(&self, _input: &[u8]) -> Result<Execution, ProveError> {
+            self.0()
+        }
+    }
+
+    #[test]
+    fn native_run_and_prover_must_refuse_an_input_for_the_same_reason() {
+        let reason = program::Error::MissingParent { number: 7 };
+        let provers = [
+            Says(|| {
+                Err(ProveError::BadInput(
+                    "panicked at src/main.rs:1: the witness is incomplete: it has no header of the parent of block 7"
+                        .into(),
+                ))
+            }),
+            Says(|| Err(ProveError::BadInput("the state trie is malformed".into()))),
+            Says(|| Err(ProveError::OutOfMemory("4 GB".into()))),
+            Says(|| Ok(Execution { public_values: Vec::new(), cycles: None })),
+        ];
+        let texts = provers.map(|prover| refused_twice(&reason, &[], &prover).to_string());
+        expect![[r#""#]].assert_eq(&texts.join("\n"));
     }
 }

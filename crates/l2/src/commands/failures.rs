@@ -79,7 +79,7 @@ async fn replay(args: Replay, output: &Output) -> anyhow::Result<()> {
     let replayed = tokio::task::spawn_blocking(move || {
         let input = folder.join(INPUT);
         whole(&input, &job.prover_inputs)?;
-        let executed = match blocks::from_file(&input, None, Parent::Required) {
+        let executed = match blocks::from_file(&input, None, None, Parent::Required) {
             Err(error) => Attempt::Failed { error: output::chain(&error) },
             Ok(prepared) => match prover.execute(&prepared.input) {
                 Err(error) => Attempt::Failed { error: output::chain(&error.into()) },

@@ -98,6 +98,12 @@ impl fmt::Display for Report {
             writeln!(f, "blocks {first} to {last}")?;
         }
         writeln!(f, "chain config digest {}", found.chain_config_digest)?;
+        if !found.terms.beneficiary.is_zero() {
+            writeln!(f, "beneficiary {}", found.terms.beneficiary)?;
+        }
+        if !found.terms.deposits_start.is_zero() {
+            writeln!(f, "deposits start at {}", found.terms.deposits_start)?;
+        }
         write!(f, "{table}")?;
         if let Some(sharing) = &self.sharing {
             for (what, bytes) in [

@@ -20,7 +20,10 @@ const AT_ONCE: usize = 4;
 /// Runs the command.
 pub async fn run(args: Witness, output: &Output) -> anyhow::Result<()> {
     let prepared = match &args.file {
-        Some(path) => blocks::from_file(path, args.source.chain.as_ref(), Parent::Required)?,
+        Some(path) => {
+            let (chain, terms) = (args.source.chain.as_ref(), &args.source.terms);
+            blocks::from_file(path, chain, Some(terms), Parent::Required)?
+        }
         None => collected(&args, output).await?,
     };
     let out = args.out.display().to_string();
@@ -52,7 +55,7 @@ async fn collected(args: &Witness, output: &Output) -> anyhow::Result<Prepared> 
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let prepared = match witness::file::prepare_batch(&files, node.config()) {
+    let prepared = match witness::file::prepare_batch(&files, node.rules()) {
         // What one witness lacks, the node may show in another way.
         Err(witness::Error::Incomplete { .. }) => node.prepare(range.first(), range.last()).await?,
         prepared => prepared?,

@@ -1,8 +1,9 @@
 //! A chain and a prover that cost nothing: a block's input is its statement, and its exec proof is its input.
 
-use alloy_primitives::{B256, keccak256};
+use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
 use client::{BoxError, Cancel, Execution, Progress, ProofKind, ProofSystem, ProveError, Prover};
+use program::Bound;
 use protocol::BlockRange;
 use server::{
     BatchSource, Config, PreparedBatch, Running, Server,
@@ -17,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use witness::Sketch;
+use witness::{Culprit, Sketch};
 
 /// A chain whose blocks are determined by its name and their numbers.
 #[derive(Clone)]
@@ -28,13 +29,15 @@ pub struct Chain {
     pub head: Arc<AtomicU64>,
     /// It says other hashes than those of its blocks.
     pub lies: Arc<AtomicBool>,
+    /// Whether blocks are more than the program takes.
+    pub too_much: fn(BlockRange) -> bool,
 }
 
 impl Chain {
     pub fn new(head: u64) -> Self {
         let name = Arc::new(Mutex::new("main"));
         let head = Arc::new(AtomicU64::new(head));
-        Self { name, forks_at: Arc::default(), head, lies: Arc::default() }
+        Self { name, forks_at: Arc::default(), head, lies: Arc::default(), too_much: |_| false }
     }
 
     /// A reorg: from block `from` on it is the chain `name`, up to `head`.
@@ -87,8 +90,21 @@ impl BatchSource for Chain {
         Ok((number <= head).then_some(Sketch { hash, gas_used: 21_000 }))
     }
 
-    async fn prepare(&self, blocks: BlockRange) -> Result<PreparedBatch, BoxError> {
-        Ok(self.prepared(blocks))
+    async fn prepare(
+        &self,
+        blocks: BlockRange,
+        beneficiary: Address,
+    ) -> Result<PreparedBatch, BoxError> {
+        if (self.too_much)(blocks) {
+            let reason = Bound::Heap { bytes: 4 << 30, limit: 3 << 30 }.into();
+            let culprit = Culprit::Node("http://node.example".into());
+            return Err(witness::Error::Refused { culprit, block: blocks.first(), reason }.into());
+        }
+        let mut prepared = self.prepared(blocks);
+        for bytes in [&mut prepared.statement, &mut prepared.input] {
+            bytes[428..].copy_from_slice(beneficiary.as_slice());
+        }
+        Ok(prepared)
     }
 }
 

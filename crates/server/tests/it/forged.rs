@@ -2,7 +2,7 @@
 //! next client at once.
 
 use crate::common::{config, everything, http};
-use alloy_primitives::{B256, hex};
+use alloy_primitives::{Address, B256, hex};
 use async_trait::async_trait;
 use client::BoxError;
 use protocol::{ArtifactRef, BlockRange, ProofData, ProofSystem, Response, paths};
@@ -28,7 +28,11 @@ impl BatchSource for ThirdBlock {
         Ok((number <= 3).then_some(Sketch { hash: hash(number), gas_used: 25_300 }))
     }
 
-    async fn prepare(&self, blocks: BlockRange) -> Result<PreparedBatch, BoxError> {
+    async fn prepare(
+        &self,
+        blocks: BlockRange,
+        _beneficiary: Address,
+    ) -> Result<PreparedBatch, BoxError> {
         Ok(PreparedBatch {
             blocks,
             parent_hash: hash(2),

@@ -4,6 +4,7 @@ use crate::{
     common::{Chain, Echo, client_config, config, serve, until},
     store::RULES,
 };
+use alloy_primitives::Address;
 use client::{Client, Phase, Prover};
 use protocol::{BlockRange, IntakeStatus, JobState};
 use server::{Config, Running, jobs::store::JobStore};
@@ -447,6 +448,55 @@ async fn a_dear_block_shortens_its_batch_and_is_never_left_out() {
     let jobs = server.status().await.unwrap().jobs;
     let ranges: Vec<String> = jobs.iter().map(|job| job.block_numbers.to_string()).collect();
     assert_eq!(ranges, ["1-4", "5", "6-9", "10", "11-14", "15"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_the_program_does_not_take_is_made_shorter() {
+    let dir = tempfile::tempdir().unwrap();
+    let too_much = |blocks: BlockRange| blocks.last() - blocks.first() >= 2;
+    let chain = Chain { too_much, ..Chain::new(12) };
+    let server = serve(Config { batch_blocks: 4, ..config(dir.path()) }, &chain).await;
+    // The last ones wait for a batch to be full.
+    until("10 are in", async || server.status().await.unwrap().last_enqueued == Some(10)).await;
+    let jobs = server.status().await.unwrap().jobs;
+    let ranges: Vec<String> = jobs.iter().map(|job| job.block_numbers.to_string()).collect();
+    assert_eq!(ranges, ["1-2", "3-4", "5-6", "7-8", "9-10"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_the_program_does_not_take_halts_the_intake_and_those_before_are_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let too_much = |blocks: BlockRange| blocks.first() <= 7 && 7 <= blocks.last();
+    let chain = Chain { too_much, ..Chain::new(12) };
+    let server = serve(Config { batch_blocks: 4, ..config(dir.path()) }, &chain).await;
+    let halted = async || match server.status().await.unwrap().intake {
+        IntakeStatus::Halted { error } => Some(error),
+        _ => None,
+    };
+    until("it halts", async || halted().await.is_some()).await;
+    let error = halted().await.unwrap();
+    assert!(error.contains("block 7 cannot be proven: the input may take 4294967296"), "{error}");
+    let status = server.status().await.unwrap();
+    let ranges: Vec<String> = status.jobs.iter().map(|job| job.block_numbers.to_string()).collect();
+    assert_eq!((ranges, status.last_enqueued), (vec!["1-4".into(), "5-6".into()], Some(6)));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_beneficiary_is_named_in_every_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let beneficiary = Address::repeat_byte(0xbe);
+    let config = Config { beneficiary: Some(beneficiary), ..config(dir.path()) };
+    let server = serve(config, &Chain::new(5)).await;
+    let prover = echo(0);
+    let client =
+        Client::start(client_config(dir.path(), "a", &server.url()), prover.clone()).await.unwrap();
+    until("5 are proved", async || proved(&server).await == 5).await;
+    let inputs = prover.proven.lock().unwrap().clone();
+    assert!(inputs.iter().all(|input| input.ends_with(beneficiary.as_slice())), "{inputs:?}");
+    client.stop().await;
     server.stop().await;
 }
 

@@ -24,7 +24,7 @@ pub async fn run(
         let (before, begun) = (node.calls(), Instant::now());
         let file = node.fetch(number).await?;
         let (calls, fetched) = (node.calls() - before, begun.elapsed());
-        let prepared = file.prepare(node.config())?;
+        let prepared = file.prepare(node.rules())?;
         blocks.push(BlockCost {
             number,
             gas: prepared.blocks.iter().map(|block| block.gas_used).sum(),
