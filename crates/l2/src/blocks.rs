@@ -220,6 +220,7 @@ mod tests {
 
     #[test]
     fn a_statement_tells_of_deposits_and_beneficiary_if_there_are_any() {
+        let text = |statement: &Statement| format!("statement\n{}", StatementText(statement));
         let mut statement = Statement {
             version: program::statement::VERSION,
             chain_config_digest: B256::repeat_byte(0x11),
@@ -236,10 +237,32 @@ mod tests {
             data_commitment: B256::ZERO,
             beneficiary: Address::ZERO,
         };
-        expect![[r#""#]].assert_eq(&StatementText(&statement).to_string());
+        expect![[r#"
+            statement
+              blocks               7 to 9
+              parent hash          0x2222222222222222222222222222222222222222222222222222222222222222
+              last hash            0x3333333333333333333333333333333333333333333333333333333333333333
+              pre-state root       0x4444444444444444444444444444444444444444444444444444444444444444
+              post-state root      0x5555555555555555555555555555555555555555555555555555555555555555
+              last timestamp       1700000000
+              chain config digest  0x1111111111111111111111111111111111111111111111111111111111111111
+              statement digest     0xf6c0bc046af42a64d32539b38e32107e280ed95caf4b0313725886337381c2fb"#]]
+        .assert_eq(&text(&statement));
         statement.deposits_count = 3;
         statement.deposits_digest = B256::repeat_byte(0x66);
         statement.beneficiary = Address::repeat_byte(0x77);
-        expect![[r#""#]].assert_eq(&StatementText(&statement).to_string());
+        expect![[r#"
+            statement
+              blocks               7 to 9
+              parent hash          0x2222222222222222222222222222222222222222222222222222222222222222
+              last hash            0x3333333333333333333333333333333333333333333333333333333333333333
+              pre-state root       0x4444444444444444444444444444444444444444444444444444444444444444
+              post-state root      0x5555555555555555555555555555555555555555555555555555555555555555
+              last timestamp       1700000000
+              deposits             3, digest 0x6666666666666666666666666666666666666666666666666666666666666666
+              beneficiary          0x7777777777777777777777777777777777777777
+              chain config digest  0x1111111111111111111111111111111111111111111111111111111111111111
+              statement digest     0x2db603b0a2d7917aa1f130d2108d20008a3a45542e9ec1bdd85d2a016d61d8b3"#]]
+        .assert_eq(&text(&statement));
     }
 }
