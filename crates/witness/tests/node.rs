@@ -9,9 +9,9 @@ use jsonrpsee::{
     server::{Server, ServerHandle},
     types::ErrorObjectOwned,
 };
-use program::{ChainConfig, Terms, statement::DepositsChain};
+use program::{ChainConfig, Terms};
 use serde_json::{Value, json};
-use support::{Known, chain, header_object, text};
+use support::{Known, chain, deposits, header_object, text};
 use witness::{Depth, Error, Node, NodeOptions, Nodes};
 
 /// What the fake node says. The methods it does not have are `None`.
@@ -347,8 +347,9 @@ async fn a_server_s_nodes_of_a_chain_with_a_bridge_are_refused_at_the_start() {
     let terms = Terms { deposits_start: B256::repeat_byte(7), ..Terms::default() };
     let node = Node::connect(&url, config).await.unwrap().with_terms(terms);
     let statement = node.prepare(1, 2).await.unwrap().statement;
-    let expected = DepositsChain::new(B256::repeat_byte(7)).digest();
-    assert_eq!((statement.deposits_digest, statement.deposits_count), (expected, 0));
+    let found = (statement.deposits_digest, statement.deposits_count);
+    assert_eq!(found, deposits(B256::repeat_byte(7), &chain()));
+    assert_eq!(found.1, 2);
 }
 
 #[tokio::test]

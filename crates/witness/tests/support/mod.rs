@@ -16,6 +16,7 @@ use program::{
     ChainConfig, Transaction,
     build::{Attributes, BlockBuilder},
     state::State,
+    statement::DepositsChain,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -35,7 +36,18 @@ pub struct Known {
     pub withdrawals: Value,
 }
 
-/// Blocks 1 and 2 of the dev chain, with a transfer each.
+/// Digest and number of the deposits that `blocks` consume, after the link `start`.
+pub fn deposits(start: B256, blocks: &[Known]) -> (B256, u64) {
+    let mut chain = DepositsChain::new(start);
+    for block in blocks {
+        let withdrawals: Vec<Withdrawal> =
+            serde_json::from_value(block.withdrawals.clone()).unwrap();
+        withdrawals.iter().for_each(|withdrawal| chain.push(withdrawal));
+    }
+    (chain.digest(), chain.count())
+}
+
+/// Blocks 1 and 2 of the dev chain, with a transfer and a withdrawal each.
 pub fn chain() -> Vec<Known> {
     let config = ChainConfig::dev();
     let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).unwrap();
