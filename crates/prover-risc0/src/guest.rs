@@ -158,7 +158,7 @@ mod tests {
     // The answers of the accelerator are not checked while the guest runs: this claim is what binds them.
     #[test]
     fn every_hash_is_claimed_and_assumed() {
-        for (per_block, batches) in [(1, 1..=1), (60, 2..=100)] {
+        for (per_block, batches) in [(1, 1..=1), (200, 2..=100)] {
             let mut chain = Chain::new(&genesis::dev()).unwrap();
             let kinds = vec![Kind::Transfer];
             let config = TrafficConfig { seed: 1, per_block, kinds, stop_after: None };
