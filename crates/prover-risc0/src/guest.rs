@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use client::{Cancel, ProveError};
+use risc0_binfmt::MemoryImage;
 use risc0_zkvm::{
     CoprocessorCallback, ExecutorEnv, ExecutorImpl, ExitCode, ProveKeccakRequest, Segment,
     SegmentRef, Session, TraceCallback as _,
@@ -42,9 +43,17 @@ pub struct Watch<'w> {
     pub profile: Option<&'w Path>,
 }
 
-/// Runs `program` on `input`; `keep` gets every segment as soon as it is complete.
+/// What a run starts from.
+pub enum Start<'p> {
+    /// Memory with the program in it; what was hashed of it before is not hashed again.
+    Image(&'p MemoryImage),
+    /// A program binary, which may have symbols for a profile.
+    Binary(&'p [u8]),
+}
+
+/// Runs the program of `start` on `input`; `keep` gets every segment as soon as it is complete.
 pub fn run(
-    program: &[u8],
+    start: Start<'_>,
     input: &[u8],
     segment_po2: u32,
     cancel: &Cancel,
@@ -72,7 +81,11 @@ pub fn run(
         environment.trace_callback(move |event| tracer.borrow_mut().trace_callback(event));
     }
     let environment = environment.build().map_err(failed)?;
-    let mut executor = ExecutorImpl::from_elf(environment, program).map_err(failed)?;
+    let executor = match start {
+        Start::Image(image) => ExecutorImpl::new(environment, image.clone()),
+        Start::Binary(program) => ExecutorImpl::from_elf(environment, program),
+    };
+    let mut executor = executor.map_err(failed)?;
     let session = executor.run_with_callback(|segment| {
         anyhow::ensure!(!cancel.is_set(), "cancelled");
         keep(segment)
@@ -166,7 +179,7 @@ mod tests {
             chain.mine(chain.head().timestamp + 2).unwrap();
             let (input, root) = chain.input(1..=1).unwrap();
             let input = input.encode(root).unwrap();
-            let run = run(crate::PROGRAM, &input, 20, &Cancel::new(), None, |_| {
+            let run = run(Start::Binary(crate::PROGRAM), &input, 20, &Cancel::new(), None, |_| {
                 Ok(Box::new(NullSegmentRef))
             });
             let run = run.unwrap();

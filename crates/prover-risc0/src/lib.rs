@@ -14,17 +14,20 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use alloy_primitives::B256;
 use client::prover::{BoxError, ProofKind, ProofSystem};
 use client::{Cancel, Cycles, Execution, Progress, ProveError, Prover};
+use risc0_binfmt::{MemoryImage, ProgramBinary};
+use risc0_zkvm::sha::Digestible as _;
 use risc0_zkvm::{
     Digest, FakeReceipt, InnerReceipt, MaybePruned, NullSegmentRef, Receipt, ReceiptClaim,
-    SegmentRef, compute_image_id,
+    SegmentRef, SystemState,
 };
 use verifier::{Policy, RISC0_PROGRAM_ID};
 
-use crate::guest::{Run, Watch};
+use crate::guest::{Run, Start, Watch};
 use crate::meter::Tracer;
 pub use crate::meter::{KECCAK_ROWS, Measurement, PhaseCycles};
 
@@ -79,6 +82,8 @@ pub enum SetupError {
 #[derive(Clone, Debug)]
 pub struct Risc0Prover {
     config: Config,
+    /// Memory before a run, with its hashes: they take as long as a small block's execution.
+    image: Arc<MemoryImage>,
 }
 
 impl Risc0Prover {
@@ -88,16 +93,18 @@ impl Risc0Prover {
         if !SEGMENT_PO2.contains(&config.segment_po2) {
             return Err(SetupError::SegmentPo2(config.segment_po2));
         }
-        let found = compute_image_id(PROGRAM)
+        let mut image = ProgramBinary::decode(PROGRAM)
+            .and_then(|binary| binary.to_image())
             .map_err(|error| SetupError::WrongProgram { found: error.to_string() })?;
+        let found: Digest = SystemState { pc: 0, merkle_root: image.image_id() }.digest();
         if found != Digest::from(RISC0_PROGRAM_ID) {
             return Err(SetupError::WrongProgram { found: hex::encode(found.as_bytes()) });
         }
-        Ok(Self { config })
+        Ok(Self { config, image: Arc::new(image) })
     }
 
     fn run_only(&self, input: &[u8], cancel: &Cancel) -> Result<Run, ProveError> {
-        guest::run(PROGRAM, input, self.config.segment_po2, cancel, None, |_| {
+        guest::run(Start::Image(&self.image), input, self.config.segment_po2, cancel, None, |_| {
             Ok(Box::new(NullSegmentRef))
         })
     }
@@ -126,9 +133,14 @@ impl Risc0Prover {
         progress: &dyn Fn(Progress),
     ) -> Result<Vec<u8>, ProveError> {
         let spill = guest::Spill::new().map_err(|error| ProveError::Unavailable(error.into()))?;
-        let run = guest::run(PROGRAM, input, self.config.segment_po2, cancel, None, |segment| {
-            spill.keep(&segment)
-        })?;
+        let run = guest::run(
+            Start::Image(&self.image),
+            input,
+            self.config.segment_po2,
+            cancel,
+            None,
+            |segment| spill.keep(&segment),
+        )?;
         progress(executed(&run));
         let inner = steps::prove(&run, kind, cancel, progress)?;
         let proof = encode(&Receipt::new(inner, run.journal))?;
@@ -194,7 +206,14 @@ pub fn measure(
         let program = program.unwrap_or(PROGRAM);
         let keep = |_| -> anyhow::Result<Box<dyn SegmentRef>> { Ok(Box::new(NullSegmentRef)) };
         let watch = Watch { tracer: tracer.clone(), profile };
-        let run = guest::run(program, input, segment_po2, &Cancel::new(), Some(watch), keep)?;
+        let run = guest::run(
+            Start::Binary(program),
+            input,
+            segment_po2,
+            &Cancel::new(),
+            Some(watch),
+            keep,
+        )?;
         let mut tracer = tracer.borrow_mut();
         tracer.finish(run.session.user_cycles);
         let calls = |number| tracer.calls.get(&number).copied().unwrap_or_default();
