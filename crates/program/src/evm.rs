@@ -4,6 +4,8 @@
 //! * A contract cannot be created where there is storage (EIP-7610). The [overlay](crate::overlay) marks such accounts
 //!   with a code hash of zero, which revm takes for code; `EXTCODEHASH` sees through the mark.
 //! * A call without value does not touch the account that it calls.
+//! * An authorization of the null address takes away what an account without nonce and balance has (EIP-7702 and EIP-161,
+//!   as in the executable specification).
 //! * Fees are products of 256 bits.
 //! * What goes beyond the program's domain ends the block with a [`Bound`].
 
@@ -19,11 +21,12 @@ use revm::{
     Context, ExecuteEvm, MainBuilder, MainContext,
     bytecode::{
         Bytecode,
-        opcode::{EXTCODEHASH, SELFDESTRUCT},
+        opcode::{EXTCODEHASH, SELFDESTRUCT, SLOAD, SSTORE},
     },
     context::{
         Block, BlockEnv, Cfg, CfgEnv, ContextSetters, ContextTr, Evm as RevmEvm, JournalTr,
-        Transaction, TxEnv, journaled_state::account::JournaledAccountTr,
+        Transaction, TransactionType, TxEnv, journaled_state::account::JournaledAccountTr,
+        transaction::AuthorizationTr,
     },
     context_interface::result::{EVMError, HaltReason, InvalidTransaction, ResultAndState},
     handler::{
@@ -32,14 +35,15 @@ use revm::{
     },
     interpreter::{
         CallValue, FrameInput, Gas, GasTracker, Host, InitialAndFloorGas, Instruction,
-        InstructionContext, InstructionExecResult, InstructionResult,
-        instructions::host::{extcodehash, selfdestruct},
+        InstructionContext, InstructionExecResult, InstructionResult, Interpreter,
+        instructions::host::{extcodehash, selfdestruct, sload, sstore},
         interpreter::EthInterpreter,
         interpreter_action::FrameInit,
         interpreter_types::{InputsTr, InterpreterTypes, MemoryTr, StackTr},
     },
     precompile::{PrecompileSpecId, Precompiles},
     primitives::hardfork::SpecId,
+    state::{Account, AccountStatus, EvmStorageSlot},
 };
 
 /// The precompile of modular exponentiation (EIP-198).
@@ -101,9 +105,15 @@ impl<DB: Database> BlockEvm<DB> {
             bound: Cell::new(None),
             extraordinary_gas: (!ordinary).then_some(gas),
             system_call,
+            destroyed: Cell::new(false),
             database: PhantomData,
         };
         let result = run(&mut rules, &mut self.evm);
+        if rules.destroyed.get() {
+            let table = self.evm.instruction.instruction_table_mut();
+            table[usize::from(SLOAD)] = Instruction::new(sload);
+            table[usize::from(SSTORE)] = Instruction::new(sstore);
+        }
         self.bound = self.bound.or(rules.bound.get());
         Ok(ResultAndState::new(result?, self.evm.finalize()))
     }
@@ -158,6 +168,47 @@ fn self_destruct<DB: Database>(
     ended
 }
 
+/// Whether an authorization destroyed the account. The journal has no word for it but this one.
+pub(crate) fn is_destroyed_by_authorization(account: &Account, existed: bool) -> bool {
+    existed && account.is_loaded_as_not_existing()
+}
+
+/// `SLOAD` in a transaction whose authorizations have destroyed an account.
+fn sload_after_destruction<DB: Database>(
+    context: InstructionContext<'_, EthEvmContext<DB>, EthInterpreter>,
+) -> InstructionExecResult {
+    forget_slot(&*context.interpreter, &mut *context.host);
+    sload(context)
+}
+
+/// `SSTORE` in a transaction whose authorizations have destroyed an account.
+fn sstore_after_destruction<DB: Database>(
+    context: InstructionContext<'_, EthEvmContext<DB>, EthInterpreter>,
+) -> InstructionExecResult {
+    forget_slot(&*context.interpreter, &mut *context.host);
+    sstore(context)
+}
+
+/// Before a slot is loaded: it is zero if its account was destroyed, or never was.
+fn forget_slot<DB: Database>(
+    interpreter: &Interpreter<EthInterpreter>,
+    host: &mut EthEvmContext<DB>,
+) {
+    let journal = &mut host.journaled_state.inner;
+    let own = interpreter.input.target_address();
+    if let (Some(key), Some(account)) =
+        (interpreter.stack.data().last(), journal.state.get_mut(&own))
+        && account.is_loaded_as_not_existing()
+    {
+        // SOUNDNESS: the storage from before the destruction is gone.
+        account.storage.entry(*key).or_insert_with(|| {
+            let mut slot = EvmStorageSlot::new(U256::ZERO, journal.transaction_id);
+            slot.mark_cold();
+            slot
+        });
+    }
+}
+
 /// How transactions and system calls run.
 struct Rules<DB> {
     /// The bound that the execution went beyond.
@@ -165,6 +216,8 @@ struct Rules<DB> {
     /// The transaction's gas limit, if it is above [`bound::ORDINARY_GAS`].
     extraordinary_gas: Option<u64>,
     system_call: bool,
+    /// Whether an authorization has destroyed an account.
+    destroyed: Cell<bool>,
     database: PhantomData<DB>,
 }
 
@@ -185,10 +238,6 @@ impl<DB: Database> Rules<DB> {
 
     /// A frame before it starts. EIP-161's touching is not what the executable specification does: a call without
     /// value modifies nothing.
-    #[expect(
-        clippy::unnecessary_mut_passed,
-        reason = "a plainer form moves the program id: with the next pin"
-    )]
     fn prepare(
         &self,
         evm: &mut Inner<DB>,
@@ -210,7 +259,7 @@ impl<DB: Database> Rules<DB> {
             // SOUNDNESS: lengths are declared by the caller, and saturate at a machine's word.
             if let Some(gas) = self.extraordinary_gas
                 && call.bytecode_address == MODEXP
-                && longest_operand(&call.input.bytes(&mut evm.ctx))
+                && longest_operand(&call.input.bytes(&evm.ctx))
                     > U256::from(bound::MAX_EXTRAORDINARY_FRAME)
             {
                 return Err(self.exceed(Bound::Memory { gas }));
@@ -268,34 +317,24 @@ impl<DB: Database> Handler for Rules<DB> {
         Ok(init)
     }
 
-    #[expect(
-        clippy::blocks_in_conditions,
-        reason = "a plainer form moves the program id: with the next pin"
-    )]
     fn run_exec_loop(
         &mut self,
         evm: &mut Self::Evm,
         first: FrameInit,
     ) -> Result<FrameResult, Self::Error> {
-        if let ItemOrResult::Result(result) = {
-            let ready = self.prepare(evm, first)?;
-            evm.frame_init(ready)?
-        } {
+        let ready = self.prepare(evm, first)?;
+        if let ItemOrResult::Result(result) = evm.frame_init(ready)? {
             self.check(&result, 0)?;
             return Ok(result);
         }
         loop {
             let result = match evm.frame_run()? {
-                ItemOrResult::Item(init) => match {
+                ItemOrResult::Item(init) => {
                     let ready = self.prepare(evm, init)?;
-                    evm.frame_init(ready)?
-                } {
-                    ItemOrResult::Item(_) => continue,
-                    ItemOrResult::Result(result) => {
-                        self.check(&result, 0)?;
-                        result
-                    }
-                },
+                    let ItemOrResult::Result(result) = evm.frame_init(ready)? else { continue };
+                    self.check(&result, 0)?;
+                    result
+                }
                 ItemOrResult::Result(result) => {
                     let below = evm.frame_stack.get().interpreter.memory.local_memory_offset();
                     self.check(&result, below)?;
@@ -345,6 +384,55 @@ impl<DB: Database> Handler for Rules<DB> {
         Ok(())
     }
 
+    fn apply_eip7702_auth_list(
+        &self,
+        evm: &mut Self::Evm,
+        _: &mut GasTracker,
+    ) -> Result<Option<u64>, Self::Error> {
+        if evm.ctx.tx.tx_type() != TransactionType::Eip7702 {
+            return Ok(Some(0));
+        }
+        let chain_id = U256::from(evm.ctx.cfg.chain_id);
+        let refund = evm.ctx.cfg.gas_params().tx_eip7702_auth_refund_regular();
+        let (tx, journal) = evm.ctx.tx_journal_mut();
+        let mut existing = 0;
+        for authorization in tx.authorization_list() {
+            let chain = authorization.chain_id();
+            if !(chain.is_zero() || chain == chain_id) || authorization.nonce() == u64::MAX {
+                continue;
+            }
+            let Some(authority) = authorization.authority() else { continue };
+            let mut account = journal.load_account_with_code_mut(authority)?.data;
+            let info = &account.account().info;
+            let takes = |code: &Bytecode| code.is_empty() || code.is_eip7702();
+            if !info.code.as_ref().is_none_or(takes) || info.nonce != authorization.nonce() {
+                continue;
+            }
+            let empty = info.is_empty();
+            if !(empty && account.account().is_loaded_as_not_existing_not_touched()) {
+                existing += 1;
+            }
+            if !authorization.address().is_zero() {
+                account.delegate(authorization.address());
+                continue;
+            }
+            // An account that is still there after losing its code keeps its storage. The mark is what says so.
+            let code_hash = if empty { KECCAK256_EMPTY } else { STORAGE_WITHOUT_CODE };
+            account.set_code(code_hash, Bytecode::default());
+            account.bump_nonce();
+            if empty && let Some(account) = journal.inner.state.get_mut(&authority) {
+                account.status.insert(AccountStatus::LoadedAsNotExisting);
+                self.destroyed.set(true);
+            }
+        }
+        if self.destroyed.get() {
+            let table = evm.instruction.instruction_table_mut();
+            table[usize::from(SLOAD)] = Instruction::new(sload_after_destruction);
+            table[usize::from(SSTORE)] = Instruction::new(sstore_after_destruction);
+        }
+        Ok(Some(refund.saturating_mul(existing)))
+    }
+
     fn reimburse_caller(
         &self,
         evm: &mut Self::Evm,
@@ -391,31 +479,25 @@ fn fee(gas: u64, price: u128) -> U256 {
 impl<DB: Database> revm::inspector::InspectorHandler for Rules<DB> {
     type IT = EthInterpreter;
 
-    #[expect(
-        clippy::blocks_in_conditions,
-        reason = "a plainer form moves the program id: with the next pin"
-    )]
     fn inspect_run_exec_loop(
         &mut self,
         evm: &mut Self::Evm,
         first: FrameInit,
     ) -> Result<FrameResult, Self::Error> {
         use revm::inspector::InspectorEvmTr as _;
-        if let ItemOrResult::Result(result) = {
-            let ready = self.prepare(evm, first)?;
-            evm.inspect_frame_init(ready)?
-        } {
+        let ready = self.prepare(evm, first)?;
+        if let ItemOrResult::Result(result) = evm.inspect_frame_init(ready)? {
             return Ok(result);
         }
         loop {
             let result = match evm.inspect_frame_run()? {
-                ItemOrResult::Item(init) => match {
+                ItemOrResult::Item(init) => {
                     let ready = self.prepare(evm, init)?;
-                    evm.inspect_frame_init(ready)?
-                } {
-                    ItemOrResult::Item(_) => continue,
-                    ItemOrResult::Result(result) => result,
-                },
+                    let ItemOrResult::Result(result) = evm.inspect_frame_init(ready)? else {
+                        continue;
+                    };
+                    result
+                }
                 ItemOrResult::Result(result) => result,
             };
             if let Some(last) = evm.frame_return_result(result)? {

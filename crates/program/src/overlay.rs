@@ -10,9 +10,11 @@
 //!
 //! An account with storage, but neither code nor a nonce, is shown to the EVM under the code hash
 //! [`STORAGE_WITHOUT_CODE`]: revm takes it for empty where that is asked, and for taken where one is created (EIP-7610).
+//! An account that an authorization took the code of keeps that hash for the block.
 
 use crate::{
     bound::Bound,
+    evm::is_destroyed_by_authorization,
     state::{ReadError, State, StateSource},
 };
 use alloc::vec::Vec;
@@ -187,11 +189,19 @@ impl Entry {
             self.destroy();
             return;
         }
-        let marked = |info: &AccountInfo| info.code_hash == STORAGE_WITHOUT_CODE;
+        // Before the transaction it had storage and nothing else.
+        let bare = self.info.as_ref().is_some_and(|info| {
+            info.code_hash == STORAGE_WITHOUT_CODE && info.nonce == 0 && info.balance.is_zero()
+        });
         if account.is_created() {
-            self.forget_storage(OldStorage::None);
-        } else if self.info.as_ref().is_some_and(marked) && account.info.is_empty_code_hash() {
-            // It was destroyed in the midst of the transaction (see `evm`), and is there again if it has a balance.
+            // Nothing is created over storage: it was destroyed before, as a beneficiary.
+            self.forget_storage(if bare { OldStorage::Destroyed } else { OldStorage::None });
+        } else if is_destroyed_by_authorization(&account, self.info.is_some()) {
+            // SOUNDNESS: what it has now was written after its destruction.
+            self.forget_storage(OldStorage::Destroyed);
+        } else if bare && account.info.is_empty_code_hash() {
+            // It was destroyed as a beneficiary in the midst of the transaction (see `evm`), and is there again if it has
+            // a balance.
             self.forget_storage(OldStorage::Destroyed);
             if account.info.is_empty() {
                 self.info = None;

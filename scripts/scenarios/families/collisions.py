@@ -1,5 +1,7 @@
 """Creation where an account is already (EIP-684, EIP-7610): any mix of nonce, code, storage and balance."""
 
+import random
+
 from ..asm import Data, code, deploy
 from ..chain import Account, Chain
 from ..spec import address, key, since
@@ -8,6 +10,7 @@ from .lifecycles import create2_address, create_address
 
 CREATOR = address(0xDDDD)
 ONLOOKER = address(0xBEEF)
+DYING, REVERTING = address(0xD1E0), address(0xD1E1)
 
 
 def make(rng, fork):
@@ -45,8 +48,17 @@ def make(rng, fork):
     create += (
         [5, length, 0, rng.choice((0, 1)), "CREATE2"] if way == "CREATE2" else [length, 0, rng.choice((0, 1)), "CREATE"]
     )
+    # A beneficiary that is empty is gone with its storage before anything is created there.
+    prelude = []
+    # Of its own, so that what a seed made before it makes still.
+    dice = random.Random(f"{rng.getstate()}")
+    if dice.random() < 0.25:
+        prelude = look(9, [0, 0, 0, 0, dice.choice((0, 0, 1)), dice.choice((DYING, DYING, REVERTING)), 100_000, "CALL"])
+        if dice.random() < 0.3:
+            prelude += look(10, [0, 0, 0, 0, 1, target, 40_000, "CALL"])
     # What the creator sees: whether it worked, what it left, and what it and the look-ups cost.
     creator = code(
+        prelude,
         look(1, ["GAS"]),
         look(2, [create]),
         look(3, ["GAS"]),
@@ -67,6 +79,8 @@ def make(rng, fork):
         other.address: Account(balance=10**20),
         CREATOR: Account(balance=5, nonce=creator_nonce, code=creator),
         ONLOOKER: Account(balance=5, nonce=1, code=onlooker),
+        DYING: Account(nonce=1, code=code([target, "SELFDESTRUCT"])),
+        REVERTING: Account(nonce=1, code=code([0, 0, 0, 0, 0, DYING, 60_000, "CALL", 0, 0, "REVERT"])),
         target: there,
     }
     chain = Chain(fork, accounts)

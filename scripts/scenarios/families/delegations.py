@@ -3,6 +3,8 @@
 Before Prague the transactions are refused.
 """
 
+import random
+
 from ..asm import code
 from ..chain import Account, Chain
 from ..spec import SECP256K1N, address, key, since
@@ -86,6 +88,7 @@ def make(rng, fork):
             if rng.random() < 0.25:
                 transactions.append(sign(payer, 0, gas_price=base + 1, to=to, **common))
                 continue
+            bare = [one for one in authorities if one.address in accounts and nonce_of(one.address) == 0]
             entries = []
             for _ in range(rng.choice((1, 1, 2, 3))):
                 authority = rng.choice([*authorities, *authorities, payer])
@@ -95,6 +98,18 @@ def make(rng, fork):
                 entries.append(
                     authorize(authority, rng.choice(targets), nonce, rng.choice((0, 1, 1, 2, 2**200)), _breakage(rng))
                 )
+            # Of its own, so that what a seed made before it makes still.
+            dice = random.Random(f"{rng.getstate()}")
+            if bare and dice.random() < 0.2:
+                # What has neither nonce nor balance is gone when it is cleared, and what it delegates to finds no storage.
+                again = dice.choice(bare)
+                entries = [
+                    authorize(again, target, nonce, 1, lambda signature: None)
+                    for nonce, target in enumerate(
+                        dice.choice(([bytes(20), COUNTER], [COUNTER, bytes(20)], [bytes(20), KILLER, bytes(20), COUNTER]))
+                    )
+                ]
+                to = dice.choice((again.address, again.address, to))
             if rng.random() < 0.04:
                 entries = []
             transactions.append(
