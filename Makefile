@@ -70,7 +70,7 @@ lint: ## Format, clippy, rustdoc, layers
 soundness: setup-build setup-test ## Take out one check marked SOUNDNESS: after another; a test must fail (ARGS="--guest" for the guests' checks)
 	$(CARGO) xtask soundness $(ARGS)
 
-mutants: setup-mutants ## Change one operator or body after another in `program` and `verifier`; docs/mutants.md explains what survives
+mutants: setup-mutants ## Change one operator or body after another in `program` and `verifier`; docs/soundness.md explains what survives
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/mutants $(CARGO) mutants --package program --package verifier $(ARGS)
 
 guests: setup-guests ## Rebuild the guests and compare their program ids with the pinned ones

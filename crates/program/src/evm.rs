@@ -408,8 +408,9 @@ impl<DB: Database> Handler for Rules<DB> {
             if !info.code.as_ref().is_none_or(takes) || info.nonce != authorization.nonce() {
                 continue;
             }
-            let empty = info.is_empty();
-            if !(empty && account.account().is_loaded_as_not_existing_not_touched()) {
+            // Without its code.
+            let empty = info.nonce == 0 && info.balance.is_zero();
+            if !(info.is_empty() && account.account().is_loaded_as_not_existing_not_touched()) {
                 existing += 1;
             }
             if !authorization.address().is_zero() {
