@@ -25,6 +25,9 @@ const RULES: &str = "it accepts blocks that break four of Ethereum's rules (a co
 /// What is wrong with 0xb7b58daf….
 const STORAGE: &str = "an account that self-destruction leaves empty keeps its storage in it until the transaction ends";
 
+/// What is wrong with 0x13add4e3….
+const CLEARED: &str = "clearing a delegation takes storage from accounts that keep it, and leaves it to some that lose it";
+
 /// Every program that is revoked, in the order in which they were pinned.
 #[rustfmt::skip]
 pub const REVOKED: &[Revoked] = &[
@@ -36,6 +39,7 @@ pub const REVOKED: &[Revoked] = &[
     Revoked { id: id("0bf05102c5464f26632ff886ac9c86431a204ec6d70f2ea7c6c572d422880601"), reason: MEMORY },
     Revoked { id: id("b1acfb099008ff38d1009eba7a37c06c7427a4ed09ac234a19da4fc9bce6f5a1"), reason: MEMORY },
     Revoked { id: id("b7b58daf6fed2eab9119a6769f313b17d7016b2e6f926dba195012f2c1aacfcd"), reason: STORAGE },
+    Revoked { id: id("13add4e3b49b870ba8b25126c67a8c67a3d2d31a97c095a474ca2ce7dab38c19"), reason: CLEARED },
 ];
 
 /// Refuses a program that is revoked. [`verify`](crate::verify) asks this by itself.
