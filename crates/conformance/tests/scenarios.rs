@@ -43,12 +43,12 @@ fn every_scenario_of_the_fixed_set_ends_as_the_specification_says() {
     }
     assert!(failures.is_empty(), "{failures:#?}");
     expect![[r#"
-        collisions: 88 scenarios, 198 blocks
-        delegations: 87 scenarios, 167 blocks
+        collisions: 93 scenarios, 209 blocks
+        delegations: 99 scenarios, 196 blocks
         deposits: 41 scenarios, 79 blocks
         fees: 43 scenarios, 86 blocks
         headers: 81 scenarios, 257 blocks
-        lifecycles: 203 scenarios, 560 blocks
+        lifecycles: 208 scenarios, 574 blocks
         system_contracts: 83 scenarios, 180 blocks
         transactions: 122 scenarios, 248 blocks
         tries: 44 scenarios, 119 blocks

@@ -1,6 +1,7 @@
 //! From what a person names (a file, or blocks of a node) to the program's input.
 
 use std::fmt;
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -78,7 +79,18 @@ pub fn read_input(path: &Path, flags: Option<&TermsArgs>) -> anyhow::Result<Vec<
         !flags.is_some_and(given),
         "{name} is an input, which has its terms already: --beneficiary and --deposits-start are for blocks"
     );
-    std::fs::read(path).with_context(|| format!("failed to read {name}"))
+    read_at_most(path, program::bound::MAX_INPUT)
+}
+
+/// Reads a file that has no business to be longer than `limit` bytes.
+pub fn read_at_most(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
+    let name = path.display();
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("failed to read {name}"))?;
+    ensure!(bytes.len() <= limit, "{name} has more than {limit} bytes");
+    Ok(bytes)
 }
 
 /// Reads a block file (`.json`, `.json.zst`) or an input made by `l2-prover witness`. Without flags for the terms it does
@@ -216,6 +228,16 @@ mod tests {
             chain 1337 has a bridge: --deposits-start must say where the deposits start
             chain 1337 has no bridge: --deposits-start is of no use"#]]
         .assert_eq(&texts.join("\n"));
+    }
+
+    #[test]
+    fn no_more_of_a_file_is_read_than_it_may_have() {
+        let folder = tempfile::tempdir().expect("it is made");
+        let path = folder.path().join("proof");
+        std::fs::write(&path, [0; 8]).expect("it is written");
+        assert_eq!(read_at_most(&path, 8).expect("it fits"), [0; 8]);
+        let error = read_at_most(&path, 7).expect_err("it does not fit").to_string();
+        assert!(error.ends_with("proof has more than 7 bytes"), "{error}");
     }
 
     #[test]

@@ -108,6 +108,8 @@ impl<DB: Database> BlockEvm<DB> {
             destroyed: Cell::new(false),
             database: PhantomData,
         };
+        #[cfg(feature = "std")]
+        native::watch_heap(self.evm.instruction.instruction_table_mut(), !ordinary);
         let result = run(&mut rules, &mut self.evm);
         if rules.destroyed.get() {
             let table = self.evm.instruction.instruction_table_mut();
@@ -209,6 +211,65 @@ fn forget_slot<DB: Database>(
     }
 }
 
+/// What only a native run does, so that no input takes more memory from whoever judges it than a guest has.
+#[cfg(feature = "std")]
+mod native {
+    use super::{
+        Address, Database, EthEvmContext, EthInterpreter, Instruction, InstructionContext,
+        InstructionExecResult, InstructionResult,
+    };
+    use revm::{
+        bytecode::opcode::{JUMP, JUMPI, LOG0, LOG1, LOG2, LOG3, LOG4},
+        interpreter::{
+            InstructionTable,
+            instructions::{
+                control::{jump, jumpi},
+                host::log,
+            },
+        },
+    };
+
+    type Context<'c, DB> = InstructionContext<'c, EthEvmContext<DB>, EthInterpreter>;
+    type Table<DB> = InstructionTable<EthInterpreter, EthEvmContext<DB>>;
+
+    /// Has the heap looked at wherever a loop turns and whatever stays after a frame, or only between frames.
+    pub(super) fn watch_heap<DB: Database>(table: &mut Table<DB>, everywhere: bool) {
+        macro_rules! watch {
+            ($($opcode:ident: $instruction:expr),*) => {
+                $(table[usize::from($opcode)] = match everywhere {
+                    true => Instruction::new(|context: Context<'_, DB>| {
+                        fits()?;
+                        $instruction(context)
+                    }),
+                    false => Instruction::new($instruction),
+                };)*
+            };
+        }
+        watch!(
+            JUMP: jump, JUMPI: jumpi,
+            LOG0: log::<0, _>, LOG1: log::<1, _>, LOG2: log::<2, _>, LOG3: log::<3, _>, LOG4: log::<4, _>
+        );
+    }
+
+    /// Counts what a guest's curve arithmetic allocates, at least: the native libraries allocate nothing, or not here.
+    pub(super) fn count_curves(precompile: Address, len: usize) {
+        // Prepared points of a pairing are long lists; sums of products have their buckets.
+        let (pair, bytes) = match precompile.into_array() {
+            [zeros @ .., 0x08] if zeros == [0; 19] => (192, 48 << 10),
+            [zeros @ .., 0x0a] if zeros == [0; 19] => (96, 96 << 10),
+            [zeros @ .., 0x0c] if zeros == [0; 19] => (160, 8 << 10),
+            [zeros @ .., 0x0e] if zeros == [0; 19] => (288, 8 << 10),
+            [zeros @ .., 0x0f] if zeros == [0; 19] => (384, 96 << 10),
+            _ => return,
+        };
+        crate::heap::count(len.div_ceil(pair) * bytes);
+    }
+
+    fn fits() -> InstructionExecResult {
+        crate::heap::check().map_err(|_| InstructionResult::MemoryLimitOOG)
+    }
+}
+
 /// How transactions and system calls run.
 struct Rules<DB> {
     /// The bound that the execution went beyond.
@@ -243,12 +304,16 @@ impl<DB: Database> Rules<DB> {
         evm: &mut Inner<DB>,
         mut init: FrameInit,
     ) -> Result<FrameInit, EVMError<DB::Error>> {
+        #[cfg(feature = "std")]
+        crate::heap::check().map_err(|bound| self.exceed(bound))?;
         if self.extraordinary_gas.is_some() {
             // SOUNDNESS: as above.
             let below = init.memory.local_memory_offset();
             init.memory.set_memory_limit(bound::extraordinary_memory(below));
         }
         if let FrameInput::Call(call) = &mut init.frame_input {
+            #[cfg(feature = "std")]
+            native::count_curves(call.bytecode_address, call.input.len());
             // An account whose code runs is not empty: for it, touching makes no difference but to `SELFDESTRUCT`.
             if let CallValue::Transfer(value) = call.value
                 && value.is_zero()
@@ -488,6 +553,7 @@ impl<DB: Database> revm::inspector::InspectorHandler for Rules<DB> {
         use revm::inspector::InspectorEvmTr as _;
         let ready = self.prepare(evm, first)?;
         if let ItemOrResult::Result(result) = evm.inspect_frame_init(ready)? {
+            self.check(&result, 0)?;
             return Ok(result);
         }
         loop {
@@ -497,9 +563,14 @@ impl<DB: Database> revm::inspector::InspectorHandler for Rules<DB> {
                     let ItemOrResult::Result(result) = evm.inspect_frame_init(ready)? else {
                         continue;
                     };
+                    self.check(&result, 0)?;
                     result
                 }
-                ItemOrResult::Result(result) => result,
+                ItemOrResult::Result(result) => {
+                    let below = evm.frame_stack.get().interpreter.memory.local_memory_offset();
+                    self.check(&result, below)?;
+                    result
+                }
             };
             if let Some(last) = evm.frame_return_result(result)? {
                 return Ok(last);

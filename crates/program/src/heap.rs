@@ -1,7 +1,8 @@
 //! How much of a guest's heap an input takes, counted while it runs natively.
 //!
 //! A guest's allocator never frees, so what an input takes is the sum of all that it allocates. A native run allocates
-//! the same things, with pointers of twice the size: what it allocates is at least what the guest will.
+//! the same things, with pointers of twice the size, except for the arithmetic of curves, whose share is added
+//! (in `evm`): what is counted is at least what the guest will allocate.
 //!
 //! Whoever wants an input refused that may not fit installs [`Meter`] as the global allocator of the binary.
 
@@ -17,13 +18,16 @@ pub const GUEST_HEAP: u64 = 0xC000_0000 - 0x0100_0000;
 std::thread_local! {
     /// Bytes that this thread has allocated, freed ones included.
     static ALLOCATED: Cell<u64> = const { Cell::new(0) };
+    /// How many it may have allocated when the run at hand ends.
+    static LIMIT: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
 /// A global allocator that counts what each thread allocates.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Meter<A>(pub A);
 
-fn count(bytes: usize) {
+/// Counts bytes that this thread has allocated, or that a guest would.
+pub(crate) fn count(bytes: usize) {
     // A thread that ends may allocate after its counter is gone.
     let _ = ALLOCATED.try_with(|all| all.set(all.get() + bytes as u64));
 }
@@ -63,12 +67,25 @@ pub(crate) fn bounded<T, E: From<Bound>>(
     len: usize,
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    let before = ALLOCATED.get();
+    /// Lifts the limit, also if the work panics.
+    struct Lifted;
+    impl Drop for Lifted {
+        fn drop(&mut self) {
+            LIMIT.set(u64::MAX);
+        }
+    }
+    LIMIT.set((ALLOCATED.get() + GUEST_HEAP).saturating_sub(len as u64));
+    let _lifted = Lifted;
     let result = work()?;
-    let bytes = ALLOCATED.get() - before + len as u64;
-    match bytes <= GUEST_HEAP {
-        true => Ok(result),
-        false => Err(Bound::Heap { bytes, limit: GUEST_HEAP }.into()),
+    check()?;
+    Ok(result)
+}
+
+/// Refuses what [`bounded`] runs, as soon as it has allocated too much.
+pub(crate) fn check() -> Result<(), Bound> {
+    match ALLOCATED.get().checked_sub(LIMIT.get()) {
+        None | Some(0) => Ok(()),
+        Some(more) => Err(Bound::Heap { bytes: GUEST_HEAP + more, limit: GUEST_HEAP }),
     }
 }
 
@@ -93,5 +110,6 @@ mod tests {
             Err(Bound::Heap { bytes: GUEST_HEAP + 100, limit: GUEST_HEAP })
         );
         assert_eq!(megabytes((GUEST_HEAP >> 20) - 1), Ok(()));
+        assert_eq!(check(), Ok(()), "the next run starts anew");
     }
 }

@@ -5,8 +5,11 @@ use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
 use alloy_rlp::Decodable;
 use program::{AssumedParent, Input, Outcome};
-use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use std::{collections::BTreeSet, fmt};
 
 /// `BLOCKHASH` reaches this far back.
 const MAX_ANCESTORS: usize = 256;
@@ -25,6 +28,9 @@ pub(crate) struct Witness {
     pub(crate) headers: Vec<WitnessHeader>,
 }
 
+/// Most items of one kind in a witness: a hundred times what a full block of Ethereum's needs.
+const MAX_ITEMS: usize = 1 << 20;
+
 fn items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -32,23 +38,50 @@ fn items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Er
         Bytes(Bytes),
         Nothing {},
     }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Items {
-        List(Vec<Bytes>),
-        Map(BTreeMap<Bytes, Option<Value>>),
+
+    struct Items;
+
+    impl<'de> Visitor<'de> for Items {
+        type Value = Vec<Bytes>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "a list or a map of at most {MAX_ITEMS} byte strings, or null")
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<Bytes>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Bytes>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                push(&mut items, item)?;
+            }
+            Ok(items)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Bytes>, A::Error> {
+            let mut items = Vec::new();
+            while let Some((key, value)) = map.next_entry::<Bytes, Option<Value>>()? {
+                let item = match value {
+                    Some(Value::Bytes(bytes)) => bytes,
+                    Some(Value::Nothing {}) | None => key,
+                };
+                push(&mut items, item)?;
+            }
+            Ok(items)
+        }
     }
-    Ok(match Option::<Items>::deserialize(deserializer)? {
-        None => Vec::new(),
-        Some(Items::List(items)) => items,
-        Some(Items::Map(items)) => items
-            .into_iter()
-            .map(|(key, value)| match value {
-                Some(Value::Bytes(bytes)) => bytes,
-                Some(Value::Nothing {}) | None => key,
-            })
-            .collect(),
-    })
+
+    fn push<E: de::Error>(items: &mut Vec<Bytes>, item: Bytes) -> Result<(), E> {
+        if items.len() == MAX_ITEMS {
+            return Err(E::custom(format_args!("the witness has more than {MAX_ITEMS} items")));
+        }
+        items.push(item);
+        Ok(())
+    }
+
+    deserializer.deserialize_any(Items)
 }
 
 fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>

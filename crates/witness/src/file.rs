@@ -20,7 +20,7 @@ use std::{
 /// The first bytes of a zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// A file may not unpack to more bytes than this.
-const MAX_UNPACKED: u64 = 1 << 30;
+const MAX_UNPACKED: u64 = 1 << 29;
 
 /// A block file that was read: well-formed, and nothing more.
 #[derive(Clone, Debug)]
@@ -51,7 +51,10 @@ struct Schema {
 /// [`Error::Read`] and [`Error::Malformed`].
 pub fn read(path: impl AsRef<Path>) -> Result<BlockFile, Error> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_UNPACKED + 1).read_to_end(&mut bytes))
+        .map_err(|source| Error::Read { path: path.to_owned(), source })?;
     BlockFile::parse(path.to_owned(), &bytes)
 }
 

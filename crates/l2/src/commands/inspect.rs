@@ -19,9 +19,7 @@ pub fn run(args: Inspect, output: &Output) -> anyhow::Result<()> {
     let names: Vec<String> = args.files.iter().map(|path| path.display().to_string()).collect();
     let name = names.join(", ");
     let (input, sharing) = match &args.files[..] {
-        [path] if !blocks::is_block_file(path) => {
-            (std::fs::read(path).with_context(|| format!("failed to read {name}"))?, None)
-        }
+        [path] if !blocks::is_block_file(path) => (blocks::read_input(path, None)?, None),
         files => {
             ensure!(
                 files.iter().all(|path| blocks::is_block_file(path)),

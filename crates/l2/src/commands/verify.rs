@@ -9,13 +9,13 @@ use serde::Serialize;
 use verifier::Policy;
 
 use crate::args::Verify;
-use crate::blocks::StatementText;
+use crate::blocks::{StatementText, read_at_most};
 use crate::output::{Output, thousands};
 
 /// Runs the command.
 pub fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
     let file = args.proof.display();
-    let proof = std::fs::read(&args.proof).with_context(|| format!("failed to read {file}"))?;
+    let proof = read_at_most(&args.proof, verifier::MAX_PROOF)?;
     let program_id = args.program_id.unwrap_or(B256::new(args.prover.pinned_program_id()));
     let policy = Policy {
         danger_accept_exec: args.danger_accept_exec,
