@@ -43,7 +43,7 @@ fn every_scenario_of_the_fixed_set_ends_as_the_specification_says() {
     }
     assert!(failures.is_empty(), "{failures:#?}");
     expect![[r#"
-        collisions: 93 scenarios, 209 blocks
+        collisions: 92 scenarios, 208 blocks
         delegations: 99 scenarios, 196 blocks
         deposits: 41 scenarios, 79 blocks
         fees: 43 scenarios, 86 blocks

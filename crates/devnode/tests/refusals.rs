@@ -290,6 +290,38 @@ fn block_bytes_in_any_other_form_are_refused() {
     for len in [0, 1, 10, rlp.len() / 2, rlp.len() - 1] {
         assert!(matches!(refused(rlp[..len].to_vec()), Violation::Rlp(_)), "cut at {len}");
     }
+    // Wrapped like a typed transaction, it has the same bytes, so the same root of transactions.
+    let wrapped = with_wrapped_legacy_transactions(&rlp);
+    assert_ne!(wrapped, rlp);
+    assert!(matches!(refused(wrapped), Violation::MalformedTransaction { .. }));
+}
+
+/// The block with each legacy transaction, a list, in a string.
+fn with_wrapped_legacy_transactions(block: &[u8]) -> Vec<u8> {
+    let Ok(alloy_rlp::PayloadView::List(mut parts)) = alloy_rlp::Header::decode_raw(&mut &*block)
+    else {
+        panic!("a block is a list");
+    };
+    let Ok(alloy_rlp::PayloadView::List(transactions)) =
+        alloy_rlp::Header::decode_raw(&mut &*parts[1])
+    else {
+        panic!("its transactions are a list");
+    };
+    let list = |items: &[u8]| {
+        let mut list = Vec::new();
+        alloy_rlp::Header { list: true, payload_length: items.len() }.encode(&mut list);
+        [list, items.to_vec()].concat()
+    };
+    let mut items = Vec::new();
+    for item in transactions {
+        match item[0] {
+            0xc0.. => alloy_rlp::Encodable::encode(item, &mut items),
+            _ => items.extend_from_slice(item),
+        }
+    }
+    let transactions = list(&items);
+    parts[1] = &transactions;
+    list(&parts.concat())
 }
 
 #[test]
