@@ -1,4 +1,4 @@
-# `make` lists the commands. README.md says what each takes.
+# `make` lists the commands. README.md and CONTRIBUTING.md say what each takes.
 
 # One target folder per machine, not per checkout: RISC Zero's C++ is built once (docs/decisions/0002).
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/l2-prover/target
@@ -59,18 +59,19 @@ scenarios-fixed: setup-scenarios ## The fixed set of scenarios that `make test` 
 statement: ## Compile docs/statement/Statement.sol (solc from npm) for the test that runs it
 	scripts/statement.sh $(CARGO_TARGET_DIR)/statement
 
-lint: ## Format, clippy, rustdoc, layers
+lint: ## Format, clippy, rustdoc, layers, links
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy $(ZKVM) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(CARGO) xtask layers
+	$(CARGO) xtask pages
 	$(CARGO) xtask soundness --list
 
 soundness: setup-build setup-test ## Take out one check marked SOUNDNESS: after another; a test must fail (ARGS="--guest" for the guests' checks)
 	$(CARGO) xtask soundness $(ARGS)
 
-mutants: setup-mutants ## Change one operator or body after another in `program` and `verifier`; docs/soundness.md explains what survives
+mutants: setup-mutants ## Change one operator or body after another in `program` and `verifier`, and name those that no test notices
 	CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/mutants $(CARGO) mutants --package program --package verifier $(ARGS)
 
 guests: setup-guests ## Rebuild the guests and compare their program ids with the pinned ones

@@ -2,6 +2,7 @@
 
 mod guests;
 mod layers;
+mod pages;
 mod soundness;
 mod test32;
 mod unchecked;
@@ -37,6 +38,8 @@ enum Chore {
     Test32,
     /// Fails on a dependency between our crates that ARCHITECTURE.md does not draw.
     Layers,
+    /// Fails on a link between pages that leads nowhere, and on a walk of ARCHITECTURE.md through files that do not exist.
+    Pages,
     /// Fails on an unchecked operation in the guest's sources that guests/risc0/unchecked.toml does not explain.
     Unchecked {
         /// Brings the table up to date; new rows wait for a reason.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Chore::Test32 => test32::run(&root),
         Chore::Layers => layers::check(&root)
             .map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
+        Chore::Pages => pages::check(&root),
         Chore::Unchecked { write: false } => unchecked::check(&root),
         Chore::Unchecked { write: true } => unchecked::write(&root),
         Chore::Soundness { list, guest, only } => {
