@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil statement lint soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil statement lint soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,8 +22,9 @@ dev: setup-build ## Set up, build with RISC Zero and prove blocks of a dev chain
 dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothing is proven
 	$(CARGO) run --profile quick -p l2 -- dev --prover exec $(ARGS)
 
-test: ## All tests; the zkVM's in release
+test: setup-build setup-nextest offer-postgres ## Set up and run all tests; the zkVM's in release
 	$(CARGO) nextest run
+	$(CARGO) test --doc
 	$(CARGO) nextest run $(ZKVM)
 
 test-32: setup-guests setup-32 ## The tests of what is proven on 32 bits, as a guest has them, with and without overflow checks
@@ -107,10 +108,19 @@ ifeq ($(and $(shell command -v cc 2>/dev/null),$(or $(CXX_GIVEN),$(shell command
 	$(call install,build-essential clang)
 endif
 
-setup-test:
-	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+setup-test: setup-nextest
 ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/dev/null),)
 	$(call install,postgresql)
+endif
+
+setup-nextest:
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+
+# For `make test`, which skips the tests on PostgreSQL where it cannot be installed.
+offer-postgres:
+ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/dev/null),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) setup-test; \
+	else echo "tests on PostgreSQL are skipped; to run them, as root: apt-get install --no-install-recommends postgresql" >&2; fi
 endif
 
 setup-scenarios: scripts/scenarios/requirements.txt
