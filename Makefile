@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil statement lint soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -69,6 +69,12 @@ lint: ## Format, clippy, rustdoc, layers, links
 	$(CARGO) xtask pages
 	$(CARGO) xtask soundness --list
 
+deny: setup-deny ## Licences, duplicates and sources of all dependencies (deny.toml)
+	$(CARGO) deny check licenses bans sources
+
+advisories: setup-deny ## Known vulnerabilities of all dependencies; fetches RustSec's database over the network
+	$(CARGO) deny check advisories
+
 soundness: setup-build setup-test ## Take out one check marked SOUNDNESS: after another; a test must fail (ARGS="--guest" for the guests' checks)
 	$(CARGO) xtask soundness $(ARGS)
 
@@ -122,6 +128,9 @@ ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/d
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(MAKE) setup-test; \
 	else echo "tests on PostgreSQL are skipped; to run them, as root: apt-get install --no-install-recommends postgresql" >&2; fi
 endif
+
+setup-deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 
 setup-scenarios: scripts/scenarios/requirements.txt
 	@test -x $(CARGO_TARGET_DIR)/scenarios/bin/python || python3 -m venv $(CARGO_TARGET_DIR)/scenarios
