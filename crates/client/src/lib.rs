@@ -1,10 +1,74 @@
-//! The Prover Client: takes a job from the Prover Server, proves it, hands the proof in, and begins anew.
+//! The Prover Client: takes a job from the Prover Server, proves it, hands the proof in, and starts again.
 //!
 //! What must stay true:
 //! * A finished proof is on disk before the server hears of it, and stays there until the server has judged it, across
 //!   restarts of either side.
-//! * Heartbeats come from a thread that proving cannot starve.
-//! * It names no proof system: that is a [`Prover`]. A [`ProverProcess`] is one that proves in a process of its own.
+//! * A thread that proving cannot starve sends the heartbeats.
+//! * The client names no proof system: that is a [`Prover`]. A [`ProverProcess`] is one that proves in a process of its own.
+//!
+//! # Example
+//!
+//! A prover of one's own: it tells how long each proof took, and leaves the rest to another one. The client starts although its
+//! server cannot be reached yet; it keeps asking.
+//!
+//! ```
+//! use client::{
+//!     Cancel, Client, Config, ExecProver, Execution, Progress, ProofKind, ProofSystem, ProveError, Prover,
+//! };
+//! use std::{sync::Arc, time::{Duration, Instant}};
+//!
+//! struct Timed<P>(P);
+//!
+//! impl<P: Prover> Prover for Timed<P> {
+//!     fn system(&self) -> ProofSystem {
+//!         self.0.system()
+//!     }
+//!
+//!     fn program_id(&self) -> alloy_primitives::B256 {
+//!         self.0.program_id()
+//!     }
+//!
+//!     fn danger(&self) -> Option<&'static str> {
+//!         self.0.danger()
+//!     }
+//!
+//!     fn prove(
+//!         &self,
+//!         input: &[u8],
+//!         kind: ProofKind,
+//!         cancel: &Cancel,
+//!         progress: &(dyn Fn(Progress) + Send + Sync),
+//!     ) -> Result<Vec<u8>, ProveError> {
+//!         let started = Instant::now();
+//!         let proof = self.0.prove(input, kind, cancel, progress)?;
+//!         println!("{kind} proof of {} bytes in {:?}", proof.len(), started.elapsed());
+//!         Ok(proof)
+//!     }
+//!
+//!     fn execute(&self, input: &[u8]) -> Result<Execution, ProveError> {
+//!         self.0.execute(input)
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let prover = Timed(ExecProver);
+//! prover.self_test()?;
+//! assert!(matches!(prover.execute(b"no input at all"), Err(ProveError::BadInput(_))));
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let config = Config {
+//!     servers: vec!["http://127.0.0.1:9".into()],
+//!     data_dir: folder.path().join("client"),
+//!     ..Config::default()
+//! };
+//! let client = Client::start(config, Arc::new(prover)).await?;
+//! assert_eq!(client.status().accepted, 0);
+//! // Lets the proof at hand, if there is one, take another minute.
+//! client.drain(Duration::from_secs(60)).await;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod access;
 pub mod api;

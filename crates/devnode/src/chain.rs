@@ -1,4 +1,4 @@
-//! The chain: blocks, their states, and the pool of what comes next.
+//! The chain: blocks, their states, and the pool of pending transactions.
 //!
 //! * Blocks are made by [`program::build`] and their witnesses come from re-executing them with
 //!   [`program::execute`]: the rules exist once.
@@ -43,10 +43,10 @@ const BLOCK_OVERHEAD: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
-    /// A block's time must move on.
+    /// A block's timestamp must be later than its parent's.
     #[error("timestamp {timestamp} is not after the head's {head}: choose a later one")]
     Timestamp {
-        /// What was asked for, in seconds.
+        /// The timestamp asked for, in seconds.
         timestamp: u64,
         /// The head's, in seconds.
         head: u64,
@@ -65,7 +65,7 @@ pub enum ChainError {
     /// The executor failed; this is a bug, the chain's own blocks are valid.
     #[error("failed to execute the chain's own block")]
     Program(#[from] program::Error),
-    /// Likewise, in the middle of a transaction.
+    /// The same, in the middle of a transaction.
     #[error("failed to execute a transaction: {0}")]
     Fatal(String),
     /// The block could not be written to the file of blocks.
@@ -73,7 +73,7 @@ pub enum ChainError {
     File(#[source] std::io::Error),
 }
 
-/// A block of the chain and what its execution gave.
+/// A block of the chain and the results of its execution.
 #[derive(Clone, Debug)]
 pub struct Mined {
     /// The block.
@@ -209,7 +209,7 @@ impl Chain {
         self.blocks.last().expect("there is always the genesis block")
     }
 
-    /// What waits for a block.
+    /// The transactions that wait for a block.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -239,7 +239,7 @@ impl Chain {
     /// Takes a signed transaction into the pool.
     ///
     /// # Errors
-    /// [`PoolError`], with geth's words.
+    /// [`PoolError`], with geth's messages.
     pub fn submit(&mut self, transaction: Transaction) -> Result<B256, PoolError> {
         let signer = transaction.recover_signer().map_err(|_| PoolError::BadSignature)?;
         let account = self.account(self.latest(), &signer).unwrap_or_default();
@@ -265,7 +265,7 @@ impl Chain {
         self.submit(transaction.into())
     }
 
-    /// The nonce `sender` should use next, after all that waits in the pool without a gap.
+    /// The nonce `sender` should use next, after its pending transactions that follow without a gap.
     pub fn next_nonce(&self, sender: &Address) -> u64 {
         let account = self.account(self.latest(), sender).unwrap_or_default();
         self.pool.next_nonce(sender, account.nonce)
@@ -421,7 +421,7 @@ impl Chain {
 
     /// What a stateless re-execution of block `number` needs: all trie nodes and codes it asks for, writing the
     /// post-state included, and the headers back to the oldest `BLOCKHASH` it asks for, at least the parent's.
-    /// `keys` is empty: the nodes say it all.
+    /// `keys` is empty: the nodes suffice.
     ///
     /// # Errors
     /// [`ChainError::NoBlock`] or [`ChainError::GenesisWitness`].
@@ -532,7 +532,7 @@ impl Chain {
         })
     }
 
-    /// What stands at `key` in the trie with this root, and the nodes on the way there.
+    /// The value at `key` in the trie with this root, and the nodes on the path to it.
     fn path(&self, root: B256, key: B256) -> Result<(Option<Vec<u8>>, Vec<Bytes>), ChainError> {
         let mut recorder = Recorder::new(&self.store);
         let mut trie = Trie::from_root(root);

@@ -45,12 +45,12 @@ pub struct Config {
     pub mining: Mining,
     /// Transactions to make up before each block of the clock and of [`Running::mine`].
     pub traffic: Option<TrafficConfig>,
-    /// File in which the blocks are kept, so that the chain goes on where it was. Without one it ends with the node.
+    /// File in which the blocks are kept, so that the chain continues after a restart. Without one it ends with the node.
     pub blocks: Option<PathBuf>,
 }
 
 impl Default for Config {
-    /// The dev chain on port 8545 of this machine, a block whenever a transaction comes, no traffic.
+    /// The dev chain on port 8545 of this machine, a block for each transaction, no traffic.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8545)),
@@ -66,7 +66,7 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The genesis is at fault.
+    /// The genesis is wrong.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
     /// Another program listens there.
@@ -101,7 +101,7 @@ pub enum Error {
     },
 }
 
-/// The node; [`DevNode::start`] is all it does.
+/// The node: see [`DevNode::start`].
 #[derive(Debug)]
 pub struct DevNode;
 
@@ -195,7 +195,7 @@ impl Running {
         Ok(tokio::task::spawn_blocking(work).await.expect("making blocks does not panic")?)
     }
 
-    /// Whether the traffic has reached its end (also if none was asked for).
+    /// Whether the traffic has ended (also if none was configured).
     pub fn traffic_is_done(&self) -> bool {
         self.shared.traffic().as_ref().is_none_or(Traffic::is_done)
     }
@@ -242,7 +242,7 @@ impl Shared {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A transaction has come into the pool.
+    /// A transaction has entered the pool.
     pub(crate) fn submitted(&self) {
         if self.mining == Mining::OnDemand
             && let Err(error) = self.mine_now()

@@ -1,8 +1,8 @@
-//! The transaction pool: what was submitted and is not in a block yet.
+//! The transaction pool: transactions that were submitted and are not in a block yet.
 //!
 //! * Per sender there is one transaction for a nonce; a higher-paying one replaces it.
-//! * Messages are geth's, because tools look for them.
-//! * The pool only keeps out what can never be mined; whether a transaction is valid in a block is
+//! * Messages are geth's, because tools match on them.
+//! * The pool only rejects what can never be mined; whether a transaction is valid in a block is
 //!   decided by the executor when the block is built.
 
 use crate::Transaction;
@@ -20,11 +20,11 @@ const CAPACITY: usize = 20_000;
 /// A replacement must offer this many percent more of both fees.
 const PRICE_BUMP: u128 = 10;
 
-/// Why a transaction was not taken.
+/// Why a transaction was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// The bytes are no signed transaction.
+    /// The bytes are not a signed transaction.
     #[error("rlp: transaction cannot be decoded: {0}")]
     Malformed(String),
     /// The signature recovers no sender.
@@ -87,7 +87,7 @@ pub enum PoolError {
         /// `maxFeePerGas`, in wei.
         max_fee: u128,
     },
-    /// The pool holds as much as it may.
+    /// The pool is full.
     #[error("txpool is full: wait for the next block")]
     Full,
 }
@@ -122,7 +122,7 @@ struct Waiting {
 }
 
 impl Pool {
-    /// Takes `transaction`, or says why not.
+    /// Adds `transaction`, or says why not.
     pub(crate) fn add(
         &mut self,
         transaction: Recovered<Transaction>,

@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Most blocks `eth_feeHistory` tells about.
+/// Most blocks in an answer of `eth_feeHistory`.
 const FEE_HISTORY: u64 = 1024;
 
 type Answer = Result<Value, ErrorObjectOwned>;

@@ -103,7 +103,7 @@ pub struct TrafficConfig {
     pub seed: u64,
     /// Transactions made for each block.
     pub per_block: usize,
-    /// What to make; a kind that stands here twice comes twice as often.
+    /// What to make; a kind that is listed twice comes twice as often.
     pub kinds: Vec<Kind>,
     /// Stops after that many transactions (not counting the deployments that prepare them).
     pub stop_after: Option<u64>,
@@ -174,7 +174,7 @@ impl Traffic {
         self.made
     }
 
-    /// Whether it has made all it was asked for.
+    /// Whether it has made all transactions that it was configured for.
     pub fn is_done(&self) -> bool {
         self.config.kinds.is_empty()
             || self.config.stop_after.is_some_and(|limit| self.made >= limit)

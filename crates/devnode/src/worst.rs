@@ -1,8 +1,8 @@
 //! Blocks that an attacker would make: each does one thing as often as its gas lets it.
 //!
 //! * A case is a contract with a loop; one transaction calls it, and the loop ends when little gas is left.
-//! * Every opcode of Osaka has a case, with operands that are dear to compute with, and so has every precompile.
-//! * State is small here. What an access to a trie as deep as mainnet's costs more is known from real blocks.
+//! * Every opcode of Osaka has a case, with operands that are expensive to compute with, and so has every precompile.
+//! * State is small here. Real blocks show how much more an access to a trie as deep as mainnet's costs.
 
 mod inputs;
 

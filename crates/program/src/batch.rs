@@ -54,7 +54,7 @@ pub fn run_in_place(input: &Bytes) -> Result<Statement, Error> {
     run_input(input, Some(input)).map(|outcome| outcome.statement)
 }
 
-/// [`run`], which also tells about the single blocks.
+/// [`run`], which also returns a summary of each block.
 ///
 /// # Errors
 /// As [`run`].

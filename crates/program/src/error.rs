@@ -9,7 +9,7 @@ use alloy_primitives::B256;
 #[cfg_attr(feature = "std", derive(strum::VariantNames))]
 #[non_exhaustive]
 pub enum Error {
-    /// The bytes are not an encoded input: whoever made it must make it again.
+    /// The bytes are not an encoded input: it has to be encoded again.
     #[error("malformed input: {what} at byte {offset}")]
     Input {
         /// What was expected there.

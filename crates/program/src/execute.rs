@@ -230,7 +230,7 @@ impl<'s, 'a, S: StateSource<'a>> Executor<'s, 'a, S> {
         Ok(())
     }
 
-    /// Executes the next transaction. If it is refused, the block stands as before.
+    /// Executes the next transaction. If it is refused, the block stays as it was before.
     pub(crate) fn transact(
         &mut self,
         index: usize,

@@ -1,4 +1,4 @@
-//! How much of a guest's heap an input takes, counted while it runs natively.
+//! How much of a guest's heap an input uses, counted while it runs natively.
 //!
 //! A guest's allocator never frees, so what an input takes is the sum of all that it allocates. A native run allocates
 //! the same things, with pointers of twice the size, except for the arithmetic of curves, whose share is added
@@ -53,7 +53,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Meter<A> {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // A guest allocates anew and copies.
+        // A guest allocates again and copies.
         count(size);
         // SAFETY: the caller's.
         unsafe { self.0.realloc(at, layout, size) }

@@ -1,9 +1,9 @@
 //! What is proven: consecutive Ethereum blocks, executed from their witness alone.
 //!
-//! [`run`] reads an encoded [`Input`], re-executes its blocks under the input's [`ChainConfig`]
+//! [`run`] reads an encoded [`Input`], executes its blocks again under the input's [`ChainConfig`]
 //! and returns the [`Statement`] that a proof commits to. A zkVM guest does nothing else.
 //!
-//! * Nothing in the input is believed: every header, node and code is hashed and tied, link by
+//! * Nothing in the input is trusted: every header, node and code is hashed and tied, link by
 //!   link, to a hash that the statement binds.
 //! * What the witness lacks is an error, never an absence.
 //! * The crate is `no_std`, deterministic (no clocks, no floats, no iteration over unordered
@@ -11,6 +11,28 @@
 //!
 //! The feature `std` adds what a host needs: fast native cryptography and [`build`], with which
 //! a node produces blocks on the very executor that checks them.
+//!
+//! # Example
+//!
+//! The public values of a real proof (`verifier::verify` returns them) are a statement. Whoever uses
+//! it compares it with what it knows of its own chain.
+//!
+//! ```
+//! use alloy_primitives::keccak256;
+//! use program::{ChainConfig, Error, Statement};
+//!
+//! # let proof = std::fs::read_to_string("../verifier/tests/fixtures/dev-block.json")?;
+//! # let (_, text) = proof.split_once("\"public_values\": \"").ok_or("no public values")?;
+//! # let public_values = alloy_primitives::hex::decode(text.split('"').next().unwrap_or_default())?;
+//! let statement = Statement::abi_decode(&public_values)?;
+//! assert_eq!(statement.chain_config_digest, ChainConfig::dev().digest());
+//! assert_eq!((statement.first_number, statement.last_number), (1, 1));
+//! assert_eq!(statement.digest(), keccak256(&public_values));
+//!
+//! // What is no valid input has no statement, natively and in a zkVM alike.
+//! assert!(matches!(program::run(b"no input at all"), Err(Error::Input { .. })));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![cfg_attr(not(feature = "std"), no_std)]
 
 extern crate alloc;

@@ -1,4 +1,4 @@
-//! Which part of a run is under way, for whoever measures one.
+//! Which part of a run is being executed, for whoever measures a run.
 //!
 //! On RISC-V a mark is one hint, `addi x0, x0, n`: an instruction without effect, which takes one cycle and which a
 //! host that traces the machine sees. Natively, `observe` tells a closure.

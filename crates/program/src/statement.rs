@@ -147,7 +147,7 @@ impl Statement {
     }
 }
 
-/// The chain of hashes over a bridge's deposits, which L1 keeps too.
+/// The chain of hashes over a bridge's deposits, which L1 computes too.
 ///
 /// A deposit is an EIP-4895 withdrawal of the L2 block that consumes it: it creates ether, so nothing but L1 can say
 /// that it is right. Link `n + 1` is Keccak-256 of 76 bytes: link `n`, then the withdrawal's index, validator index,

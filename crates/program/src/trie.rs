@@ -285,7 +285,7 @@ impl<'a> Trie<'a> {
         self.nodes[id as usize] = Node::new(kind);
     }
 
-    /// Takes `key` out and says whether it was there.
+    /// Removes `key` and says whether it was there.
     ///
     /// Fails like [`Trie::get`], or if a branch is left with one child and that child is not known: it has
     /// to be merged into the branch's place, so its kind matters.

@@ -1,11 +1,34 @@
-//! The Prover Server: turns L2 blocks into jobs, lends them to Prover Clients, and believes a proof when it has verified
-//! it.
+//! The Prover Server: turns L2 blocks into jobs, leases them to Prover Clients, and accepts a proof when it has verified it.
 //!
 //! What must stay true:
-//! * It believes nothing a client says: a result counts when `verifier` accepts it for the program id and the statement
+//! * It trusts nothing that a client says: a proof counts when `verifier` accepts it for the program id and the statement
 //!   that the server computed itself.
 //! * Killing it at any instant loses no enqueued batch and no acknowledged proof: whatever it answered is on disk.
 //! * No block is skipped.
+//!
+//! # Example
+//!
+//! A server without a node: clients can talk to it, and it hands out the jobs that its database already has. With a
+//! [`BatchSource`], such as `witness::Nodes`, it follows a node.
+//!
+//! ```
+//! use server::{Config, Server};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let config = Config {
+//!     listen_port: 0, // any free port
+//!     data_dir: folder.path().join("server"),
+//!     ..Config::default()
+//! };
+//! let running = Server::start(config, None::<witness::Nodes>).await?;
+//! println!("clients find it at {}", running.url());
+//! assert_eq!(running.status().await?.counts.ready, 0);
+//! running.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod api;
 pub mod artifacts;

@@ -1,13 +1,32 @@
 //! Verifies proofs: [`verify`] takes a proof and a program id, and returns what the proof commits to.
 //!
-//! * Nothing is believed but the program id and the [`Policy`], which the caller chooses.
+//! * The caller chooses the program id and the [`Policy`]. Nothing else is trusted.
 //! * A program that was pinned once and turned out to be wrong is refused by name: [`REVOKED`].
 //! * A proof system that proves nothing is refused unless the policy accepts it by name. No
-//!   environment variable has a say.
-//! * Every byte of a proof is bound or refused: no two proofs differ in a byte that nobody checked.
+//!   environment variable changes that.
+//! * Every byte of a proof is bound or refused: no two proofs differ in a byte that is not checked.
 //! * No proving code is linked, and no input makes [`verify`] panic.
 //!
 //! The public values are opaque here: callers compare them with the statement they expect.
+//!
+//! # Example
+//!
+//! A succinct proof of a block of the dev chain, verified against the pinned program:
+//!
+//! ```
+//! use verifier::{Kind, Policy, System, verify};
+//!
+//! let proof = std::fs::read("tests/fixtures/dev-block.proof")?;
+//! let program_id = System::Risc0.program_id();
+//! let verified = verify(System::Risc0, program_id, &proof, &Policy::default())?;
+//! assert_eq!(verified.kind, Kind::Succinct);
+//! // `program::Statement::abi_decode` reads them; `docs/statement/Statement.sol` does so on chain.
+//! assert_eq!(verified.public_values.len(), 14 * 32);
+//!
+//! // The same proof proves nothing about another program.
+//! assert!(verify(System::Risc0, [7; 32], &proof, &Policy::default()).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod pinned;
 mod revoked;

@@ -1,7 +1,7 @@
-//! Programs that were pinned once and must not be believed any more.
+//! Programs that were pinned once and must no longer be trusted.
 //!
 //! * No proof of one is accepted, whatever it carries, and no caller can ask for one.
-//! * A proof outlives the version that made it: an id that stands here stays.
+//! * A proof outlives the version that made it: an id is never removed from this list.
 
 use crate::VerifyError;
 

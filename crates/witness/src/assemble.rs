@@ -1,4 +1,4 @@
-//! Blocks and their witnesses, from wherever, to an executed input.
+//! Turns blocks and their witnesses, wherever they come from, into an executed input.
 
 use crate::{Culprit, Error, Prepared, Rules, cost};
 use alloy_consensus::Header;
@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, fmt};
 /// `BLOCKHASH` reaches this far back.
 const MAX_ANCESTORS: usize = 256;
 
-/// What `debug_executionWitness` gives, of which we use.
+/// The part of `debug_executionWitness`'s answer that we use.
 ///
 /// reth, ethrex and Nethermind give lists of byte strings and headers as RLP; geth gives headers as objects, and `null` for
 /// an empty list; older nodes give maps, from hash to bytes or from bytes to nothing.
@@ -122,7 +122,7 @@ pub(crate) struct Claim {
 pub(crate) enum Parent<'p> {
     /// The parent's header, which must be in the witness.
     Header,
-    /// Somebody's word, for executions that are never proven.
+    /// Taken on trust, for executions that are never proven.
     Assumed(&'p AssumedParent),
 }
 
@@ -150,7 +150,7 @@ pub(crate) fn prepare(
             return Err(refused(program::Error::MissingParent { number: first.number }));
         }
     };
-    // A set, so that blocks share what they share and the order a node lists things in does not matter.
+    // A set, so that blocks share items, and the order in which a node lists them does not matter.
     let codes: BTreeSet<&Bytes> = claims.iter().flat_map(|claim| &claim.witness.codes).collect();
     let input = Input {
         config: rules.config.clone(),

@@ -6,13 +6,13 @@
 use program::Counts;
 use std::{collections::BTreeMap, sync::LazyLock};
 
-/// Cycles for each of a named number, for RISC Zero. How well it fits stands in docs/benchmarks.md.
+/// Cycles for each unit of a named count, for RISC Zero. docs/benchmarks.md has how well the model fits.
 static RISC0: LazyLock<BTreeMap<String, f64>> = LazyLock::new(|| {
     serde_json::from_str(include_str!("cost/risc0.json")).expect("the file is checked in")
 });
 
-/// Expected total cycles of a proof by RISC Zero in segments of 2^20: what a prover's time and price go by. The keccak
-/// circuit's rows are not among them.
+/// Expected total cycles of a proof by RISC Zero in segments of 2^20, which determine a prover's time and price. They do not
+/// include the rows of the keccak circuit.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -13,7 +13,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// What the system says.
         #[source]
         source: io::Error,
     },
@@ -26,7 +26,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The file or answer is cut, or not of the expected form. Get it again.
+    /// The file or answer is truncated or has another format. Get it again.
     #[error("{culprit} is malformed: {reason}")]
     Malformed {
         /// Who gave it.
@@ -44,8 +44,8 @@ pub enum Error {
         /// Chain id of the blocks.
         found: u64,
     },
-    /// The chain has a bridge, and nobody says with which link of the chain of deposits each batch starts. Prove its blocks
-    /// one range at a time.
+    /// The chain has a bridge, and it is not known with which link of the chain of deposits each batch starts. Prove its
+    /// blocks one range at a time.
     #[error(
         "chain {chain_id} has a bridge, and a server does not know yet where the deposits of a batch start: prove its \
          blocks with `l2-prover prove --deposits-start`"
@@ -100,7 +100,7 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
-    /// The node gives no witnesses. Switch its debug API on, or use another node.
+    /// The node gives no witnesses. Enable its debug API, or use another node.
     #[error(
         "{node} offers neither debug_executionWitness nor eth_getProof: enable its debug API or use another node"
     )]
@@ -118,7 +118,7 @@ pub enum Error {
         /// The node's words.
         message: String,
     },
-    /// What the node shows is not of the state that its block names: it lies, or changed its chain meanwhile.
+    /// The node's proof is not of the state that its block names: the node lies, or its chain changed meanwhile.
     #[error(
         "{node} gave a proof of account {address} that does not lead to the state of block {block}"
     )]
@@ -130,7 +130,7 @@ pub enum Error {
         /// The block whose state was asked for.
         block: u64,
     },
-    /// Executing the block asks for more and more. The block or the node is not what it seems.
+    /// Executing the block keeps needing more state. The block or the node is not what it claims to be.
     #[error(
         "executing block {block} of {node} asks for ever more state: {keys} accounts and slots in {rounds} rounds"
     )]
@@ -144,7 +144,7 @@ pub enum Error {
         /// Rounds of questions.
         rounds: usize,
     },
-    /// The node does not tell rules of its chain that the program has. Name a genesis file instead.
+    /// The node does not report rules that the program has. Name a genesis file instead.
     #[error(
         "{node} does not tell the rules of its chain: {reason}; give a chain by name or its genesis file"
     )]

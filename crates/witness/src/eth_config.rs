@@ -1,7 +1,7 @@
-//! A chain's rules as its node tells them: `eth_config` (EIP-7910).
+//! A chain's rules as its node reports them: `eth_config` (EIP-7910).
 //!
-//! * The node tells the fork that is active, the next and the last it knows, and not those before. So the config holds from
-//!   the active fork on; older blocks are refused under it.
+//! * The node reports the active fork, the next one and the last one it knows, but no earlier ones. So the config is valid
+//!   from the active fork on, and refuses older blocks.
 //! * What the program does not know (a precompile, a system contract, one at another address) is refused, not left out.
 
 use crate::{
@@ -89,7 +89,7 @@ const KNOWN: [(&str, Address, Level); 23] = [
     ("DEPOSIT_CONTRACT_ADDRESS", Address::ZERO, Level::Prague),
 ];
 
-/// The rules of the chain that the node at `url` is of, as the node tells them.
+/// The rules of the chain that the node at `url` follows, as the node reports them.
 ///
 /// # Errors
 /// [`Error::Url`], [`Error::Unreachable`]; [`Error::NoConfig`] if the node does not tell, or tells of rules that the program

@@ -22,7 +22,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// A file may not unpack to more bytes than this.
 const MAX_UNPACKED: u64 = 1 << 29;
 
-/// A block file that was read: well-formed, and nothing more.
+/// A block file that was read. It is well-formed; nothing else has been checked.
 #[derive(Clone, Debug)]
 pub struct BlockFile {
     culprit: Culprit,
@@ -61,7 +61,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<BlockFile, Error> {
 /// Makes one batch of the consecutive blocks in `files`.
 ///
 /// # Errors
-/// As [`BlockFile::prepare`]; the first file is named.
+/// As [`BlockFile::prepare`]; errors name the first file.
 ///
 /// # Panics
 /// If `files` is empty.
@@ -78,7 +78,7 @@ pub fn prepare_batch<'r>(
 }
 
 impl BlockFile {
-    /// What `culprit` says about a block.
+    /// The block file of what `culprit` says about a block.
     pub(crate) fn new(culprit: Culprit, chain_id: u64, claim: Claim) -> Self {
         Self { culprit, chain_id, assumed: None, claim }
     }
@@ -86,7 +86,7 @@ impl BlockFile {
     /// The file's JSON.
     ///
     /// # Errors
-    /// [`Error::Write`]; never today.
+    /// [`Error::Write`].
     pub fn json(&self) -> Result<Vec<u8>, Error> {
         let assumed = self.assumed.clone();
         let schema = Schema {

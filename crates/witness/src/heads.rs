@@ -1,7 +1,7 @@
 //! New blocks as they come: `newHeads` over WebSocket.
 //!
-//! What a node says there is only taken as a reason to ask for the newest block: nothing is believed, and nothing is lost
-//! while the connection is.
+//! An announcement is only a reason to ask for the newest block: it is not trusted, and nothing is lost while the connection
+//! is down.
 
 use crate::{Culprit, Error};
 use jsonrpsee_core::{
@@ -16,12 +16,12 @@ use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Notify, task::JoinSet};
 
-/// The pause before a lost connection is made again, the first time.
+/// The pause before the first attempt to reconnect.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A subscription that is made again whenever it is lost.
+/// A subscription that reconnects whenever it is lost.
 #[derive(Debug)]
 pub(crate) struct Heads {
     news: Arc<Notify>,
@@ -48,7 +48,7 @@ impl Heads {
         Ok(Self { news, _task: task })
     }
 
-    /// Returns when a block was told of since the last call, or the connection was made.
+    /// Returns when a block has been announced since the last call, or the connection was made.
     pub(crate) async fn news(&self) {
         self.news.notified().await;
     }
@@ -59,7 +59,7 @@ async fn follow(url: Url, news: Arc<Notify>) {
     let mut pause = FIRST_PAUSE;
     loop {
         match listen(&url, &news).await {
-            // It was there: it may be there again soon.
+            // The node was reachable: it may be again soon.
             Ok(()) => pause = FIRST_PAUSE,
             Err(error) => {
                 tracing::warn!(code = "no_new_heads", %node, %error, "no newHeads: the head is asked for");
@@ -89,7 +89,7 @@ async fn listen(url: &Url, news: &Notify) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// TLS that believes the authorities that the system believes.
+/// TLS that trusts the authorities that the system trusts.
 fn authorities() -> Result<ClientConfig, rustls::Error> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_safe_default_protocol_versions()?.with_platform_verifier()?;

@@ -1,4 +1,4 @@
-//! What an input holds, and what it takes up.
+//! What an input holds, and how many bytes each part takes.
 
 use alloy_consensus::{Header, Transaction as _, transaction::SignerRecoverable};
 use alloy_primitives::{Address, B256, keccak256, map::B256Map};
@@ -7,7 +7,7 @@ use alloy_trie::{Nibbles, nodes::TrieNode};
 use program::{ChainConfig, Error, Terms, consensus::DecodedBlock};
 use serde::Serialize;
 
-/// Zeros after a code, by which it is executed where it lies.
+/// Zeros after a code, which let it be executed in place.
 const CODE_PADDING: usize = 36;
 
 /// What an input holds. Everything is in bytes of the input, padding included.
@@ -43,11 +43,11 @@ pub struct Inspection {
     pub storage_nodes: u64,
     /// Bytes of those.
     pub storage_bytes: u64,
-    /// Accounts whose storage takes up most, the largest first.
+    /// Accounts with the largest storage, the largest first.
     pub accounts: Vec<AccountSize>,
 }
 
-/// What the storage of one account takes up.
+/// The size of one account's storage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountSize {
     /// Keccak-256 of its address.

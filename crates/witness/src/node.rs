@@ -26,14 +26,14 @@ const BLOCKS_AT_ONCE: usize = 4;
 pub struct NodeOptions {
     /// Where witnesses come from.
     pub witness: WitnessSource,
-    /// How much it is asked for.
+    /// Limits on the requests sent to it.
     pub limits: Limits,
 }
 
 /// Where a node's witnesses come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WitnessSource {
-    /// From `debug_executionWitness`, and from proofs where the node does not have that, or leaves something out.
+    /// From `debug_executionWitness`; from proofs if the node lacks that method, or its witness is incomplete.
     #[default]
     Any,
     /// From `debug_executionWitness` alone.
@@ -52,11 +52,11 @@ pub enum Depth {
     Safe,
     /// The latest that is final.
     Finalized,
-    /// So many before the latest.
+    /// This many blocks before the latest.
     Behind(u64),
 }
 
-/// What a node says of a block.
+/// What a node reports about a block. Nothing of it has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sketch {
     /// Its hash.
@@ -65,14 +65,14 @@ pub struct Sketch {
     pub gas_used: u64,
 }
 
-/// An L2 node that nobody has to trust.
+/// An L2 node. It need not be trusted.
 #[derive(Clone, Debug)]
 pub struct Node {
     rpc: Rpc,
     config: ChainConfig,
     terms: Terms,
     source: WitnessSource,
-    /// It has said that it does not know `debug_executionWitness`.
+    /// It has answered that it does not know `debug_executionWitness`.
     lacks_witness: Arc<AtomicBool>,
 }
 
@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    /// The same node, whose inputs have these terms; without, they have the default ones.
+    /// The same node, with these terms in its inputs instead of the default ones.
     pub fn with_terms(self, terms: Terms) -> Self {
         Self { terms, ..self }
     }
@@ -128,7 +128,7 @@ impl Node {
         Rules { config: &self.config, terms: self.terms }
     }
 
-    /// Calls made so far; those of a batch count singly.
+    /// Calls made so far; each call of a batch counts.
     pub fn calls(&self) -> u64 {
         self.rpc.calls()
     }
@@ -158,13 +158,13 @@ impl Node {
         };
         match self.ask::<Option<Number>>("eth_getBlockByNumber", json!([tag, false])).await {
             Ok(block) => Ok(block.map_or(0, |block| block.number.to())),
-            // As geth says while there is none.
+            // What geth answers while there is none.
             Err(Error::Rpc { message, .. }) if message.contains("not found") => Ok(0),
             Err(error) => Err(error),
         }
     }
 
-    /// What the node says of its block with this number, or `None` if it has none. Nobody has checked it.
+    /// What the node reports about its block with this number, unchecked, or `None` if it has none.
     ///
     /// # Errors
     /// As [`Node::head`].
@@ -201,7 +201,7 @@ impl Node {
         }
     }
 
-    /// What the node says about one block and its witness, for later: nothing of it has been executed.
+    /// One block and its witness as the node gives them, to keep for later: nothing of it has been executed.
     ///
     /// # Errors
     /// As [`Node::prepare`].
@@ -211,7 +211,7 @@ impl Node {
         Ok(BlockFile::new(self.rpc.name(), self.config.chain_id, claim))
     }
 
-    /// Where witnesses come from, after what the node has said.
+    /// Where witnesses come from, given what the node has answered so far.
     fn source_now(&self) -> WitnessSource {
         match self.lacks_witness.load(Ordering::Relaxed) {
             true if self.source == WitnessSource::Any => WitnessSource::Proofs,
@@ -241,7 +241,7 @@ impl Node {
         drop(fetched);
         self.add_parent(&mut claims[0]).await?;
         let (config, terms, name) = (self.config.clone(), self.terms, self.rpc.name());
-        // Executing takes long and never waits.
+        // Executing takes long and never awaits.
         tokio::task::spawn_blocking(move || {
             let rules = Rules { config: &config, terms };
             assemble::prepare(rules, &claims, Parent::Header, &name)
@@ -275,7 +275,7 @@ impl Node {
         Ok(Claim { header, rlp, witness })
     }
 
-    /// What `debug_executionWitness` says, or `None` if the node does not have it.
+    /// The answer to `debug_executionWitness`, or `None` if the node does not have it.
     async fn execution_witness(&self, number: u64, hash: B256) -> Result<Option<Witness>, Error> {
         let by_number = ("debug_executionWitness", json!([U64::from(number)]));
         let by_hash = ("debug_executionWitnessByBlockHash", json!([hash]));
@@ -341,7 +341,7 @@ impl Node {
                 }
                 Ok(alloy_rlp::encode(block).into())
             }
-            // Some nodes say so with an error.
+            // Some nodes answer with an error instead.
             Err(Failure::Other(Error::Rpc { .. })) if self.block(number).await?.is_none() => {
                 Err(not_found())
             }

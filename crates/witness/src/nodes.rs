@@ -1,8 +1,8 @@
 //! Several nodes of one chain, of which any may fail.
 //!
-//! * The first that works is asked. One that fails is named, and rests a while before it is asked again.
-//! * The newest block is the newest of all; a node that stays behind the others is named too.
-//! * A node of another chain is refused at the start, and whenever it comes back.
+//! * The first node that works is asked. A node that fails is named in the log and not asked again for a while.
+//! * The newest block is the newest that any node has; a node that lags behind the others is named too.
+//! * A node of another chain is refused at the start, and whenever it reconnects.
 
 use crate::{Culprit, Depth, Error, Node, NodeOptions, Prepared, Sketch, heads::Heads};
 use alloy_primitives::Address;
@@ -17,9 +17,9 @@ use std::{
 const REST: Duration = Duration::from_secs(1);
 /// The longest rest.
 const LONGEST_REST: Duration = Duration::from_secs(60);
-/// How long a node may take to say its newest block: a silent one must not hold the others up.
+/// How long a node may take to report its newest block: a silent one must not delay the others.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// So many blocks behind the others is too far.
+/// A node this many blocks behind the others lags.
 const LAG: u64 = 8;
 
 /// The nodes.
@@ -37,7 +37,7 @@ pub struct Nodes {
 pub struct Fault {
     /// The node: scheme, host and port.
     pub node: String,
-    /// What it did last.
+    /// Its latest failure.
     pub error: String,
 }
 
@@ -85,7 +85,7 @@ impl Endpoint {
         health.rests_until = Some(Instant::now() + rest.min(LONGEST_REST));
         health.failures = health.failures.saturating_add(1);
         health.fault = Some(Fault { node, error });
-        // Whatever listens there when it comes back has to say its chain anew.
+        // Whatever listens there later has to report its chain again.
         health.node = None;
     }
 }
@@ -102,8 +102,8 @@ impl Nodes {
         }
     }
 
-    /// Connects to the nodes at `urls`, in the order of preference, and checks that they are of the chain of `config`. Nodes
-    /// that cannot be reached are tried again later, as long as one can.
+    /// Connects to the nodes at `urls`, in the order of preference, and checks that they are of the chain of `config`. As long
+    /// as one node can be reached, the others are tried again later.
     ///
     /// # Errors
     /// [`Error::Bridge`]; [`Error::Url`] and [`Error::WrongChain`] of any node; [`Error::Unreachable`] or whatever went wrong if no node works.
@@ -144,16 +144,16 @@ impl Nodes {
         }
     }
 
-    /// Listens for new blocks at `url` (`ws://…` or `wss://…`) besides.
+    /// Also listens for new blocks at `url` (`ws://…` or `wss://…`).
     ///
     /// # Errors
-    /// [`Error::Url`]. A connection that cannot be made, or is lost, is made again and again.
+    /// [`Error::Url`]. A connection that cannot be made, or is lost, is retried for ever.
     pub fn listen(&mut self, url: &str) -> Result<(), Error> {
         self.heads = Some(Heads::follow(url)?);
         Ok(())
     }
 
-    /// Returns when there may be a newer block, if one listens for that; never, otherwise.
+    /// Returns when there may be a newer block, if [`listen`](Self::listen) was called; never, otherwise.
     pub async fn news(&self) {
         match &self.heads {
             Some(heads) => heads.news().await,
@@ -204,7 +204,7 @@ impl Nodes {
         (endpoint, head.await.unwrap_or_else(silent))
     }
 
-    /// What the first node that works says of the block with this number; `None` if it has no such block.
+    /// What the first node that works reports about the block with this number; `None` if it has no such block.
     ///
     /// # Errors
     /// If no node could say.
@@ -249,7 +249,7 @@ impl Nodes {
                     return Ok(answer);
                 }
                 Err(error) => {
-                    // The blocks are more than the program takes, which is not the node's fault.
+                    // The blocks exceed a bound of the program, which is not the node's fault.
                     if error.bound().is_none() {
                         endpoint.fails(&error);
                     }
@@ -260,7 +260,7 @@ impl Nodes {
         Err(one_or_all(errors))
     }
 
-    /// Those that do not rest, in the order of preference, or all if all rest.
+    /// The nodes that may be asked now, in the order of preference; all of them if none may.
     fn order(&self) -> Vec<&Endpoint> {
         let awake: Vec<&Endpoint> =
             self.endpoints.iter().filter(|endpoint| !endpoint.rests()).collect();
@@ -286,8 +286,8 @@ impl fmt::Display for Nodes {
     }
 }
 
-/// Loads what verifying a KZG proof needs, which takes seconds, before the first block asks for it. Nobody waits for it, and
-/// it ends by itself.
+/// Loads the trusted setup of KZG, which takes seconds, before the first block needs it. It runs in the background and ends
+/// by itself.
 fn warm_up() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -8,8 +8,8 @@
 //!                                       proofs of what was deleted, at the block itself ─▶ siblings ─▶ Recorded
 //! ```
 //!
-//! * What is missing is taken for empty, and the execution goes on: one round finds what all transactions miss.
-//! * Every proof is checked against the state root of the parent's header as it comes.
+//! * What is missing is treated as empty and the execution continues: one round finds what all transactions miss.
+//! * Every proof is checked against the state root of the parent's header as it arrives.
 //! * Where a branch collapses, its last child has to be known, and no proof at the parent shows it. The proof of the
 //!   deleted key after the block shows it merged into its new place, where it is cut back; a child that is a branch itself
 //!   is asked for with a key that is found by trying.
@@ -61,10 +61,10 @@ use std::{
     sync::Arc,
 };
 
-/// Most rounds of questions. A round finds what the one before made reachable, so this is how long a chain of reads may be
+/// Most rounds of requests. A round finds what the one before made reachable, so this bounds the length of a chain of reads
 /// each of which depends on the value of the one before.
 const MAX_ROUNDS: usize = 256;
-/// Most accounts and slots that a block may ask for. The dearest block of 60 million gas asks for a tenth.
+/// Most accounts and slots that a block may need. The most demanding block of 60 million gas needs a tenth.
 const MAX_KEYS: usize = 1 << 18;
 /// Slots asked for in one call.
 const SLOTS_PER_CALL: usize = 128;
@@ -190,7 +190,7 @@ impl<'r> Collector<'r> {
         assemble::refusal(&self.rpc.name(), self.number(), error)
     }
 
-    /// Executing takes long and never waits: it has a thread of its own.
+    /// Executing takes long and never awaits: it has a thread of its own.
     async fn work<R: Send + 'static>(&self, work: impl FnOnce(&Known) -> R + Send + 'static) -> R {
         let known = self.known.clone();
         let done = tokio::task::spawn_blocking(move || work(&known));
@@ -357,7 +357,7 @@ impl Misses {
     }
 }
 
-/// What an execution that takes everything unknown for empty found.
+/// The result of an execution that treats everything unknown as empty.
 #[derive(Debug, Default)]
 struct Guess {
     misses: Misses,
@@ -373,7 +373,7 @@ impl Known {
         }
     }
 
-    /// What the block touches as far as one sees without executing it.
+    /// What the block touches, as far as can be seen without executing it.
     fn first_guess(&self) -> Keys {
         let header = &self.block.header;
         let mut keys = Keys::new();
@@ -410,7 +410,7 @@ impl Known {
         keys
     }
 
-    /// Executes the block on what is known, and takes the rest for empty.
+    /// Executes the block on what is known, and treats the rest as empty.
     fn guess(&self) -> Guess {
         let header = self.block.header.inner();
         let mut misses = Misses::default();
@@ -461,7 +461,7 @@ impl Known {
         Guess { misses, removed }
     }
 
-    /// Executes the block as the program does, and writes down what that asked for.
+    /// Executes the block as the program does, and records what that reads.
     fn record(&self) -> Result<Recorded, program::Error> {
         let mut state = State::from_source(self.parent.state_root, Recorder::new(&self.store));
         self.ancestors.values().for_each(|known| state.remember_block(known.number, known.hash()));
@@ -481,7 +481,7 @@ impl Known {
     }
 }
 
-/// A state that takes for empty what it does not know, and writes it down.
+/// A state that treats what it does not know as empty, and records it.
 #[derive(Debug)]
 struct Guesser<'g> {
     state: State<'g, &'g Store>,
@@ -526,7 +526,7 @@ impl revm::Database for Guesser<'_> {
     }
 }
 
-/// Receipts that nobody reads.
+/// Receipts that are never read.
 #[derive(Clone, Copy, Debug)]
 struct Receipts;
 

@@ -1,4 +1,4 @@
-//! Records a witness: a whole state in memory, and what executing a block asked of it.
+//! Records a witness: from a whole state in memory, the part that executing a block reads.
 //!
 //! ```text
 //! Store ──▶ Recorder ──▶ State, in which blocks are executed ──▶ Recorded: nodes, codes, how far back BLOCKHASH reached
@@ -15,7 +15,7 @@ use program::{
     trie::{NodeSource, Trie},
 };
 
-/// Trie nodes and codes by their Keccak-256: the state of every block whose nodes were put in can be opened.
+/// Trie nodes and codes by their Keccak-256. It can open the state of every block whose nodes were added.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     nodes: B256Map<Box<[u8]>>,
@@ -91,7 +91,7 @@ impl<'a> StateSource<'a> for &'a Store {
     }
 }
 
-/// A [`Store`] that writes down what it is asked for, in the order of the first question.
+/// A [`Store`] that records what is read from it, in the order of the first access.
 #[derive(Debug)]
 pub struct Recorder<'a> {
     store: &'a Store,
@@ -102,7 +102,7 @@ pub struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    /// Records what is asked of `store`.
+    /// Records what is read from `store`.
     pub fn new(store: &'a Store) -> Self {
         Self {
             store,
@@ -113,7 +113,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// The nodes that were asked for.
+    /// The nodes that were read.
     pub fn into_nodes(self) -> Vec<Bytes> {
         self.nodes
     }
@@ -139,7 +139,7 @@ impl<'a> StateSource<'a> for Recorder<'a> {
     }
 }
 
-/// What executing one block, or consecutive ones, asked for.
+/// What executing one block, or consecutive ones, has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// Trie nodes.
@@ -151,7 +151,7 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// What executing block `number` on `state` asked for. `number` is at least 1.
+    /// What executing block `number` on `state` has read. `number` is at least 1.
     pub fn new(state: State<'_, Recorder<'_>>, number: u64) -> Self {
         let oldest_block = state.oldest_block_asked().unwrap_or(number).min(number - 1);
         let Recorder { nodes, codes, .. } = state.into_source();
@@ -160,7 +160,7 @@ impl Recorded {
 }
 
 impl FromIterator<Recorded> for Recorded {
-    /// The union of what consecutive blocks asked for.
+    /// The union of what consecutive blocks have read.
     fn from_iter<I: IntoIterator<Item = Recorded>>(blocks: I) -> Self {
         let mut union = Self { nodes: Vec::new(), codes: Vec::new(), oldest_block: u64::MAX };
         let mut seen = B256Set::default();

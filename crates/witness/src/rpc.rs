@@ -1,6 +1,6 @@
-//! One JSON-RPC endpoint: within its limits, and its answers as ours.
+//! One JSON-RPC endpoint: keeps to its limits, and turns its answers into our types.
 //!
-//! * What it refuses for being too much, or cannot do just now, is asked again with growing, random pauses.
+//! * A request that it refuses for its rate, or cannot serve just now, is repeated after growing, random pauses.
 //! * Nothing but scheme, host and port of its URL is ever shown: the rest may hold a key.
 
 use crate::{Culprit, Error};
@@ -29,19 +29,19 @@ use tokio::{sync::Semaphore, time::Instant};
 const TIMEOUT: Duration = Duration::from_secs(180);
 /// JSON-RPC's code for a method that does not exist.
 pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
-/// How often a request is sent that the node has no room for.
+/// How often a request is sent to a node that is out of capacity.
 const ATTEMPTS: u32 = 5;
-/// The pause before such a request is sent again, the first time.
+/// The first pause before such a request is sent again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How much a node is asked for.
+/// Limits on the requests sent to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Requests under way at the same time; a batch is one.
     pub concurrency: usize,
-    /// Most calls in a second; those of a batch count singly. `None`: no limit.
+    /// Most calls in a second; each call of a batch counts. `None`: no limit.
     pub per_second: Option<u32>,
     /// Calls in a batch; 1: no batches.
     pub batch: usize,
@@ -152,7 +152,7 @@ impl Rpc {
             match self.send(method, &params).await? {
                 Ok(answer) => return Ok(answer),
                 Err(error) if may_pass(&error) => {
-                    // Of many that wait, not all at once.
+                    // Randomised, so that not all waiting requests return at once.
                     let random = pause.mul_f64(rand::random_range(0.5..1.5));
                     tokio::time::sleep(
                         RateLimitRetryPolicy::default().backoff_hint(&error).unwrap_or(random),
@@ -198,7 +198,7 @@ impl Rpc {
         if calls.len() > 1 {
             match self.batch(calls).await {
                 Ok(answers) => return Ok(answers),
-                // Somebody may have no room for the whole batch, or no batches at all. One by one says what is the matter.
+                // The node may not take so large a batch, or no batches at all. Single calls show the real error.
                 Err(error) if !matches!(error, Error::Unreachable { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -298,12 +298,12 @@ impl Rpc {
 pub(crate) trait Answer: DeserializeOwned + Debug + Send + Sync + Unpin + 'static {}
 impl<R: DeserializeOwned + Debug + Send + Sync + Unpin + 'static> Answer for R {}
 
-/// Whether the node has no room just now.
+/// Whether the node is out of capacity just now.
 fn may_pass(error: &TransportError) -> bool {
     !matches!(error, RpcError::NullResp) && RateLimitRetryPolicy::default().should_retry(error)
 }
 
-/// Whether these words, as gateways in front of nodes have them, say that a method is not offered.
+/// Whether this message, as gateways in front of nodes phrase it, means that a method is not offered.
 fn unknown_method(message: &str) -> bool {
     let message = message.to_lowercase();
     message.contains("method")
@@ -320,7 +320,7 @@ fn unknown_method(message: &str) -> bool {
         .any(|words| message.contains(words))
 }
 
-/// Whether these words, as geth, reth, Nethermind, Erigon, ethrex or anvil have them, say that an old state is gone.
+/// Whether this message, as geth, reth, Nethermind, Erigon, ethrex or anvil phrase it, means that an old state is gone.
 fn pruned(message: &str) -> bool {
     let message = message.to_lowercase();
     ["missing trie node", "proof window", "pruned", "historical state", "state not available"]

@@ -1,4 +1,4 @@
-//! Dear inputs for each precompile.
+//! Expensive inputs for each precompile.
 
 use crate::traffic::precompiles;
 use alloy_primitives::{Address, U256, hex};

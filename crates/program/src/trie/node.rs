@@ -1,4 +1,4 @@
-//! One node: read where it lies, written when it changed.
+//! One node: read in place, written when it has changed.
 
 use super::{MAX_NODE, Path, StorageSpan, Trie, TrieError};
 use alloc::{borrow::Cow, vec::Vec};
@@ -15,7 +15,7 @@ pub(super) struct Node<'a> {
     pub(super) kind: Kind<'a>,
     /// The hash, or the RLP itself if that is shorter.
     reference: [u8; 32],
-    /// How much of `reference` counts; 0: the node changed and was not hashed since.
+    /// How many bytes of `reference` are valid; 0: the node has changed and was not hashed since.
     reference_len: u8,
     /// Made or changed since the last export.
     fresh: bool,
@@ -223,7 +223,7 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Kind<'a> {
-    /// Reads a node that stands `depth` nibbles below the root.
+    /// Reads a node that is `depth` nibbles below the root.
     ///
     /// Accepts what a trie of 64-nibble keys can hold and nothing else, so that depths need no further checks.
     pub(super) fn parse(raw: &'a [u8], depth: usize) -> Result<Self, TrieError> {

@@ -1,4 +1,4 @@
-//! Both streams of a witness, read and written. Their format stands in [`super`].
+//! Both streams of a witness, read and written. [`super`] describes their format.
 
 use super::{
     EMPTY_ROOT, Trie, TrieError,
