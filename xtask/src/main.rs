@@ -1,6 +1,7 @@
 //! Chores of this repository: `cargo xtask <chore>`.
 
 mod guests;
+mod house;
 mod layers;
 mod pages;
 mod soundness;
@@ -38,6 +39,12 @@ enum Chore {
     Test32,
     /// Fails on a dependency between our crates that ARCHITECTURE.md does not draw.
     Layers,
+    /// Measures how easy the code is to walk through: files, functions, docs, arrows and circles between modules.
+    House {
+        /// Another checkout than this one.
+        #[arg(long, value_name = "FOLDER")]
+        tree: Option<PathBuf>,
+    },
     /// Fails on a link between pages that leads nowhere, and on a walk of ARCHITECTURE.md through files that do not exist.
     Pages,
     /// Fails on an unchecked operation in the guest's sources that guests/risc0/unchecked.toml does not explain.
@@ -74,6 +81,7 @@ fn main() -> ExitCode {
         Chore::Test32 => test32::run(&root),
         Chore::Layers => layers::check(&root)
             .map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
+        Chore::House { tree } => house::measure(&tree.unwrap_or(root)),
         Chore::Pages => pages::check(&root),
         Chore::Unchecked { write: false } => unchecked::check(&root),
         Chore::Unchecked { write: true } => unchecked::write(&root),
