@@ -27,11 +27,11 @@ struct Case {
     blocks: String,
     /// The encoded input.
     input: Vec<u8>,
-    /// What must come of it.
+    /// Its expected outcome.
     expected: Expected,
 }
 
-/// What must come of an input.
+/// The expected outcome of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Expected {
     /// It is accepted, and this much of the statement is known.
@@ -105,7 +105,7 @@ pub enum Failure {
         /// As the test has it.
         expected: B256,
     },
-    /// The second run came to another end.
+    /// The second run gave another result.
     #[error("{blocks}: natively {native}, but in the second run {second}")]
     SecondRun {
         /// Which blocks.
@@ -228,7 +228,7 @@ struct Chain {
     head: B256,
 }
 
-/// A valid block, and what executing it asked for.
+/// A valid block, and what executing it has read.
 struct Link {
     header: Sealed<Header>,
     rlp: Bytes,
@@ -259,7 +259,7 @@ impl Chain {
         .take(usize::try_from(BLOCK_HASHES).expect("it is small"))
     }
 
-    /// The state after a block, which writes down what is asked of it.
+    /// The state after a block, which records what is read from it.
     fn state(&self, parent: &Sealed<Header>) -> State<'_, Recorder<'_>> {
         let mut state = State::from_source(parent.state_root, Recorder::new(&self.store));
         for ancestor in self.ancestors(parent.hash()) {

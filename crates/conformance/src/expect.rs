@@ -1,6 +1,6 @@
 //! From the names of exceptions in execution-spec-tests to our typed errors.
 //!
-//! A name that stands here is a rule that the program has; any other name fails the test that uses it.
+//! A name that is listed here is a rule that the program has; any other name fails the test that uses it.
 
 use program::{
     Error,

@@ -1,12 +1,12 @@
-//! Inputs that a hostile prover would make up: operands, gas and headers at the edges of every width.
+//! Inputs that a hostile prover would invent: operands, gas and headers at the limits of every width.
 //!
-//! Whoever proves chooses the chain config, the parent's header and the state before; no block of a real chain needs to
-//! be like that. revm counts offsets and lengths in `usize`, which has 64 bits in a test and 32 in the guest. So every
+//! The prover chooses the chain config, the parent's header and the pre-state, which need not resemble those of any real
+//! chain. revm counts offsets and lengths in `usize`, which has 64 bits in a test and 32 in the guest. So every
 //! opcode and precompile that takes an offset, a length, an index, a jump target, a shift or an exponent gets operands
 //! near 2^16, 2^31, 2^32, 2^64 and 2^256, with little gas and with much, and headers go to the ends of their fields.
 //!
 //! * [`cases`] are the same on every machine, unless the executor itself is not: blocks are made with it.
-//! * [`Case::line`] says what comes of a case. `tests/extremes.txt` has all lines, and every build must give them:
+//! * [`Case::line`] is the outcome of a case. `tests/extremes.txt` has all lines, and every build must give them:
 //!   64 bits, and 32 bits with and without overflow checks (`cargo xtask test32`).
 
 mod code;
@@ -18,10 +18,10 @@ mod scene;
 use alloy_primitives::U256;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// An input at the edge of what the program may be given.
+/// An input at the limit of what can be encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
-    /// What is extreme about it, in the words of a table.
+    /// What is extreme about it, as the table names it.
     pub name: String,
     /// The encoded input.
     pub input: Vec<u8>,
@@ -60,9 +60,9 @@ pub fn spread(sample: u64) -> impl Iterator<Item = Case> {
     cases().into_iter().filter(move |case| crate::is_in_sample(&case.name, sample))
 }
 
-/// What the program says of an encoded input: gas and statement, or the reason of its refusal.
+/// What the program makes of an encoded input: gas and statement, or the reason for its refusal.
 ///
-/// A panic is told too, so that a table can show it; no input may lead to one.
+/// A panic is an outcome too, so that a table can show it; no input may cause one.
 pub fn outcome(input: &[u8]) -> String {
     match catch_unwind(AssertUnwindSafe(|| program::run_detailed(input))) {
         Ok(Ok(outcome)) => {

@@ -41,7 +41,7 @@ pub struct Block {
     pub block_header: Option<Header>,
 }
 
-/// Of a header that the fixture spells out, what identifies it.
+/// What identifies a header that the fixture spells out.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Header {
     /// The block's hash.
@@ -125,7 +125,7 @@ pub enum NotRun {
     /// The program does not have the fork's rules.
     #[error("rules that the program does not have yet")]
     NotSupported,
-    /// Nobody told us about this network, which is our mistake and not the test's.
+    /// We do not know this network, which is our mistake and not the test's.
     #[error("unknown network")]
     Unknown,
 }

@@ -7,7 +7,7 @@
 //! * An invalid block must be refused, for the reason that the test names ([`expect`]).
 //! * Nothing is skipped but forks before the merge and forks that the program does not have, and those are counted.
 //!
-//! [`extremes`] are inputs of our own: what a hostile prover would try.
+//! [`extremes`] has inputs of our own: what a hostile prover would try.
 #![expect(
     clippy::result_large_err,
     reason = "a test takes milliseconds, and its failure is told once"
@@ -43,7 +43,7 @@ pub struct Options<'a> {
     pub sample: u64,
     /// Threads.
     pub jobs: usize,
-    /// Runs each input once more, somewhere else, and must come to the same end.
+    /// Runs each input once more, somewhere else, and must give the same result.
     pub second: Option<&'a SecondRun<'a>>,
     /// Told after each file how many tests it had.
     pub progress: &'a (dyn Fn(u64) + Sync),

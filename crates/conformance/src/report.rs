@@ -1,10 +1,10 @@
-//! What came of a run: counts by network, and every failure by name.
+//! The result of a run: counts by network, and every failure by name.
 
 use crate::fixture::NotRun;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Networks whose tests were run, by name.

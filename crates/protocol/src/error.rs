@@ -11,7 +11,7 @@ pub struct ApiError {
     pub code: ErrorCode,
     /// What is wrong and what to do, for people.
     pub message: String,
-    /// Whether the same question may be answered later.
+    /// Whether the same request may succeed later.
     pub retryable: bool,
     /// If so: ask again after so many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,7 +31,7 @@ pub enum ErrorCode {
     TooLarge,
     /// The uploaded bytes do not have the hash or the length that was announced.
     HashMismatch,
-    /// The caller shows no valid token and no registered certificate.
+    /// The caller presents no valid token and no registered certificate.
     Unauthenticated,
     /// The caller's token does not allow this.
     Forbidden,

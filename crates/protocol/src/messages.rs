@@ -21,17 +21,17 @@ pub enum ProofData {
     Submit(Submit),
     /// Server: what became of the proof.
     SubmitAck(SubmitAck),
-    /// Client: I am still at it.
+    /// Client: I am still working on it.
     Heartbeat(Heartbeat),
-    /// Server: go on, or stop.
+    /// Server: continue, or stop.
     HeartbeatAck(HeartbeatAck),
     /// Client: I could not do it.
     Fail(Fail),
-    /// Server: noted.
+    /// Server: received.
     FailAck(FailAck),
 }
 
-/// Asks for a job. Asking again while holding a lease answers the same lease, so a client that lost the answer just asks
+/// Asks for a job. A client that asks again while it holds a lease gets the same lease, so one that lost the answer just asks
 /// twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
@@ -39,7 +39,7 @@ pub struct Request {
     pub client: ClientId,
     /// What the client can prove.
     pub capabilities: Vec<Capability>,
-    /// How long the server may hold the question open until there is work, in milliseconds.
+    /// How long the server may hold the request open until there is work, in milliseconds.
     #[serde(default)]
     pub wait_ms: u64,
 }
@@ -79,10 +79,10 @@ pub struct Response {
     pub kind: ProofKind,
     /// The program's input, to be fetched as an artifact.
     pub prover_inputs: ArtifactRef,
-    /// A proof of more bytes is not taken. Servers from before this field do not say.
+    /// The server does not accept a larger proof, in bytes. Servers older than this field leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_proof_bytes: Option<u64>,
-    /// The job's trace, as the header `traceparent` of the W3C Trace Context has it. Left out if nobody traces.
+    /// The job's trace, as in the header `traceparent` of the W3C Trace Context. Left out if tracing is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
 }
@@ -107,11 +107,11 @@ pub enum NoWorkReason {
     NotCapable,
     /// The client's proofs are mocked, or of a system that proves nothing, and this server refuses those.
     MockedProofsRefused,
-    /// The client has a program that must not be believed any more: it is older than the server, and has to be updated.
+    /// The client has a program that is revoked: the client is older than the server, and has to be upgraded.
     ProgramRevoked,
-    /// The client failed lately and rests a while.
+    /// The client failed recently and has to wait.
     Resting,
-    /// The server is about to stop, or an operator lets the server or this client finish what it has.
+    /// The server is about to stop, or an operator drains the server or this client.
     Draining,
     /// The client is in quarantine until an operator releases it.
     Quarantined,
@@ -127,7 +127,7 @@ pub enum NoWorkReason {
 pub struct Submit {
     /// Who proved.
     pub client: ClientId,
-    /// The lease under which the client proved, living or not.
+    /// The lease under which the client proved, live or not.
     pub lease: LeaseId,
     /// The proof system used.
     pub system: ProofSystem,
@@ -148,15 +148,15 @@ pub struct SubmitAck {
     pub verdict: Verdict,
 }
 
-/// The server's judgement on a proof.
+/// The server's verdict on a proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
-    /// Verified; the job is proved by it. The client may forget the proof.
+    /// Verified: the job is proved. The client may delete the proof.
     Accepted,
-    /// The job is proved already, by another proof. The client may forget the proof.
+    /// The job was already proved by another proof. The client may delete the proof.
     Duplicate,
-    /// The proof is refused for good.
+    /// The proof is rejected, finally.
     Rejected {
         /// Why, for people.
         reason: String,
@@ -241,13 +241,13 @@ pub struct HeartbeatAck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Advice {
-    /// Go on: the lease runs anew.
+    /// Continue: the lease is renewed.
     Continue,
-    /// Stop: the proof is not needed any more.
+    /// Stop: the proof is no longer needed.
     Cancel,
     /// Finish this job, then ask for no other.
     Drain,
-    /// The lease is not yours any more. Stop; a proof that is finished is still welcome.
+    /// The lease is no longer yours. Stop; a finished proof is still accepted.
     Lost,
 }
 

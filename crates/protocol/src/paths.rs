@@ -8,7 +8,7 @@ pub const V1: &str = "/v1";
 pub const REQUEST: &str = "/v1/request";
 /// `GET` the [`Status`](crate::Status).
 pub const STATUS: &str = "/v1/status";
-/// `GET`: answers as long as the process lives.
+/// `GET`: answers as long as the process is alive.
 pub const LIVEZ: &str = "/livez";
 /// `GET` the [`Readiness`](crate::Readiness): status 200, or 503 if a check fails.
 pub const READYZ: &str = "/readyz";

@@ -33,11 +33,11 @@ pub struct Status {
 pub enum IntakeStatus {
     /// There is no L2 node: no new jobs.
     Off,
-    /// Another server on the same database follows the node; this one takes over when that goes.
+    /// Another server on the same database follows the node; this one takes over when that one stops.
     Standby,
     /// It follows the node's head.
     Following,
-    /// Enough jobs are ready; it goes on when clients take some.
+    /// Enough jobs are ready; it continues when clients take some.
     Full,
     /// The node could not be asked, or gave something unprovable. It is asked again; no block is skipped.
     Retrying {
@@ -65,7 +65,7 @@ pub struct Counts {
     pub proved: u64,
     /// Given up, until an operator requeues them.
     pub dead: u64,
-    /// Of blocks that a reorg took off the chain.
+    /// Of blocks that a reorg removed from the chain.
     #[serde(default)]
     pub superseded: u64,
 }
@@ -84,7 +84,7 @@ pub enum JobState {
     Proved,
     /// Given up, for a [`DeadCause`].
     Dead,
-    /// A reorg took its blocks off the chain. It goes on where it was if they come back.
+    /// A reorg removed its blocks from the chain. It continues where it was if they come back.
     Superseded,
 }
 
@@ -111,7 +111,7 @@ pub enum DeadCause {
     Budget,
     /// Two clients fell silent on it: it may have killed them.
     Quarantined,
-    /// An operator does not want it.
+    /// An operator cancelled it.
     Cancelled,
     /// A cause this version does not know.
     #[serde(other)]
@@ -174,7 +174,7 @@ pub struct JobSummary {
     pub lost: u32,
     /// The accepted proof.
     pub proof: Option<ArtifactRef>,
-    /// The last thing that went wrong with it.
+    /// Its latest error.
     pub last_error: Option<String>,
 }
 
@@ -183,13 +183,13 @@ pub struct JobSummary {
 pub struct ClientSummary {
     /// The client.
     pub client: ClientId,
-    /// When it was heard last.
+    /// When it was last heard from.
     pub last_seen: u64,
-    /// Proofs of it that were accepted.
+    /// Its accepted proofs.
     pub proved: u64,
-    /// Proofs of it that were rejected.
+    /// Its rejected proofs.
     pub rejected: u64,
-    /// It gets no job before this time, because it failed lately.
+    /// It gets no job before this time, because it failed recently.
     pub rests_until: Option<u64>,
     /// It gets no job until an operator releases it: its proofs were rejected, or an operator said so.
     #[serde(default)]
@@ -232,11 +232,11 @@ pub struct Priority {
 pub struct JobHistory {
     /// Its leases.
     pub leases: Vec<LeaseSummary>,
-    /// The proofs that were handed in for it.
+    /// The proofs that were submitted for it.
     pub proofs: Vec<SubmittedProof>,
 }
 
-/// A lease that there is or was.
+/// A lease, live or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseSummary {
     /// The lease.
@@ -251,12 +251,12 @@ pub struct LeaseSummary {
     pub outcome: Option<String>,
 }
 
-/// A proof that was handed in.
+/// A proof that was submitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmittedProof {
     /// The proof.
     pub proof: ArtifactRef,
-    /// Who handed it in.
+    /// Who submitted it.
     pub client: ClientId,
     /// The proof system it claims to be of.
     pub system: ProofSystem,
@@ -273,10 +273,10 @@ pub struct SubmittedProof {
     pub reason: Option<String>,
 }
 
-/// The body of a request to remove artifacts that nothing needs any more.
+/// The body of a request to remove artifacts that are no longer needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollectGarbage {
-    /// Only those stored longer ago than so many milliseconds.
+    /// Only those stored longer ago than this, in milliseconds.
     pub older_than_ms: u64,
     /// Count them and remove none.
     #[serde(default)]
