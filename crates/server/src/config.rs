@@ -1,8 +1,8 @@
 //! The server's settings.
 
 use crate::artifacts::{Place, Sharing};
-use crate::limits::Limits;
-use crate::verifying::verifier_of;
+use crate::http::limits::Limits;
+use crate::jobs::verification::verifier_of;
 use alloy_primitives::{Address, B256};
 use protocol::{ProofKind, ProofSystem};
 use serde::{Deserialize, Serialize};

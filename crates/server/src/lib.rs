@@ -30,38 +30,35 @@
 //! # }
 //! ```
 
-pub mod api;
+pub mod access;
 pub mod artifacts;
-pub mod auth;
 pub mod clock;
 pub mod config;
-pub mod disk;
-pub mod gc;
-pub mod health;
+pub mod data_folder;
+pub mod database;
+pub mod dispatch;
 pub mod http;
 pub mod intake;
 pub mod jobs;
-pub mod limits;
-pub mod metrics;
-pub mod openapi;
-pub mod service;
-pub mod tls;
-pub mod tokens;
-pub mod traces;
-pub mod verifying;
+pub mod maintenance;
+pub mod observe;
+pub mod store;
 
+pub use access::tokens;
 pub use config::{Config, DatabaseUrl, InvalidConfig};
+pub use http::tls;
 pub use intake::{BatchSource, PreparedBatch};
-pub use jobs::fsck;
+pub use maintenance::{fsck, gc};
+pub use observe::traces;
 
+use access::gate::Gate;
 use artifacts::{ArtifactError, Artifacts, Place, Sharing};
-use auth::Gate;
-use disk::Space;
+use data_folder::Space;
+use dispatch::{Jobs, JobsConfig, peers::Peers};
+use http::{connection, endpoints, limits::Limiter, service::Service};
 use intake::{BatchPolicy, Intake, Progress};
-use jobs::{JobStore, Jobs, JobsConfig, StoreError, Target, peers::Peers, state::Rules};
-use limits::Limiter;
+use jobs::state::Rules;
 use protocol::{ArtifactId, IntakeStatus};
-use service::Service;
 use std::{
     fs::{self, File, TryLockError},
     io,
@@ -70,6 +67,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use store::{JobStore, StoreError, Target};
 use tls::Tls;
 use tokens::Tokens;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -259,9 +257,9 @@ impl Server {
             tasks.push(("tls", tokio::spawn(tls.run(stopping.clone()))));
         }
         let service = Service::new(jobs, artifacts, watching, gate, limiter, space);
-        let router = api::router(service.clone());
+        let router = endpoints::router(service.clone());
         let http =
-            tokio::spawn(http::serve(listener, router, tls, config.limits, stopping.clone()));
+            tokio::spawn(connection::serve(listener, router, tls, config.limits, stopping.clone()));
         tracing::info!(%addr, "server started");
         Ok(Running { addr, secure, service, stopping, tasks, http, _lock: lock })
     }

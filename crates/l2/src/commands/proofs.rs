@@ -107,7 +107,7 @@ fn check(job: &JobSummary, proof: &[u8], policy: &Policy) -> anyhow::Result<Stat
 
 /// The verifier of a proof system, and our program there.
 pub(super) fn pinned(system: ProofSystem) -> anyhow::Result<(verifier::System, [u8; 32])> {
-    let verifier = server::verifying::verifier_of(system)
+    let verifier = server::jobs::verification::verifier_of(system)
         .with_context(|| format!("this version verifies no proofs of {system}"))?;
     Ok((verifier, verifier.program_id()))
 }

@@ -9,9 +9,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 use server::{
     Config,
-    auth::Access as May,
+    access::gate::Access as May,
     config::Auth,
-    limits::Limits,
+    http::limits::Limits,
     tokens::{NewToken, Role, TokenError, Tokens},
 };
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -85,7 +85,7 @@ async fn every_endpoint_lets_in_the_roles_it_names_and_nobody_else() {
     until("there is a job", async || !running.status().await.unwrap().jobs.is_empty()).await;
     let job = running.status().await.unwrap().jobs[0].job.to_string();
     let before = everything(&config).await;
-    let endpoints = server::api::endpoints();
+    let endpoints = server::http::endpoints::endpoints();
     assert!(endpoints.len() > 10);
     let path = |path: &str| {
         path.replace("{job}", &job)

@@ -9,7 +9,7 @@ use protocol::{
     Advice, ArtifactRef, Capability, Heartbeat, HeartbeatAck, IntakeStatus, JobState, ProofData,
     ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
 };
-use server::{Config, DatabaseUrl, Error, Running, Server, jobs::StoreError};
+use server::{Config, DatabaseUrl, Error, Running, Server, store::StoreError};
 use sqlx::{Connection, Executor};
 use std::{
     collections::HashSet,

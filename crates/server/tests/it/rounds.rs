@@ -7,7 +7,7 @@ use crate::{
 use alloy_primitives::Address;
 use client::{Client, Phase, Prover};
 use protocol::{BlockRange, IntakeStatus, JobState};
-use server::{Config, Running, jobs::store::JobStore};
+use server::{Config, Running, store::JobStore};
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering},

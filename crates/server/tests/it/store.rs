@@ -9,11 +9,11 @@ use protocol::{
 use server::{
     artifacts::{self, Artifacts, Sharing},
     clock::Timestamp,
-    jobs::{
-        Figures, JobStore, NewBatch, StoreError, Target, Unlinked,
-        fsck::Report,
-        state::{Deed, Refused, Rules},
-        store::{Leased, Offer, Submitted},
+    fsck::Report,
+    jobs::state::{Deed, Refused, Rules},
+    store::{
+        JobStore, Leased, NewBatch, Offer, StoreError, Submitted, Target, Unlinked,
+        figures::Figures,
     },
 };
 use std::{path::PathBuf, time::Duration};

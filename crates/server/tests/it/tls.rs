@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use server::{
     Config, DatabaseUrl,
     config::Auth,
-    jobs::store::JobStore,
+    store::JobStore,
     tls::Tls,
     tokens::{NewToken, Role, TokenError, Tokens},
 };

@@ -52,7 +52,7 @@ async fn no_endpoint_is_changed_by_what_it_cannot_understand() {
         &ID.to_uppercase(),
         &"0".repeat(3_000),
     ];
-    for endpoint in server::api::endpoints() {
+    for endpoint in server::http::endpoints::endpoints() {
         let url = |path: String| format!("{}{path}", running.url());
         // What needs no body is asked about things that are not there.
         let absent = endpoint

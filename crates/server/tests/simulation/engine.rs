@@ -10,15 +10,15 @@ use protocol::{
 use server::{
     artifacts::{Artifacts, Place, Sharing},
     clock::Timestamp,
-    jobs::{
-        JobStore, NewBatch, StoreError, Target,
-        state::{
-            Deed, Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, Standing, State, due,
-            judge, next,
-        },
-        store::{Leased, Offer, Submitted, Superseded, Tip, Unlinked, Wanted, follows, job_id},
+    jobs::state::{
+        Deed, Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, Standing, State, due,
+        judge, next,
     },
-    metrics::Effort,
+    observe::metrics::Effort,
+    store::{
+        JobStore, Leased, NewBatch, Offer, StoreError, Submitted, Superseded, Target, Tip,
+        Unlinked, Wanted, follows, job_id,
+    },
 };
 use std::{collections::BTreeMap, time::Duration};
 use tempfile::TempDir;

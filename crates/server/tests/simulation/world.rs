@@ -8,11 +8,8 @@ use protocol::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use server::{
     clock::Timestamp,
-    jobs::{
-        NewBatch, Unlinked,
-        state::{Deed, Outcome, Refused, State},
-        store::{Offer, Submitted, Tip},
-    },
+    jobs::state::{Deed, Outcome, Refused, State},
+    store::{NewBatch, Offer, Submitted, Tip, Unlinked},
 };
 use std::{
     cmp::Reverse,

@@ -13,8 +13,8 @@ use protocol::{
     Request, Submit, Verdict,
 };
 use serde::Serialize;
-use server::jobs::store::{Offer, Submitted};
-use server::jobs::{JobStore, NewBatch, Target, state::Rules};
+use server::jobs::state::Rules;
+use server::store::{JobStore, NewBatch, Offer, Submitted, Target};
 use server::{Config, DatabaseUrl, Running, Server};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -4,12 +4,8 @@
 //! * A caller is judged by its headers alone: before its body is read, and before anything it names is looked up.
 //! * Tokens are held in memory and read anew every [`REFRESH`], so that strangers cost the database nothing.
 
-use crate::{
-    clock::Timestamp,
-    config::Auth,
-    jobs::StoreError,
-    tokens::{Kind, Role, Shown, Token, TokenId, Tokens},
-};
+use super::tokens::{Kind, Role, Shown, Token, TokenId, Tokens};
+use crate::{clock::Timestamp, config::Auth, store::StoreError};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use protocol::ClientId;
 use std::{

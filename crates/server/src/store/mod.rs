@@ -1,20 +1,23 @@
 //! Jobs in a database: what is written there, and how it is read.
 //!
 //! * Each method is one transaction, and has happened for good when it returns.
-//! * What a job becomes is decided by [`state::next`](super::state::next); the store only remembers.
+//! * What a job becomes is decided by [`state::next`](crate::jobs::state::next); the store only remembers.
 //! * The batches on the chain have no gap, each continues its predecessor's last block, and no block is in two of them. A
 //!   reorg supersedes batches: they leave the chain, and come back as they were if it does.
 //! * Several servers may use one PostgreSQL database. What decides about a job locks its row first, then its client's;
 //!   no transaction waits for a second job.
 
-use super::database::{Database, News, Schema, Tx};
-use super::state::{
-    Deed, Event, Job, Lease, Outcome, Refused, Rules, Standing, State, due, judge, next,
-};
+pub mod figures;
+pub mod history;
+
 use crate::{
     clock::Timestamp,
     config::DatabaseUrl,
-    metrics::{Effort, Metrics},
+    database::{Database, News, Schema, Tx},
+    jobs::state::{
+        Deed, Event, Job, Lease, Outcome, Refused, Rules, Standing, State, due, judge, next,
+    },
+    observe::metrics::{Effort, Metrics},
 };
 use alloy_primitives::B256;
 use protocol::{
@@ -1463,11 +1466,11 @@ impl JobStore {
         })
     }
 
-    pub(super) fn job_and_target(&self, row: &AnyRow) -> Result<(JobId, Target)> {
+    pub(crate) fn job_and_target(&self, row: &AnyRow) -> Result<(JobId, Target)> {
         self.job_row(row).map(|row| (row.id, row.target))
     }
 
-    pub(super) fn batch(&self, row: &AnyRow) -> Result<NewBatch> {
+    pub(crate) fn batch(&self, row: &AnyRow) -> Result<NewBatch> {
         Ok(NewBatch {
             blocks: self.range(row)?,
             parent_hash: self.bytes(row, "parent_hash")?.into(),
@@ -1537,18 +1540,18 @@ impl JobStore {
         found.ok_or_else(|| self.db.damaged("a job is in no known state"))
     }
 
-    pub(super) fn get<'r, T>(&self, row: &'r AnyRow, column: &str) -> Result<T>
+    pub(crate) fn get<'r, T>(&self, row: &'r AnyRow, column: &str) -> Result<T>
     where
         T: sqlx::Decode<'r, Any> + sqlx::Type<Any>,
     {
         row.try_get(column).map_err(|error| self.db.damaged(error))
     }
 
-    pub(super) fn uint(&self, row: &AnyRow, column: &str) -> Result<u64> {
+    pub(crate) fn uint(&self, row: &AnyRow, column: &str) -> Result<u64> {
         Ok(self.get::<i64>(row, column)?.cast_unsigned())
     }
 
-    pub(super) fn optional_uint(&self, row: &AnyRow, column: &str) -> Result<Option<u64>> {
+    pub(crate) fn optional_uint(&self, row: &AnyRow, column: &str) -> Result<Option<u64>> {
         Ok(self.get::<Option<i64>>(row, column)?.map(i64::cast_unsigned))
     }
 
@@ -1556,18 +1559,18 @@ impl JobStore {
         u32::try_from(self.uint(row, column)?).map_err(|error| self.db.damaged(error))
     }
 
-    pub(super) fn optional_text(&self, row: &AnyRow, column: &str) -> Result<Option<String>> {
+    pub(crate) fn optional_text(&self, row: &AnyRow, column: &str) -> Result<Option<String>> {
         self.get(row, column)
     }
 
-    pub(super) fn bytes<const N: usize>(&self, row: &AnyRow, column: &str) -> Result<[u8; N]> {
+    pub(crate) fn bytes<const N: usize>(&self, row: &AnyRow, column: &str) -> Result<[u8; N]> {
         let bytes: Vec<u8> = self.get(row, column)?;
         bytes
             .try_into()
             .map_err(|_| self.db.damaged(format!("column {column} does not have {N} bytes")))
     }
 
-    pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+    pub(crate) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
         &self,
         row: &AnyRow,
         column: &str,
@@ -1575,7 +1578,7 @@ impl JobStore {
         self.get::<String>(row, column)?.parse().map_err(|error| self.db.damaged(error))
     }
 
-    pub(super) fn artifact(&self, row: &AnyRow, hash: &str, len: &str) -> Result<ArtifactRef> {
+    pub(crate) fn artifact(&self, row: &AnyRow, hash: &str, len: &str) -> Result<ArtifactRef> {
         Ok(ArtifactRef {
             sha256: ArtifactId::from_bytes(self.bytes(row, hash)?),
             len: self.uint(row, len)?,
@@ -1610,7 +1613,7 @@ fn int(number: u64) -> i64 {
     number.cast_signed()
 }
 
-pub(super) fn blob(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn blob(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
 }
 

@@ -1,14 +1,12 @@
 //! Garbage collection and backup: which artifacts somebody still needs.
 
+use super::fsck;
 use crate::{
     Config, Error,
     artifacts::Artifacts,
-    jobs::{
-        JobError, StoreError,
-        database::{Database, Schema},
-        fsck,
-        store::JobStore,
-    },
+    database::{Database, Schema},
+    dispatch::JobError,
+    store::{JobStore, StoreError},
 };
 use futures::TryStreamExt;
 use protocol::Garbage;

@@ -148,7 +148,11 @@ const ENDPOINTS: &[Endpoint] = &[
         takes: None,
         answers: Answer::OkOrNot(Content::Json(of!(Readiness))),
     },
-    get("/metrics", "Metrics for Prometheus", &[Content::Text(crate::metrics::CONTENT_TYPE)]),
+    get(
+        "/metrics",
+        "Metrics for Prometheus",
+        &[Content::Text(crate::observe::metrics::CONTENT_TYPE)],
+    ),
 ];
 
 /// The path of an endpoint as the table has it, if there is such a one.
@@ -286,12 +290,12 @@ mod tests {
     #[test]
     fn the_document_is_up_to_date() {
         let text = serde_json::to_string_pretty(&document()).unwrap() + "\n";
-        expect_test::expect_file!["../../../docs/openapi.json"].assert_eq(&text);
+        expect_test::expect_file!["../../../../docs/openapi.json"].assert_eq(&text);
     }
 
     #[test]
     fn every_route_is_in_the_table_and_nothing_else() {
-        let routes: BTreeSet<_> = crate::api::endpoints()
+        let routes: BTreeSet<_> = super::super::endpoints::endpoints()
             .into_iter()
             .map(|endpoint| (endpoint.path, endpoint.method.as_str().to_ascii_lowercase()))
             .collect();

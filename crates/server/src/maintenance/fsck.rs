@@ -2,13 +2,11 @@
 //!
 //! A finding is somebody else's doing: a disk, a hand, a restored backup. It says what is wrong and what to do.
 
-use super::{
-    database::{Database, Schema, Tx},
-    store::{JobStore, NewBatch, StoreError, Tip, blob, follows, job_id},
-};
 use crate::{
     Config, Error,
     artifacts::{ArtifactError, Artifacts, Sharing},
+    database::{Database, Schema, Tx},
+    store::{JobStore, NewBatch, StoreError, Tip, blob, follows, job_id},
 };
 use alloy_primitives::keccak256;
 use protocol::{ArtifactId, ArtifactRef};

@@ -1,14 +1,15 @@
 //! What the endpoints call.
 
+use super::{health, limits::Limiter};
 use crate::{
+    access::gate::Gate,
     artifacts::Artifacts,
-    auth::Gate,
-    disk::{NoRoom, Space},
-    gc, health,
+    data_folder::{NoRoom, Space},
+    dispatch::{JobError, Jobs},
     intake::Progress,
-    jobs::{JobError, Jobs, StoreError},
-    limits::Limiter,
-    metrics::{self, Metrics},
+    maintenance::gc,
+    observe::metrics::{self, Metrics},
+    store::StoreError,
 };
 use protocol::{CollectGarbage, Garbage, Readiness, Status};
 use std::time::Duration;

@@ -6,11 +6,11 @@
 //! * Every server holds `MEMBER` together with the others. Who can have it alone is the only one, so nobody has heard
 //!   heartbeats before it.
 
-use super::{
-    Jobs,
+use super::Jobs;
+use crate::{
+    config::DatabaseUrl,
     database::{CHANNEL, LOCKS, News, POSTGRES_SESSION},
 };
-use crate::config::DatabaseUrl;
 use sqlx::{Executor, postgres::PgListener};
 use std::time::Duration;
 use tokio::sync::watch;

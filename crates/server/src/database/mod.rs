@@ -5,15 +5,15 @@
 //!   locked, whose clock counts.
 //! * A password never leaves the address: messages name the database and its host.
 
-use super::{
-    group::{Group, Grouped},
-    state::LONGEST_REST,
-    store::StoreError,
-};
+mod group_commit;
+
 use crate::{
     clock::{Clock, Timestamp, millis},
     config::DatabaseUrl,
+    jobs::state::LONGEST_REST,
+    store::StoreError,
 };
+use group_commit::{Group, Grouped};
 use protocol::ClientId;
 use sqlx::{
     Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor,

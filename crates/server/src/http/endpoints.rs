@@ -3,16 +3,22 @@
 //! An endpoint is a line in [`endpoints`], which says who may call it. `guard` stands before all of them: a caller is
 //! let in by its headers, before its body is read.
 
-use crate::{
-    artifacts::ArtifactError,
-    auth::{Access, Caller, Denied, Peer},
-    disk::NoRoom,
-    http::{Paced, With},
-    jobs::{JobError, StoreError, state::Deed},
+use super::{
+    connection::{Paced, With},
     limits::{TooSlow, Wait},
-    metrics,
     service::Service,
-    tokens::Role,
+};
+use crate::{
+    access::{
+        gate::{Access, Caller, Denied, Peer},
+        tokens::Role,
+    },
+    artifacts::ArtifactError,
+    data_folder::NoRoom,
+    dispatch::JobError,
+    jobs::state::Deed,
+    observe::metrics,
+    store::StoreError,
 };
 use axum::{
     Json, Router,

@@ -3,10 +3,12 @@
 //! * A connection costs a peer as much as it costs us: whoever sends or takes bytes too slowly is cut.
 //! * One more connection than there may be gets a typed answer and is closed; the others do not notice.
 
-use crate::{
-    auth::{Peer, Who},
+use super::{
     limits::{Counted, Counter, Limits, Pace},
     tls::Tls,
+};
+use crate::access::{
+    gate::{Peer, Who},
     tokens,
 };
 use axum::{

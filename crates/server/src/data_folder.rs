@@ -1,6 +1,6 @@
 //! Free space of the data folder: what is under way may use up what is new may not.
 
-use crate::limits::Limits;
+use crate::http::limits::Limits;
 use std::{
     io,
     path::{Path, PathBuf},

@@ -1,6 +1,6 @@
 //! What happened to a job.
 
-use super::store::{JobStore, StoreError, blob};
+use super::{JobStore, StoreError, blob};
 use protocol::{ClientId, JobHistory, JobId, LeaseId, LeaseSummary, SubmittedProof};
 
 impl JobStore {

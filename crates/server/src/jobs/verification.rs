@@ -1,6 +1,6 @@
 //! Whether a proof is what a job asked for. Nothing that a client says is believed.
 
-use crate::jobs::{Target, Wanted};
+use crate::store::{Target, Wanted};
 use protocol::{ProofKind, ProofSystem, Submit};
 use verifier::{Kind, Policy, VerifyError};
 

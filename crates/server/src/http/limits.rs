@@ -1,6 +1,6 @@
 //! What one peer may have of the server, so that something is left for the others.
 
-use crate::auth::Who;
+use crate::access::gate::Who;
 use governor::{
     Quota, RateLimiter, clock::Clock as _, clock::DefaultClock, state::keyed::HashMapStateStore,
 };

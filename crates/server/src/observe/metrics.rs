@@ -5,7 +5,7 @@
 //!   servers on one database show the same. What happens is counted by the server where it happens, since its start.
 //! * A label's value is `&'static str` or a number of ours: nothing that a client sends can become one.
 
-use crate::{intake::Progress, jobs::Figures};
+use crate::{intake::Progress, store::figures::Figures};
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
@@ -341,7 +341,8 @@ pub struct Effort {
 /// Counts the requests that a server answers.
 pub async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>();
-    let endpoint = crate::openapi::known(path.map_or("", MatchedPath::as_str)).unwrap_or("other");
+    let endpoint =
+        crate::http::openapi::known(path.map_or("", MatchedPath::as_str)).unwrap_or("other");
     let method = ["GET", "POST", "PUT", "DELETE"]
         .into_iter()
         .find(|method| *method == request.method().as_str())

@@ -1,6 +1,6 @@
 //! Whether a server can do its work, for load balancers and orchestrators.
 
-use crate::{artifacts::Artifacts, jobs::Jobs};
+use crate::{artifacts::Artifacts, dispatch::Jobs};
 use protocol::{Check, IntakeStatus, Readiness};
 use std::time::Duration;
 

@@ -12,11 +12,10 @@
 
 use crate::{
     artifacts::{ArtifactError, Artifacts},
-    disk::{NoRoom, Space},
-    jobs::{
-        Jobs, NewBatch, StoreError, Target, Unlinked,
-        store::{Experience, Tip},
-    },
+    data_folder::{NoRoom, Space},
+    dispatch::Jobs,
+    observe::traces,
+    store::{Experience, NewBatch, StoreError, Target, Tip, Unlinked},
 };
 use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
@@ -375,7 +374,7 @@ impl<S: BatchSource> Intake<S> {
         let input = Bytes::from(prepared.input);
         batch.input = self.artifacts.put(input.clone()).await?;
         let job = self.jobs.enqueue(&batch, &self.target).await?;
-        crate::traces::enqueued(job, batch.blocks.to_string(), seen, prepared_at);
+        traces::enqueued(job, batch.blocks.to_string(), seen, prepared_at);
         // One stored long ago may have been removed as garbage just before it was needed again.
         if let Err(ArtifactError::Missing(_)) = self.artifacts.len(batch.input.sha256).await {
             self.artifacts.put(input).await?;
@@ -558,7 +557,7 @@ impl<S: BatchSource> Intake<S> {
             estimated_cycles: prepared.estimated_cycles,
         };
         if let Some(tip) = tip {
-            crate::jobs::store::follows(tip, &batch).map_err(StoreError::from)?;
+            crate::store::follows(tip, &batch).map_err(StoreError::from)?;
         }
         Ok(batch)
     }

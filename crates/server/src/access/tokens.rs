@@ -9,10 +9,8 @@ use crate::{
     artifacts::Sharing,
     clock::{Timestamp, millis},
     config::DatabaseUrl,
-    jobs::{
-        StoreError,
-        database::{Database, Schema},
-    },
+    database::{Database, Schema},
+    store::StoreError,
 };
 use protocol::ClientId;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -26,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-/// What a caller may do. See [`crate::api::endpoints`] for what exactly.
+/// What a caller may do. See [`crate::http::endpoints::endpoints`] for what exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -335,7 +333,7 @@ impl Tokens {
         Ok((new, shown))
     }
 
-    /// Ends a token. Servers that run hear of it within [`REFRESH`](crate::auth::REFRESH).
+    /// Ends a token. Servers that run hear of it within [`REFRESH`](super::gate::REFRESH).
     ///
     /// # Errors
     /// [`TokenError::Unknown`].
@@ -368,11 +366,7 @@ impl Tokens {
         }
     }
 
-    async fn insert(
-        &self,
-        tx: &mut crate::jobs::database::Tx,
-        token: &Token,
-    ) -> Result<(), StoreError> {
+    async fn insert(&self, tx: &mut crate::database::Tx, token: &Token) -> Result<(), StoreError> {
         let insert = sqlx::query(
             "INSERT INTO tokens (id, name, role, client, kind, hash, created_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",

@@ -1,0 +1,4 @@
+//! Who may call a server: the tokens it knows, and the gate that asks for them.
+
+pub mod gate;
+pub mod tokens;
