@@ -57,7 +57,7 @@ use data_folder::Space;
 use dispatch::{Jobs, JobsConfig, peers::Peers};
 use http::{connection, endpoints, limits::Limiter, service::Service};
 use intake::{BatchPolicy, Intake, Progress};
-use jobs::state::Rules;
+use jobs::{batch::Target, state::Rules};
 use protocol::{ArtifactId, IntakeStatus};
 use std::{
     fs::{self, File, TryLockError},
@@ -67,7 +67,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use store::{JobStore, StoreError, Target};
+use store::{JobStore, StoreError};
 use tls::Tls;
 use tokens::Tokens;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};

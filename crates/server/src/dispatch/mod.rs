@@ -11,11 +11,13 @@ use crate::{
     clock::Timestamp,
     database::News,
     jobs::{
-        state::{Deed, Refused},
+        batch::{NewBatch, Target, Tip, Wanted},
+        standing::Deed,
+        state::Refused,
         verification,
     },
     observe::traces,
-    store::{JobStore, NewBatch, Offer, StoreError, Submitted, Superseded, Target, Tip, Wanted},
+    store::{JobStore, Offer, StoreError, Submitted, Superseded},
 };
 use protocol::{
     Advice, ArtifactId, ArtifactRef, Capability, ClientId, Fail, Heartbeat, JobId, LeaseId, NoWork,

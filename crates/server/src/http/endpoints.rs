@@ -16,7 +16,7 @@ use crate::{
     artifacts::ArtifactError,
     data_folder::NoRoom,
     dispatch::JobError,
-    jobs::state::Deed,
+    jobs::standing::Deed,
     observe::metrics,
     store::StoreError,
 };

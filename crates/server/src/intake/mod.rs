@@ -14,8 +14,12 @@ use crate::{
     artifacts::{ArtifactError, Artifacts},
     data_folder::{NoRoom, Space},
     dispatch::Jobs,
+    jobs::{
+        batch::{NewBatch, Target, Tip, Unlinked, follows},
+        cost::Experience,
+    },
     observe::traces,
-    store::{Experience, NewBatch, StoreError, Target, Tip, Unlinked},
+    store::StoreError,
 };
 use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
@@ -557,7 +561,7 @@ impl<S: BatchSource> Intake<S> {
             estimated_cycles: prepared.estimated_cycles,
         };
         if let Some(tip) = tip {
-            crate::store::follows(tip, &batch).map_err(StoreError::from)?;
+            follows(tip, &batch).map_err(StoreError::from)?;
         }
         Ok(batch)
     }

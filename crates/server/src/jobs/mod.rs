@@ -1,6 +1,14 @@
 //! What a job is: its batch, its life, the standing of the clients that prove it, and what its proofs are checked against.
 //!
-//! Everything here is a value or a function of values: no SQL, no clock, no I/O. The store remembers, `dispatch` acts.
+//! Everything here is a value or a function of values: no SQL, no clock, no I/O. [`store`](crate::store) remembers what
+//! these functions decide, and [`dispatch`](crate::dispatch) asks it to.
 
+pub mod batch;
+pub mod cost;
+pub mod standing;
 pub mod state;
 pub mod verification;
+
+pub use batch::{NewBatch, Target, Tip, Unlinked, Wanted, follows, job_id};
+pub use standing::{Deed, Standing};
+pub use state::{Event, Job, Rules};

@@ -1,6 +1,6 @@
 //! Whether a proof is what a job asked for. Nothing that a client says is believed.
 
-use crate::store::{Target, Wanted};
+use super::batch::{Target, Wanted};
 use protocol::{ProofKind, ProofSystem, Submit};
 use verifier::{Kind, Policy, VerifyError};
 

@@ -6,7 +6,8 @@ use crate::{
     Config, Error,
     artifacts::{ArtifactError, Artifacts, Sharing},
     database::{Database, Schema, Tx},
-    store::{JobStore, NewBatch, StoreError, Tip, blob, follows, job_id},
+    jobs::batch::{NewBatch, Tip, follows, job_id},
+    store::{JobStore, StoreError, blob},
 };
 use alloy_primitives::keccak256;
 use protocol::{ArtifactId, ArtifactRef};

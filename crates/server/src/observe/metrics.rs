@@ -5,7 +5,7 @@
 //!   servers on one database show the same. What happens is counted by the server where it happens, since its start.
 //! * A label's value is `&'static str` or a number of ours: nothing that a client sends can become one.
 
-use crate::{intake::Progress, store::figures::Figures};
+use crate::{intake::Progress, jobs::cost::Effort, store::figures::Figures};
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
@@ -325,17 +325,6 @@ impl Metrics {
             .expect("writing to a string cannot fail");
         text
     }
-}
-
-/// What an accepted proof took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effort {
-    /// From the lease to the submission, if they belong together.
-    pub time: Option<Duration>,
-    /// Gas used by the batch.
-    pub gas: u64,
-    /// Cycles that the proof was expected to cost. 0: not known.
-    pub cycles: u64,
 }
 
 /// Counts the requests that a server answers.

@@ -14,111 +14,23 @@ use crate::{
     clock::Timestamp,
     config::DatabaseUrl,
     database::{Database, News, Schema, Tx},
-    jobs::state::{
-        Deed, Event, Job, Lease, Outcome, Refused, Rules, Standing, State, due, judge, next,
+    jobs::{
+        batch::{NewBatch, Target, Tip, Unlinked, Wanted, follows, job_id},
+        cost::{Effort, Experience},
+        standing::{Deed, Standing, judge},
+        state::{Event, Job, Lease, Outcome, Refused, Rules, State, due, next},
     },
-    observe::metrics::{Effort, Metrics},
+    observe::metrics::Metrics,
 };
-use alloy_primitives::B256;
 use protocol::{
     ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, ClientSummary, Counts, DeadCause,
-    Fail, FailureClass, JobId, JobState, JobSummary, LeaseId, ProofKind, ProofSystem, Submit,
-    Verdict,
+    Fail, FailureClass, JobId, JobState, JobSummary, LeaseId, Submit, Verdict,
 };
-use sha2::{Digest, Sha256};
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 use std::{ops::RangeInclusive, path::Path};
 
 /// Jobs and clients shown in a status.
 const SHOWN: u32 = 100;
-
-/// What proofs turned out to cost, beside what had been expected: the latest in the middle of the road.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Experience {
-    expected: u64,
-    proven: u64,
-}
-
-impl Experience {
-    /// Fewer proofs, or smaller ones, tell nothing: the last segment of each is padded.
-    const ENOUGH: usize = 5;
-    const LARGE: u64 = 1 << 24;
-    /// A proof counts for no more than this many times what was expected: its client chose how much padding to prove, and
-    /// could otherwise make batches as short as it likes.
-    const MOST: u64 = 4;
-
-    /// Of proofs, as pairs of what was expected and what was proven.
-    fn of(mut proofs: Vec<(u64, u64)>) -> Self {
-        proofs.retain(|&(expected, proven)| expected > 0 && proven >= Self::LARGE);
-        for (expected, proven) in &mut proofs {
-            *proven = (*proven).min(expected.saturating_mul(Self::MOST));
-        }
-        // The median: one odd block changes little.
-        proofs.sort_by(|&(e1, p1), &(e2, p2)| {
-            (u128::from(p1) * u128::from(e2)).cmp(&(u128::from(p2) * u128::from(e1)))
-        });
-        match proofs.get(proofs.len() / 2) {
-            Some(&(expected, proven)) if proofs.len() >= Self::ENOUGH => Self { expected, proven },
-            _ => Self { expected: 1, proven: 1 },
-        }
-    }
-
-    /// What `cycles` expected by the model will be, judging by it.
-    pub fn correct(&self, cycles: u64) -> u64 {
-        let corrected = u128::from(cycles) * u128::from(self.proven) / u128::from(self.expected);
-        u64::try_from(corrected).unwrap_or(u64::MAX)
-    }
-}
-
-/// A batch to be proven, as the server itself computed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewBatch {
-    /// Its blocks.
-    pub blocks: BlockRange,
-    /// Hash of the block before the first.
-    pub parent_hash: B256,
-    /// Hash of the last block.
-    pub last_hash: B256,
-    /// The statement's ABI bytes.
-    pub statement: Vec<u8>,
-    /// Keccak-256 of those.
-    pub statement_digest: B256,
-    /// The program's input, durable among the artifacts.
-    pub input: ArtifactRef,
-    /// Gas used by the blocks.
-    pub gas_used: u64,
-    /// Transactions in the blocks.
-    pub transactions: u64,
-    /// What a proof is expected to cost, in cycles.
-    pub estimated_cycles: u64,
-}
-
-/// What kind of proof is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The proof system.
-    pub system: ProofSystem,
-    /// The program.
-    pub program_id: B256,
-    /// The least kind of proof.
-    pub kind: ProofKind,
-}
-
-impl Target {
-    /// Whether a client with `capability` can make such a proof.
-    fn suits(&self, capability: &Capability) -> bool {
-        self.system == capability.system && self.program_id == capability.program_id
-    }
-}
-
-/// The end of the chain of batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tip {
-    /// The last block.
-    pub last: u64,
-    /// Its hash.
-    pub last_hash: B256,
-}
 
 /// What a reorg did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,17 +79,6 @@ pub enum Offer {
         /// When a job may become ready by itself.
         next: Option<Timestamp>,
     },
-}
-
-/// What a proof is checked against.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// The proof wanted.
-    pub target: Target,
-    /// The statement's ABI bytes, computed by this server.
-    pub statement: Vec<u8>,
-    /// What the proof took.
-    pub effort: Effort,
 }
 
 /// What is to be done with a proof that was handed in.
@@ -274,64 +175,6 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
-}
-
-/// A batch does not continue what has been enqueued.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unlinked {
-    /// It starts elsewhere.
-    #[error("block {expected} comes next, but the batch starts at {found}")]
-    Gap {
-        /// The next block.
-        expected: u64,
-        /// The first block of the batch.
-        found: u64,
-    },
-    /// It continues another block.
-    #[error(
-        "block {first} continues {found}, but block {} was enqueued as {expected}: the node has another chain (a reorg, or \
-         a node that started anew); give it back its chain, or use another data_dir", first - 1
-    )]
-    Parent {
-        /// The first block of the batch.
-        first: u64,
-        /// Hash of the last block enqueued.
-        expected: B256,
-        /// The batch's parent.
-        found: B256,
-    },
-}
-
-/// Whether `batch` comes right after `tip`.
-///
-/// # Errors
-/// Says what does not fit.
-pub fn follows(tip: &Tip, batch: &NewBatch) -> Result<(), Unlinked> {
-    let first = batch.blocks.first();
-    if tip.last.checked_add(1) != Some(first) {
-        return Err(Unlinked::Gap { expected: tip.last.saturating_add(1), found: first });
-    }
-    // SOUNDNESS: links batches by block hash, so that accepted proofs make one chain.
-    if batch.parent_hash != tip.last_hash {
-        return Err(Unlinked::Parent { first, expected: tip.last_hash, found: batch.parent_hash });
-    }
-    Ok(())
-}
-
-/// The id of the job that asks for `target` on `batch`. The statement binds the chain, so its digest does too.
-pub fn job_id(batch: &NewBatch, target: &Target) -> JobId {
-    let mut hash = Sha256::new();
-    hash.update(b"l2-prover job 1\0");
-    for number in [batch.blocks.first(), batch.blocks.last()] {
-        hash.update(number.to_be_bytes());
-    }
-    hash.update(batch.statement_digest);
-    hash.update(target.program_id);
-    hash.update(format!("{}/{}", target.system, target.kind));
-    let mut id = [0; 16];
-    id.copy_from_slice(&hash.finalize()[..16]);
-    JobId::from_bytes(id)
 }
 
 /// Jobs, leases, submissions and clients. Clones share the database.
@@ -1615,19 +1458,4 @@ fn int(number: u64) -> i64 {
 
 pub(crate) fn blob(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn experience_is_the_median_and_padding_makes_it_no_more_than_fourfold() {
-        let proofs = |factors: [u64; 5]| {
-            Experience::of(factors.map(|factor| (20_000_000, factor * 10_000_000)).into())
-        };
-        assert_eq!(proofs([2, 3, 3, 4, 900]).correct(1_000), 1_500, "one odd block changes little");
-        assert_eq!(proofs([2, 900, 900, 900, 900]).correct(1_000), 4_000);
-        assert_eq!(proofs([u64::MAX / 10_000_000; 5]).correct(u64::MAX), u64::MAX);
-    }
 }

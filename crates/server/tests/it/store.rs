@@ -10,11 +10,8 @@ use server::{
     artifacts::{self, Artifacts, Sharing},
     clock::Timestamp,
     fsck::Report,
-    jobs::state::{Deed, Refused, Rules},
-    store::{
-        JobStore, Leased, NewBatch, Offer, StoreError, Submitted, Target, Unlinked,
-        figures::Figures,
-    },
+    jobs::{NewBatch, Rules, Target, Unlinked, standing::Deed, state::Refused},
+    store::{JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
 };
 use std::{path::PathBuf, time::Duration};
 use tempfile::TempDir;

@@ -10,15 +10,14 @@ use protocol::{
 use server::{
     artifacts::{Artifacts, Place, Sharing},
     clock::Timestamp,
-    jobs::state::{
-        Deed, Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, Standing, State, due,
-        judge, next,
+    jobs::{
+        NewBatch, Target, Tip, Unlinked, Wanted,
+        cost::Effort,
+        follows, job_id,
+        standing::{Deed, Standing, judge},
+        state::{Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, State, due, next},
     },
-    observe::metrics::Effort,
-    store::{
-        JobStore, Leased, NewBatch, Offer, StoreError, Submitted, Superseded, Target, Tip,
-        Unlinked, Wanted, follows, job_id,
-    },
+    store::{JobStore, Leased, Offer, StoreError, Submitted, Superseded},
 };
 use std::{collections::BTreeMap, time::Duration};
 use tempfile::TempDir;

@@ -8,8 +8,12 @@ use protocol::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use server::{
     clock::Timestamp,
-    jobs::state::{Deed, Outcome, Refused, State},
-    store::{NewBatch, Offer, Submitted, Tip, Unlinked},
+    jobs::{
+        NewBatch, Tip, Unlinked,
+        standing::Deed,
+        state::{Outcome, Refused, State},
+    },
+    store::{Offer, Submitted},
 };
 use std::{
     cmp::Reverse,

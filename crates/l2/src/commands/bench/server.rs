@@ -13,8 +13,8 @@ use protocol::{
     Request, Submit, Verdict,
 };
 use serde::Serialize;
-use server::jobs::state::Rules;
-use server::store::{JobStore, NewBatch, Offer, Submitted, Target};
+use server::jobs::{NewBatch, Rules, Target};
+use server::store::{JobStore, Offer, Submitted};
 use server::{Config, DatabaseUrl, Running, Server};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

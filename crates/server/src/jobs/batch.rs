@@ -1,0 +1,128 @@
+//! A batch of blocks, the proof that is wanted of it, and the job that follows from both.
+//!
+//! * Batches form a chain: each continues its predecessor by number and by hash ([`follows`]).
+//! * A job's id follows from its batch and its target, so whoever enqueues twice enqueues once ([`job_id`]).
+
+use super::cost::Effort;
+use alloy_primitives::B256;
+use protocol::{ArtifactRef, BlockRange, Capability, JobId, ProofKind, ProofSystem};
+use sha2::{Digest, Sha256};
+
+/// A batch to be proven, as the server itself computed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBatch {
+    /// Its blocks.
+    pub blocks: BlockRange,
+    /// Hash of the block before the first.
+    pub parent_hash: B256,
+    /// Hash of the last block.
+    pub last_hash: B256,
+    /// The statement's ABI bytes.
+    pub statement: Vec<u8>,
+    /// Keccak-256 of those.
+    pub statement_digest: B256,
+    /// The program's input, durable among the artifacts.
+    pub input: ArtifactRef,
+    /// Gas used by the blocks.
+    pub gas_used: u64,
+    /// Transactions in the blocks.
+    pub transactions: u64,
+    /// What a proof is expected to cost, in cycles.
+    pub estimated_cycles: u64,
+}
+
+/// What kind of proof is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The proof system.
+    pub system: ProofSystem,
+    /// The program.
+    pub program_id: B256,
+    /// The least kind of proof.
+    pub kind: ProofKind,
+}
+
+impl Target {
+    /// Whether a client with `capability` can make such a proof.
+    pub(crate) fn suits(&self, capability: &Capability) -> bool {
+        self.system == capability.system && self.program_id == capability.program_id
+    }
+}
+
+/// The end of the chain of batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// The last block.
+    pub last: u64,
+    /// Its hash.
+    pub last_hash: B256,
+}
+
+/// What a proof is checked against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The proof wanted.
+    pub target: Target,
+    /// The statement's ABI bytes, computed by this server.
+    pub statement: Vec<u8>,
+    /// What the proof took.
+    pub effort: Effort,
+}
+
+/// A batch does not continue what has been enqueued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unlinked {
+    /// It starts elsewhere.
+    #[error("block {expected} comes next, but the batch starts at {found}")]
+    Gap {
+        /// The next block.
+        expected: u64,
+        /// The first block of the batch.
+        found: u64,
+    },
+    /// It continues another block.
+    #[error(
+        "block {first} continues {found}, but block {} was enqueued as {expected}: the node has another chain (a reorg, or \
+         a node that started anew); give it back its chain, or use another data_dir", first - 1
+    )]
+    Parent {
+        /// The first block of the batch.
+        first: u64,
+        /// Hash of the last block enqueued.
+        expected: B256,
+        /// The batch's parent.
+        found: B256,
+    },
+}
+
+/// Whether `batch` comes right after `tip`.
+///
+/// # Errors
+/// Says what does not fit.
+pub fn follows(tip: &Tip, batch: &NewBatch) -> Result<(), Unlinked> {
+    let first = batch.blocks.first();
+    if tip.last.checked_add(1) != Some(first) {
+        return Err(Unlinked::Gap { expected: tip.last.saturating_add(1), found: first });
+    }
+    // SOUNDNESS: links batches by block hash, so that accepted proofs make one chain.
+    if batch.parent_hash != tip.last_hash {
+        return Err(Unlinked::Parent { first, expected: tip.last_hash, found: batch.parent_hash });
+    }
+    Ok(())
+}
+
+/// The id of the job that asks for `target` on `batch`. The statement binds the chain, so its digest does too.
+pub fn job_id(batch: &NewBatch, target: &Target) -> JobId {
+    let mut hash = Sha256::new();
+    hash.update(b"l2-prover job 1\0");
+    for number in [batch.blocks.first(), batch.blocks.last()] {
+        hash.update(number.to_be_bytes());
+    }
+    hash.update(batch.statement_digest);
+    hash.update(target.program_id);
+    hash.update(format!("{}/{}", target.system, target.kind));
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash.finalize()[..16]);
+    JobId::from_bytes(id)
+}
