@@ -45,7 +45,8 @@ pub mod observe;
 pub mod store;
 
 pub use access::tokens;
-pub use config::{Config, DatabaseUrl, InvalidConfig};
+pub use config::{Config, InvalidConfig};
+pub use database::DatabaseUrl;
 pub use http::tls;
 pub use intake::{BatchSource, PreparedBatch};
 pub use maintenance::{fsck, gc};
@@ -54,6 +55,7 @@ pub use observe::traces;
 use access::gate::Gate;
 use artifacts::{ArtifactError, Artifacts, Place, Sharing};
 use data_folder::Space;
+use database::DatabaseError;
 use dispatch::{Jobs, JobsConfig, peers::Peers};
 use http::{connection, endpoints, limits::Limiter, service::Service};
 use intake::{BatchPolicy, Intake, Progress};
@@ -120,10 +122,22 @@ pub enum Error {
     },
     /// The job store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// The artifact store failed.
     #[error(transparent)]
     Artifacts(#[from] ArtifactError),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(error) => Self::Database(error),
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// Starts servers.

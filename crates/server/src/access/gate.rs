@@ -5,7 +5,7 @@
 //! * Tokens are held in memory and read anew every [`REFRESH`], so that strangers cost the database nothing.
 
 use super::tokens::{Kind, Role, Shown, Token, TokenId, Tokens};
-use crate::{clock::Timestamp, config::Auth, store::StoreError};
+use crate::{clock::Timestamp, config::Auth, database::DatabaseError};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use protocol::ClientId;
 use std::{
@@ -103,8 +103,8 @@ impl Gate {
     /// A gate for the holders of `tokens`.
     ///
     /// # Errors
-    /// [`StoreError`] if they cannot be read.
-    pub async fn new(auth: Auth, tokens: Tokens) -> Result<Self, StoreError> {
+    /// [`DatabaseError`] if they cannot be read.
+    pub async fn new(auth: Auth, tokens: Tokens) -> Result<Self, DatabaseError> {
         let known = known(&tokens).await?;
         if auth == Auth::Required && known.secrets.is_empty() && known.certificates.is_empty() {
             tracing::warn!(
@@ -184,7 +184,7 @@ impl Gate {
     }
 }
 
-async fn known(tokens: &Tokens) -> Result<Known, StoreError> {
+async fn known(tokens: &Tokens) -> Result<Known, DatabaseError> {
     let (all, now) = (tokens.all().await?, tokens.now().await?);
     let (mut secrets, mut certificates) = (HashMap::new(), HashMap::new());
     for token in all {

@@ -8,9 +8,7 @@ use crate::{
     Config, Error,
     artifacts::Sharing,
     clock::{Timestamp, millis},
-    config::DatabaseUrl,
-    database::{Database, Schema},
-    store::StoreError,
+    database::{Database, DatabaseError, DatabaseUrl, Schema},
 };
 use protocol::ClientId;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -213,7 +211,7 @@ pub enum TokenError {
     },
     /// The database failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Database(#[from] DatabaseError),
 }
 
 type Result<T, E = TokenError> = std::result::Result<T, E>;
@@ -276,7 +274,7 @@ impl Tokens {
     /// All tokens, the oldest first.
     ///
     /// # Errors
-    /// [`TokenError::Store`].
+    /// [`TokenError::Database`].
     pub async fn list(&self) -> Result<Vec<Token>> {
         Ok(self.all().await?)
     }
@@ -284,12 +282,12 @@ impl Tokens {
     /// The time that decides what has expired.
     ///
     /// # Errors
-    /// [`StoreError`] if the database fails.
-    pub async fn now(&self) -> Result<Timestamp, StoreError> {
+    /// [`DatabaseError`] if the database fails.
+    pub async fn now(&self) -> Result<Timestamp, DatabaseError> {
         self.0.now().await
     }
 
-    pub(crate) async fn all(&self) -> Result<Vec<Token>, StoreError> {
+    pub(crate) async fn all(&self) -> Result<Vec<Token>, DatabaseError> {
         let rows = sqlx::query("SELECT * FROM tokens ORDER BY created_at, id");
         let rows = self.0.ok(rows.fetch_all(self.0.readers()).await)?;
         rows.iter().map(|row| self.token(row)).collect()
@@ -366,7 +364,11 @@ impl Tokens {
         }
     }
 
-    async fn insert(&self, tx: &mut crate::database::Tx, token: &Token) -> Result<(), StoreError> {
+    async fn insert(
+        &self,
+        tx: &mut crate::database::Tx,
+        token: &Token,
+    ) -> Result<(), DatabaseError> {
         let insert = sqlx::query(
             "INSERT INTO tokens (id, name, role, client, kind, hash, created_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -385,7 +387,7 @@ impl Tokens {
         self.0.ok(insert.execute(&mut **tx).await).map(drop)
     }
 
-    fn token(&self, row: &AnyRow) -> Result<Token, StoreError> {
+    fn token(&self, row: &AnyRow) -> Result<Token, DatabaseError> {
         let read = || -> Result<Token, sqlx::Error> {
             let wrong = |column: &str| sqlx::Error::Decode(format!("tokens.{column}").into());
             let time = |column| row.try_get::<Option<i64>, _>(column);

@@ -5,13 +5,16 @@
 //!   locked, whose clock counts.
 //! * A password never leaves the address: messages name the database and its host.
 
+mod error;
 mod group_commit;
+mod url;
+
+pub use error::DatabaseError;
+pub use url::DatabaseUrl;
 
 use crate::{
     clock::{Clock, Timestamp, millis},
-    config::DatabaseUrl,
     jobs::state::LONGEST_REST,
-    store::StoreError,
 };
 use group_commit::{Group, Grouped};
 use protocol::ClientId;
@@ -97,7 +100,7 @@ impl DerefMut for Tx {
     }
 }
 
-type Result<T, E = StoreError> = std::result::Result<T, E>;
+type Result<T, E = DatabaseError> = std::result::Result<T, E>;
 
 /// An open database. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -126,7 +129,7 @@ impl Database {
     /// Opens the file at `path`, which is made if it is missing, and brings it to this version's schema.
     ///
     /// # Errors
-    /// [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Version`] or [`StoreError::Database`].
+    /// [`DatabaseError::Foreign`], [`DatabaseError::Corrupt`], [`DatabaseError::Version`] or [`DatabaseError::Failed`].
     pub async fn sqlite(path: &Path, schema: Schema) -> Result<Self> {
         let name: Arc<str> = path.display().to_string().into();
         let fail = |error| wrap_sqlite(&name, error);
@@ -167,7 +170,7 @@ impl Database {
     /// Connects to a PostgreSQL database, and brings it to this version's schema.
     ///
     /// # Errors
-    /// [`StoreError::Unsafe`] if it may lose what is committed, or as [`sqlite`](Self::sqlite).
+    /// [`DatabaseError::Unsafe`] if it may lose what is committed, or as [`sqlite`](Self::sqlite).
     pub async fn postgres(url: &DatabaseUrl, schema: Schema) -> Result<Self> {
         let name: Arc<str> = url.to_string().into();
         let fail = |error| wrap_postgres(&name, error);
@@ -177,7 +180,7 @@ impl Database {
             let value = sqlx::query_scalar("SELECT current_setting($1)").bind(setting);
             let value: String = value.fetch_one(&mut connection).await.map_err(fail)?;
             if value == "off" {
-                return Err(StoreError::Unsafe { database: name.to_string(), setting });
+                return Err(DatabaseError::Unsafe { database: name.to_string(), setting });
             }
         }
         let foreign = sqlx::query_scalar(
@@ -185,7 +188,7 @@ impl Database {
              (SELECT FROM information_schema.tables WHERE table_schema = current_schema())",
         );
         if foreign.fetch_one(&mut connection).await.map_err(fail)? {
-            return Err(StoreError::Foreign(name.to_string()));
+            return Err(DatabaseError::Foreign(name.to_string()));
         }
         // Servers that start together take turns: the migrator holds a lock.
         let migrations = match schema {
@@ -223,7 +226,7 @@ impl Database {
     /// The time that counts: several servers go by their database's clock.
     ///
     /// # Errors
-    /// [`StoreError::Database`] if it cannot be asked.
+    /// [`DatabaseError::Failed`] if it cannot be asked.
     pub async fn now(&self) -> Result<Timestamp> {
         match &self.kind {
             Kind::Sqlite(clock, _) => Ok(clock.now()),
@@ -238,7 +241,7 @@ impl Database {
     /// Begins a transaction that may write.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`DatabaseError::Failed`].
     pub async fn begin(&self) -> Result<Tx> {
         match &self.kind {
             Kind::Sqlite(_, group) => self.ok(group.begin().await).map(Tx::Grouped),
@@ -249,7 +252,7 @@ impl Database {
     /// Begins a transaction that sees one moment and writes nothing.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`DatabaseError::Failed`].
     pub async fn begin_reading(&self) -> Result<Tx> {
         let begin = match self.kind {
             Kind::Sqlite(..) => "BEGIN",
@@ -279,7 +282,7 @@ impl Database {
     /// Lets requests of one client, at whatever server, take turns until the transaction ends.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`DatabaseError::Failed`].
     pub async fn lock_client(&self, tx: &mut Tx, client: ClientId) -> Result<()> {
         if self.shared().is_some() {
             let [a, b, c, d, ..] = *client.as_bytes();
@@ -294,7 +297,7 @@ impl Database {
     /// Lets those who add batches take turns until the transaction ends.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`DatabaseError::Failed`].
     pub async fn lock_chain(&self, tx: &mut Tx) -> Result<()> {
         if self.shared().is_some() {
             let lock = sqlx::query("LOCK TABLE batches IN SHARE ROW EXCLUSIVE MODE");
@@ -306,7 +309,7 @@ impl Database {
     /// Lets nobody add a batch or hand in a proof until the transaction ends.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`DatabaseError::Failed`].
     pub async fn lock_artifacts(&self, tx: &mut Tx) -> Result<()> {
         if self.shared().is_some() {
             let lock = sqlx::query("LOCK TABLE batches, submissions IN SHARE ROW EXCLUSIVE MODE");
@@ -318,7 +321,7 @@ impl Database {
     /// Writes what the database holds at this moment into a new file, for a backup. Only SQLite can.
     ///
     /// # Errors
-    /// [`StoreError::Database`], also of PostgreSQL.
+    /// [`DatabaseError::Failed`], also of PostgreSQL.
     pub async fn copy(&self, to: &Path) -> Result<()> {
         let copy = sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned());
         self.ok(copy.execute(&self.readers).await)?;
@@ -328,7 +331,7 @@ impl Database {
     /// Tells all servers on this database, if there are several, as soon as the transaction is committed.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`DatabaseError::Failed`].
     pub async fn tell(&self, tx: &mut Tx, news: News) -> Result<()> {
         if self.shared().is_some() {
             let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(news.name());
@@ -340,7 +343,7 @@ impl Database {
     /// Says of a failure which database failed.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] or [`StoreError::Database`].
+    /// [`DatabaseError::Corrupt`] or [`DatabaseError::Failed`].
     pub fn ok<T>(&self, result: sqlx::Result<T>) -> Result<T> {
         result.map_err(|error| match self.kind {
             Kind::Sqlite(..) => wrap_sqlite(&self.name, error),
@@ -349,8 +352,8 @@ impl Database {
     }
 
     /// The error of rows that this program cannot have written.
-    pub fn damaged(&self, detail: impl ToString) -> StoreError {
-        StoreError::Corrupt { database: self.name.to_string(), detail: detail.to_string() }
+    pub fn damaged(&self, detail: impl ToString) -> DatabaseError {
+        DatabaseError::Corrupt { database: self.name.to_string(), detail: detail.to_string() }
     }
 }
 
@@ -399,7 +402,7 @@ async fn claim(name: &str, options: &SqliteConnectOptions) -> Result<()> {
         .map_err(fail)?;
     if id != APPLICATION_ID {
         if tables != 0 || id != 0 {
-            return Err(StoreError::Foreign(name.into()));
+            return Err(DatabaseError::Foreign(name.into()));
         }
         sqlx::query("PRAGMA application_id = 1815244914")
             .execute(&mut connection)
@@ -411,7 +414,7 @@ async fn claim(name: &str, options: &SqliteConnectOptions) -> Result<()> {
         .await
         .map_err(fail)?;
     if check != "ok" {
-        return Err(StoreError::Corrupt { database: name.into(), detail: check });
+        return Err(DatabaseError::Corrupt { database: name.into(), detail: check });
     }
     connection.close().await.map_err(fail)
 }
@@ -431,29 +434,31 @@ async fn same(ours: &Migrator, connection: &mut impl Migrate) -> Result<(), Migr
 fn migrated(
     name: &str,
     result: Result<(), MigrateError>,
-    fail: impl Fn(sqlx::Error) -> StoreError,
+    fail: impl Fn(sqlx::Error) -> DatabaseError,
 ) -> Result<()> {
     result.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
-        other => StoreError::Version { database: name.into(), detail: other.to_string() },
+        other => DatabaseError::Version { database: name.into(), detail: other.to_string() },
     })
 }
 
-fn wrap_sqlite(name: &str, source: sqlx::Error) -> StoreError {
+fn wrap_sqlite(name: &str, source: sqlx::Error) -> DatabaseError {
     // SQLITE_CORRUPT and SQLITE_NOTADB; extended codes carry them in the low byte.
     match code(&source).and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
-        Some(11 | 26) => StoreError::Corrupt { database: name.into(), detail: source.to_string() },
-        _ => StoreError::Database { database: name.into(), source },
+        Some(11 | 26) => {
+            DatabaseError::Corrupt { database: name.into(), detail: source.to_string() }
+        }
+        _ => DatabaseError::Failed { database: name.into(), source },
     }
 }
 
-fn wrap_postgres(name: &str, source: sqlx::Error) -> StoreError {
+fn wrap_postgres(name: &str, source: sqlx::Error) -> DatabaseError {
     // data_corrupted and index_corrupted.
     match code(&source).as_deref() {
         Some("XX001" | "XX002") => {
-            StoreError::Corrupt { database: name.into(), detail: source.to_string() }
+            DatabaseError::Corrupt { database: name.into(), detail: source.to_string() }
         }
-        _ => StoreError::Database { database: name.into(), source },
+        _ => DatabaseError::Failed { database: name.into(), source },
     }
 }
 

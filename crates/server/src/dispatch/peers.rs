@@ -7,10 +7,7 @@
 //!   heartbeats before it.
 
 use super::Jobs;
-use crate::{
-    config::DatabaseUrl,
-    database::{CHANNEL, LOCKS, News, POSTGRES_SESSION},
-};
+use crate::database::{CHANNEL, DatabaseUrl, LOCKS, News, POSTGRES_SESSION};
 use sqlx::{Executor, postgres::PgListener};
 use std::time::Duration;
 use tokio::sync::watch;

@@ -7,7 +7,7 @@ use crate::{
     artifacts::{ArtifactError, Artifacts, Sharing},
     database::{Database, Schema, Tx},
     jobs::batch::{NewBatch, Tip, follows, job_id},
-    store::{JobStore, StoreError, blob},
+    store::{JobStore, StoreError, rows::blob},
 };
 use alloy_primitives::keccak256;
 use protocol::{ArtifactId, ArtifactRef};

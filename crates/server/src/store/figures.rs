@@ -1,6 +1,6 @@
 //! What is counted for metrics, from rows.
 
-use super::{JobStore, StoreError};
+use super::{JobStore, Result, StoreError};
 use crate::clock::Timestamp;
 use protocol::Counts;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What happened to a job.
 
-use super::{JobStore, StoreError, blob};
+use super::{JobStore, StoreError, rows::blob};
 use protocol::{ClientId, JobHistory, JobId, LeaseId, LeaseSummary, SubmittedProof};
 
 impl JobStore {

@@ -9,7 +9,9 @@ use protocol::{
     Advice, ArtifactRef, Capability, Heartbeat, HeartbeatAck, IntakeStatus, JobState, ProofData,
     ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
 };
-use server::{Config, DatabaseUrl, Error, Running, Server, store::StoreError};
+use server::{
+    Config, DatabaseUrl, Error, Running, Server, database::DatabaseError, store::StoreError,
+};
 use sqlx::{Connection, Executor};
 use std::{
     collections::HashSet,
@@ -76,7 +78,7 @@ async fn a_connection_killed_in_the_middle_of_a_transaction_loses_nothing() {
     })
     .await;
     let error = blocked.await.unwrap().unwrap_err();
-    assert!(matches!(error, StoreError::Database { .. }), "{error}");
+    assert!(matches!(error, StoreError::Database(DatabaseError::Failed { .. })), "{error}");
     tx.rollback().await.unwrap();
 
     assert_eq!(state(&store, leased.job).await, JobState::Leased, "nothing was half done");
@@ -283,7 +285,7 @@ async fn what_cannot_work_is_refused() {
         async |dir: &Path| Server::start(shared(dir, &url), Some(chain.clone())).await.unwrap_err();
     admin.execute("CREATE TABLE cats (name TEXT)").await.unwrap();
     let error = refused(dir.path()).await;
-    assert!(matches!(error, Error::Store(StoreError::Foreign(_))), "{error}");
+    assert!(matches!(error, Error::Database(DatabaseError::Foreign(_))), "{error}");
     admin.execute("DROP TABLE cats").await.unwrap();
 
     admin.execute("ALTER DATABASE postgres SET synchronous_commit = off").await.unwrap();
@@ -303,5 +305,5 @@ async fn what_cannot_work_is_refused() {
     let later = "INSERT INTO _sqlx_migrations VALUES (9999, 'later', now(), true, '', 0)";
     admin.execute(later).await.unwrap();
     let error = refused(dir.path()).await;
-    assert!(matches!(error, Error::Store(StoreError::Version { .. })), "{error}");
+    assert!(matches!(error, Error::Database(DatabaseError::Version { .. })), "{error}");
 }

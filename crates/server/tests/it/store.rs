@@ -9,6 +9,7 @@ use protocol::{
 use server::{
     artifacts::{self, Artifacts, Sharing},
     clock::Timestamp,
+    database::DatabaseError,
     fsck::Report,
     jobs::{NewBatch, Rules, Target, Unlinked, standing::Deed, state::Refused},
     store::{JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
@@ -664,7 +665,7 @@ async fn a_file_that_is_not_ours_or_is_damaged_is_named_and_left_alone() {
     let error = JobStore::open(&path, RULES).await.unwrap_err();
     let named = path.display().to_string();
     assert!(
-        matches!(&error, StoreError::Corrupt { database, .. } if *database == named),
+        matches!(&error, StoreError::Database(DatabaseError::Corrupt { database, .. }) if *database == named),
         "{error}"
     );
     assert!(error.to_string().contains("restore it from a backup"), "{error}");
@@ -675,7 +676,10 @@ async fn a_file_that_is_not_ours_or_is_damaged_is_named_and_left_alone() {
     sqlx::query("CREATE TABLE cats (name TEXT)").execute(&foreign).await.unwrap();
     foreign.close().await;
     let error = JobStore::open(&path, RULES).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Foreign(database) if *database == named), "{error}");
+    assert!(
+        matches!(&error, StoreError::Database(DatabaseError::Foreign(database)) if *database == named),
+        "{error}"
+    );
 
     // Ours, with its middle overwritten.
     std::fs::remove_file(&path).unwrap();
@@ -686,7 +690,7 @@ async fn a_file_that_is_not_ours_or_is_damaged_is_named_and_left_alone() {
     std::fs::write(&path, bytes).unwrap();
     let error = JobStore::open(&path, RULES).await.unwrap_err();
     assert!(
-        matches!(&error, StoreError::Corrupt { database, .. } if *database == named),
+        matches!(&error, StoreError::Database(DatabaseError::Corrupt { database, .. }) if *database == named),
         "{error}"
     );
 }
@@ -703,5 +707,5 @@ async fn a_database_of_a_later_version_is_not_touched() {
         .unwrap();
     pool.close().await;
     let error = JobStore::open(&path, RULES).await.unwrap_err();
-    assert!(matches!(error, StoreError::Version { .. }), "{error}");
+    assert!(matches!(error, StoreError::Database(DatabaseError::Version { .. })), "{error}");
 }

@@ -1,0 +1,235 @@
+//! The chain of batches: it grows, a reorg cuts it, and what is final stays.
+//!
+//! * The batches on the chain have no gap, each continues its predecessor's last block, and no block is in two of them.
+//! * A reorg supersedes batches: they leave the chain, and come back as they were if it does.
+
+use super::{
+    JobStore, Result, StoreError,
+    rows::{blob, int},
+};
+use crate::{
+    clock::Timestamp,
+    database::{News, Tx},
+    jobs::{
+        batch::{NewBatch, Target, Tip, follows, job_id},
+        state::{Event, due},
+    },
+};
+use protocol::{JobId, JobState, LeaseId};
+use sqlx::{AnyConnection, any::AnyRow};
+
+/// What a reorg did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superseded {
+    /// The batches that left the chain.
+    pub batches: u64,
+    /// The leases that ended with them.
+    pub leases: Vec<LeaseId>,
+    /// The end of what is left.
+    pub tip: Option<Tip>,
+}
+
+impl JobStore {
+    /// The end of the chain of batches, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn tip(&self) -> Result<Option<Tip>> {
+        let mut connection = self.ok(self.db.readers().acquire().await)?;
+        self.tip_in(&mut connection).await
+    }
+
+    /// The end of the last batch that does not reach beyond `block`, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn end_before(&self, block: u64) -> Result<Option<Tip>> {
+        let row = sqlx::query(
+            "SELECT last, last_hash FROM batches WHERE superseded_at IS NULL AND last <= $1
+             ORDER BY first DESC LIMIT 1",
+        );
+        let row = row.bind(int(block)).fetch_optional(self.db.readers()).await;
+        self.ok(row)?.map(|row| self.end(&row)).transpose()
+    }
+
+    /// Takes in a batch and the one job on it. A batch on the chain may be enqueued again: the same job is returned. One that
+    /// a reorg took away comes back with what has come of its job, even a proof.
+    ///
+    /// # Errors
+    /// [`StoreError::Unlinked`] if the batch does not continue the last one.
+    pub async fn enqueue(
+        &self,
+        batch: &NewBatch,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<JobId> {
+        let jobs = self.enqueue_all(std::slice::from_ref(batch), target, now).await?;
+        Ok(jobs[0])
+    }
+
+    /// The same for several batches, all or none of them.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn enqueue_all(
+        &self,
+        batches: &[NewBatch],
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Vec<JobId>> {
+        let mut tx = self.db.begin().await?;
+        self.db.lock_chain(&mut tx).await?;
+        let mut jobs = Vec::with_capacity(batches.len());
+        for batch in batches {
+            jobs.push(self.enqueue_in(&mut tx, batch, target, now).await?);
+        }
+        self.db.tell(&mut tx, News::Ready).await?;
+        self.ok(tx.commit().await)?;
+        Ok(jobs)
+    }
+
+    /// Takes every batch with a block from `from` on off the chain, because a reorg did so with the blocks: their jobs are
+    /// superseded, whatever has come of them, and their leases end. Their statements, proofs and histories are kept, and
+    /// [`enqueue`](Self::enqueue) brings them back. `tip` is the end of the chain on which the caller based its decision.
+    ///
+    /// # Errors
+    /// [`StoreError::TipMoved`] if the chain ends elsewhere by now, [`StoreError::Final`] if one of the batches is final:
+    /// then nothing has changed.
+    pub async fn supersede(
+        &self,
+        from: u64,
+        tip: Option<Tip>,
+        now: Timestamp,
+    ) -> Result<Superseded> {
+        let mut tx = self.db.begin().await?;
+        self.db.lock_chain(&mut tx).await?;
+        let found = self.tip_in(&mut tx).await?;
+        if found != tip {
+            return Err(StoreError::TipMoved { expected: tip, found });
+        }
+        let last_final = sqlx::query(
+            "SELECT first, last FROM batches WHERE superseded_at IS NULL AND final = 1 AND last >= $1
+             ORDER BY first DESC LIMIT 1",
+        );
+        let last_final = last_final.bind(int(from)).fetch_optional(&mut *tx).await;
+        if let Some(row) = self.ok(last_final)? {
+            return Err(StoreError::Final { from, batch: self.range(&row)? });
+        }
+        let jobs = self.db.locking(
+            "SELECT * FROM jobs WHERE superseded = 0 AND batch IN
+             (SELECT id FROM batches WHERE superseded_at IS NULL AND last >= $1) ORDER BY seq",
+        );
+        let jobs = sqlx::query(jobs).bind(int(from)).fetch_all(&mut *tx).await;
+        let mut leases = Vec::new();
+        for row in self.ok(jobs)? {
+            let row = self.job_row(&row)?;
+            let (job, held) = (row.id, row.job.state.lease().map(|lease| lease.id));
+            let after = self.apply(&mut tx, row, &Event::Supersede, now).await?;
+            after.map_err(|refused| StoreError::Refused { job, refused })?;
+            if let Some(held) = held {
+                self.end_lease(&mut tx, held, "superseded", now).await?;
+                leases.push(held);
+            }
+        }
+        let batches = sqlx::query(
+            "UPDATE batches SET superseded_at = $1 WHERE superseded_at IS NULL AND last >= $2",
+        );
+        let batches = batches.bind(int(now.0)).bind(int(from)).execute(&mut *tx).await;
+        let batches = self.ok(batches)?.rows_affected();
+        let tip = self.tip_in(&mut tx).await?;
+        self.db.tell(&mut tx, News::Taken).await?;
+        self.ok(tx.commit().await)?;
+        Ok(Superseded { batches, leases, tip })
+    }
+
+    /// Notes that no reorg will take the blocks up to `last` away: batches that end there or before stay on the chain, for
+    /// good, so the caller has made sure that the chain of batches is the node's. Returns how many became final.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn finalize(&self, last: u64) -> Result<u64> {
+        let mut tx = self.db.begin().await?;
+        self.db.lock_chain(&mut tx).await?;
+        let update = sqlx::query(
+            "UPDATE batches SET final = 1 WHERE superseded_at IS NULL AND final = 0 AND last <= $1",
+        );
+        let update = self.ok(update.bind(int(last)).execute(&mut *tx).await)?;
+        self.ok(tx.commit().await)?;
+        Ok(update.rows_affected())
+    }
+
+    pub(super) async fn enqueue_in(
+        &self,
+        tx: &mut Tx,
+        batch: &NewBatch,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<JobId> {
+        let id = job_id(batch, target);
+        let known = match self.find(tx, id).await {
+            Ok(known) if known.job.state.name() != JobState::Superseded => return Ok(id),
+            Ok(known) => Some(known),
+            Err(StoreError::NoSuchJob(_)) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(tip) = self.tip_in(tx).await? {
+            follows(&tip, batch)?;
+        }
+        // A batch that is here already is not on the chain, or it would not follow the tip. Its input may be another by now.
+        let row = sqlx::query(
+            "INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input,
+             input_len, gas_used, transactions, created_at, estimated_cycles)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             ON CONFLICT (first, last, statement_digest) DO UPDATE SET superseded_at = NULL, input = $7, input_len = $8
+             RETURNING id",
+        )
+        .bind(int(batch.blocks.first()))
+        .bind(int(batch.blocks.last()))
+        .bind(blob(batch.parent_hash.as_slice()))
+        .bind(blob(batch.last_hash.as_slice()))
+        .bind(blob(&batch.statement))
+        .bind(blob(batch.statement_digest.as_slice()))
+        .bind(blob(batch.input.sha256.as_bytes()))
+        .bind(int(batch.input.len))
+        .bind(int(batch.gas_used))
+        .bind(int(batch.transactions))
+        .bind(int(now.0))
+        .bind(int(batch.estimated_cycles))
+        .fetch_one(&mut **tx);
+        let batch_row: i64 = self.get(&self.ok(row.await)?, "id")?;
+        match known {
+            Some(known) => {
+                let after = self.apply(tx, known, &Event::Revive, now).await?;
+                after.map_err(|refused| StoreError::Refused { job: id, refused })?;
+            }
+            None => {
+                let job = sqlx::query(
+                    "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
+                     VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7)",
+                )
+                .bind(blob(id.as_bytes()))
+                .bind(batch_row)
+                .bind(target.system.to_string())
+                .bind(blob(target.program_id.as_slice()))
+                .bind(target.kind.to_string())
+                .bind(int(now.0))
+                .bind(int(due(now, 0).0))
+                .execute(&mut **tx);
+                self.ok(job.await)?;
+            }
+        }
+        Ok(id)
+    }
+
+    pub(super) async fn tip_in(&self, connection: &mut AnyConnection) -> Result<Option<Tip>> {
+        let row = sqlx::query(
+            "SELECT last, last_hash FROM batches WHERE superseded_at IS NULL ORDER BY first DESC LIMIT 1",
+        );
+        self.ok(row.fetch_optional(connection).await)?.map(|row| self.end(&row)).transpose()
+    }
+
+    pub(super) fn end(&self, row: &AnyRow) -> Result<Tip> {
+        let last_hash = self.bytes(row, "last_hash")?.into();
+        Ok(Tip { last: self.uint(row, "last")?, last_hash })
+    }
+}

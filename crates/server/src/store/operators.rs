@@ -1,0 +1,54 @@
+//! What an operator decides about a job.
+
+use super::{JobStore, Result, StoreError, rows::int};
+use crate::{
+    clock::Timestamp,
+    jobs::state::{Event, due},
+};
+use protocol::JobId;
+
+impl JobStore {
+    /// Gives a dead job fresh budgets.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it is not dead.
+    pub async fn requeue(&self, job: JobId, now: Timestamp) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let after = self.apply(&mut tx, row, &Event::Requeue, now).await?;
+        after.map_err(|refused| StoreError::Refused { job, refused })?;
+        self.ok(tx.commit().await)
+    }
+
+    /// Gives a job up. Its client is told to stop; a proof of it that comes all the same is used.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if it is proved.
+    pub async fn cancel(&self, job: JobId, now: Timestamp) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let held = row.job.state.lease().map(|lease| lease.id);
+        let after = self.apply(&mut tx, row, &Event::Cancel, now).await?;
+        after.map_err(|refused| StoreError::Refused { job, refused })?;
+        if let Some(held) = held {
+            self.end_lease(&mut tx, held, "cancelled", now).await?;
+        }
+        self.ok(tx.commit().await)
+    }
+
+    /// Changes when a job is [`due`].
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchJob`].
+    pub async fn prioritise(&self, job: JobId, priority: i32) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let update = sqlx::query("UPDATE jobs SET priority = $1, due = $2 WHERE seq = $3")
+            .bind(i64::from(priority))
+            .bind(int(due(row.created_at, priority).0))
+            .bind(row.seq)
+            .execute(&mut *tx);
+        self.ok(update.await)?;
+        self.ok(tx.commit().await)
+    }
+}

@@ -1,0 +1,265 @@
+//! Proofs handed in, their verdicts, and what the accepted ones cost.
+//!
+//! The same proof under the same lease gets the same verdict for ever.
+
+use super::{
+    JobStore, Result,
+    rows::{blob, int},
+};
+use crate::{
+    clock::Timestamp,
+    database::Tx,
+    jobs::{
+        batch::Wanted,
+        cost::{Effort, Experience},
+        standing::Deed,
+        state::{Event, State},
+    },
+};
+use protocol::{ClientId, JobId, LeaseId, Submit, Verdict};
+
+/// What is to be done with a proof that was handed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// It has been judged already.
+    Judged(Verdict),
+    /// Check it, then tell [`JobStore::judge`].
+    Verify(Wanted),
+}
+
+impl JobStore {
+    /// The proofs handed in before `before` that have no verdict, with their jobs: whoever verified them went, or failed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn unjudged(&self, before: Timestamp) -> Result<Vec<(JobId, Submit)>> {
+        let rows = sqlx::query(
+            "SELECT * FROM submissions WHERE verdict IS NULL AND received_at <= $1 ORDER BY received_at",
+        );
+        let rows = self.ok(rows.bind(int(before.0)).fetch_all(self.db.readers()).await)?;
+        rows.iter()
+            .map(|row| {
+                let job = JobId::from_bytes(self.bytes(row, "job")?);
+                let submit = Submit {
+                    client: ClientId::from_bytes(self.bytes(row, "client")?),
+                    lease: LeaseId::from_bytes(self.bytes(row, "lease")?),
+                    system: self.parsed(row, "system")?,
+                    program_id: self.bytes(row, "program_id")?.into(),
+                    kind: self.parsed(row, "kind")?,
+                    proof: self.artifact(row, "proof", "proof_len")?,
+                };
+                Ok((job, submit))
+            })
+            .collect()
+    }
+
+    /// Remembers a proof whose bytes are durable. The same proof under the same lease gets the same verdict for ever.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchJob`].
+    pub async fn submit(&self, job: JobId, submit: &Submit, now: Timestamp) -> Result<Submitted> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        self.greet(&mut tx, submit.client, now).await?;
+        match self.verdict(&mut tx, job, submit).await? {
+            Some(Some(verdict)) => {
+                self.ok(tx.commit().await)?;
+                return Ok(Submitted::Judged(told(verdict, &row.job.state)));
+            }
+            Some(None) => {}
+            None => self.open_submission(&mut tx, job, submit, now).await?,
+        }
+        let (target, seq, state) = (row.target, row.seq, row.job.state.clone());
+        let held = row.job.state.lease().filter(|held| held.id == submit.lease);
+        let time = held.map(|held| now.after(held.since));
+        let after = self.apply(&mut tx, row, &Event::Submit { lease: submit.lease }, now).await?;
+        let submitted = match after {
+            Ok(_) => {
+                let statement = sqlx::query(
+                    "SELECT b.statement, b.gas_used, b.estimated_cycles FROM batches b JOIN jobs j ON j.batch = b.id
+                     WHERE j.seq = $1",
+                );
+                let statement = self.ok(statement.bind(seq).fetch_one(&mut *tx).await)?;
+                let effort = Effort {
+                    time,
+                    gas: self.uint(&statement, "gas_used")?,
+                    cycles: self.uint(&statement, "estimated_cycles")?,
+                };
+                let statement = self.get(&statement, "statement")?;
+                Submitted::Verify(Wanted { target, statement, effort })
+            }
+            Err(_proved) => {
+                self.record(&mut tx, job, submit, "duplicate", None).await?;
+                Submitted::Judged(told(Verdict::Duplicate, &state))
+            }
+        };
+        self.ok(tx.commit().await)?;
+        Ok(submitted)
+    }
+
+    /// Records what the check of a submitted proof gave, and what follows from it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails: then nothing has been recorded.
+    pub async fn judge(
+        &self,
+        job: JobId,
+        submit: &Submit,
+        checked: std::result::Result<(), String>,
+        now: Timestamp,
+    ) -> Result<Verdict> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let state = row.job.state.clone();
+        if let Some(Some(verdict)) = self.verdict(&mut tx, job, submit).await? {
+            return Ok(told(verdict, &state));
+        }
+        let (seq, held) = (row.seq, state.lease().cloned());
+        let verdict = match checked {
+            Ok(()) => {
+                let proof = (submit.proof, submit.client);
+                if self.apply_with(&mut tx, row, &Event::Verified, now, Some(proof)).await?.is_ok()
+                {
+                    if let Some(held) = held {
+                        let outcome =
+                            if held.id == submit.lease { "proved" } else { "proved_by_other" };
+                        self.end_lease(&mut tx, held.id, outcome, now).await?;
+                    }
+                    self.record_deed(&mut tx, submit.client, Deed::Proved, now).await?;
+                    self.record(&mut tx, job, submit, "accepted", None).await?;
+                    Verdict::Accepted
+                } else {
+                    self.record(&mut tx, job, submit, "duplicate", None).await?;
+                    Verdict::Duplicate
+                }
+            }
+            Err(reason) => {
+                let rejected = Event::Rejected { lease: submit.lease };
+                if self.apply(&mut tx, row, &rejected, now).await?.is_ok() {
+                    self.end_lease(&mut tx, submit.lease, "rejected", now).await?;
+                }
+                self.blame(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
+                // Anyone can name a client, but only the client knows its leases.
+                let its = sqlx::query("SELECT 1 FROM leases WHERE id = $1 AND client = $2")
+                    .bind(blob(submit.lease.as_bytes()))
+                    .bind(blob(submit.client.as_bytes()))
+                    .fetch_optional(&mut *tx);
+                if self.ok(its.await)?.is_some() {
+                    self.record_deed(&mut tx, submit.client, Deed::Rejected, now).await?;
+                }
+                self.record(&mut tx, job, submit, "rejected", Some(&reason)).await?;
+                Verdict::Rejected { reason }
+            }
+        };
+        self.ok(tx.commit().await)?;
+        Ok(told(verdict, &state))
+    }
+
+    /// Notes what the proof of a job turned out to cost.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn learn(&self, job: JobId, cycles: u64) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let update = sqlx::query("UPDATE jobs SET proven_cycles = $1 WHERE id = $2")
+            .bind(int(cycles))
+            .bind(blob(job.as_bytes()))
+            .execute(&mut *tx);
+        self.ok(update.await)?;
+        self.ok(tx.commit().await)
+    }
+
+    /// What proofs turned out to cost lately, beside what had been expected.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn experience(&self) -> Result<Experience> {
+        let mut tx = self.db.begin_reading().await?;
+        let lately = sqlx::query(
+            "SELECT b.estimated_cycles, j.proven_cycles FROM jobs j JOIN batches b ON b.id = j.batch
+             WHERE j.proven_cycles IS NOT NULL ORDER BY j.seq DESC LIMIT 31",
+        );
+        let rows = self.ok(lately.fetch_all(&mut *tx).await)?;
+        let proofs: Result<Vec<_>> = rows
+            .iter()
+            .map(|row| Ok((self.uint(row, "estimated_cycles")?, self.uint(row, "proven_cycles")?)))
+            .collect();
+        Ok(Experience::of(proofs?))
+    }
+
+    /// The verdict on a submission, if it is known, if there is one.
+    pub(super) async fn verdict(
+        &self,
+        tx: &mut Tx,
+        job: JobId,
+        submit: &Submit,
+    ) -> Result<Option<Option<Verdict>>> {
+        let row = sqlx::query(
+            "SELECT verdict, reason FROM submissions WHERE job = $1 AND lease = $2 AND proof = $3",
+        )
+        .bind(blob(job.as_bytes()))
+        .bind(blob(submit.lease.as_bytes()))
+        .bind(blob(submit.proof.sha256.as_bytes()))
+        .fetch_optional(&mut **tx);
+        let Some(row) = self.ok(row.await)? else { return Ok(None) };
+        let reason = self.optional_text(&row, "reason")?.unwrap_or_default();
+        let verdict = self.optional_text(&row, "verdict")?;
+        Ok(Some(verdict.map(|verdict| match verdict.as_str() {
+            "accepted" => Verdict::Accepted,
+            "duplicate" => Verdict::Duplicate,
+            _ => Verdict::Rejected { reason },
+        })))
+    }
+
+    pub(super) async fn open_submission(
+        &self,
+        tx: &mut Tx,
+        job: JobId,
+        submit: &Submit,
+        now: Timestamp,
+    ) -> Result<()> {
+        let insert = sqlx::query(
+            "INSERT INTO submissions (job, lease, proof, proof_len, client, system, program_id, kind, received_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        )
+        .bind(blob(job.as_bytes()))
+        .bind(blob(submit.lease.as_bytes()))
+        .bind(blob(submit.proof.sha256.as_bytes()))
+        .bind(int(submit.proof.len))
+        .bind(blob(submit.client.as_bytes()))
+        .bind(submit.system.to_string())
+        .bind(blob(submit.program_id.as_slice()))
+        .bind(submit.kind.to_string())
+        .bind(int(now.0))
+        .execute(&mut **tx);
+        self.ok(insert.await).map(drop)
+    }
+
+    pub(super) async fn record(
+        &self,
+        tx: &mut Tx,
+        job: JobId,
+        submit: &Submit,
+        verdict: &'static str,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        self.metrics.judged(verdict);
+        let update =
+            sqlx::query("UPDATE submissions SET verdict = $1, reason = $2 WHERE job = $3 AND lease = $4 AND proof = $5")
+                .bind(verdict)
+                .bind(reason.map(str::to_owned))
+                .bind(blob(job.as_bytes()))
+                .bind(blob(submit.lease.as_bytes()))
+                .bind(blob(submit.proof.sha256.as_bytes()))
+                .execute(&mut **tx);
+        self.ok(update.await).map(drop)
+    }
+}
+
+/// What a client hears of a verdict: no proof counts while a job's blocks are not on the chain.
+fn told(verdict: Verdict, state: &State) -> Verdict {
+    match (verdict, state) {
+        (Verdict::Accepted | Verdict::Duplicate, State::Superseded(_)) => Verdict::Superseded,
+        (verdict, _) => verdict,
+    }
+}

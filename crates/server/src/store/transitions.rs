@@ -1,0 +1,112 @@
+//! Steps of a job: found and locked, moved along by the state machine, and written back.
+
+use super::{
+    JobStore, Result, StoreError,
+    rows::{JobRow, blob, int},
+};
+use crate::{
+    clock::Timestamp,
+    database::{News, Tx},
+    jobs::state::{Event, Job, Outcome, Refused, State, next},
+};
+use protocol::{ArtifactRef, ClientId, DeadCause, JobId, JobState};
+
+impl JobStore {
+    pub(super) async fn find(&self, tx: &mut Tx, job: JobId) -> Result<JobRow> {
+        let row = self.db.locking("SELECT * FROM jobs WHERE id = $1");
+        let row = sqlx::query(row).bind(blob(job.as_bytes())).fetch_optional(&mut **tx);
+        let row = self.ok(row.await)?.ok_or(StoreError::NoSuchJob(job))?;
+        self.job_row(&row)
+    }
+
+    pub(super) async fn apply(
+        &self,
+        tx: &mut Tx,
+        row: JobRow,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<std::result::Result<Job, Refused>> {
+        self.apply_with(tx, row, event, now, None).await
+    }
+
+    /// Moves a job along and writes what changed. `proof` goes with [`Event::Verified`].
+    pub(super) async fn apply_with(
+        &self,
+        tx: &mut Tx,
+        row: JobRow,
+        event: &Event,
+        now: Timestamp,
+        proof: Option<(ArtifactRef, ClientId)>,
+    ) -> Result<std::result::Result<Job, Refused>> {
+        let after = match next(&row.job, event, now, &self.rules) {
+            Ok(after) => after,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if after == row.job {
+            return Ok(Ok(after));
+        }
+        let lease = after.state.lease();
+        if let Some(lease) = lease {
+            let granted = sqlx::query(
+                "INSERT INTO leases (id, job, client, granted_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(blob(lease.id.as_bytes()))
+            .bind(blob(row.id.as_bytes()))
+            .bind(blob(lease.client.as_bytes()))
+            .bind(int(lease.since.0))
+            .execute(&mut **tx);
+            self.ok(granted.await)?;
+        }
+        let (was, outcome) = (row.job.state.outcome(), after.state.outcome());
+        let finished = match outcome {
+            Outcome::Open => None,
+            same if same == was => row.finished_at,
+            Outcome::Proved | Outcome::Dead(_) => Some(now),
+        };
+        let superseded = after.state.name() == JobState::Superseded;
+        let column = match outcome {
+            Outcome::Open if superseded => JobState::Ready,
+            Outcome::Open => after.state.name(),
+            Outcome::Proved => JobState::Proved,
+            Outcome::Dead(_) => JobState::Dead,
+        };
+        // A proof that is there stays there.
+        let update = sqlx::query(
+            "UPDATE jobs SET state = $1, not_before = $2, failures = $3, lost = $4, lease = $5, lease_client = $6,
+             lease_since = $7, lease_expires_at = $8, finished_at = $9, proof = coalesce($10, proof),
+             proof_len = coalesce($11, proof_len), proved_by = coalesce($12, proved_by), cause = $13, lost_to = $14,
+             superseded = $15, lease_heard = $16, lease_handed = $17 WHERE seq = $18",
+        )
+        .bind(column.name())
+        .bind(int(after.not_before.0))
+        .bind(i64::from(after.failures))
+        .bind(i64::from(after.lost))
+        .bind(lease.map(|lease| blob(lease.id.as_bytes())))
+        .bind(lease.map(|lease| blob(lease.client.as_bytes())))
+        .bind(lease.map(|lease| int(lease.since.0)))
+        .bind(lease.map(|lease| int(lease.expires_at.0)))
+        .bind(finished.map(|finished| int(finished.0)))
+        .bind(proof.map(|(proof, _)| blob(proof.sha256.as_bytes())))
+        .bind(proof.map(|(proof, _)| int(proof.len)))
+        .bind(proof.map(|(_, client)| blob(client.as_bytes())))
+        .bind(after.state.cause().filter(|cause| *cause != DeadCause::Budget).map(DeadCause::name))
+        .bind(after.lost_to.map(|client| blob(client.as_bytes())))
+        .bind(i64::from(superseded))
+        .bind(lease.and_then(|lease| lease.heard).map(|heard| int(heard.0)))
+        .bind(lease.map(|lease| i64::from(lease.handed)))
+        .bind(row.seq)
+        .execute(&mut **tx);
+        self.ok(update.await)?;
+        if after.state == State::Ready {
+            self.db.tell(tx, News::Ready).await?;
+        }
+        Ok(Ok(after))
+    }
+
+    pub(super) async fn blame(&self, tx: &mut Tx, seq: i64, error: &str) -> Result<()> {
+        let update = sqlx::query("UPDATE jobs SET last_error = $1 WHERE seq = $2")
+            .bind(error.to_owned())
+            .bind(seq);
+        self.ok(update.execute(&mut **tx).await).map(drop)
+    }
+}
