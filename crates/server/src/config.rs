@@ -1,8 +1,11 @@
 //! The server's settings.
 
+mod limits;
+
+pub use limits::Limits;
+
 use crate::artifacts::{Place, Sharing};
 use crate::database::DatabaseUrl;
-use crate::http::limits::Limits;
 use crate::jobs::verification::verifier_of;
 use alloy_primitives::{Address, B256};
 use protocol::{ProofKind, ProofSystem};

@@ -1,11 +1,40 @@
-//! Free space of the data folder: what is under way may use up what is new may not.
+//! The data folder: who may use it, and how much room it has.
+//!
+//! What is under way may use up the space that what is new may not.
 
-use crate::http::limits::Limits;
+use crate::{artifacts::Sharing, config::Limits, error::Error};
 use std::{
+    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// Makes the folder and takes it for this process, or for all servers on one database. The lock goes with the process,
+/// however that ends.
+pub(crate) fn lock(folder: &Path, sharing: Sharing) -> Result<File, Error> {
+    let fail = |source| Error::Folder { path: folder.into(), source };
+    fs::create_dir_all(folder).map_err(fail)?;
+    let file = File::options().create(true).append(true).open(folder.join("lock")).map_err(fail)?;
+    let locked = match sharing {
+        Sharing::Alone => file.try_lock(),
+        Sharing::Shared => file.try_lock_shared(),
+    };
+    match locked {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::FolderInUse(folder.into())),
+        Err(TryLockError::Error(source)) => Err(fail(source)),
+    }
+}
+
+/// The SQLite file in a server's folder.
+pub(crate) fn existing(data_dir: &Path) -> Result<PathBuf, Error> {
+    let file = data_dir.join("jobs.sqlite");
+    match fs::metadata(&file) {
+        Ok(_) => Ok(file),
+        Err(source) => Err(Error::Folder { path: file, source }),
+    }
+}
 
 /// There is too little space left for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

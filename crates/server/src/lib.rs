@@ -37,6 +37,7 @@ pub mod config;
 pub mod data_folder;
 pub mod database;
 pub mod dispatch;
+mod error;
 pub mod http;
 pub mod intake;
 pub mod jobs;
@@ -47,28 +48,21 @@ pub mod store;
 pub use access::tokens;
 pub use config::{Config, InvalidConfig};
 pub use database::DatabaseUrl;
+pub use error::Error;
 pub use http::tls;
 pub use intake::{BatchSource, PreparedBatch};
-pub use maintenance::{fsck, gc};
+pub use maintenance::{backup, fsck};
 pub use observe::traces;
 
 use access::gate::Gate;
-use artifacts::{ArtifactError, Artifacts, Place, Sharing};
+use artifacts::{Artifacts, Place, Sharing};
 use data_folder::Space;
-use database::DatabaseError;
 use dispatch::{Jobs, JobsConfig, peers::Peers};
-use http::{connection, endpoints, limits::Limiter, service::Service};
+use http::{connection, limits::Limiter, router, service::Service};
 use intake::{BatchPolicy, Intake, Progress};
 use jobs::{batch::Target, state::Rules};
 use protocol::{ArtifactId, IntakeStatus};
-use std::{
-    fs::{self, File, TryLockError},
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 use store::{JobStore, StoreError};
 use tls::Tls;
 use tokens::Tokens;
@@ -77,68 +71,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How long open connections may take to end when the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Why a server does not start, or did not stop well.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// A setting cannot work.
-    #[error(transparent)]
-    Config(#[from] InvalidConfig),
-    /// Another program listens there.
-    #[error("address {0} is in use: stop the other program, or set another listen_port")]
-    AddressInUse(SocketAddr),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}")]
-    Listen {
-        /// The address.
-        addr: SocketAddr,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// Another server uses the folder.
-    #[error("folder {} is used by another server: stop it, or set another data_dir", .0.display())]
-    FolderInUse(PathBuf),
-    /// The artifacts are not those that the other servers on the database use.
-    #[error(
-        "{place} does not hold the artifacts of database {database}: all servers on one database must have the same \
-         artifacts (an S3-compatible store), or the same data_dir on a file system they share"
-    )]
-    OtherArtifacts {
-        /// A folder, or a store's address.
-        place: String,
-        /// The database and its host.
-        database: String,
-    },
-    /// The folder cannot be used.
-    #[error("folder {} cannot be used: {source}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// The job store failed.
-    #[error(transparent)]
-    Store(StoreError),
-    /// The database cannot be used.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// The artifact store failed.
-    #[error(transparent)]
-    Artifacts(#[from] ArtifactError),
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Database(error) => Self::Database(error),
-            error => Self::Store(error),
-        }
-    }
-}
 
 /// Starts servers.
 #[derive(Debug)]
@@ -167,7 +99,7 @@ impl Server {
             None => Sharing::Alone,
             Some(_) => Sharing::Shared,
         };
-        let lock = lock(&config.data_dir, sharing)?;
+        let lock = data_folder::lock(&config.data_dir, sharing)?;
         let addr = SocketAddr::new(config.listen_ip, config.listen_port);
         // Before the database is touched: the commonest mistake is a server that runs already.
         let listener = TcpListener::bind(addr).await.map_err(|source| match source.kind() {
@@ -271,7 +203,7 @@ impl Server {
             tasks.push(("tls", tokio::spawn(tls.run(stopping.clone()))));
         }
         let service = Service::new(jobs, artifacts, watching, gate, limiter, space);
-        let router = endpoints::router(service.clone());
+        let router = router::router(service.clone());
         let http =
             tokio::spawn(connection::serve(listener, router, tls, config.limits, stopping.clone()));
         tracing::info!(%addr, "server started");
@@ -328,23 +260,6 @@ impl Running {
 fn report<T>(part: &'static str, ended: Result<T, tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(code = "part_crashed", part, %error, "a part of the server crashed");
-    }
-}
-
-/// Makes the folder and takes it for this process, or for all servers on one database. The lock goes with the process,
-/// however that ends.
-pub(crate) fn lock(folder: &Path, sharing: Sharing) -> Result<File, Error> {
-    let fail = |source| Error::Folder { path: folder.into(), source };
-    fs::create_dir_all(folder).map_err(fail)?;
-    let file = File::options().create(true).append(true).open(folder.join("lock")).map_err(fail)?;
-    let locked = match sharing {
-        Sharing::Alone => file.try_lock(),
-        Sharing::Shared => file.try_lock_shared(),
-    };
-    match locked {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::FolderInUse(folder.into())),
-        Err(TryLockError::Error(source)) => Err(fail(source)),
     }
 }
 

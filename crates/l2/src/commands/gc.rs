@@ -27,7 +27,7 @@ pub async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
 /// Runs `l2-prover backup`.
 pub async fn backup(args: Backup, output: &Output) -> anyhow::Result<()> {
     let config = args.kept.config();
-    let backup = server::gc::backup(&config, &args.out).await;
+    let backup = server::backup::backup(&config, &args.out).await;
     let backup = backup.context("the backup is not complete: do not use it")?;
     output.report(&Copied(backup))
 }
@@ -46,11 +46,11 @@ impl fmt::Display for Collected {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Copied(server::gc::Backup);
+struct Copied(server::backup::Backup);
 
 impl fmt::Display for Copied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let server::gc::Backup { folder, jobs, artifacts, bytes } = &self.0;
+        let server::backup::Backup { folder, jobs, artifacts, bytes } = &self.0;
         let folder = folder.display();
         writeln!(f, "{artifacts} artifacts of {} bytes copied to {folder}", thousands(*bytes))?;
         if *jobs {

@@ -10,7 +10,6 @@ use axum::http::{HeaderMap, header::AUTHORIZATION};
 use protocol::ClientId;
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -29,34 +28,6 @@ pub enum Access {
     Known,
     /// Whoever has a token of one of these roles.
     Only(&'static [Role]),
-}
-
-/// The other end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// Its address.
-    pub ip: IpAddr,
-    /// SHA-256 of its certificate, which TLS has verified.
-    pub certificate: Option<[u8; 32]>,
-}
-
-/// Whose requests are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
-    /// A stranger's address; of IPv6 the first 64 bits, which one machine may have all of.
-    Peer(IpAddr),
-    /// A token's owner.
-    Token(TokenId),
-}
-
-impl Who {
-    /// A stranger at `ip`.
-    pub fn peer(ip: IpAddr) -> Self {
-        Self::Peer(match ip.to_canonical() {
-            IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & (u128::MAX << 64)).into()),
-            v4 => v4,
-        })
-    }
 }
 
 /// A caller that has been let in.
@@ -138,31 +109,31 @@ impl Gate {
         }
     }
 
-    /// Who asks, and whether it may.
+    /// Whose token a caller shows, if it needs one, and whether it may do this. `certificate` is the SHA-256 of the
+    /// certificate that it showed to TLS.
     pub fn admit(
         &self,
         access: Access,
-        peer: &Peer,
+        certificate: Option<[u8; 32]>,
         headers: &HeaderMap,
-    ) -> (Who, Result<Caller, Denied>) {
-        let stranger = Who::peer(peer.ip);
+    ) -> (Option<TokenId>, Result<Caller, Denied>) {
         let open = Ok(Caller { client: None });
         if self.0.auth == Auth::Open || access == Access::Public {
-            return (stranger, open);
+            return (None, open);
         }
-        let Some((id, role, client)) = self.identify(peer, headers) else {
-            return (stranger, Err(Denied::Unknown));
+        let Some((id, role, client)) = self.identify(certificate, headers) else {
+            return (None, Err(Denied::Unknown));
         };
         let may = match access {
             Access::Public | Access::Known => true,
             Access::Only(roles) => roles.contains(&role),
         };
-        (Who::Token(id), if may { Ok(Caller { client }) } else { Err(Denied::Role(role)) })
+        (Some(id), if may { Ok(Caller { client }) } else { Err(Denied::Role(role)) })
     }
 
     fn identify(
         &self,
-        peer: &Peer,
+        certificate: Option<[u8; 32]>,
         headers: &HeaderMap,
     ) -> Option<(TokenId, Role, Option<ClientId>)> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -176,7 +147,7 @@ impl Gate {
                 let right = bool::from(token.hash.ct_eq(&shown.hash()));
                 (right && scheme.eq_ignore_ascii_case("bearer")).then_some(token)
             }
-            None => known.certificates.get(&peer.certificate?),
+            None => known.certificates.get(&certificate?),
         };
         token
             .filter(|token| token.valid_at(now.0))

@@ -5,10 +5,12 @@
 //! * Whoever may write to the database may do anything anyway, so tokens are managed there and not over HTTP.
 
 use crate::{
-    Config, Error,
     artifacts::Sharing,
     clock::{Timestamp, millis},
+    config::Config,
+    data_folder::lock,
     database::{Database, DatabaseError, DatabaseUrl, Schema},
+    error::Error,
 };
 use protocol::ClientId;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -232,7 +234,7 @@ impl Tokens {
     ) -> std::result::Result<Self, Error> {
         let Some(url) = database else {
             // A server that runs has brought the database to its own version, which need not be ours.
-            let (schema, _lock) = match crate::lock(data_dir, Sharing::Alone) {
+            let (schema, _lock) = match lock(data_dir, Sharing::Alone) {
                 Ok(lock) => (Schema::Ours, Some(lock)),
                 Err(Error::FolderInUse(_)) => (Schema::AsItIs, None),
                 Err(error) => return Err(error),

@@ -4,22 +4,14 @@
 //! * One more connection than there may be gets a typed answer and is closed; the others do not notice.
 
 use super::{
-    limits::{Counted, Counter, Limits, Pace},
+    body::With,
+    limits::{Counted, Counter, Pace},
+    peer::{Peer, Who},
     tls::Tls,
 };
-use crate::access::{
-    gate::{Peer, Who},
-    tokens,
-};
-use axum::{
-    Router,
-    body::{Body, Bytes, HttpBody},
-    http::Request,
-};
-use hyper::{
-    body::{Frame, Incoming, SizeHint},
-    service::Service as _,
-};
+use crate::{access::tokens, config::Limits};
+use axum::{Router, body::Body, http::Request};
+use hyper::{body::Incoming, service::Service as _};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -240,78 +232,6 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A body that must not come too slowly.
-pub(crate) struct Paced {
-    body: Body,
-    pace: Pace,
-}
-
-impl Paced {
-    pub(crate) fn new(body: Body, limits: &Limits) -> Self {
-        Self { body, pace: Pace::new(limits) }
-    }
-}
-
-impl HttpBody for Paced {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            let slow = ready!(this.pace.poll_slow(cx));
-            return Poll::Ready(Some(Err(axum::Error::new(slow))));
-        };
-        if let Some(Ok(data)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
-            this.pace.passed(data.map_or(0, Bytes::len));
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A body that holds something for as long as it is being sent.
-pub(crate) struct With<T> {
-    body: Body,
-    _held: T,
-}
-
-impl<T> With<T> {
-    pub(crate) fn new(body: Body, held: T) -> Self {
-        Self { body, _held: held }
-    }
-}
-
-impl<T: Unpin> HttpBody for With<T> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

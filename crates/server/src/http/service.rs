@@ -90,7 +90,8 @@ impl Service {
     /// [`StoreError`] if the database fails.
     pub async fn metrics_text(&self) -> Result<String, StoreError> {
         let figures = self.jobs.store().figures(self.jobs.now().await?, metrics::ALIVE).await?;
-        Ok(self.metrics().text(&figures, &self.intake.borrow()))
+        let Progress { status, head } = self.intake.borrow().clone();
+        Ok(self.metrics().text(&figures, &status, head))
     }
 
     /// Whether the server can do its work.

@@ -3,20 +3,17 @@
 //! A finding is somebody else's doing: a disk, a hand, a restored backup. It says what is wrong and what to do.
 
 use crate::{
-    Config, Error,
     artifacts::{ArtifactError, Artifacts, Sharing},
+    config::Config,
+    data_folder::{existing, lock},
     database::{Database, Schema, Tx},
+    error::Error,
     jobs::batch::{NewBatch, Tip, follows, job_id},
-    store::{JobStore, StoreError, rows::blob},
+    store::{JobStore, StoreError, needed::hex},
 };
 use alloy_primitives::keccak256;
-use protocol::{ArtifactId, ArtifactRef};
 use serde::Serialize;
-use sqlx::AssertSqlSafe;
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::collections::HashMap;
 
 /// What was looked at, and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -53,12 +50,6 @@ const RESTORE: &str =
     "rows were changed by hand or lost: stop all servers and restore the database from a backup";
 
 const RESTORE_ARTIFACT: &str = "put the file back from a backup of the artifact folder";
-
-/// The artifacts without which something cannot go on.
-const NEEDED: &str = "SELECT b.input AS hash, b.input_len AS len, j.id AS job, 'the input of' AS what FROM batches b
-     JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0
-     UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved'
-     UNION ALL SELECT proof, proof_len, job, 'a proof to be verified for' FROM submissions WHERE verdict IS NULL";
 
 const CHECKS: [Check; 13] = [
     Check {
@@ -146,7 +137,7 @@ pub async fn run(config: &Config) -> Result<Report, Error> {
         Some(url) => (Database::postgres(url, Schema::AsItIs).await?, None),
         None => {
             let file = existing(&config.data_dir)?;
-            let lock = crate::lock(&config.data_dir, Sharing::Alone)?;
+            let lock = lock(&config.data_dir, Sharing::Alone)?;
             (Database::sqlite(&file, Schema::AsItIs).await?, Some(lock))
         }
     };
@@ -154,15 +145,6 @@ pub async fn run(config: &Config) -> Result<Report, Error> {
     let report = store.fsck(&Artifacts::existing(&config.artifacts_place())?).await;
     store.close().await;
     Ok(report?)
-}
-
-/// The SQLite file in a server's folder.
-pub(crate) fn existing(data_dir: &Path) -> Result<PathBuf, Error> {
-    let file = data_dir.join("jobs.sqlite");
-    match std::fs::metadata(&file) {
-        Ok(_) => Ok(file),
-        Err(source) => Err(Error::Folder { path: file, source }),
-    }
 }
 
 impl JobStore {
@@ -238,31 +220,4 @@ impl JobStore {
         report.findings.extend(findings);
         Ok(())
     }
-
-    /// The artifacts without which something cannot go on, and why.
-    pub(crate) async fn needed_artifacts(
-        &self,
-        tx: &mut Tx,
-    ) -> Result<Vec<(ArtifactRef, String)>, StoreError> {
-        let rows = sqlx::query(NEEDED).fetch_all(&mut **tx).await;
-        let mut needed = Vec::new();
-        for row in self.database().ok(rows)? {
-            let what: String = self.get(&row, "what")?;
-            let job: Vec<u8> = self.get(&row, "job")?;
-            needed.push((self.artifact(&row, "hash", "len")?, format!("{what} job {}", hex(&job))));
-        }
-        Ok(needed)
-    }
-
-    /// Whether an artifact is one of them.
-    pub(crate) async fn needs(&self, tx: &mut Tx, id: ArtifactId) -> Result<bool, StoreError> {
-        let sql = format!("SELECT COUNT(*) AS found FROM ({NEEDED}) AS needed WHERE hash = $1");
-        let row = sqlx::query(AssertSqlSafe(sql)).bind(blob(id.as_bytes()));
-        let row = self.database().ok(row.fetch_one(&mut **tx).await)?;
-        Ok(self.get::<i64>(&row, "found")? > 0)
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

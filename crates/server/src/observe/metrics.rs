@@ -5,12 +5,7 @@
 //!   servers on one database show the same. What happens is counted by the server where it happens, since its start.
 //! * A label's value is `&'static str` or a number of ours: nothing that a client sends can become one.
 
-use crate::{intake::Progress, jobs::cost::Effort, store::figures::Figures};
-use axum::{
-    extract::{MatchedPath, Request, State},
-    middleware::Next,
-    response::Response,
-};
+use crate::{jobs::cost::Effort, store::figures::Figures};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -26,7 +21,7 @@ use protocol::{Counts, FailureClass, IntakeStatus, ProofSystem};
 use std::{
     fmt,
     sync::{Arc, atomic::AtomicU64},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How the text is labelled over HTTP.
@@ -292,8 +287,20 @@ impl Metrics {
         self.0.artifact_bytes.get_or_create(&Direction { direction: "out" }).inc_by(bytes as u64);
     }
 
+    /// A request was answered with `status` after `time`. `method` and `endpoint` are the server's own words for them.
+    pub fn answered(
+        &self,
+        method: &'static str,
+        endpoint: &'static str,
+        status: u16,
+        time: Duration,
+    ) {
+        self.0.requests.get_or_create(&Endpoint { method, endpoint, status }).inc();
+        self.0.request_time.get_or_create(&Route { endpoint }).observe(time.as_secs_f64());
+    }
+
     /// Everything, as text, with the gauges set to what the arguments say.
-    pub fn text(&self, figures: &Figures, intake: &Progress) -> String {
+    pub fn text(&self, figures: &Figures, intake: &IntakeStatus, head: Option<u64>) -> String {
         let inner = &*self.0;
         let Counts { ready, leased, verifying, proved, dead, superseded } = figures.counts;
         for (state, count) in [
@@ -306,7 +313,7 @@ impl Metrics {
         ] {
             inner.jobs.get_or_create(&StateIs { state }).set(count.cast_signed());
         }
-        let now = intake_name(&intake.status);
+        let now = intake_name(intake);
         for state in INTAKE {
             inner.intake.get_or_create(&StateIs { state }).set(i64::from(state == now));
         }
@@ -315,34 +322,16 @@ impl Metrics {
         inner.clients_quarantined.set(figures.clients_quarantined.cast_signed());
         inner.oldest_open.set(figures.oldest_open.unwrap_or_default().as_secs_f64());
         let through = figures.proved_through.or(figures.first_block.map(|first| first - 1));
-        inner.head.set(intake.head.unwrap_or(0).cast_signed());
+        inner.head.set(head.unwrap_or(0).cast_signed());
         inner.enqueued.set(figures.enqueued.unwrap_or(0).cast_signed());
         inner.proved.set(figures.proved_through.unwrap_or(0).cast_signed());
-        let lag = intake.head.zip(through).map_or(0, |(head, last)| head.saturating_sub(last));
+        let lag = head.zip(through).map_or(0, |(head, last)| head.saturating_sub(last));
         inner.lag.set(lag.cast_signed());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &inner.registry)
             .expect("writing to a string cannot fail");
         text
     }
-}
-
-/// Counts the requests that a server answers.
-pub async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
-    let path = request.extensions().get::<MatchedPath>();
-    let endpoint =
-        crate::http::openapi::known(path.map_or("", MatchedPath::as_str)).unwrap_or("other");
-    let method = ["GET", "POST", "PUT", "DELETE"]
-        .into_iter()
-        .find(|method| *method == request.method().as_str())
-        .unwrap_or("other");
-    let begun = Instant::now();
-    let response = next.run(request).await;
-    let status = response.status().as_u16();
-    metrics.0.requests.get_or_create(&Endpoint { method, endpoint, status }).inc();
-    let time = begun.elapsed().as_secs_f64();
-    metrics.0.request_time.get_or_create(&Route { endpoint }).observe(time);
-    response
 }
 
 fn system_name(system: ProofSystem) -> &'static str {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod figures;
 pub mod history;
 pub mod leases;
+pub(crate) mod needed;
 mod operators;
 pub mod queries;
 pub(crate) mod rows;

@@ -11,7 +11,7 @@ use server::{
     Config,
     access::gate::Access as May,
     config::Auth,
-    http::limits::Limits,
+    config::Limits,
     tokens::{NewToken, Role, TokenError, Tokens},
 };
 use std::{num::NonZeroU32, sync::Arc, time::Duration};

@@ -8,7 +8,7 @@ use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
 use server::{
     Config,
     artifacts::{ArtifactError, Artifacts, Place, Sharing},
-    gc,
+    backup,
 };
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -182,9 +182,9 @@ async fn garbage_goes_and_what_is_needed_stays() {
 
     // The copy of a running server is whole, and a server goes on from it.
     let copy = dir.path().join("copy");
-    let backup = gc::backup(&config, &copy).await.unwrap();
-    assert_eq!((backup.jobs, backup.artifacts), (true, 4));
-    let error = gc::backup(&config, &copy).await.unwrap_err();
+    let copied = backup::backup(&config, &copy).await.unwrap();
+    assert_eq!((copied.jobs, copied.artifacts), (true, 4));
+    let error = backup::backup(&config, &copy).await.unwrap_err();
     assert!(error.to_string().contains("not empty"), "{error}");
     server.stop().await;
     let copy = Config { data_dir: copy, ..config };

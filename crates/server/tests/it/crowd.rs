@@ -2,7 +2,7 @@
 
 use crate::common::{Chain, config, http, raw, serve, to_end, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use server::{Config, http::limits::Limits};
+use server::{Config, config::Limits};
 use tokio::io::AsyncWriteExt;
 
 const WANTED: u64 = 10_000;

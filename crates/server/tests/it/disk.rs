@@ -2,7 +2,7 @@
 
 use crate::common::{Chain, client_config, config, http, serve, until};
 use protocol::{ApiError, ArtifactId, ErrorCode, IntakeStatus};
-use server::{Config, http::limits::Limits};
+use server::{Config, config::Limits};
 use std::sync::{Arc, atomic::Ordering};
 
 /// More than any disk has.

@@ -2,7 +2,7 @@
 
 use crate::common::{Chain, config, http, nothing_is_half_stored, raw, serve, to_end, until};
 use protocol::ArtifactId;
-use server::{Config, Running, http::limits::Limits};
+use server::{Config, Running, config::Limits};
 use std::{
     path::Path,
     sync::{

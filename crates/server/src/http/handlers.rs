@@ -1,0 +1,223 @@
+//! Handlers: each decodes, calls one function, encodes.
+
+use super::{
+    error::{Answer, Refusal, malformed, no_such_endpoint, other_message},
+    extract::{Path, Said, WholeBody, id, too_slow},
+    service::Service,
+};
+use crate::{artifacts::ArtifactError, dispatch::JobError, jobs::standing::Deed, observe::metrics};
+use axum::{
+    Json,
+    body::{Body, HttpBody as _},
+    extract::{Query, Request, State, rejection::QueryRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures::{StreamExt, TryStreamExt};
+use protocol::{
+    ArtifactId, CollectGarbage, FailAck, HeartbeatAck, JobId, JobState, Priority, ProofData,
+    SubmitAck,
+};
+use serde::Deserialize;
+
+/// A list of jobs has at most so many.
+const MAX_LISTED: u32 = 1_000;
+
+pub(super) async fn request(
+    State(service): State<Service>,
+    Said(message): Said,
+) -> Answer<Json<ProofData>> {
+    let ProofData::Request(request) = message else { return Err(other_message("Request")) };
+    Ok(Json(service.jobs().request(&request).await?))
+}
+
+pub(super) async fn heartbeat(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+    Said(message): Said,
+) -> Answer<Json<ProofData>> {
+    let ProofData::Heartbeat(beat) = message else { return Err(other_message("Heartbeat")) };
+    let advice = service.jobs().heartbeat(id(&job)?, &beat).await?;
+    Ok(Json(ProofData::HeartbeatAck(HeartbeatAck { advice })))
+}
+
+pub(super) async fn submit(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+    Said(message): Said,
+) -> Answer<Json<ProofData>> {
+    let ProofData::Submit(submit) = message else { return Err(other_message("Submit")) };
+    let verdict = service.jobs().submit(id::<JobId>(&job)?, submit).await?;
+    Ok(Json(ProofData::SubmitAck(SubmitAck { verdict })))
+}
+
+pub(super) async fn fail(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+    Said(message): Said,
+) -> Answer<Json<ProofData>> {
+    let ProofData::Fail(fail) = message else { return Err(other_message("Fail")) };
+    service.jobs().fail(id(&job)?, &fail).await?;
+    Ok(Json(ProofData::FailAck(FailAck {})))
+}
+
+pub(super) async fn requeue(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+) -> Answer<StatusCode> {
+    service.jobs().requeue(id(&job)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn cancel(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+) -> Answer<StatusCode> {
+    service.jobs().cancel(id(&job)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn prioritise(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+    WholeBody(body): WholeBody,
+) -> Answer<StatusCode> {
+    let body: Priority = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
+    service.jobs().prioritise(id(&job)?, body.priority).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn job(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+) -> Answer<Json<protocol::JobSummary>> {
+    let job = service.jobs().store().job(id(&job)?).await;
+    Ok(Json(job.map_err(JobError::from)?))
+}
+
+pub(super) async fn history(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+) -> Answer<Json<protocol::JobHistory>> {
+    let history = service.jobs().store().history(id(&job)?).await;
+    Ok(Json(history.map_err(JobError::from)?))
+}
+
+pub(super) async fn garbage(
+    State(service): State<Service>,
+    WholeBody(body): WholeBody,
+) -> Answer<Json<protocol::Garbage>> {
+    let asked: CollectGarbage = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
+    Ok(Json(service.collect_garbage(&asked).await?))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    state: Option<JobState>,
+    first: Option<u64>,
+    last: Option<u64>,
+}
+
+pub(super) async fn jobs(
+    State(service): State<Service>,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Answer<Json<Vec<protocol::JobSummary>>> {
+    let Query(wanted) = query.map_err(|error| malformed(&error))?;
+    let blocks = wanted.first.unwrap_or(0)..=wanted.last.unwrap_or(u64::MAX);
+    let jobs = service.jobs().store().list(wanted.state, blocks, MAX_LISTED).await;
+    Ok(Json(jobs.map_err(JobError::from)?))
+}
+
+pub(super) async fn clients(
+    State(service): State<Service>,
+) -> Answer<Json<Vec<protocol::ClientSummary>>> {
+    let now = service.jobs().now().await.map_err(JobError::from)?;
+    Ok(Json(service.jobs().store().clients(now).await.map_err(JobError::from)?))
+}
+
+pub(super) async fn decide(
+    State(service): State<Service>,
+    Path((client, deed)): Path<(String, String)>,
+    request: Request,
+) -> Answer<StatusCode> {
+    let deed = match deed.as_str() {
+        "drain" => Deed::Drain,
+        "quarantine" => Deed::Quarantine,
+        "release" => Deed::Release,
+        _ => return Err(no_such_endpoint(request).await),
+    };
+    service.jobs().decide(id(&client)?, deed).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn drain(State(service): State<Service>) -> StatusCode {
+    service.jobs().drain(true);
+    StatusCode::NO_CONTENT
+}
+
+pub(super) async fn undrain(State(service): State<Service>) -> StatusCode {
+    service.jobs().drain(false);
+    StatusCode::NO_CONTENT
+}
+
+pub(super) async fn status(State(service): State<Service>) -> Answer<Json<protocol::Status>> {
+    Ok(Json(service.status().await.map_err(JobError::from)?))
+}
+
+pub(super) async fn ready(
+    State(service): State<Service>,
+) -> (StatusCode, Json<protocol::Readiness>) {
+    let readiness = service.readiness().await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+pub(super) async fn metrics(State(service): State<Service>) -> Answer<impl IntoResponse> {
+    let text = service.metrics_text().await.map_err(JobError::from)?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
+}
+
+pub(super) async fn download(
+    State(service): State<Service>,
+    Path(sha256): Path<String>,
+) -> Answer<Response> {
+    let (pieces, len) = service.artifacts().reader(id::<ArtifactId>(&sha256)?).await?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".into()),
+        (header::CONTENT_LENGTH, len.to_string()),
+    ];
+    let metrics = service.metrics().clone();
+    let pieces = pieces.inspect_ok(move |piece| metrics.sent(piece.len()));
+    Ok((headers, Body::from_stream(pieces)).into_response())
+}
+
+pub(super) async fn upload(
+    State(service): State<Service>,
+    Path(sha256): Path<String>,
+    request: Request,
+) -> Answer<StatusCode> {
+    let id = id::<ArtifactId>(&sha256)?;
+    let limit = service.artifacts().limit();
+    if request.body().size_hint().lower() > limit {
+        return Err(ArtifactError::TooLarge { limit }.into());
+    }
+    service.room().await?;
+    let mut slow = None;
+    let pieces = request.into_body().into_data_stream();
+    let pieces = pieces.inspect_ok(|piece| service.metrics().received(piece.len()));
+    let pieces = pieces.map(|piece| {
+        piece.map_err(|error| {
+            slow = too_slow(&error);
+            error.to_string()
+        })
+    });
+    let received = service.artifacts().receive(id, pieces).await;
+    match slow {
+        Some(slow) => Err(slow.into()),
+        None => received.map(|_| StatusCode::CREATED).map_err(Refusal::from),
+    }
+}
+
+pub(super) async fn live() -> &'static str {
+    "ok\n"
+}

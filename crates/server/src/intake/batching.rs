@@ -1,0 +1,211 @@
+//! Batches: when one is full, how several are prepared ahead, and what is cut from one that is too much.
+
+use super::{
+    Intake,
+    error::IntakeError,
+    source::{BatchSource, BoxError, PreparedBatch},
+};
+use crate::{
+    jobs::{
+        batch::{NewBatch, Tip, follows},
+        cost::Experience,
+    },
+    store::StoreError,
+};
+use alloy_primitives::keccak256;
+use protocol::BlockRange;
+use std::{collections::VecDeque, time::Duration};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+/// When a batch is full: whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPolicy {
+    /// So many blocks.
+    pub blocks: u64,
+    /// A batch of several blocks is made shorter until its proof is expected to take no more cycles.
+    pub cycles: u64,
+    /// Likewise, until its blocks use no more gas.
+    pub gas: Option<u64>,
+    /// Likewise, until its input has no more bytes.
+    pub bytes: Option<u64>,
+    /// A batch waits no longer for more blocks.
+    pub age: Option<Duration>,
+}
+
+impl BatchPolicy {
+    /// What of `batch` is too much, if anything.
+    fn exceeded(&self, batch: &PreparedBatch, lately: &Experience) -> Option<&'static str> {
+        [
+            ("cycles", lately.correct(batch.estimated_cycles) > self.cycles),
+            ("gas", self.gas.is_some_and(|most| batch.gas_used > most)),
+            ("bytes", self.bytes.is_some_and(|most| batch.input.len() as u64 > most)),
+        ]
+        .into_iter()
+        .find_map(|(what, exceeded)| exceeded.then_some(what))
+    }
+}
+
+/// Batches that are being prepared, in order.
+pub(super) type Ahead = VecDeque<(BlockRange, AbortOnDropHandle<Result<PreparedBatch, BoxError>>)>;
+
+/// A batch that is not full yet.
+pub(super) struct Waiting {
+    pub(super) first: u64,
+    pub(super) since: Instant,
+    /// The first block whose gas has not been counted.
+    pub(super) next: u64,
+    /// Of the blocks before.
+    pub(super) gas: u64,
+}
+
+impl<S: BatchSource> Intake<S> {
+    /// The next batch, if it is full, or has waited long enough.
+    pub(super) async fn due(
+        &self,
+        first: u64,
+        head: u64,
+        waiting: &mut Option<Waiting>,
+    ) -> Result<Option<BlockRange>, IntakeError> {
+        let full = first.saturating_add(self.policy.blocks - 1);
+        if full <= head {
+            return Ok(BlockRange::new(first, full).ok());
+        }
+        if first > head {
+            return Ok(None);
+        }
+        let waiting = match waiting {
+            Some(waiting) if waiting.first == first => waiting,
+            _ => waiting.insert(Waiting { first, since: Instant::now(), next: first, gas: 0 }),
+        };
+        if let Some(most) = self.policy.gas {
+            while waiting.gas <= most && waiting.next <= head {
+                let block = self.source.block(waiting.next).await.map_err(IntakeError::Head)?;
+                // A reorg took it. What was counted of the old branch may close the batch early; `cut` keeps the limit.
+                let Some(block) = block else { return Ok(None) };
+                waiting.gas = waiting.gas.saturating_add(block.gas_used);
+                waiting.next += 1;
+            }
+            if waiting.gas > most {
+                // The last one counted belongs to the next batch, unless it is all there is.
+                let last = waiting.next.saturating_sub(2).clamp(first, head);
+                return Ok(BlockRange::new(first, last).ok());
+            }
+        }
+        let waited = self.policy.age.is_some_and(|age| waiting.since.elapsed() >= age);
+        Ok(waited.then(|| BlockRange::new(first, head).ok()).flatten())
+    }
+
+    /// Makes sure that `asked` is being prepared, and as many full batches after it as there may be.
+    pub(super) fn prepare_ahead(&self, ahead: &mut Ahead, asked: BlockRange, head: u64, room: u64) {
+        if ahead.front().is_some_and(|(blocks, _)| *blocks != asked) {
+            ahead.clear();
+        }
+        let room = usize::try_from(room).unwrap_or(usize::MAX).min(self.prepare_ahead.max(1));
+        while ahead.len() < room {
+            let first = ahead.back().map_or(asked.first(), |(blocks, _)| blocks.last() + 1);
+            let last = match ahead.is_empty() {
+                true => asked.last(),
+                false => first.saturating_add(self.policy.blocks - 1),
+            };
+            let Some(blocks) = BlockRange::new(first, last).ok().filter(|_| last <= head) else {
+                break;
+            };
+            let (source, beneficiary) = (self.source.clone(), self.beneficiary);
+            let task = tokio::spawn(async move { source.prepare(blocks, beneficiary).await });
+            ahead.push_back((blocks, AbortOnDropHandle::new(task)));
+        }
+    }
+
+    pub(super) async fn prepare(&self, asked: BlockRange) -> Result<PreparedBatch, IntakeError> {
+        self.checked(asked, self.source.prepare(asked, self.beneficiary).await)
+    }
+
+    pub(super) fn checked(
+        &self,
+        asked: BlockRange,
+        prepared: Result<PreparedBatch, BoxError>,
+    ) -> Result<PreparedBatch, IntakeError> {
+        let prepared = prepared.map_err(|error| IntakeError::Prepare { blocks: asked, error })?;
+        match prepared.blocks == asked {
+            true => Ok(prepared),
+            false => Err(IntakeError::OtherBlocks { asked, found: prepared.blocks }),
+        }
+    }
+
+    /// Cuts a batch in half until it is within the bounds of the program.
+    pub(super) async fn fitting(
+        &self,
+        mut prepared: Result<PreparedBatch, IntakeError>,
+        ahead: &mut Ahead,
+    ) -> Result<PreparedBatch, IntakeError> {
+        while let Err(IntakeError::Prepare { blocks, error }) = &prepared
+            && let Some(bound) = error.downcast_ref().and_then(witness::Error::bound)
+        {
+            let block = blocks.first();
+            let half = first_half(*blocks).ok_or(IntakeError::Bound { block, bound })?;
+            tracing::info!(%blocks, %bound, "a batch is more than the program takes; it is cut");
+            ahead.clear();
+            prepared = self.prepare(half).await;
+        }
+        prepared
+    }
+
+    /// Cuts a batch in half until nothing of it is too much.
+    pub(super) async fn cut(
+        &self,
+        mut prepared: PreparedBatch,
+        ahead: &mut Ahead,
+    ) -> Result<PreparedBatch, IntakeError> {
+        let lately = self.jobs.store().experience().await?;
+        while let Some(what) = self.policy.exceeded(&prepared, &lately) {
+            // Somebody may fill a block with the dearest there is. It delays its own proof, and no neighbour's.
+            let Some(half) = first_half(prepared.blocks) else {
+                tracing::warn!(
+                    code = "dear_block",
+                    block = prepared.blocks.first(),
+                    cycles = lately.correct(prepared.estimated_cycles),
+                    gas = prepared.gas_used,
+                    bytes = prepared.input.len(),
+                    exceeded = what,
+                    "a block is more than a batch may be; it is a batch by itself"
+                );
+                break;
+            };
+            ahead.clear();
+            prepared = self.prepare(half).await?;
+        }
+        Ok(prepared)
+    }
+
+    /// The batch, without its input, if it continues `tip`.
+    pub(super) fn follows(
+        &self,
+        tip: &Option<Tip>,
+        prepared: &PreparedBatch,
+    ) -> Result<NewBatch, IntakeError> {
+        let batch = NewBatch {
+            blocks: prepared.blocks,
+            parent_hash: prepared.parent_hash,
+            last_hash: prepared.last_hash,
+            statement_digest: keccak256(&prepared.statement),
+            statement: prepared.statement.clone(),
+            input: protocol::ArtifactRef::of(&[]),
+            gas_used: prepared.gas_used,
+            transactions: prepared.transactions,
+            estimated_cycles: prepared.estimated_cycles,
+        };
+        if let Some(tip) = tip {
+            follows(tip, &batch).map_err(StoreError::from)?;
+        }
+        Ok(batch)
+    }
+}
+
+/// The first half of several blocks.
+fn first_half(blocks: BlockRange) -> Option<BlockRange> {
+    let (first, last) = (blocks.first(), blocks.last());
+    (first < last)
+        .then(|| BlockRange::new(first, first + (last - first) / 2))
+        .map(|half| half.expect("half of several blocks has a block"))
+}

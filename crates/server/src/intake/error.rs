@@ -1,0 +1,81 @@
+//! Why a batch is not enqueued, and which of the reasons need somebody to look.
+
+use super::source::BoxError;
+use crate::{
+    artifacts::ArtifactError, data_folder::NoRoom, jobs::batch::Unlinked, store::StoreError,
+};
+use program::Bound;
+use protocol::BlockRange;
+
+/// Why a batch is not enqueued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IntakeError {
+    /// The node could not say its head.
+    #[error("L2 node did not say its newest block: {0}")]
+    Head(#[source] BoxError),
+    /// The blocks could not be prepared.
+    #[error("blocks {blocks} could not be prepared: {error}")]
+    Prepare {
+        /// The blocks.
+        blocks: BlockRange,
+        /// Why.
+        #[source]
+        error: BoxError,
+    },
+    /// A single block is more than the program takes.
+    #[error(
+        "block {block} cannot be proven: {bound}; no block is skipped: none after it is proven"
+    )]
+    Bound {
+        /// The block.
+        block: u64,
+        /// What it is beyond.
+        #[source]
+        bound: Bound,
+    },
+    /// Other blocks were prepared than asked for.
+    #[error("blocks {asked} were asked for, but blocks {found} were prepared")]
+    OtherBlocks {
+        /// The blocks asked for.
+        asked: BlockRange,
+        /// The blocks prepared.
+        found: BlockRange,
+    },
+    /// The node said that a block is gone, and then gave that block.
+    #[error("L2 node said another hash of block {block} than that of the block it then gave")]
+    Contradiction {
+        /// The block.
+        block: u64,
+    },
+    /// The node's chain is shorter than what has been enqueued.
+    #[error(
+        "L2 node is at block {head}, but blocks up to {last} have been enqueued: it lost blocks or is another node; give it \
+         back its chain, or use another data_dir"
+    )]
+    Behind {
+        /// The node's newest block.
+        head: u64,
+        /// The last block enqueued.
+        last: u64,
+    },
+    /// The disk is too full for new batches.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// Jobs could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The input could not be stored.
+    #[error("input could not be stored: {0}")]
+    Artifacts(#[from] ArtifactError),
+}
+
+/// Whether the node contradicts what has been enqueued, or a block cannot be proven: then somebody has to look.
+pub(super) fn halts(error: &IntakeError) -> bool {
+    matches!(
+        error,
+        IntakeError::Behind { .. }
+            | IntakeError::Bound { .. }
+            | IntakeError::Store(StoreError::Unlinked(Unlinked::Parent { .. }))
+    )
+}

@@ -1,0 +1,88 @@
+//! Where batches come from: an L2 node, whose blocks have been executed here before they are handed out.
+
+use alloy_primitives::{Address, B256};
+use async_trait::async_trait;
+use protocol::BlockRange;
+use witness::Sketch;
+
+/// Any error, where only its text matters.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where batches come from: an L2 node, whose blocks have been executed here before they are handed out.
+#[async_trait]
+pub trait BatchSource: Send + Sync + 'static {
+    /// Number of the newest block.
+    async fn head(&self) -> Result<u64, BoxError>;
+
+    /// The block with this number, as it is said to be; `None` if there is none.
+    async fn block(&self, number: u64) -> Result<Option<Sketch>, BoxError>;
+
+    /// Returns when there may be a newer block. It may as well never return: the head is asked for now and then anyway.
+    async fn news(&self) {
+        std::future::pending().await
+    }
+
+    /// The blocks `blocks`, executed, with the program's input that repeats the execution and says that `beneficiary` may
+    /// claim the reward. Blocks that are beyond a [`Bound`] of the program are a [`witness::Error`] that says so.
+    async fn prepare(
+        &self,
+        blocks: BlockRange,
+        beneficiary: Address,
+    ) -> Result<PreparedBatch, BoxError>;
+}
+
+/// Blocks that have been executed here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedBatch {
+    /// The blocks.
+    pub blocks: BlockRange,
+    /// Hash of the block before the first.
+    pub parent_hash: B256,
+    /// Hash of the last block.
+    pub last_hash: B256,
+    /// The statement's ABI bytes: what a proof must commit to.
+    pub statement: Vec<u8>,
+    /// The program's input.
+    pub input: Vec<u8>,
+    /// Gas used by the blocks.
+    pub gas_used: u64,
+    /// Transactions in the blocks.
+    pub transactions: u64,
+    /// What a proof is expected to cost, in cycles: see [`witness::cost::estimate`].
+    pub estimated_cycles: u64,
+}
+
+#[async_trait]
+impl BatchSource for witness::Nodes {
+    async fn head(&self) -> Result<u64, BoxError> {
+        Ok(witness::Nodes::head(self).await?)
+    }
+
+    async fn block(&self, number: u64) -> Result<Option<Sketch>, BoxError> {
+        Ok(witness::Nodes::block(self, number).await?)
+    }
+
+    async fn news(&self) {
+        witness::Nodes::news(self).await;
+    }
+
+    async fn prepare(
+        &self,
+        blocks: BlockRange,
+        beneficiary: Address,
+    ) -> Result<PreparedBatch, BoxError> {
+        let (first, last) = (blocks.first(), blocks.last());
+        let prepared = witness::Nodes::prepare(self, first, last, beneficiary).await?;
+        let statement = &prepared.statement;
+        Ok(PreparedBatch {
+            blocks: BlockRange::new(statement.first_number, statement.last_number)?,
+            parent_hash: statement.parent_hash,
+            last_hash: statement.last_hash,
+            statement: statement.abi_encode(),
+            gas_used: prepared.blocks.iter().map(|block| block.gas_used).sum(),
+            transactions: prepared.blocks.iter().map(|block| block.transactions as u64).sum(),
+            estimated_cycles: prepared.estimated_cycles,
+            input: prepared.input,
+        })
+    }
+}
