@@ -18,7 +18,8 @@ use crate::{
     clock::Timestamp,
     database::News,
     jobs::batch::{NewBatch, Target, Tip},
-    store::{JobStore, StoreError, Superseded},
+    observe::metrics::Metrics,
+    store::{Done, Fact, JobStore, StoreError, Superseded},
 };
 use protocol::{ArtifactId, JobId, LeaseId, Progress, Verdict};
 use std::{
@@ -38,6 +39,7 @@ pub struct Jobs(Arc<Inner>);
 struct Inner {
     store: JobStore,
     artifacts: Artifacts,
+    metrics: Metrics,
     rules: JobsConfig,
     /// Notified whenever a job may have become ready.
     ready: Notify,
@@ -84,6 +86,7 @@ impl Jobs {
         Self(Arc::new(Inner {
             store,
             artifacts,
+            metrics: Metrics::new(),
             rules,
             ready: Notify::new(),
             taken: Notify::new(),
@@ -99,6 +102,26 @@ impl Jobs {
     /// Where the jobs are kept.
     pub fn store(&self) -> &JobStore {
         &self.0.store
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Counts and logs what became durable, and hands on the answer.
+    fn noted<T>(&self, done: Done<T>) -> T {
+        for fact in done.facts {
+            match fact {
+                Fact::LeaseLost { job, client, outcome } => {
+                    self.0.metrics.lease_expired();
+                    let outcome = outcome.name();
+                    tracing::warn!(code = "lease_expired", %job, %client, outcome, "lease lost");
+                }
+                Fact::Judged(verdict) => self.0.metrics.judged(verdict),
+            }
+        }
+        done.value
     }
 
     /// The time that counts for leases.

@@ -55,18 +55,14 @@ impl Jobs {
             ready.as_mut().enable();
             let now = self.now().await?;
             let lease = LeaseId::from_bytes(rand::random());
-            let (reason, wake) = match self
-                .0
-                .store
-                .lease(request.client, &usable, lease, asked, now)
-                .await?
-            {
+            let leasing = self.0.store.lease(request.client, &usable, lease, asked, now);
+            let (reason, wake) = match self.noted(leasing.await?) {
                 Offer::Job(leased) => {
                     self.0.taken.notify_waiters();
                     tracing::info!(job = %leased.job, client = %request.client, blocks = %leased.blocks, "lease granted");
                     // Otherwise the client asks again for what it has.
                     if leased.lease.id == lease {
-                        self.0.store.metrics().leased(leased.target.system, begun.elapsed());
+                        self.0.metrics.leased(leased.target.system, begun.elapsed());
                     }
                     let client = request.client.to_string();
                     let traceparent = traces::leased(leased.job, client, asked_at);
@@ -145,7 +141,7 @@ impl Jobs {
     /// [`JobError::Store`] if the lease is not the job's.
     pub async fn fail(&self, job: JobId, fail: &Fail) -> Result<(), JobError> {
         self.0.store.fail(job, fail, self.now().await?).await?;
-        self.0.store.metrics().failed(fail.class);
+        self.0.metrics.failed(fail.class);
         let class = opentelemetry::KeyValue::new("class", fail.class.name());
         traces::happened(job, "fail", SystemTime::now(), [class], Some(fail.class.name().into()));
         tracing::warn!(code = "client_failed", %job, client = %fail.client, class = %fail.class, message = ?fail.message, "client failed");

@@ -29,7 +29,8 @@ impl Jobs {
 
     async fn submit_to_end(&self, job: JobId, submit: Submit) -> Result<Verdict, JobError> {
         self.check_upload(&submit.proof).await?;
-        let wanted = match self.0.store.submit(job, &submit, self.now().await?).await? {
+        let submitted = self.0.store.submit(job, &submit, self.now().await?).await?;
+        let wanted = match self.noted(submitted) {
             Submitted::Judged(verdict) => return Ok(verdict),
             Submitted::Verify(wanted) => wanted,
         };

@@ -25,13 +25,13 @@ impl Jobs {
         })
         .await;
         let checked = verification::outcome(checked);
-        self.0.store.metrics().verified(system, begun.elapsed());
+        self.0.metrics.verified(system, begun.elapsed());
         let reason = checked.as_ref().err().map(ToString::to_string);
         traces::happened(job, "verify", begun_at, [], reason);
         let checked_at = SystemTime::now();
         let cycles = checked.as_ref().ok().copied().flatten();
-        let valid = checked.map(drop).map_err(|reason| reason.to_string());
-        let verdict = self.0.store.judge(job, submit, valid, self.now().await?).await?;
+        let judged = self.0.store.judge(job, submit, checked.map(drop), self.now().await?).await?;
+        let verdict = self.noted(judged);
         if verdict == Verdict::Accepted {
             // It is accepted whether or not this succeeds: the next proof tells as much.
             if let Some(cycles) = cycles
@@ -39,7 +39,7 @@ impl Jobs {
             {
                 tracing::info!(%job, %error, "what the proof cost was not noted");
             }
-            self.0.store.metrics().proved(system, &effort);
+            self.0.metrics.proved(system, &effort);
             traces::happened(job, "accept", checked_at, [], None);
         }
         match &verdict {

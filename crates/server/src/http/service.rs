@@ -81,7 +81,7 @@ impl Service {
 
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
-        self.jobs.store().metrics()
+        self.jobs.metrics()
     }
 
     /// What is counted, and how things stand, in the OpenMetrics text format.

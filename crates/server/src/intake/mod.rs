@@ -12,32 +12,20 @@
 
 mod batching;
 mod error;
+mod follow;
+mod policy;
 mod reorg;
 mod source;
 
-pub use batching::BatchPolicy;
 pub use error::IntakeError;
+pub use policy::BatchPolicy;
 pub use source::{BatchSource, BoxError, PreparedBatch};
 
-use crate::{
-    artifacts::{ArtifactError, Artifacts},
-    data_folder::Space,
-    dispatch::Jobs,
-    jobs::batch::Target,
-    observe::traces,
-};
+use crate::{artifacts::Artifacts, data_folder::Space, dispatch::Jobs, jobs::batch::Target};
 use alloy_primitives::Address;
-use batching::{Ahead, Waiting};
-use bytes::Bytes;
-use error::halts;
-use protocol::{BlockRange, IntakeStatus};
-use reorg::{Anchor, Reorg};
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use protocol::IntakeStatus;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 /// Follows a node's head and enqueues a job for every batch.
 pub struct Intake<S> {
@@ -78,143 +66,4 @@ pub struct Progress {
     pub status: IntakeStatus,
     /// The newest block heard of.
     pub head: Option<u64>,
-}
-
-enum Step {
-    /// A batch was enqueued; there may be more.
-    Enqueued,
-    /// All blocks have jobs.
-    AtHead,
-    /// Enough jobs are ready.
-    Full,
-}
-
-impl<S: BatchSource> Intake<S> {
-    /// Runs until `shutdown`. What fails is tried again: a block is never skipped.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut failures = 0;
-        let mut ahead = Ahead::new();
-        let mut waiting = None;
-        loop {
-            if !*self.leads.borrow() {
-                ahead.clear();
-                self.progress.send_modify(|progress| progress.status = IntakeStatus::Standby);
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => return,
-                    leads = self.leads.wait_for(|leads| *leads) => if leads.is_err() { return },
-                }
-                tracing::info!("this server follows the node now");
-            }
-            let step = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                step = self.step(&mut ahead, &mut waiting) => step,
-            };
-            let pause = match &step {
-                Ok(Step::Enqueued) => Duration::ZERO,
-                Ok(Step::AtHead | Step::Full) => self.poll_interval,
-                // Of several servers that lost one node, not all at once.
-                Err(_) => self
-                    .poll_interval
-                    .max(Duration::from_millis(250) * 2u32.pow(failures))
-                    .min(Duration::from_secs(10))
-                    .mul_f64(rand::random_range(0.75..1.25)),
-            };
-            if step.is_err() {
-                ahead.clear();
-            }
-            failures = if step.is_err() { (failures + 1).min(6) } else { 0 };
-            self.tell(&step);
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-                () = self.jobs.taken(), if matches!(step, Ok(Step::Full)) => {}
-                () = self.source.news(), if matches!(step, Ok(Step::AtHead)) => {}
-            }
-        }
-    }
-
-    /// Enqueues the next batch, if there is one and room for it.
-    async fn step(
-        &self,
-        ahead: &mut Ahead,
-        waiting: &mut Option<Waiting>,
-    ) -> Result<Step, IntakeError> {
-        let head = self.source.head().await.map_err(IntakeError::Head)?;
-        self.progress.send_if_modified(|progress| progress.head.replace(head) != Some(head));
-        let Anchor { tip, reorg } = self.anchor(head).await?;
-        let first = tip.as_ref().map_or(self.start_block, |tip| tip.last.saturating_add(1));
-        if let Some(Reorg { first: gone, last }) = reorg {
-            ahead.clear();
-            // ORDER: the new branch shows valid blocks before anything of the old one is given up.
-            let blocks = BlockRange::new(first, gone.last).expect("a batch has a block");
-            let prepared = self.prepare(blocks).await;
-            let prepared = self.fitting(prepared, ahead).await?;
-            self.follows(&tip, &prepared)?;
-            if prepared.last_hash == gone.last_hash {
-                return Err(IntakeError::Contradiction { block: gone.last });
-            }
-            self.jobs.supersede(first, Some(last)).await?;
-        }
-        let Some(asked) = self.due(first, head, waiting).await? else { return Ok(Step::AtHead) };
-        let ready = self.jobs.store().ready().await?;
-        if ready >= self.ready_jobs {
-            return Ok(Step::Full);
-        }
-        self.space.for_new()?;
-        let seen = SystemTime::now();
-        self.prepare_ahead(ahead, asked, head, self.ready_jobs - ready);
-        let prepared = match ahead.pop_front() {
-            Some((blocks, task)) if blocks == asked => {
-                let prepared = task.await.expect("preparing a batch does not panic");
-                self.checked(asked, prepared)
-            }
-            _ => self.prepare(asked).await,
-        };
-        let prepared = self.fitting(prepared, ahead).await?;
-        let prepared = self.cut(prepared, ahead).await?;
-        let prepared_at = SystemTime::now();
-        // Before the input is written: a node on another chain must not fill the disk.
-        let mut batch = self.follows(&tip, &prepared)?;
-        // ORDER: the input is durable before the job that names it.
-        let input = Bytes::from(prepared.input);
-        batch.input = self.artifacts.put(input.clone()).await?;
-        let job = self.jobs.enqueue(&batch, &self.target).await?;
-        traces::enqueued(job, batch.blocks.to_string(), seen, prepared_at);
-        // One stored long ago may have been removed as garbage just before it was needed again.
-        if let Err(ArtifactError::Missing(_)) = self.artifacts.len(batch.input.sha256).await {
-            self.artifacts.put(input).await?;
-        }
-        Ok(Step::Enqueued)
-    }
-
-    fn tell(&self, step: &Result<Step, IntakeError>) {
-        let status = match step {
-            Ok(Step::Enqueued | Step::AtHead) => IntakeStatus::Following,
-            Ok(Step::Full) => IntakeStatus::Full,
-            Err(error) if halts(error) => IntakeStatus::Halted { error: error.to_string() },
-            Err(error) => IntakeStatus::Retrying { error: error.to_string() },
-        };
-        self.progress.send_if_modified(|progress| {
-            let news = progress.status != status;
-            if news {
-                match &status {
-                    IntakeStatus::Halted { error } if matches!(step, Err(IntakeError::Bound { .. })) => {
-                        tracing::error!(code = "block_beyond_bound", %error, "intake halted")
-                    }
-                    IntakeStatus::Halted { error } => {
-                        tracing::error!(code = "intake_halted", %error, "intake halted")
-                    }
-                    IntakeStatus::Retrying { error } => {
-                        tracing::warn!(code = "intake_failed", %error, "intake failed; trying again")
-                    }
-                    _ => {}
-                }
-                progress.status = status;
-            }
-            news
-        });
-    }
 }

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod cost;
+pub mod outcome;
 pub mod standing;
 pub mod state;
 pub mod verification;

@@ -5,7 +5,10 @@
 //!   servers on one database show the same. What happens is counted by the server where it happens, since its start.
 //! * A label's value is `&'static str` or a number of ours: nothing that a client sends can become one.
 
-use crate::{jobs::cost::Effort, store::figures::Figures};
+use crate::{
+    jobs::{cost::Effort, outcome::RecordedVerdict},
+    store::figures::Figures,
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -29,9 +32,6 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// A client that was heard within this time is alive: longer than any pause between two of its calls.
 pub const ALIVE: Duration = Duration::from_secs(120);
-
-/// Verdicts on submissions, as they are stored.
-pub const VERDICTS: [&str; 3] = ["accepted", "duplicate", "rejected"];
 
 /// The proof systems with series of their own.
 const SYSTEMS: [(ProofSystem, &str); 2] =
@@ -145,8 +145,8 @@ impl Metrics {
         for class in FailureClass::ALL {
             drop(inner.failures.get_or_create(&Class { class: class.name() }));
         }
-        for verdict in VERDICTS {
-            drop(inner.submissions.get_or_create(&Verdict { verdict }));
+        for verdict in RecordedVerdict::ALL {
+            drop(inner.submissions.get_or_create(&Verdict { verdict: verdict.name() }));
         }
         for direction in ["in", "out"] {
             drop(inner.artifact_bytes.get_or_create(&Direction { direction }));
@@ -252,9 +252,9 @@ impl Metrics {
         self.0.failures.get_or_create(&Class { class: class.name() }).inc();
     }
 
-    /// A proof was judged: one of [`VERDICTS`].
-    pub fn judged(&self, verdict: &'static str) {
-        self.0.submissions.get_or_create(&Verdict { verdict }).inc();
+    /// A proof was judged.
+    pub fn judged(&self, verdict: RecordedVerdict) {
+        self.0.submissions.get_or_create(&Verdict { verdict: verdict.name() }).inc();
     }
 
     /// A proof that took `effort` was accepted.

@@ -12,6 +12,7 @@ use crate::{
     database::{News, Tx},
     jobs::{
         batch::{NewBatch, Target, Tip, follows, job_id},
+        outcome::LeaseOutcome,
         state::{Event, due},
     },
 };
@@ -123,11 +124,10 @@ impl JobStore {
         let mut leases = Vec::new();
         for row in self.ok(jobs)? {
             let row = self.job_row(&row)?;
-            let (job, held) = (row.id, row.job.state.lease().map(|lease| lease.id));
-            let after = self.apply(&mut tx, row, &Event::Supersede, now).await?;
-            after.map_err(|refused| StoreError::Refused { job, refused })?;
+            let held = row.job.state.lease().map(|lease| lease.id);
+            self.apply(&mut tx, row, &Event::Supersede, now).await?;
             if let Some(held) = held {
-                self.end_lease(&mut tx, held, "superseded", now).await?;
+                self.end_lease(&mut tx, held, LeaseOutcome::Superseded, now).await?;
                 leases.push(held);
             }
         }
@@ -199,8 +199,7 @@ impl JobStore {
         let batch_row: i64 = self.get(&self.ok(row.await)?, "id")?;
         match known {
             Some(known) => {
-                let after = self.apply(tx, known, &Event::Revive, now).await?;
-                after.map_err(|refused| StoreError::Refused { job: id, refused })?;
+                self.apply(tx, known, &Event::Revive, now).await?;
             }
             None => {
                 let job = sqlx::query(

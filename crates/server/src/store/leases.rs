@@ -1,7 +1,8 @@
 //! Leases: which client may work on which job, until when, and how that ends.
 
 use super::{
-    JobStore, Result, StoreError,
+    JobStore, Result,
+    facts::{Done, Fact},
     rows::{JobRow, blob, int},
 };
 use crate::{
@@ -9,6 +10,7 @@ use crate::{
     database::Tx,
     jobs::{
         batch::Target,
+        outcome::LeaseOutcome,
         standing::{Deed, Standing},
         state::{Event, Lease, State, next},
     },
@@ -63,9 +65,7 @@ impl JobStore {
         let rows = self.db.locking("SELECT * FROM jobs WHERE state = 'leased' ORDER BY seq");
         for row in self.ok(sqlx::query(rows).fetch_all(&mut *tx).await)? {
             let row = self.job_row(&row)?;
-            let job = row.id;
-            let after = self.apply(&mut tx, row, &Event::ServerRestarted, now).await?;
-            after.map_err(|refused| StoreError::Refused { job, refused })?;
+            self.apply(&mut tx, row, &Event::ServerRestarted, now).await?;
         }
         self.ok(tx.commit().await)
     }
@@ -83,102 +83,131 @@ impl JobStore {
         lease: LeaseId,
         asked: Timestamp,
         now: Timestamp,
-    ) -> Result<Offer> {
-        self.expire_silent(client, now).await?;
+    ) -> Result<Done<Offer>> {
+        let mut facts = self.expire_silent(client, now).await?;
         let mut tx = self.db.begin().await?;
         self.db.lock_client(&mut tx, client).await?;
-        let held = self.db.locking(
-            "SELECT * FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq",
-        );
-        let held = sqlx::query(held).bind(blob(client.as_bytes())).fetch_all(&mut *tx);
-        let mut chosen = None;
-        for row in self.ok(held.await)? {
-            let row = self.job_row(&row)?;
-            if !capabilities.iter().any(|c| row.target.suits(c)) || chosen.is_some() {
-                // A client that comes back with another prover cannot go on with what it had.
-                self.lose(&mut tx, row, &Event::Expire, now).await?;
-            } else if next(&row.job, &Event::Abandon { client, asked }, now, &self.rules).is_ok() {
-                self.lose(&mut tx, row, &Event::Abandon { client, asked }, now).await?;
-            } else {
-                chosen = Some(row);
-            }
-        }
+        let (held, lost) = self.held_by(&mut tx, client, capabilities, asked, now).await?;
+        facts.extend(lost);
         // ORDER: after the jobs it may have, since whoever decides about a job locks its client last.
         let standing = self.greet(&mut tx, client, now).await?;
-        if chosen.is_none() || standing.quarantined {
-            let barred = match standing {
-                Standing { quarantined: true, .. } => Some(Offer::Quarantined),
-                Standing { draining: true, .. } => Some(Offer::Draining),
-                Standing { rests_until: until, .. } if until > now => {
-                    Some(Offer::Resting { until })
-                }
-                _ => None,
-            };
-            if let Some(barred) = barred {
-                self.ok(tx.commit().await)?;
-                return Ok(barred);
-            }
-            // A job it fell silent on comes last: another client may find out whose fault that was.
-            for whose in ["(lost_to IS NULL OR lost_to <> $4)", "lost_to = $4"] {
-                for capability in capabilities {
-                    let row = self.db.skipping_locked(&format!(
-                        "SELECT * FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1 AND system = $2
-                         AND program_id = $3 AND {whose} ORDER BY due, seq LIMIT 1",
-                    ));
-                    let row = sqlx::query(row)
-                        .bind(int(now.0))
-                        .bind(capability.system.to_string())
-                        .bind(blob(capability.program_id.as_slice()))
-                        .bind(blob(client.as_bytes()))
-                        .fetch_optional(&mut *tx);
-                    if let Some(row) = self.ok(row.await)? {
-                        let row = self.job_row(&row)?;
-                        let earlier = |best: &JobRow| (row.due, row.seq) < (best.due, best.seq);
-                        if chosen.as_ref().is_none_or(earlier) {
-                            chosen = Some(row);
-                        }
-                    }
-                }
-                if chosen.is_some() {
-                    break;
-                }
-            }
-        }
-        let offer = match chosen {
-            Some(row) => {
-                let (job, target) = (row.id, row.target);
-                let after = self.apply(&mut tx, row, &Event::Lease { client, lease }, now).await?;
-                let State::Leased(lease) =
-                    after.map_err(|refused| StoreError::Refused { job, refused })?.state
-                else {
-                    return Err(self.damaged("a lease was granted, but is not there"));
-                };
-                let batch = sqlx::query(
-                    "SELECT b.* FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = $1",
-                );
-                let batch = self.ok(batch.bind(blob(job.as_bytes())).fetch_one(&mut *tx).await)?;
-                Offer::Job(Box::new(Leased {
-                    job,
-                    lease,
-                    blocks: self.range(&batch)?,
-                    target,
-                    input: self.artifact(&batch, "input", "input_len")?,
-                }))
-            }
-            None => {
-                let row = sqlx::query(
-                    "SELECT (SELECT count(*) FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1) AS others,
-                     (SELECT min(t) FROM (
-                         SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before > $1
-                         UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased') AS times) AS next",
-                );
-                let row = self.ok(row.bind(int(now.0)).fetch_one(&mut *tx).await)?;
-                let next = self.optional_uint(&row, "next")?.map(Timestamp);
-                Offer::Nothing { for_others: self.uint(&row, "others")? != 0, next }
-            }
+        let offer = match (held, barred(&standing, now)) {
+            (_, Some(Offer::Quarantined)) => Offer::Quarantined,
+            (None, Some(barred)) => barred,
+            (Some(row), _) => self.grant(&mut tx, row, client, lease, now).await?,
+            (None, None) => match self.first_ready(&mut tx, client, capabilities, now).await? {
+                Some(row) => self.grant(&mut tx, row, client, lease, now).await?,
+                None => self.nothing_ready(&mut tx, now).await?,
+            },
         };
         self.ok(tx.commit().await)?;
-        Ok(offer)
+        Ok(Done { value: offer, facts })
+    }
+
+    /// The job that `client` has and may go on with, if there is one. It loses the others.
+    async fn held_by(
+        &self,
+        tx: &mut Tx,
+        client: ClientId,
+        capabilities: &[Capability],
+        asked: Timestamp,
+        now: Timestamp,
+    ) -> Result<(Option<JobRow>, Vec<Fact>)> {
+        let rows = self.db.locking(
+            "SELECT * FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq",
+        );
+        let rows = sqlx::query(rows).bind(blob(client.as_bytes())).fetch_all(&mut **tx);
+        let (mut held, mut lost) = (None, Vec::new());
+        for row in self.ok(rows.await)? {
+            let row = self.job_row(&row)?;
+            let abandon = Event::Abandon { client, asked };
+            if !capabilities.iter().any(|c| row.target.suits(c)) || held.is_some() {
+                // A client that comes back with another prover cannot go on with what it had.
+                lost.extend(self.lose(tx, row, &Event::Expire, now).await?);
+            } else if next(&row.job, &abandon, now, &self.rules).is_ok() {
+                lost.extend(self.lose(tx, row, &abandon, now).await?);
+            } else {
+                held = Some(row);
+            }
+        }
+        Ok((held, lost))
+    }
+
+    /// The ready job that one of the capabilities can prove and that is [`due`](crate::jobs::state::due) first.
+    async fn first_ready(
+        &self,
+        tx: &mut Tx,
+        client: ClientId,
+        capabilities: &[Capability],
+        now: Timestamp,
+    ) -> Result<Option<JobRow>> {
+        let mut first = None;
+        // A job it fell silent on comes last: another client may find out whose fault that was.
+        for whose in ["(lost_to IS NULL OR lost_to <> $4)", "lost_to = $4"] {
+            for capability in capabilities {
+                let row = self.db.skipping_locked(&format!(
+                    "SELECT * FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1 AND system = $2
+                     AND program_id = $3 AND {whose} ORDER BY due, seq LIMIT 1",
+                ));
+                let row = sqlx::query(row)
+                    .bind(int(now.0))
+                    .bind(capability.system.to_string())
+                    .bind(blob(capability.program_id.as_slice()))
+                    .bind(blob(client.as_bytes()))
+                    .fetch_optional(&mut **tx);
+                if let Some(row) = self.ok(row.await)? {
+                    let row = self.job_row(&row)?;
+                    let earlier = |best: &JobRow| (row.due, row.seq) < (best.due, best.seq);
+                    if first.as_ref().is_none_or(earlier) {
+                        first = Some(row);
+                    }
+                }
+            }
+            if first.is_some() {
+                break;
+            }
+        }
+        Ok(first)
+    }
+
+    /// Grants a lease on the job, or the one that the client has again.
+    async fn grant(
+        &self,
+        tx: &mut Tx,
+        row: JobRow,
+        client: ClientId,
+        lease: LeaseId,
+        now: Timestamp,
+    ) -> Result<Offer> {
+        let (job, target) = (row.id, row.target);
+        let after = self.apply(tx, row, &Event::Lease { client, lease }, now).await?;
+        let State::Leased(lease) = after.state else {
+            return Err(self.damaged("a lease was granted, but is not there"));
+        };
+        let batch = sqlx::query(
+            "SELECT b.first, b.last, b.input, b.input_len FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = $1",
+        );
+        let batch = self.ok(batch.bind(blob(job.as_bytes())).fetch_one(&mut **tx).await)?;
+        Ok(Offer::Job(Box::new(Leased {
+            job,
+            lease,
+            blocks: self.range(&batch)?,
+            target,
+            input: self.artifact(&batch, "input", "input_len")?,
+        })))
+    }
+
+    /// Whether jobs wait for others, and when one may become ready by itself.
+    async fn nothing_ready(&self, tx: &mut Tx, now: Timestamp) -> Result<Offer> {
+        let row = sqlx::query(
+            "SELECT (SELECT count(*) FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1) AS others,
+             (SELECT min(t) FROM (
+                 SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before > $1
+                 UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased') AS times) AS next",
+        );
+        let row = self.ok(row.bind(int(now.0)).fetch_one(&mut **tx).await)?;
+        let next = self.optional_uint(&row, "next")?.map(Timestamp);
+        Ok(Offer::Nothing { for_others: self.uint(&row, "others")? != 0, next })
     }
 
     /// Keeps a lease alive, and says how its client stands.
@@ -189,8 +218,7 @@ impl JobStore {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let client = row.job.state.lease().map(|lease| lease.client);
-        let after = self.apply(&mut tx, row, &Event::Heartbeat { lease }, now).await?;
-        after.map_err(|refused| StoreError::Refused { job, refused })?;
+        self.apply(&mut tx, row, &Event::Heartbeat { lease }, now).await?;
         let standing = match client {
             Some(client) => self.greet(&mut tx, client, now).await?,
             None => Standing::default(),
@@ -208,9 +236,8 @@ impl JobStore {
         let row = self.find(&mut tx, job).await?;
         let (seq, held) = (row.seq, row.job.state.lease().cloned());
         let event = Event::Fail { lease: fail.lease, class: fail.class };
-        let after = self.apply(&mut tx, row, &event, now).await?;
-        after.map_err(|refused| StoreError::Refused { job, refused })?;
-        self.end_lease(&mut tx, fail.lease, "failed", now).await?;
+        self.apply(&mut tx, row, &event, now).await?;
+        self.end_lease(&mut tx, fail.lease, LeaseOutcome::Failed, now).await?;
         let message: String = fail.message.chars().take(2_000).collect();
         self.blame(&mut tx, seq, &format!("{}: {message}", fail.class)).await?;
         if let Some(held) = held
@@ -222,7 +249,12 @@ impl JobStore {
     }
 
     /// Takes back the leases of others than `client` that ran out, each in a transaction of its own.
-    pub(super) async fn expire_silent(&self, client: ClientId, now: Timestamp) -> Result<()> {
+    pub(super) async fn expire_silent(
+        &self,
+        client: ClientId,
+        now: Timestamp,
+    ) -> Result<Vec<Fact>> {
+        let mut lost = Vec::new();
         loop {
             // Mostly there are none, and nobody has to wait for a turn to write.
             let any = sqlx::query(
@@ -230,7 +262,7 @@ impl JobStore {
             );
             let any = any.bind(int(now.0)).bind(blob(client.as_bytes()));
             if self.ok(any.fetch_optional(self.db.readers()).await)?.is_none() {
-                return Ok(());
+                return Ok(lost);
             }
             let mut tx = self.db.begin().await?;
             let row = self.db.skipping_locked(
@@ -238,10 +270,11 @@ impl JobStore {
                  ORDER BY seq LIMIT 1",
             );
             let row = sqlx::query(row).bind(int(now.0)).bind(blob(client.as_bytes()));
-            let Some(row) = self.ok(row.fetch_optional(&mut *tx).await)? else { return Ok(()) };
+            let Some(row) = self.ok(row.fetch_optional(&mut *tx).await)? else { return Ok(lost) };
             let row = self.job_row(&row)?;
-            self.lose(&mut tx, row, &Event::Expire, now).await?;
+            let fact = self.lose(&mut tx, row, &Event::Expire, now).await?;
             self.ok(tx.commit().await)?;
+            lost.extend(fact);
         }
     }
 
@@ -252,38 +285,47 @@ impl JobStore {
         row: JobRow,
         event: &Event,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<Option<Fact>> {
         let (seq, job) = (row.seq, row.id);
         let Some(held) = row.job.state.lease().cloned() else {
             return Err(self.damaged("a leased job has no lease"));
         };
-        if self.apply(tx, row, event, now).await?.is_ok() {
-            let (outcome, blame) = match event {
-                Event::Expire => ("expired", "fell silent"),
-                _ => ("abandoned", "came back without it"),
-            };
-            self.end_lease(tx, held.id, outcome, now).await?;
-            self.blame(tx, seq, &format!("client {} {blame}", held.client)).await?;
-            self.metrics.lease_expired();
-            tracing::warn!(code = "lease_expired", %job, client = %held.client, outcome, "lease lost");
+        if self.try_apply(tx, row, event, now).await?.is_err() {
+            return Ok(None);
         }
-        Ok(())
+        let (outcome, blame) = match event {
+            Event::Expire => (LeaseOutcome::Expired, "fell silent"),
+            _ => (LeaseOutcome::Abandoned, "came back without it"),
+        };
+        self.end_lease(tx, held.id, outcome, now).await?;
+        self.blame(tx, seq, &format!("client {} {blame}", held.client)).await?;
+        Ok(Some(Fact::LeaseLost { job, client: held.client, outcome }))
     }
 
     pub(super) async fn end_lease(
         &self,
         tx: &mut Tx,
         lease: LeaseId,
-        outcome: &'static str,
+        outcome: LeaseOutcome,
         now: Timestamp,
     ) -> Result<()> {
         let end = sqlx::query(
             "UPDATE leases SET ended_at = $1, outcome = $2 WHERE id = $3 AND ended_at IS NULL",
         )
         .bind(int(now.0))
-        .bind(outcome)
+        .bind(outcome.name())
         .bind(blob(lease.as_bytes()))
         .execute(&mut **tx);
         self.ok(end.await).map(drop)
+    }
+}
+
+/// Why a client gets no new job, if it gets none.
+fn barred(standing: &Standing, now: Timestamp) -> Option<Offer> {
+    match *standing {
+        Standing { quarantined: true, .. } => Some(Offer::Quarantined),
+        Standing { draining: true, .. } => Some(Offer::Draining),
+        Standing { rests_until: until, .. } if until > now => Some(Offer::Resting { until }),
+        _ => None,
     }
 }

@@ -8,6 +8,7 @@
 pub mod chain;
 pub mod clients;
 pub mod error;
+pub mod facts;
 pub mod figures;
 pub mod history;
 pub mod leases;
@@ -20,6 +21,7 @@ mod transitions;
 
 pub use chain::Superseded;
 pub use error::StoreError;
+pub use facts::{Done, Fact};
 pub use figures::Figures;
 pub use leases::{Leased, Offer};
 pub use submissions::Submitted;
@@ -28,7 +30,6 @@ use crate::{
     clock::Timestamp,
     database::{Database, DatabaseUrl, Schema},
     jobs::state::Rules,
-    observe::metrics::Metrics,
 };
 use std::path::Path;
 
@@ -42,7 +43,6 @@ const SHOWN: u32 = 100;
 pub struct JobStore {
     db: Database,
     rules: Rules,
-    metrics: Metrics,
 }
 
 impl JobStore {
@@ -52,7 +52,7 @@ impl JobStore {
     /// [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Version`] or [`StoreError::Database`].
     pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
         let db = Database::sqlite(path, Schema::Ours).await?;
-        Ok(Self { db, rules, metrics: Metrics::new() })
+        Ok(Self { db, rules })
     }
 
     /// Connects to a PostgreSQL database, which several servers may use, and brings it to this version's schema.
@@ -61,14 +61,14 @@ impl JobStore {
     /// As [`open`](Self::open), or [`StoreError::Unsafe`].
     pub async fn connect(url: &DatabaseUrl, rules: Rules) -> Result<Self> {
         let db = Database::postgres(url, Schema::Ours).await?;
-        Ok(Self { db, rules, metrics: Metrics::new() })
+        Ok(Self { db, rules })
     }
 
     /// A store to read from: its rules decide nothing.
     pub(crate) fn reading(db: Database) -> Self {
         let lease = std::time::Duration::ZERO;
         let rules = Rules { lease, max_failures: 0, max_lost: 0, max_rejected: 0 };
-        Self { db, rules, metrics: Metrics::new() }
+        Self { db, rules }
     }
 
     /// The database below.
@@ -84,11 +84,6 @@ impl JobStore {
     /// The error of rows that this program cannot have written.
     pub(crate) fn damaged(&self, detail: impl ToString) -> StoreError {
         self.db.damaged(detail).into()
-    }
-
-    /// What is counted.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
     }
 
     /// Closes the database. Methods fail afterwards.

@@ -1,9 +1,12 @@
 //! What an operator decides about a job.
 
-use super::{JobStore, Result, StoreError, rows::int};
+use super::{JobStore, Result, rows::int};
 use crate::{
     clock::Timestamp,
-    jobs::state::{Event, due},
+    jobs::{
+        outcome::LeaseOutcome,
+        state::{Event, due},
+    },
 };
 use protocol::JobId;
 
@@ -15,8 +18,7 @@ impl JobStore {
     pub async fn requeue(&self, job: JobId, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
-        let after = self.apply(&mut tx, row, &Event::Requeue, now).await?;
-        after.map_err(|refused| StoreError::Refused { job, refused })?;
+        self.apply(&mut tx, row, &Event::Requeue, now).await?;
         self.ok(tx.commit().await)
     }
 
@@ -28,10 +30,9 @@ impl JobStore {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let held = row.job.state.lease().map(|lease| lease.id);
-        let after = self.apply(&mut tx, row, &Event::Cancel, now).await?;
-        after.map_err(|refused| StoreError::Refused { job, refused })?;
+        self.apply(&mut tx, row, &Event::Cancel, now).await?;
         if let Some(held) = held {
-            self.end_lease(&mut tx, held, "cancelled", now).await?;
+            self.end_lease(&mut tx, held, LeaseOutcome::Cancelled, now).await?;
         }
         self.ok(tx.commit().await)
     }

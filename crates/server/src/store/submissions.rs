@@ -4,6 +4,7 @@
 
 use super::{
     JobStore, Result,
+    facts::{Done, Fact},
     rows::{blob, int},
 };
 use crate::{
@@ -12,8 +13,10 @@ use crate::{
     jobs::{
         batch::Wanted,
         cost::{Effort, Experience},
+        outcome::{LeaseOutcome, RecordedVerdict},
         standing::Deed,
         state::{Event, State},
+        verification::Rejection,
     },
 };
 use protocol::{ClientId, JobId, LeaseId, Submit, Verdict};
@@ -57,22 +60,30 @@ impl JobStore {
     ///
     /// # Errors
     /// [`StoreError::NoSuchJob`].
-    pub async fn submit(&self, job: JobId, submit: &Submit, now: Timestamp) -> Result<Submitted> {
+    pub async fn submit(
+        &self,
+        job: JobId,
+        submit: &Submit,
+        now: Timestamp,
+    ) -> Result<Done<Submitted>> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         self.greet(&mut tx, submit.client, now).await?;
         match self.verdict(&mut tx, job, submit).await? {
-            Some(Some(verdict)) => {
+            Known::Judged(verdict) => {
                 self.ok(tx.commit().await)?;
-                return Ok(Submitted::Judged(told(verdict, &row.job.state)));
+                let value = Submitted::Judged(told(verdict, &row.job.state));
+                return Ok(Done { value, facts: Vec::new() });
             }
-            Some(None) => {}
-            None => self.open_submission(&mut tx, job, submit, now).await?,
+            Known::Open => {}
+            Known::New => self.open_submission(&mut tx, job, submit, now).await?,
         }
         let (target, seq, state) = (row.target, row.seq, row.job.state.clone());
         let held = row.job.state.lease().filter(|held| held.id == submit.lease);
         let time = held.map(|held| now.after(held.since));
-        let after = self.apply(&mut tx, row, &Event::Submit { lease: submit.lease }, now).await?;
+        let handed_in = Event::Submit { lease: submit.lease };
+        let after = self.try_apply(&mut tx, row, &handed_in, now).await?;
+        let mut facts = Vec::new();
         let submitted = match after {
             Ok(_) => {
                 let statement = sqlx::query(
@@ -89,12 +100,13 @@ impl JobStore {
                 Submitted::Verify(Wanted { target, statement, effort })
             }
             Err(_proved) => {
-                self.record(&mut tx, job, submit, "duplicate", None).await?;
+                let recorded = RecordedVerdict::Duplicate;
+                facts.push(self.record(&mut tx, job, submit, recorded, None).await?);
                 Submitted::Judged(told(Verdict::Duplicate, &state))
             }
         };
         self.ok(tx.commit().await)?;
-        Ok(submitted)
+        Ok(Done { value: submitted, facts })
     }
 
     /// Records what the check of a submitted proof gave, and what follows from it.
@@ -105,38 +117,39 @@ impl JobStore {
         &self,
         job: JobId,
         submit: &Submit,
-        checked: std::result::Result<(), String>,
+        checked: std::result::Result<(), Rejection>,
         now: Timestamp,
-    ) -> Result<Verdict> {
+    ) -> Result<Done<Verdict>> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let state = row.job.state.clone();
-        if let Some(Some(verdict)) = self.verdict(&mut tx, job, submit).await? {
-            return Ok(told(verdict, &state));
+        if let Known::Judged(verdict) = self.verdict(&mut tx, job, submit).await? {
+            return Ok(Done { value: told(verdict, &state), facts: Vec::new() });
         }
         let (seq, held) = (row.seq, state.lease().cloned());
-        let verdict = match checked {
+        let (verdict, recorded, reason) = match checked {
             Ok(()) => {
                 let proof = (submit.proof, submit.client);
                 if self.apply_with(&mut tx, row, &Event::Verified, now, Some(proof)).await?.is_ok()
                 {
                     if let Some(held) = held {
-                        let outcome =
-                            if held.id == submit.lease { "proved" } else { "proved_by_other" };
+                        let outcome = match held.id == submit.lease {
+                            true => LeaseOutcome::Proved,
+                            false => LeaseOutcome::ProvedByOther,
+                        };
                         self.end_lease(&mut tx, held.id, outcome, now).await?;
                     }
                     self.record_deed(&mut tx, submit.client, Deed::Proved, now).await?;
-                    self.record(&mut tx, job, submit, "accepted", None).await?;
-                    Verdict::Accepted
+                    (Verdict::Accepted, RecordedVerdict::Accepted, None)
                 } else {
-                    self.record(&mut tx, job, submit, "duplicate", None).await?;
-                    Verdict::Duplicate
+                    (Verdict::Duplicate, RecordedVerdict::Duplicate, None)
                 }
             }
-            Err(reason) => {
+            Err(rejection) => {
+                let reason = rejection.to_string();
                 let rejected = Event::Rejected { lease: submit.lease };
-                if self.apply(&mut tx, row, &rejected, now).await?.is_ok() {
-                    self.end_lease(&mut tx, submit.lease, "rejected", now).await?;
+                if self.try_apply(&mut tx, row, &rejected, now).await?.is_ok() {
+                    self.end_lease(&mut tx, submit.lease, LeaseOutcome::Rejected, now).await?;
                 }
                 self.blame(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
                 // Anyone can name a client, but only the client knows its leases.
@@ -147,12 +160,13 @@ impl JobStore {
                 if self.ok(its.await)?.is_some() {
                     self.record_deed(&mut tx, submit.client, Deed::Rejected, now).await?;
                 }
-                self.record(&mut tx, job, submit, "rejected", Some(&reason)).await?;
-                Verdict::Rejected { reason }
+                let verdict = Verdict::Rejected { reason: reason.clone() };
+                (verdict, RecordedVerdict::Rejected, Some(reason))
             }
         };
+        let fact = self.record(&mut tx, job, submit, recorded, reason).await?;
         self.ok(tx.commit().await)?;
-        Ok(told(verdict, &state))
+        Ok(Done { value: told(verdict, &state), facts: vec![fact] })
     }
 
     /// Notes what the proof of a job turned out to cost.
@@ -187,13 +201,8 @@ impl JobStore {
         Ok(Experience::of(proofs?))
     }
 
-    /// The verdict on a submission, if it is known, if there is one.
-    pub(super) async fn verdict(
-        &self,
-        tx: &mut Tx,
-        job: JobId,
-        submit: &Submit,
-    ) -> Result<Option<Option<Verdict>>> {
+    /// What is known of a submission.
+    pub(super) async fn verdict(&self, tx: &mut Tx, job: JobId, submit: &Submit) -> Result<Known> {
         let row = sqlx::query(
             "SELECT verdict, reason FROM submissions WHERE job = $1 AND lease = $2 AND proof = $3",
         )
@@ -201,14 +210,15 @@ impl JobStore {
         .bind(blob(submit.lease.as_bytes()))
         .bind(blob(submit.proof.sha256.as_bytes()))
         .fetch_optional(&mut **tx);
-        let Some(row) = self.ok(row.await)? else { return Ok(None) };
+        let Some(row) = self.ok(row.await)? else { return Ok(Known::New) };
         let reason = self.optional_text(&row, "reason")?.unwrap_or_default();
         let verdict = self.optional_text(&row, "verdict")?;
-        Ok(Some(verdict.map(|verdict| match verdict.as_str() {
-            "accepted" => Verdict::Accepted,
-            "duplicate" => Verdict::Duplicate,
-            _ => Verdict::Rejected { reason },
-        })))
+        Ok(match verdict.as_deref() {
+            None => Known::Open,
+            Some("accepted") => Known::Judged(Verdict::Accepted),
+            Some("duplicate") => Known::Judged(Verdict::Duplicate),
+            Some(_) => Known::Judged(Verdict::Rejected { reason }),
+        })
     }
 
     pub(super) async fn open_submission(
@@ -240,20 +250,30 @@ impl JobStore {
         tx: &mut Tx,
         job: JobId,
         submit: &Submit,
-        verdict: &'static str,
-        reason: Option<&str>,
-    ) -> Result<()> {
-        self.metrics.judged(verdict);
+        verdict: RecordedVerdict,
+        reason: Option<String>,
+    ) -> Result<Fact> {
         let update =
             sqlx::query("UPDATE submissions SET verdict = $1, reason = $2 WHERE job = $3 AND lease = $4 AND proof = $5")
-                .bind(verdict)
-                .bind(reason.map(str::to_owned))
+                .bind(verdict.name())
+                .bind(reason)
                 .bind(blob(job.as_bytes()))
                 .bind(blob(submit.lease.as_bytes()))
                 .bind(blob(submit.proof.sha256.as_bytes()))
                 .execute(&mut **tx);
-        self.ok(update.await).map(drop)
+        self.ok(update.await)?;
+        Ok(Fact::Judged(verdict))
     }
+}
+
+/// What is known of a submission.
+pub(super) enum Known {
+    /// Nothing: it is new.
+    New,
+    /// It waits for its verdict.
+    Open,
+    /// Its verdict.
+    Judged(Verdict),
 }
 
 /// What a client hears of a verdict: no proof counts while a job's blocks are not on the chain.

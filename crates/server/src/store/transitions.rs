@@ -19,7 +19,24 @@ impl JobStore {
         self.job_row(&row)
     }
 
+    /// Moves a job along.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the event does not apply.
     pub(super) async fn apply(
+        &self,
+        tx: &mut Tx,
+        row: JobRow,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<Job> {
+        let job = row.id;
+        let after = self.try_apply(tx, row, event, now).await?;
+        after.map_err(|refused| StoreError::Refused { job, refused })
+    }
+
+    /// Moves a job along, if the event applies.
+    pub(super) async fn try_apply(
         &self,
         tx: &mut Tx,
         row: JobRow,

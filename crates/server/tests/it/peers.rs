@@ -83,8 +83,11 @@ async fn a_connection_killed_in_the_middle_of_a_transaction_loses_nothing() {
 
     assert_eq!(state(&store, leased.job).await, JobState::Leased, "nothing was half done");
     assert_eq!(store.unjudged(at(9)).await.unwrap(), []);
-    store.submit(leased.job, &proof, at(2)).await.unwrap();
-    assert_eq!(store.judge(leased.job, &proof, Ok(()), at(2)).await.unwrap(), Verdict::Accepted);
+    drop(store.submit(leased.job, &proof, at(2)).await.unwrap());
+    assert_eq!(
+        store.judge(leased.job, &proof, Ok(()), at(2)).await.unwrap().value,
+        Verdict::Accepted
+    );
 }
 
 async fn post(server: &Running, path: &str, message: &ProofData) -> ProofData {
@@ -242,7 +245,7 @@ async fn a_proof_left_unjudged_by_a_dead_server_is_judged_by_a_living_one() {
         kind: ProofKind::Composite,
         proof,
     };
-    dead.submit(response.job, &submit, dead.now().await.unwrap()).await.unwrap();
+    drop(dead.submit(response.job, &submit, dead.now().await.unwrap()).await.unwrap());
     dead.close().await;
     until("it is proved", async || living.status().await.unwrap().counts.proved == 1).await;
     living.stop().await;

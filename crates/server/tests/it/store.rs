@@ -11,7 +11,9 @@ use server::{
     clock::Timestamp,
     database::DatabaseError,
     fsck::Report,
-    jobs::{NewBatch, Rules, Target, Unlinked, standing::Deed, state::Refused},
+    jobs::{
+        NewBatch, Rules, Target, Unlinked, standing::Deed, state::Refused, verification::Rejection,
+    },
     store::{JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
 };
 use std::{path::PathBuf, time::Duration};
@@ -124,7 +126,7 @@ pub async fn store(place: &Place, blocks: u64) -> JobStore {
 pub async fn offer(store: &JobStore, n: u8, now: Timestamp) -> Offer {
     let capability = Capability { system: ProofSystem::Exec, program_id: B256::ZERO, mocked: true };
     let lease = LeaseId::from_bytes(rand::random());
-    store.lease(client(n), &[capability], lease, now, now).await.unwrap()
+    store.lease(client(n), &[capability], lease, now, now).await.unwrap().value
 }
 
 pub async fn lease(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
@@ -186,11 +188,17 @@ async fn jobs_go_only_to_clients_that_can_prove_them(place: &Place) {
     let store = store(place, 1).await;
     let other =
         Capability { system: ProofSystem::Exec, program_id: B256::repeat_byte(1), mocked: false };
-    let offer =
-        store.lease(client(1), &[other], LeaseId::from_bytes([1; 16]), at(0), at(0)).await.unwrap();
+    let offer = store
+        .lease(client(1), &[other], LeaseId::from_bytes([1; 16]), at(0), at(0))
+        .await
+        .unwrap()
+        .value;
     assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
-    let offer =
-        store.lease(client(1), &[], LeaseId::from_bytes([1; 16]), at(0), at(0)).await.unwrap();
+    let offer = store
+        .lease(client(1), &[], LeaseId::from_bytes([1; 16]), at(0), at(0))
+        .await
+        .unwrap()
+        .value;
     assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
 }
 
@@ -198,7 +206,8 @@ async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests(place: &Pla
     let store = store(place, 1).await;
     let leased = lease(&store, 1, at(0)).await.unwrap();
     let wrong = submit(&leased, b"wrong");
-    let Submitted::Verify(wanted) = store.submit(leased.job, &wrong, at(1)).await.unwrap() else {
+    let Submitted::Verify(wanted) = store.submit(leased.job, &wrong, at(1)).await.unwrap().value
+    else {
         panic!()
     };
     assert_eq!(wanted.target, TARGET);
@@ -206,15 +215,16 @@ async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests(place: &Pla
     // While it is being verified, time does not take the job from its client.
     assert!(lease(&store, 2, at(500)).await.is_none());
 
-    let reason = "of another statement";
-    let verdict = store.judge(leased.job, &wrong, Err(reason.into()), at(500)).await.unwrap();
-    assert_eq!(verdict, Verdict::Rejected { reason: reason.into() });
+    let reason = Rejection::WrongStatement;
+    let verdict =
+        store.judge(leased.job, &wrong, Err(reason.clone()), at(500)).await.unwrap().value;
+    assert_eq!(verdict, Verdict::Rejected { reason: reason.to_string() });
     // Asked again, the same answer, and no second strike.
     assert_eq!(
-        store.submit(leased.job, &wrong, at(500)).await.unwrap(),
+        store.submit(leased.job, &wrong, at(500)).await.unwrap().value,
         Submitted::Judged(verdict.clone())
     );
-    assert_eq!(store.judge(leased.job, &wrong, Ok(()), at(500)).await.unwrap(), verdict);
+    assert_eq!(store.judge(leased.job, &wrong, Ok(()), at(500)).await.unwrap().value, verdict);
     let clients = store.clients(at(500)).await.unwrap();
     let blamed = clients.iter().find(|summary| summary.client == client(1)).unwrap();
     assert_eq!((blamed.rejected, blamed.rests_until), (1, Some(at(505).0)));
@@ -225,8 +235,14 @@ async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests(place: &Pla
     let next = lease(&store, 2, at(500)).await.unwrap();
     assert_eq!(next.job, leased.job);
     let right = submit(&next, b"right");
-    assert!(matches!(store.submit(next.job, &right, at(501)).await.unwrap(), Submitted::Verify(_)));
-    assert_eq!(store.judge(next.job, &right, Ok(()), at(501)).await.unwrap(), Verdict::Accepted);
+    assert!(matches!(
+        store.submit(next.job, &right, at(501)).await.unwrap().value,
+        Submitted::Verify(_)
+    ));
+    assert_eq!(
+        store.judge(next.job, &right, Ok(()), at(501)).await.unwrap().value,
+        Verdict::Accepted
+    );
     assert_eq!(store.jobs().await.unwrap()[0].proof, Some(ArtifactRef::of(b"right")));
     assert_eq!(store.proved_through().await.unwrap(), Some(1));
 }
@@ -238,8 +254,8 @@ async fn proofs_that_cost_more_than_expected_correct_what_is_expected(place: &Pl
     for proven in [1_000, 20_000_000, 900_000_000, 40_000_000, 20_000_000_000] {
         let leased = lease(&store, 1, at(1)).await.unwrap();
         let proof = submit(&leased, b"proof");
-        store.submit(leased.job, &proof, at(1)).await.unwrap();
-        store.judge(leased.job, &proof, Ok(()), at(1)).await.unwrap();
+        drop(store.submit(leased.job, &proof, at(1)).await.unwrap());
+        drop(store.judge(leased.job, &proof, Ok(()), at(1)).await.unwrap());
         store.learn(leased.job, proven).await.unwrap();
         assert_eq!(expects().await, 3_000, "too few proofs");
     }
@@ -256,23 +272,30 @@ async fn a_late_proof_is_used_and_the_one_after_it_is_a_duplicate(place: &Place)
 
     // A stranger's garbage under a dead lease does not touch the living one.
     let garbage = submit(&slow, b"garbage");
-    store.submit(slow.job, &garbage, at(101)).await.unwrap();
+    drop(store.submit(slow.job, &garbage, at(101)).await.unwrap());
     assert!(matches!(
-        store.judge(slow.job, &garbage, Err("no".into()), at(101)).await.unwrap(),
+        store
+            .judge(slow.job, &garbage, Err(Rejection::WrongStatement), at(101))
+            .await
+            .unwrap()
+            .value,
         Verdict::Rejected { .. }
     ));
     store.heartbeat(fast.job, fast.lease.id, at(102)).await.unwrap();
 
     let late = submit(&slow, b"late");
-    store.submit(slow.job, &late, at(103)).await.unwrap();
-    assert_eq!(store.judge(slow.job, &late, Ok(()), at(103)).await.unwrap(), Verdict::Accepted);
+    drop(store.submit(slow.job, &late, at(103)).await.unwrap());
+    assert_eq!(
+        store.judge(slow.job, &late, Ok(()), at(103)).await.unwrap().value,
+        Verdict::Accepted
+    );
     let told = store.heartbeat(fast.job, fast.lease.id, at(104)).await.unwrap_err();
     assert!(matches!(told, StoreError::Refused { refused: Refused::Proved, .. }));
-    let second = store.submit(fast.job, &submit(&fast, b"second"), at(105)).await.unwrap();
+    let second = store.submit(fast.job, &submit(&fast, b"second"), at(105)).await.unwrap().value;
     assert_eq!(second, Submitted::Judged(Verdict::Duplicate));
     // The client that lost its answer still hears that its proof was accepted.
     assert_eq!(
-        store.submit(slow.job, &late, at(106)).await.unwrap(),
+        store.submit(slow.job, &late, at(106)).await.unwrap().value,
         Submitted::Judged(Verdict::Accepted)
     );
 }
@@ -320,7 +343,7 @@ async fn a_restart_keeps_everything_and_gives_living_leases_their_time_again(pla
     let held = lease(&before, 1, at(0)).await.unwrap();
     let handed_in = lease(&before, 2, at(0)).await.unwrap();
     let open_submission = submit(&handed_in, b"proof");
-    before.submit(handed_in.job, &open_submission, at(1)).await.unwrap();
+    drop(before.submit(handed_in.job, &open_submission, at(1)).await.unwrap());
     before.close().await;
 
     // An hour later.
@@ -356,8 +379,14 @@ async fn a_cancelled_job_stops_its_client_and_a_proof_of_it_is_used_all_the_same
     assert_eq!(store.job(leased.job).await.unwrap().cause, Some(DeadCause::Cancelled));
 
     let late = submit(&leased, b"late");
-    assert!(matches!(store.submit(leased.job, &late, at(3)).await.unwrap(), Submitted::Verify(_)));
-    assert_eq!(store.judge(leased.job, &late, Ok(()), at(3)).await.unwrap(), Verdict::Accepted);
+    assert!(matches!(
+        store.submit(leased.job, &late, at(3)).await.unwrap().value,
+        Submitted::Verify(_)
+    ));
+    assert_eq!(
+        store.judge(leased.job, &late, Ok(()), at(3)).await.unwrap().value,
+        Verdict::Accepted
+    );
     let refused = store.cancel(leased.job, at(4)).await.unwrap_err();
     assert!(matches!(refused, StoreError::Refused { refused: Refused::Proved, .. }), "{refused}");
 }
@@ -383,8 +412,8 @@ async fn a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released(
         let now = at(1_000 * n);
         let leased = lease(&store, 1, now).await.unwrap();
         let wrong = submit(&leased, format!("wrong {n}").as_bytes());
-        store.submit(leased.job, &wrong, now).await.unwrap();
-        store.judge(leased.job, &wrong, Err("no".into()), now).await.unwrap();
+        drop(store.submit(leased.job, &wrong, now).await.unwrap());
+        drop(store.judge(leased.job, &wrong, Err(Rejection::WrongStatement), now).await.unwrap());
     }
     assert_eq!(offer(&store, 1, at(9_000)).await, Offer::Quarantined);
     assert!(store.clients(at(9_000)).await.unwrap()[0].quarantined);
@@ -393,16 +422,21 @@ async fn a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released(
     for n in 0..3 {
         let strange = LeaseId::from_bytes([n; 16]);
         let wrong = Submit { lease: strange, ..submit(&leased, b"of a stranger") };
-        store.submit(leased.job, &wrong, at(9_000)).await.unwrap();
-        store.judge(leased.job, &wrong, Err("no".into()), at(9_000)).await.unwrap();
+        drop(store.submit(leased.job, &wrong, at(9_000)).await.unwrap());
+        drop(
+            store
+                .judge(leased.job, &wrong, Err(Rejection::WrongStatement), at(9_000))
+                .await
+                .unwrap(),
+        );
     }
     let clients = store.clients(at(9_000)).await.unwrap();
     let named = clients.iter().find(|summary| summary.client == client(2)).unwrap();
     assert_eq!((named.rejected, named.quarantined, named.rests_until), (0, false, None));
     let right = Submit { client: client(1), ..submit(&leased, b"right") };
-    store.submit(leased.job, &right, at(9_001)).await.unwrap();
+    drop(store.submit(leased.job, &right, at(9_001)).await.unwrap());
     assert_eq!(
-        store.judge(leased.job, &right, Ok(()), at(9_001)).await.unwrap(),
+        store.judge(leased.job, &right, Ok(()), at(9_001)).await.unwrap().value,
         Verdict::Accepted
     );
     assert_eq!(offer(&store, 1, at(9_002)).await, Offer::Quarantined);
@@ -421,8 +455,8 @@ async fn a_draining_client_finishes_what_it_has(place: &Place) {
     assert!(store.heartbeat(leased.job, leased.lease.id, at(2)).await.unwrap().draining);
     assert_eq!(lease(&store, 1, at(2)).await.unwrap().job, leased.job, "it lost the answer");
     let proof = submit(&leased, b"proof");
-    store.submit(leased.job, &proof, at(3)).await.unwrap();
-    store.judge(leased.job, &proof, Ok(()), at(3)).await.unwrap();
+    drop(store.submit(leased.job, &proof, at(3)).await.unwrap());
+    drop(store.judge(leased.job, &proof, Ok(()), at(3)).await.unwrap());
     assert_eq!(offer(&store, 1, at(4)).await, Offer::Draining);
     assert!(lease(&store, 2, at(4)).await.is_some(), "others go on");
 }
@@ -450,8 +484,8 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     for n in [1, 2] {
         let leased = lease(&store, n, at(0)).await.unwrap();
         let proof = submit(&leased, &[n]);
-        store.submit(leased.job, &proof, at(0)).await.unwrap();
-        store.judge(leased.job, &proof, Ok(()), at(0)).await.unwrap();
+        drop(store.submit(leased.job, &proof, at(0)).await.unwrap());
+        drop(store.judge(leased.job, &proof, Ok(()), at(0)).await.unwrap());
         proofs.push((leased.job, proof));
     }
     let unwanted = lease(&store, 3, at(0)).await.unwrap();
@@ -459,7 +493,7 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     let held = lease(&store, 4, at(0)).await.unwrap();
     let checked = lease(&store, 5, at(0)).await.unwrap();
     let checking = submit(&checked, b"5");
-    store.submit(checked.job, &checking, at(0)).await.unwrap();
+    drop(store.submit(checked.job, &checking, at(0)).await.unwrap());
 
     let tip = store.tip().await.unwrap();
     let done = store.supersede(2, tip, at(1)).await.unwrap();
@@ -477,10 +511,16 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     assert!(matches!(told, StoreError::Refused { refused: Refused::Superseded, .. }), "{told}");
     assert!(lease(&store, 9, at(2)).await.is_none());
     let proof = submit(&held, b"4");
-    assert!(matches!(store.submit(held.job, &proof, at(2)).await.unwrap(), Submitted::Verify(_)));
+    assert!(matches!(
+        store.submit(held.job, &proof, at(2)).await.unwrap().value,
+        Submitted::Verify(_)
+    ));
     for (job, proof) in [(held.job, &proof), (checked.job, &checking)] {
-        assert_eq!(store.judge(job, proof, Ok(()), at(2)).await.unwrap(), Verdict::Superseded);
-        let again = store.submit(job, proof, at(2)).await.unwrap();
+        assert_eq!(
+            store.judge(job, proof, Ok(()), at(2)).await.unwrap().value,
+            Verdict::Superseded
+        );
+        let again = store.submit(job, proof, at(2)).await.unwrap().value;
         assert_eq!(again, Submitted::Judged(Verdict::Superseded));
     }
     for refused in [store.cancel(held.job, at(2)).await, store.requeue(unwanted.job, at(2)).await] {
@@ -494,8 +534,11 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     let leased = lease(&store, 8, at(4)).await.unwrap();
     assert_eq!(leased.blocks, BlockRange::new(2, 2).unwrap());
     let proof = submit(&leased, b"2 of the fork");
-    store.submit(leased.job, &proof, at(4)).await.unwrap();
-    assert_eq!(store.judge(leased.job, &proof, Ok(()), at(4)).await.unwrap(), Verdict::Accepted);
+    drop(store.submit(leased.job, &proof, at(4)).await.unwrap());
+    assert_eq!(
+        store.judge(leased.job, &proof, Ok(()), at(4)).await.unwrap().value,
+        Verdict::Accepted
+    );
     assert_eq!(store.proved_through().await.unwrap(), Some(2));
 
     // And back: nothing is proven twice.
@@ -510,7 +553,7 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     let (job, proof) = &proofs[1];
     assert_eq!(store.job(*job).await.unwrap().proof, Some(proof.proof));
     assert_eq!(
-        store.submit(*job, proof, at(7)).await.unwrap(),
+        store.submit(*job, proof, at(7)).await.unwrap().value,
         Submitted::Judged(Verdict::Accepted)
     );
     assert_eq!(lease(&store, 9, at(7)).await.unwrap().blocks, BlockRange::new(6, 6).unwrap());
@@ -598,17 +641,17 @@ async fn fsck_is_content_with_what_we_write_and_names_what_others_wrote(place: &
     let proved = lease(&store, 1, at(0)).await.unwrap();
     let proof =
         Submit { proof: artifacts.put(b"proof".to_vec()).await.unwrap(), ..submit(&proved, b"") };
-    store.submit(proved.job, &proof, at(0)).await.unwrap();
-    store.judge(proved.job, &proof, Ok(()), at(0)).await.unwrap();
+    drop(store.submit(proved.job, &proof, at(0)).await.unwrap());
+    drop(store.judge(proved.job, &proof, Ok(()), at(0)).await.unwrap());
     let rejected = lease(&store, 2, at(0)).await.unwrap();
     let wrong = submit(&rejected, b"wrong");
-    store.submit(rejected.job, &wrong, at(0)).await.unwrap();
-    store.judge(rejected.job, &wrong, Err("no".into()), at(0)).await.unwrap();
+    drop(store.submit(rejected.job, &wrong, at(0)).await.unwrap());
+    drop(store.judge(rejected.job, &wrong, Err(Rejection::WrongStatement), at(0)).await.unwrap());
     let held = lease(&store, 3, at(0)).await.unwrap();
     let verifying = lease(&store, 4, at(0)).await.unwrap();
     let open =
         Submit { proof: artifacts.put(b"open".to_vec()).await.unwrap(), ..submit(&verifying, b"") };
-    store.submit(verifying.job, &open, at(0)).await.unwrap();
+    drop(store.submit(verifying.job, &open, at(0)).await.unwrap());
     let clean = store.fsck(&artifacts).await.unwrap();
     let expected = Report { batches: 4, jobs: 4, artifacts: 5, findings: Vec::new() };
     assert_eq!(clean, expected);

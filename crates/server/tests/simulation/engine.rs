@@ -16,8 +16,9 @@ use server::{
         follows, job_id,
         standing::{Deed, Standing, judge},
         state::{Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, State, due, next},
+        verification::Rejection,
     },
-    store::{JobStore, Leased, Offer, StoreError, Submitted, Superseded},
+    store::{Done, JobStore, Leased, Offer, StoreError, Submitted, Superseded},
 };
 use std::{collections::BTreeMap, time::Duration};
 use tempfile::TempDir;
@@ -68,11 +69,17 @@ impl Real {
     }
 }
 
-/// Asks the real store too, if there is one, and compares.
+/// Asks the real store too, if there is one, and compares. `answer of` a call that tells facts besides is compared alone.
 macro_rules! compare {
-    ($self:ident, $model:expr, $($call:tt)*) => {{
+    ($self:ident, $model:expr, answer of $call:ident $args:tt) => {
+        compare!($self, $model, |done: Done<_>| done.value, $call $args)
+    };
+    ($self:ident, $model:expr, $call:ident $args:tt) => {
+        compare!($self, $model, |answer| answer, $call $args)
+    };
+    ($self:ident, $model:expr, $answer:expr, $call:ident $args:tt) => {{
         if let Some(real) = &$self.real {
-            let found = real.store.$($call)*.await;
+            let found = real.store.$call $args.await.map($answer);
             let found = found.map_err(|error| refused(error));
             let expected = $model;
             assert_eq!(found, expected, "the store does not do as the model");
@@ -270,7 +277,7 @@ impl Engine {
         let model = self.lease_in_model(client, lease, asked, now);
         let able =
             Capability { system: TARGET.system, program_id: TARGET.program_id, mocked: true };
-        compare!(self, Ok::<_, Refused>(model.clone()), lease(client, &[able], lease, asked, now));
+        compare!(self, Ok::<_, Refused>(model.clone()), answer of lease(client, &[able], lease, asked, now));
         model
     }
 
@@ -380,7 +387,7 @@ impl Engine {
                 }
             },
         };
-        compare!(self, Ok::<_, Refused>(model.clone()), submit(job, submit, now));
+        compare!(self, Ok::<_, Refused>(model.clone()), answer of submit(job, submit, now));
         model
     }
 
@@ -415,14 +422,14 @@ impl Engine {
                 if self.leases.get(&submit.lease) == Some(&submit.client) {
                     self.deed(submit.client, Deed::Rejected, now);
                 }
-                let verdict = Verdict::Rejected { reason: "no".into() };
+                let verdict = Verdict::Rejected { reason: Rejection::WrongStatement.to_string() };
                 self.record(key, verdict.clone());
                 verdict
             }
         };
         let model = self.told(row, verdict);
-        let checked = if valid { Ok(()) } else { Err("no".to_owned()) };
-        compare!(self, Ok::<_, Refused>(model.clone()), judge(job, submit, checked, now));
+        let checked = if valid { Ok(()) } else { Err(Rejection::WrongStatement) };
+        compare!(self, Ok::<_, Refused>(model.clone()), answer of judge(job, submit, checked, now));
         model
     }
 

@@ -158,7 +158,7 @@ async fn work(
     while !stop.load(Ordering::Relaxed) {
         let (begun, now) = (Instant::now(), store.now().await?);
         let lease = LeaseId::from_bytes(rand_id());
-        let Offer::Job(leased) = store.lease(client, &able, lease, now, now).await? else {
+        let Offer::Job(leased) = store.lease(client, &able, lease, now, now).await?.value else {
             anyhow::bail!("the jobs ran out: fewer --seconds, or more jobs");
         };
         took.push(u64::try_from(begun.elapsed().as_micros())?);
@@ -170,10 +170,10 @@ async fn work(
             kind: TARGET.kind,
             proof: ArtifactRef::of(lease.as_bytes()),
         };
-        let Submitted::Verify(_) = store.submit(leased.job, &submit, now).await? else {
+        let Submitted::Verify(_) = store.submit(leased.job, &submit, now).await?.value else {
             anyhow::bail!("the job was proved before");
         };
-        let verdict = store.judge(leased.job, &submit, Ok(()), now).await?;
+        let verdict = store.judge(leased.job, &submit, Ok(()), now).await?.value;
         ensure!(verdict == Verdict::Accepted, "the proof was not accepted: {verdict:?}");
         proved.fetch_add(1, Ordering::Relaxed);
     }
