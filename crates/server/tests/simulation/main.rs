@@ -5,11 +5,18 @@
 //! job is proved twice, nobody who lives loses its lease, the chain of batches has no gap and no fork. At the end, when the
 //! faults have stopped: nothing is stuck.
 
+mod clients;
 mod engine;
+mod faults;
+mod invariants;
+mod node;
+mod servers;
 mod world;
 
+use faults::{BAD, Faults};
+use invariants::Counts;
 use std::time::Instant;
-use world::{Faults, World};
+use world::World;
 
 /// Seeds of a usual run: through the model, and through the real store too.
 const SEEDS: (u64, u64) = (1_500, 30);
@@ -17,7 +24,7 @@ const SEEDS: (u64, u64) = (1_500, 30);
 /// Runs `seeds` one after the other, and says of the first that fails how to repeat it.
 #[expect(clippy::print_stdout, reason = "what `make simulate` prints")]
 fn run(name: &str, seeds: impl Iterator<Item = u64>, with_real: bool) {
-    let (begun, mut totals) = (Instant::now(), world::Counts::default());
+    let (begun, mut totals) = (Instant::now(), Counts::default());
     let mut runs = 0;
     for seed in seeds {
         let one = std::panic::AssertUnwindSafe(|| {
@@ -70,7 +77,7 @@ fn one_poison_job_and_one_bad_client_leave_nine_tenths_of_the_throughput() {
             runtime.block_on(World::throughput(seed, faults))
         };
         let undisturbed = proved(Faults::none());
-        for bad in world::BAD {
+        for bad in BAD {
             let disturbed = proved(Faults { bad: vec![bad], poison: 1, ..Faults::none() });
             assert!(
                 disturbed * 10 >= undisturbed * 9,
