@@ -164,13 +164,13 @@ impl Table {
 }
 
 /// The cells of a table's line, or `None` for any other line.
-fn cells(line: &str) -> Option<Vec<&str>> {
+pub(crate) fn cells(line: &str) -> Option<Vec<&str>> {
     let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
     Some(inner.split('|').map(str::trim).collect())
 }
 
 /// The crate names in a cell such as `` `program`, `protocol` ``; a dash means none.
-fn names(cell: &str) -> anyhow::Result<BTreeSet<String>> {
+pub(crate) fn names(cell: &str) -> anyhow::Result<BTreeSet<String>> {
     if cell == "–" {
         return Ok(BTreeSet::new());
     }
