@@ -1,7 +1,7 @@
 //! What an operator decides about jobs, clients and the server.
 
 use super::{JobError, Jobs};
-use crate::jobs::standing::Deed;
+use crate::jobs::standing::StandingEvent;
 use protocol::{ClientId, JobId};
 use std::sync::atomic::Ordering;
 
@@ -41,7 +41,7 @@ impl Jobs {
     ///
     /// # Errors
     /// [`JobError::Store`] if nobody knows the client.
-    pub async fn decide(&self, client: ClientId, deed: Deed) -> Result<(), JobError> {
+    pub async fn decide(&self, client: ClientId, deed: StandingEvent) -> Result<(), JobError> {
         self.0.store.decide(client, deed, self.now().await?).await?;
         tracing::info!(%client, ?deed, "an operator decided about a client");
         self.0.ready.notify_waiters();

@@ -5,7 +5,9 @@ use super::{
     extract::{Path, Said, WholeBody, id, too_slow},
     service::Service,
 };
-use crate::{artifacts::ArtifactError, dispatch::JobError, jobs::standing::Deed, observe::metrics};
+use crate::{
+    artifacts::ArtifactError, dispatch::JobError, jobs::standing::StandingEvent, observe::metrics,
+};
 use axum::{
     Json,
     body::{Body, HttpBody as _},
@@ -141,9 +143,9 @@ pub(super) async fn decide(
     request: Request,
 ) -> Answer<StatusCode> {
     let deed = match deed.as_str() {
-        "drain" => Deed::Drain,
-        "quarantine" => Deed::Quarantine,
-        "release" => Deed::Release,
+        "drain" => StandingEvent::Drain,
+        "quarantine" => StandingEvent::Quarantine,
+        "release" => StandingEvent::Release,
         _ => return Err(no_such_endpoint(request).await),
     };
     service.jobs().decide(id(&client)?, deed).await?;

@@ -11,5 +11,5 @@ pub mod state;
 pub mod verification;
 
 pub use batch::{NewBatch, Target, Tip, Unlinked, Wanted, follows, job_id};
-pub use standing::{Deed, Standing};
+pub use standing::{Standing, StandingEvent};
 pub use state::{Event, Job, Rules};

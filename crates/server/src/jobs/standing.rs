@@ -20,7 +20,7 @@ pub struct Standing {
 
 /// What bears on a client's standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum StandingEvent {
     /// Its proof was accepted.
     Proved,
     /// It gave a job back because of a failure.
@@ -36,25 +36,25 @@ pub enum Deed {
 }
 
 /// What becomes of a client's standing.
-pub fn judge(standing: &Standing, deed: Deed, now: Timestamp, rules: &Rules) -> Standing {
+pub fn judge(standing: &Standing, deed: StandingEvent, now: Timestamp, rules: &Rules) -> Standing {
     let struck = |rejected: u32| {
         let strikes = standing.strikes.saturating_add(1);
         Standing { strikes, rejected, rests_until: now + back_off(strikes), ..*standing }
     };
     match deed {
-        Deed::Proved => {
+        StandingEvent::Proved => {
             Standing { strikes: 0, rejected: 0, rests_until: Timestamp(0), ..*standing }
         }
-        Deed::Failed => struck(standing.rejected),
-        Deed::Rejected => {
+        StandingEvent::Failed => struck(standing.rejected),
+        StandingEvent::Rejected => {
             let struck = struck(standing.rejected.saturating_add(1));
             // An honest client has no rejected proof to show, so it takes few to see that one is broken.
             let quarantined = struck.quarantined || struck.rejected >= rules.max_rejected;
             Standing { quarantined, ..struck }
         }
-        Deed::Drain => Standing { draining: true, ..*standing },
-        Deed::Quarantine => Standing { quarantined: true, ..*standing },
-        Deed::Release => Standing::default(),
+        StandingEvent::Drain => Standing { draining: true, ..*standing },
+        StandingEvent::Quarantine => Standing { quarantined: true, ..*standing },
+        StandingEvent::Release => Standing::default(),
     }
 }
 
@@ -70,23 +70,23 @@ mod tests {
     proptest! {
         #[test]
         fn a_client_in_quarantine_stays_there_until_it_is_released(deeds in prop::collection::vec(0..5usize, 0..40)) {
-            let deeds = deeds.into_iter().map(|n| [Deed::Proved, Deed::Failed, Deed::Rejected, Deed::Drain, Deed::Quarantine][n]);
+            let deeds = deeds.into_iter().map(|n| [StandingEvent::Proved, StandingEvent::Failed, StandingEvent::Rejected, StandingEvent::Drain, StandingEvent::Quarantine][n]);
             let (mut standing, mut in_a_row) = (Standing::default(), 0);
             for (n, deed) in deeds.enumerate() {
                 let now = Timestamp(1_000 * n as u64);
                 let after = judge(&standing, deed, now, &RULES);
                 match deed {
-                    Deed::Rejected => in_a_row += 1,
-                    Deed::Proved => in_a_row = 0,
+                    StandingEvent::Rejected => in_a_row += 1,
+                    StandingEvent::Proved => in_a_row = 0,
                     _ => {}
                 }
-                let expected = standing.quarantined || deed == Deed::Quarantine || in_a_row >= RULES.max_rejected;
+                let expected = standing.quarantined || deed == StandingEvent::Quarantine || in_a_row >= RULES.max_rejected;
                 prop_assert_eq!(after.quarantined, expected);
                 prop_assert!(!standing.draining || after.draining);
-                prop_assert_eq!(after.rests_until > now, matches!(deed, Deed::Failed | Deed::Rejected) || (deed != Deed::Proved && standing.rests_until > now));
+                prop_assert_eq!(after.rests_until > now, matches!(deed, StandingEvent::Failed | StandingEvent::Rejected) || (deed != StandingEvent::Proved && standing.rests_until > now));
                 standing = after;
             }
-            prop_assert_eq!(judge(&standing, Deed::Release, Timestamp(0), &RULES), Standing::default());
+            prop_assert_eq!(judge(&standing, StandingEvent::Release, Timestamp(0), &RULES), Standing::default());
         }
     }
 }

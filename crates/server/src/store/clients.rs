@@ -7,7 +7,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     database::{News, Tx},
-    jobs::standing::{Deed, Standing, judge},
+    jobs::standing::{Standing, StandingEvent, judge},
 };
 use protocol::{ClientId, ClientSummary};
 use sqlx::any::AnyRow;
@@ -17,9 +17,14 @@ impl JobStore {
     ///
     /// # Errors
     /// [`StoreError::NoSuchClient`].
-    pub async fn decide(&self, client: ClientId, deed: Deed, now: Timestamp) -> Result<()> {
+    pub async fn decide(
+        &self,
+        client: ClientId,
+        deed: StandingEvent,
+        now: Timestamp,
+    ) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        if !self.record_deed(&mut tx, client, deed, now).await? {
+        if !self.record_standing_event(&mut tx, client, deed, now).await? {
             return Err(StoreError::NoSuchClient(client));
         }
         self.db.tell(&mut tx, News::Ready).await?;
@@ -65,11 +70,11 @@ impl JobStore {
     }
 
     /// Records what bears on a client's standing, and what becomes of that. False if nobody knows the client.
-    pub(super) async fn record_deed(
+    pub(super) async fn record_standing_event(
         &self,
         tx: &mut Tx,
         client: ClientId,
-        deed: Deed,
+        deed: StandingEvent,
         now: Timestamp,
     ) -> Result<bool> {
         let row = self.db.locking("SELECT * FROM clients WHERE id = $1");
@@ -80,8 +85,8 @@ impl JobStore {
             "UPDATE clients SET proved = proved + $1, rejected = rejected + $2, strikes = $3, rejected_in_a_row = $4,
              rests_until = $5, quarantined = $6, draining = $7 WHERE id = $8",
         )
-        .bind(i64::from(deed == Deed::Proved))
-        .bind(i64::from(deed == Deed::Rejected))
+        .bind(i64::from(deed == StandingEvent::Proved))
+        .bind(i64::from(deed == StandingEvent::Rejected))
         .bind(i64::from(after.strikes))
         .bind(i64::from(after.rejected))
         .bind(int(after.rests_until.0))

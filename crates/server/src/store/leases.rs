@@ -11,7 +11,7 @@ use crate::{
     jobs::{
         batch::Target,
         outcome::LeaseOutcome,
-        standing::{Deed, Standing},
+        standing::{Standing, StandingEvent},
         state::{Event, Lease, State, next},
     },
 };
@@ -243,7 +243,7 @@ impl JobStore {
         if let Some(held) = held
             && fail.class != FailureClass::Cancelled
         {
-            self.record_deed(&mut tx, held.client, Deed::Failed, now).await?;
+            self.record_standing_event(&mut tx, held.client, StandingEvent::Failed, now).await?;
         }
         self.ok(tx.commit().await)
     }

@@ -14,7 +14,7 @@ use crate::{
         batch::Wanted,
         cost::{Effort, Experience},
         outcome::{LeaseOutcome, RecordedVerdict},
-        standing::Deed,
+        standing::StandingEvent,
         state::{Event, State},
         verification::Rejection,
     },
@@ -139,7 +139,8 @@ impl JobStore {
                         };
                         self.end_lease(&mut tx, held.id, outcome, now).await?;
                     }
-                    self.record_deed(&mut tx, submit.client, Deed::Proved, now).await?;
+                    self.record_standing_event(&mut tx, submit.client, StandingEvent::Proved, now)
+                        .await?;
                     (Verdict::Accepted, RecordedVerdict::Accepted, None)
                 } else {
                     (Verdict::Duplicate, RecordedVerdict::Duplicate, None)
@@ -158,7 +159,13 @@ impl JobStore {
                     .bind(blob(submit.client.as_bytes()))
                     .fetch_optional(&mut *tx);
                 if self.ok(its.await)?.is_some() {
-                    self.record_deed(&mut tx, submit.client, Deed::Rejected, now).await?;
+                    self.record_standing_event(
+                        &mut tx,
+                        submit.client,
+                        StandingEvent::Rejected,
+                        now,
+                    )
+                    .await?;
                 }
                 let verdict = Verdict::Rejected { reason: reason.clone() };
                 (verdict, RecordedVerdict::Rejected, Some(reason))

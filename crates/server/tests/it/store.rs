@@ -12,7 +12,8 @@ use server::{
     database::DatabaseError,
     fsck::Report,
     jobs::{
-        NewBatch, Rules, Target, Unlinked, standing::Deed, state::Refused, verification::Rejection,
+        NewBatch, Rules, Target, Unlinked, standing::StandingEvent, state::Refused,
+        verification::Rejection,
     },
     store::{JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
 };
@@ -441,9 +442,9 @@ async fn a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released(
     );
     assert_eq!(offer(&store, 1, at(9_002)).await, Offer::Quarantined);
 
-    store.decide(client(1), Deed::Release, at(9_003)).await.unwrap();
+    store.decide(client(1), StandingEvent::Release, at(9_003)).await.unwrap();
     assert!(matches!(offer(&store, 1, at(9_003)).await, Offer::Nothing { .. }));
-    let unknown = store.decide(client(77), Deed::Release, at(9_004)).await.unwrap_err();
+    let unknown = store.decide(client(77), StandingEvent::Release, at(9_004)).await.unwrap_err();
     assert!(matches!(unknown, StoreError::NoSuchClient(_)), "{unknown}");
 }
 
@@ -451,7 +452,7 @@ async fn a_draining_client_finishes_what_it_has(place: &Place) {
     let store = store(place, 2).await;
     let leased = lease(&store, 1, at(0)).await.unwrap();
     assert!(!store.heartbeat(leased.job, leased.lease.id, at(1)).await.unwrap().draining);
-    store.decide(client(1), Deed::Drain, at(1)).await.unwrap();
+    store.decide(client(1), StandingEvent::Drain, at(1)).await.unwrap();
     assert!(store.heartbeat(leased.job, leased.lease.id, at(2)).await.unwrap().draining);
     assert_eq!(lease(&store, 1, at(2)).await.unwrap().job, leased.job, "it lost the answer");
     let proof = submit(&leased, b"proof");
@@ -609,7 +610,7 @@ async fn final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded(place
 async fn figures_say_how_things_stand(place: &Place) {
     let store = store(place, 3).await;
     lease(&store, 1, at(10)).await.unwrap();
-    store.decide(client(1), Deed::Quarantine, at(10)).await.unwrap();
+    store.decide(client(1), StandingEvent::Quarantine, at(10)).await.unwrap();
     lease(&store, 2, at(100)).await.unwrap();
     let figures = store.figures(at(130), Duration::from_secs(60)).await.unwrap();
     let expected = Figures {

@@ -14,7 +14,7 @@ use server::{
         NewBatch, Target, Tip, Unlinked, Wanted,
         cost::Effort,
         follows, job_id,
-        standing::{Deed, Standing, judge},
+        standing::{Standing, StandingEvent, judge},
         state::{Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, State, due, next},
         verification::Rejection,
     },
@@ -168,7 +168,7 @@ impl Engine {
         *self.clients.entry(client).or_default()
     }
 
-    fn deed(&mut self, client: ClientId, deed: Deed, now: Timestamp) {
+    fn deed(&mut self, client: ClientId, deed: StandingEvent, now: Timestamp) {
         if let Some(standing) = self.clients.get_mut(&client) {
             *standing = judge(standing, deed, now, &RULES);
         }
@@ -408,7 +408,7 @@ impl Engine {
             None if valid => {
                 let verdict = if self.apply(row, &Event::Verified, now).is_ok() {
                     self.rows[row].proof = Some(submit.proof);
-                    self.deed(submit.client, Deed::Proved, now);
+                    self.deed(submit.client, StandingEvent::Proved, now);
                     Verdict::Accepted
                 } else {
                     Verdict::Duplicate
@@ -420,7 +420,7 @@ impl Engine {
                 let _of_another_lease =
                     self.apply(row, &Event::Rejected { lease: submit.lease }, now);
                 if self.leases.get(&submit.lease) == Some(&submit.client) {
-                    self.deed(submit.client, Deed::Rejected, now);
+                    self.deed(submit.client, StandingEvent::Rejected, now);
                 }
                 let verdict = Verdict::Rejected { reason: Rejection::WrongStatement.to_string() };
                 self.record(key, verdict.clone());
@@ -447,7 +447,7 @@ impl Engine {
         if let (Ok(()), Some(held)) = (&model, held)
             && class != FailureClass::Cancelled
         {
-            self.deed(held, Deed::Failed, now);
+            self.deed(held, StandingEvent::Failed, now);
         }
         let fail = Fail { client, lease, class, message: "no".into() };
         compare!(self, model, fail(job, &fail, now));
@@ -474,7 +474,7 @@ impl Engine {
         compare!(self, Ok::<_, Refused>(()), prioritise(job, priority));
     }
 
-    pub async fn decide(&mut self, client: ClientId, deed: Deed, now: Timestamp) {
+    pub async fn decide(&mut self, client: ClientId, deed: StandingEvent, now: Timestamp) {
         if self.clients.contains_key(&client) {
             self.deed(client, deed, now);
             compare!(self, Ok::<_, Refused>(()), decide(client, deed, now));

@@ -5,7 +5,7 @@ use super::{
     world::{SECOND, Step, World},
 };
 use rand::{Rng, rngs::StdRng};
-use server::jobs::{standing::Deed, state::State};
+use server::jobs::{standing::StandingEvent, state::State};
 
 /// What a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,9 +110,9 @@ impl World {
                 }
                 1..4 => drop(self.engine.requeue(job, now).await),
                 4 => self.engine.prioritise(job, self.dice.random_range(-100..=100)).await,
-                5 => self.engine.decide(id, Deed::Drain, now).await,
-                6 => self.engine.decide(id, Deed::Quarantine, now).await,
-                _ => self.engine.decide(id, Deed::Release, now).await,
+                5 => self.engine.decide(id, StandingEvent::Drain, now).await,
+                6 => self.engine.decide(id, StandingEvent::Quarantine, now).await,
+                _ => self.engine.decide(id, StandingEvent::Release, now).await,
             }
         }
     }
@@ -140,7 +140,7 @@ impl World {
                 this.life += 1;
                 self.wake(client, 0);
             }
-            self.engine.decide(id, Deed::Release, now).await;
+            self.engine.decide(id, StandingEvent::Release, now).await;
         }
     }
 
