@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use server::tokens::{NewToken, Shown, Token, Tokens};
+use server::tokens::{BearerToken, NewToken, Token, Tokens};
 
 use crate::args::{self, ServerData};
 use crate::output::Output;
@@ -61,7 +61,7 @@ struct Made {
 }
 
 impl Made {
-    fn new(event: &'static str, (made, shown): (Token, Option<Shown>)) -> Self {
+    fn new(event: &'static str, (made, shown): (Token, Option<BearerToken>)) -> Self {
         Self { event, made, token: shown.map(|shown| shown.text()) }
     }
 }

@@ -4,7 +4,7 @@
 //! * A caller is judged by its headers alone: before its body is read, and before anything it names is looked up.
 //! * Tokens are held in memory and read anew every [`REFRESH`], so that strangers cost the database nothing.
 
-use super::tokens::{Kind, Role, Shown, Token, TokenId, Tokens};
+use super::tokens::{BearerToken, Kind, Role, Token, TokenId, Tokens};
 use crate::{clock::Timestamp, config::Auth, database::DatabaseError};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use protocol::ClientId;
@@ -141,7 +141,7 @@ impl Gate {
         let token = match headers.get(AUTHORIZATION) {
             Some(header) => {
                 let (scheme, text) = header.to_str().ok()?.split_once(' ')?;
-                let shown = Shown::parse(text.trim())?;
+                let shown = BearerToken::parse(text.trim())?;
                 let token = known.secrets.get(&shown.id)?;
                 // In constant time: how much of a hash is right must not be told by a clock.
                 let right = bool::from(token.hash.ct_eq(&shown.hash()));

@@ -92,12 +92,12 @@ impl FromStr for TokenId {
 
 /// What a caller shows: `l2p_ID_SECRET`. It is neither logged nor compared as text.
 #[derive(Clone)]
-pub struct Shown {
+pub struct BearerToken {
     pub(crate) id: TokenId,
     secret: [u8; 32],
 }
 
-impl Shown {
+impl BearerToken {
     fn new(id: TokenId) -> Self {
         Self { id, secret: rand::random() }
     }
@@ -120,9 +120,9 @@ impl Shown {
     }
 }
 
-impl fmt::Debug for Shown {
+impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Shown({})", self.id)
+        write!(f, "BearerToken({})", self.id)
     }
 }
 
@@ -253,7 +253,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`TokenError`] says what is wrong with `new`.
-    pub async fn create(&self, new: &NewToken) -> Result<(Token, Option<Shown>)> {
+    pub async fn create(&self, new: &NewToken) -> Result<(Token, Option<BearerToken>)> {
         if !(1..=64).contains(&new.name.len())
             || !new.name.chars().all(|c| c.is_ascii_graphic() || c == ' ')
         {
@@ -305,7 +305,7 @@ impl Tokens {
         certificate: Option<&Path>,
         lifetime: Option<Duration>,
         grace: Duration,
-    ) -> Result<(Token, Option<Shown>)> {
+    ) -> Result<(Token, Option<BearerToken>)> {
         let now = self.0.now().await?;
         let old = self.one(id).await?;
         if !old.valid_at(now.0) {
@@ -418,7 +418,7 @@ fn fresh(
     certificate: Option<&Path>,
     now: Timestamp,
     lifetime: Option<Duration>,
-) -> Result<(Token, Option<Shown>)> {
+) -> Result<(Token, Option<BearerToken>)> {
     let id = TokenId(rand::random());
     let (kind, hash, shown) = match certificate {
         Some(path) => {
@@ -428,7 +428,7 @@ fn fresh(
             (Kind::Certificate, fingerprint(&certificate), None)
         }
         None => {
-            let shown = Shown::new(id);
+            let shown = BearerToken::new(id);
             (Kind::Secret, shown.hash(), Some(shown))
         }
     };
@@ -457,13 +457,13 @@ mod tests {
 
     #[test]
     fn a_token_is_read_as_it_is_shown_and_its_debug_text_has_no_secret() {
-        let shown = Shown::new(TokenId(7));
+        let shown = BearerToken::new(TokenId(7));
         let text = shown.text();
         assert_eq!((text.len(), &text[..21]), (85, "l2p_0000000000000007_"));
-        assert_eq!(Shown::parse(&text).unwrap().hash(), shown.hash());
-        assert_eq!(format!("{shown:?}"), "Shown(0000000000000007)");
+        assert_eq!(BearerToken::parse(&text).unwrap().hash(), shown.hash());
+        assert_eq!(format!("{shown:?}"), "BearerToken(0000000000000007)");
         for wrong in ["", "l2p_", "l2p_07_00", &text[1..], &text[..84], &text.to_uppercase()] {
-            assert!(Shown::parse(wrong).is_none(), "{wrong}");
+            assert!(BearerToken::parse(wrong).is_none(), "{wrong}");
         }
     }
 }
