@@ -72,7 +72,7 @@ impl JobStore {
         match self.verdict(&mut tx, job, submit).await? {
             Known::Judged(verdict) => {
                 self.ok(tx.commit().await)?;
-                let value = Submitted::Judged(told(verdict, &row.job.state));
+                let value = Submitted::Judged(verdict_for_client(verdict, &row.job.state));
                 return Ok(Done { value, facts: Vec::new() });
             }
             Known::Open => {}
@@ -102,7 +102,7 @@ impl JobStore {
             Err(_proved) => {
                 let recorded = RecordedVerdict::Duplicate;
                 facts.push(self.record(&mut tx, job, submit, recorded, None).await?);
-                Submitted::Judged(told(Verdict::Duplicate, &state))
+                Submitted::Judged(verdict_for_client(Verdict::Duplicate, &state))
             }
         };
         self.ok(tx.commit().await)?;
@@ -124,7 +124,7 @@ impl JobStore {
         let row = self.find(&mut tx, job).await?;
         let state = row.job.state.clone();
         if let Known::Judged(verdict) = self.verdict(&mut tx, job, submit).await? {
-            return Ok(Done { value: told(verdict, &state), facts: Vec::new() });
+            return Ok(Done { value: verdict_for_client(verdict, &state), facts: Vec::new() });
         }
         let (seq, held) = (row.seq, state.lease().cloned());
         let (verdict, recorded, reason) = match checked {
@@ -173,7 +173,7 @@ impl JobStore {
         };
         let fact = self.record(&mut tx, job, submit, recorded, reason).await?;
         self.ok(tx.commit().await)?;
-        Ok(Done { value: told(verdict, &state), facts: vec![fact] })
+        Ok(Done { value: verdict_for_client(verdict, &state), facts: vec![fact] })
     }
 
     /// Notes what the proof of a job turned out to cost.
@@ -284,7 +284,7 @@ pub(super) enum Known {
 }
 
 /// What a client hears of a verdict: no proof counts while a job's blocks are not on the chain.
-fn told(verdict: Verdict, state: &State) -> Verdict {
+fn verdict_for_client(verdict: Verdict, state: &State) -> Verdict {
     match (verdict, state) {
         (Verdict::Accepted | Verdict::Duplicate, State::Superseded(_)) => Verdict::Superseded,
         (verdict, _) => verdict,

@@ -357,7 +357,7 @@ impl Engine {
         model
     }
 
-    fn told(&self, row: usize, verdict: Verdict) -> Verdict {
+    fn verdict_for_client(&self, row: usize, verdict: Verdict) -> Verdict {
         match (verdict, self.batches[row].superseded) {
             (Verdict::Accepted | Verdict::Duplicate, true) => Verdict::Superseded,
             (verdict, _) => verdict,
@@ -373,7 +373,7 @@ impl Engine {
         let model = match &known.2 {
             Some(verdict) => {
                 let verdict = verdict.clone();
-                Submitted::Judged(self.told(row, verdict))
+                Submitted::Judged(self.verdict_for_client(row, verdict))
             }
             None => match self.apply(row, &Event::Submit { lease: submit.lease }, now) {
                 Ok(_) => {
@@ -383,7 +383,7 @@ impl Engine {
                 }
                 Err(_) => {
                     self.record(key, Verdict::Duplicate);
-                    Submitted::Judged(self.told(row, Verdict::Duplicate))
+                    Submitted::Judged(self.verdict_for_client(row, Verdict::Duplicate))
                 }
             },
         };
@@ -427,7 +427,7 @@ impl Engine {
                 verdict
             }
         };
-        let model = self.told(row, verdict);
+        let model = self.verdict_for_client(row, verdict);
         let checked = if valid { Ok(()) } else { Err(Rejection::WrongStatement) };
         compare!(self, Ok::<_, Refused>(model.clone()), answer of judge(job, submit, checked, now));
         model
