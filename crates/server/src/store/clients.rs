@@ -55,7 +55,7 @@ impl JobStore {
     }
 
     /// Remembers that a client was heard, and returns how it stands.
-    pub(super) async fn greet(
+    pub(super) async fn touch_client(
         &self,
         tx: &mut Tx,
         client: ClientId,

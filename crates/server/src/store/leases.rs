@@ -90,7 +90,7 @@ impl JobStore {
         let (held, lost) = self.held_by(&mut tx, client, capabilities, asked, now).await?;
         facts.extend(lost);
         // ORDER: after the jobs it may have, since whoever decides about a job locks its client last.
-        let standing = self.greet(&mut tx, client, now).await?;
+        let standing = self.touch_client(&mut tx, client, now).await?;
         let offer = match (held, barred(&standing, now)) {
             (_, Some(Offer::Quarantined)) => Offer::Quarantined,
             (None, Some(barred)) => barred,
@@ -220,7 +220,7 @@ impl JobStore {
         let client = row.job.state.lease().map(|lease| lease.client);
         self.apply(&mut tx, row, &Event::Heartbeat { lease }, now).await?;
         let standing = match client {
-            Some(client) => self.greet(&mut tx, client, now).await?,
+            Some(client) => self.touch_client(&mut tx, client, now).await?,
             None => Standing::default(),
         };
         self.ok(tx.commit().await)?;

@@ -68,7 +68,7 @@ impl JobStore {
     ) -> Result<Done<Submitted>> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
-        self.greet(&mut tx, submit.client, now).await?;
+        self.touch_client(&mut tx, submit.client, now).await?;
         match self.verdict(&mut tx, job, submit).await? {
             Known::Judged(verdict) => {
                 self.ok(tx.commit().await)?;

@@ -163,7 +163,7 @@ impl Engine {
         Ok(after)
     }
 
-    fn greet(&mut self, client: ClientId, now: Timestamp) -> Standing {
+    fn touch_client(&mut self, client: ClientId, now: Timestamp) -> Standing {
         self.latest = self.latest.max(now);
         *self.clients.entry(client).or_default()
     }
@@ -307,7 +307,7 @@ impl Engine {
                 chosen = Some(row);
             }
         }
-        let standing = self.greet(client, now);
+        let standing = self.touch_client(client, now);
         if chosen.is_none() || standing.quarantined {
             if standing.quarantined {
                 return Offer::Quarantined;
@@ -352,7 +352,8 @@ impl Engine {
         let row = self.find(job);
         let client = self.rows[row].job.state.lease().map(|held| held.client);
         let model = self.apply(row, &Event::Heartbeat { lease }, now);
-        let model = model.map(|_| client.map_or_else(Standing::default, |c| self.greet(c, now)));
+        let model =
+            model.map(|_| client.map_or_else(Standing::default, |c| self.touch_client(c, now)));
         compare!(self, model, heartbeat(job, lease, now));
         model
     }
@@ -366,7 +367,7 @@ impl Engine {
 
     pub async fn submit(&mut self, job: JobId, submit: &Submit, now: Timestamp) -> Submitted {
         let (row, key) = (self.find(job), (job, submit.lease, submit.proof.sha256));
-        self.greet(submit.client, now);
+        self.touch_client(submit.client, now);
         let held = self.rows[row].job.state.lease().filter(|held| held.id == submit.lease);
         let time = held.map(|held| now.after(held.since));
         let known = self.submissions.entry(key).or_insert_with(|| (submit.clone(), now, None));
