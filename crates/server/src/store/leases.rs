@@ -239,7 +239,7 @@ impl JobStore {
         self.apply(&mut tx, row, &event, now).await?;
         self.end_lease(&mut tx, fail.lease, LeaseOutcome::Failed, now).await?;
         let message: String = fail.message.chars().take(2_000).collect();
-        self.blame(&mut tx, seq, &format!("{}: {message}", fail.class)).await?;
+        self.set_last_error(&mut tx, seq, &format!("{}: {message}", fail.class)).await?;
         if let Some(held) = held
             && fail.class != FailureClass::Cancelled
         {
@@ -298,7 +298,7 @@ impl JobStore {
             _ => (LeaseOutcome::Abandoned, "came back without it"),
         };
         self.end_lease(tx, held.id, outcome, now).await?;
-        self.blame(tx, seq, &format!("client {} {blame}", held.client)).await?;
+        self.set_last_error(tx, seq, &format!("client {} {blame}", held.client)).await?;
         Ok(Some(Fact::LeaseLost { job, client: held.client, outcome }))
     }
 

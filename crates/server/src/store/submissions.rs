@@ -152,7 +152,7 @@ impl JobStore {
                 if self.try_apply(&mut tx, row, &rejected, now).await?.is_ok() {
                     self.end_lease(&mut tx, submit.lease, LeaseOutcome::Rejected, now).await?;
                 }
-                self.blame(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
+                self.set_last_error(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
                 // Anyone can name a client, but only the client knows its leases.
                 let its = sqlx::query("SELECT 1 FROM leases WHERE id = $1 AND client = $2")
                     .bind(blob(submit.lease.as_bytes()))

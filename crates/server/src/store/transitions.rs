@@ -120,7 +120,7 @@ impl JobStore {
         Ok(Ok(after))
     }
 
-    pub(super) async fn blame(&self, tx: &mut Tx, seq: i64, error: &str) -> Result<()> {
+    pub(super) async fn set_last_error(&self, tx: &mut Tx, seq: i64, error: &str) -> Result<()> {
         let update = sqlx::query("UPDATE jobs SET last_error = $1 WHERE seq = $2")
             .bind(error.to_owned())
             .bind(seq);
