@@ -35,7 +35,7 @@ impl Jobs {
         if verdict == Verdict::Accepted {
             // It is accepted whether or not this succeeds: the next proof tells as much.
             if let Some(cycles) = cycles
-                && let Err(error) = self.0.store.learn(job, cycles).await
+                && let Err(error) = self.0.store.record_proven_cycles(job, cycles).await
             {
                 tracing::info!(%job, %error, "what the proof cost was not noted");
             }

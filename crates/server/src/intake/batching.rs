@@ -126,7 +126,7 @@ impl<S: BatchSource> Intake<S> {
         mut prepared: PreparedBatch,
         ahead: &mut Ahead,
     ) -> Result<PreparedBatch, IntakeError> {
-        let lately = self.jobs.store().experience().await?;
+        let lately = self.jobs.store().cost_correction().await?;
         while let Some(what) = self.policy.exceeded(&prepared, &lately) {
             // Somebody may fill a block with the dearest there is. It delays its own proof, and no neighbour's.
             let Some(half) = first_half(prepared.blocks) else {

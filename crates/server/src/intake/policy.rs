@@ -1,7 +1,7 @@
 //! When a batch is full, and what of it is too much.
 
 use super::source::PreparedBatch;
-use crate::jobs::cost::Experience;
+use crate::jobs::cost::CostCorrection;
 use std::time::Duration;
 
 /// When a batch is full: whichever comes first.
@@ -24,7 +24,7 @@ impl BatchPolicy {
     pub(super) fn exceeded(
         &self,
         batch: &PreparedBatch,
-        lately: &Experience,
+        lately: &CostCorrection,
     ) -> Option<&'static str> {
         [
             ("cycles", lately.correct(batch.estimated_cycles) > self.cycles),

@@ -15,12 +15,12 @@ pub struct Effort {
 
 /// What proofs turned out to cost, beside what had been expected: the latest in the middle of the road.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Experience {
+pub struct CostCorrection {
     expected: u64,
     proven: u64,
 }
 
-impl Experience {
+impl CostCorrection {
     /// Fewer proofs, or smaller ones, tell nothing: the last segment of each is padded.
     const ENOUGH: usize = 5;
     const LARGE: u64 = 1 << 24;
@@ -56,9 +56,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn experience_is_the_median_and_padding_makes_it_no_more_than_fourfold() {
+    fn cost_correction_is_the_median_and_padding_makes_it_no_more_than_fourfold() {
         let proofs = |factors: [u64; 5]| {
-            Experience::of(factors.map(|factor| (20_000_000, factor * 10_000_000)).into())
+            CostCorrection::of(factors.map(|factor| (20_000_000, factor * 10_000_000)).into())
         };
         assert_eq!(proofs([2, 3, 3, 4, 900]).correct(1_000), 1_500, "one odd block changes little");
         assert_eq!(proofs([2, 900, 900, 900, 900]).correct(1_000), 4_000);

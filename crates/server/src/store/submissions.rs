@@ -12,7 +12,7 @@ use crate::{
     database::Tx,
     jobs::{
         batch::Wanted,
-        cost::{Effort, Experience},
+        cost::{CostCorrection, Effort},
         outcome::{LeaseOutcome, RecordedVerdict},
         standing::StandingEvent,
         state::{Event, State},
@@ -180,7 +180,7 @@ impl JobStore {
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn learn(&self, job: JobId, cycles: u64) -> Result<()> {
+    pub async fn record_proven_cycles(&self, job: JobId, cycles: u64) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let update = sqlx::query("UPDATE jobs SET proven_cycles = $1 WHERE id = $2")
             .bind(int(cycles))
@@ -194,7 +194,7 @@ impl JobStore {
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn experience(&self) -> Result<Experience> {
+    pub async fn cost_correction(&self) -> Result<CostCorrection> {
         let mut tx = self.db.begin_reading().await?;
         let lately = sqlx::query(
             "SELECT b.estimated_cycles, j.proven_cycles FROM jobs j JOIN batches b ON b.id = j.batch
@@ -205,7 +205,7 @@ impl JobStore {
             .iter()
             .map(|row| Ok((self.uint(row, "estimated_cycles")?, self.uint(row, "proven_cycles")?)))
             .collect();
-        Ok(Experience::of(proofs?))
+        Ok(CostCorrection::of(proofs?))
     }
 
     /// What is known of a submission.

@@ -513,7 +513,7 @@ async fn batches_become_shorter_when_proofs_turn_out_dearer() {
     server.stop().await;
     let store = JobStore::open(&dir.path().join("server/jobs.sqlite"), RULES).await.unwrap();
     for job in jobs.iter().filter(|job| job.block_numbers.first() != 5) {
-        store.learn(job.job, 17_000_000).await.unwrap();
+        store.record_proven_cycles(job.job, 17_000_000).await.unwrap();
     }
     store.close().await;
 

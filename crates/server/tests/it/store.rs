@@ -250,18 +250,18 @@ async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests(place: &Pla
 
 async fn proofs_that_cost_more_than_expected_correct_what_is_expected(place: &Place) {
     let store = store(place, 8).await;
-    let expects = async || store.experience().await.unwrap().correct(3_000);
+    let expects = async || store.cost_correction().await.unwrap().correct(3_000);
     // Of a thousand cycles each, of which none counts more than four times. Small ones tell nothing.
     for proven in [1_000, 20_000_000, 900_000_000, 40_000_000, 20_000_000_000] {
         let leased = lease(&store, 1, at(1)).await.unwrap();
         let proof = submit(&leased, b"proof");
         drop(store.submit(leased.job, &proof, at(1)).await.unwrap());
         drop(store.judge(leased.job, &proof, Ok(()), at(1)).await.unwrap());
-        store.learn(leased.job, proven).await.unwrap();
+        store.record_proven_cycles(leased.job, proven).await.unwrap();
         assert_eq!(expects().await, 3_000, "too few proofs");
     }
     let leased = lease(&store, 1, at(2)).await.unwrap();
-    store.learn(leased.job, 30_000_000).await.unwrap();
+    store.record_proven_cycles(leased.job, 30_000_000).await.unwrap();
     assert_eq!(expects().await, 12_000);
 }
 
