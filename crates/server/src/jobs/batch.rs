@@ -3,7 +3,7 @@
 //! * Batches form a chain: each continues its predecessor by number and by hash ([`follows`]).
 //! * A job's id follows from its batch and its target, so whoever enqueues twice enqueues once ([`job_id`]).
 
-use super::cost::Effort;
+use super::cost::ProvingCost;
 use alloy_primitives::B256;
 use protocol::{ArtifactRef, BlockRange, Capability, JobId, ProofKind, ProofSystem};
 use sha2::{Digest, Sha256};
@@ -66,7 +66,7 @@ pub struct Wanted {
     /// The statement's ABI bytes, computed by this server.
     pub statement: Vec<u8>,
     /// What the proof took.
-    pub effort: Effort,
+    pub effort: ProvingCost,
 }
 
 /// A batch does not continue what has been enqueued.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What an accepted proof took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effort {
+pub struct ProvingCost {
     /// From the lease to the submission, if they belong together.
     pub time: Option<Duration>,
     /// Gas used by the batch.

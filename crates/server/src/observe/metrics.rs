@@ -6,7 +6,7 @@
 //! * A label's value is `&'static str` or a number of ours: nothing that a client sends can become one.
 
 use crate::{
-    jobs::{cost::Effort, outcome::RecordedVerdict},
+    jobs::{cost::ProvingCost, outcome::RecordedVerdict},
     store::figures::Figures,
 };
 use prometheus_client::{
@@ -258,7 +258,7 @@ impl Metrics {
     }
 
     /// A proof that took `effort` was accepted.
-    pub fn proved(&self, system: ProofSystem, effort: &Effort) {
+    pub fn proved(&self, system: ProofSystem, effort: &ProvingCost) {
         let Some(time) = effort.time else { return };
         let (label, seconds) = (System { system: system_name(system) }, time.as_secs_f64());
         self.0.proving.get_or_create(&label).observe(seconds);

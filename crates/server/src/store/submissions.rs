@@ -12,7 +12,7 @@ use crate::{
     database::Tx,
     jobs::{
         batch::Wanted,
-        cost::{CostCorrection, Effort},
+        cost::{CostCorrection, ProvingCost},
         outcome::{LeaseOutcome, RecordedVerdict},
         standing::StandingEvent,
         state::{Event, State},
@@ -91,7 +91,7 @@ impl JobStore {
                      WHERE j.seq = $1",
                 );
                 let statement = self.ok(statement.bind(seq).fetch_one(&mut *tx).await)?;
-                let effort = Effort {
+                let effort = ProvingCost {
                     time,
                     gas: self.uint(&statement, "gas_used")?,
                     cycles: self.uint(&statement, "estimated_cycles")?,

@@ -12,7 +12,7 @@ use server::{
     clock::Timestamp,
     jobs::{
         NewBatch, Target, Tip, Unlinked, Wanted,
-        cost::Effort,
+        cost::ProvingCost,
         follows, job_id,
         standing::{Standing, StandingEvent, judge},
         state::{Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, State, due, next},
@@ -379,7 +379,7 @@ impl Engine {
             None => match self.apply(row, &Event::Submit { lease: submit.lease }, now) {
                 Ok(_) => {
                     let statement = self.batches[row].batch.statement.clone();
-                    let effort = Effort { time, ..Effort::default() };
+                    let effort = ProvingCost { time, ..ProvingCost::default() };
                     Submitted::Verify(Wanted { target: TARGET, statement, effort })
                 }
                 Err(_) => {
