@@ -332,7 +332,7 @@ impl Database {
     ///
     /// # Errors
     /// [`DatabaseError::Failed`].
-    pub async fn tell(&self, tx: &mut Tx, news: News) -> Result<()> {
+    pub async fn tell(&self, tx: &mut Tx, news: Notification) -> Result<()> {
         if self.shared().is_some() {
             let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(news.name());
             self.ok(notify.execute(&mut **tx).await)?;
@@ -359,7 +359,7 @@ impl Database {
 
 /// What servers on one database tell each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum Notification {
     /// A job became ready.
     Ready,
     /// Ready jobs went with a reorg. That one was leased is not told: PostgreSQL commits those who tell something one after
@@ -367,7 +367,7 @@ pub enum News {
     Taken,
 }
 
-impl News {
+impl Notification {
     /// As it is sent.
     pub fn name(self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@ pub use error::JobError;
 use crate::{
     artifacts::Artifacts,
     clock::Timestamp,
-    database::News,
+    database::Notification,
     jobs::batch::{NewBatch, Target, Tip},
     observe::metrics::Metrics,
     store::{Done, Fact, JobStore, StoreError, Superseded},
@@ -133,10 +133,10 @@ impl Jobs {
     }
 
     /// Wakes those who wait for `news`, whichever server made it.
-    pub fn wake(&self, news: News) {
+    pub fn wake(&self, news: Notification) {
         match news {
-            News::Ready => self.0.ready.notify_waiters(),
-            News::Taken => self.0.taken.notify_waiters(),
+            Notification::Ready => self.0.ready.notify_waiters(),
+            Notification::Taken => self.0.taken.notify_waiters(),
         }
     }
 

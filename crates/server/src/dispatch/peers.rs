@@ -7,7 +7,7 @@
 //!   heartbeats before it.
 
 use super::Jobs;
-use crate::database::{CHANNEL, DatabaseUrl, LOCKS, News, POSTGRES_SESSION};
+use crate::database::{CHANNEL, DatabaseUrl, LOCKS, Notification, POSTGRES_SESSION};
 use sqlx::{Executor, postgres::PgListener};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -120,8 +120,8 @@ impl Peers {
                 }
             }
             // What was told in between has not been heard.
-            jobs.wake(News::Ready);
-            jobs.wake(News::Taken);
+            jobs.wake(Notification::Ready);
+            jobs.wake(Notification::Taken);
         }
     }
 
@@ -135,8 +135,8 @@ impl Peers {
             };
             match heard {
                 Some(Ok(Some(news))) => match news.payload() {
-                    text if text == News::Ready.name() => jobs.wake(News::Ready),
-                    text if text == News::Taken.name() => jobs.wake(News::Taken),
+                    text if text == Notification::Ready.name() => jobs.wake(Notification::Ready),
+                    text if text == Notification::Taken.name() => jobs.wake(Notification::Taken),
                     // A later version's.
                     _ => {}
                 },

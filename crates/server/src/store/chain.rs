@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    database::{News, Tx},
+    database::{Notification, Tx},
     jobs::{
         batch::{NewBatch, Target, Tip, follows, job_id},
         outcome::LeaseOutcome,
@@ -84,7 +84,7 @@ impl JobStore {
         for batch in batches {
             jobs.push(self.enqueue_in(&mut tx, batch, target, now).await?);
         }
-        self.db.tell(&mut tx, News::Ready).await?;
+        self.db.tell(&mut tx, Notification::Ready).await?;
         self.ok(tx.commit().await)?;
         Ok(jobs)
     }
@@ -137,7 +137,7 @@ impl JobStore {
         let batches = batches.bind(int(now.0)).bind(int(from)).execute(&mut *tx).await;
         let batches = self.ok(batches)?.rows_affected();
         let tip = self.tip_in(&mut tx).await?;
-        self.db.tell(&mut tx, News::Taken).await?;
+        self.db.tell(&mut tx, Notification::Taken).await?;
         self.ok(tx.commit().await)?;
         Ok(Superseded { batches, leases, tip })
     }

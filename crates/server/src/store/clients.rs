@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    database::{News, Tx},
+    database::{Notification, Tx},
     jobs::standing::{Standing, StandingEvent, judge},
 };
 use protocol::{ClientId, ClientSummary};
@@ -27,7 +27,7 @@ impl JobStore {
         if !self.record_standing_event(&mut tx, client, deed, now).await? {
             return Err(StoreError::NoSuchClient(client));
         }
-        self.db.tell(&mut tx, News::Ready).await?;
+        self.db.tell(&mut tx, Notification::Ready).await?;
         self.ok(tx.commit().await)
     }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    database::{News, Tx},
+    database::{Notification, Tx},
     jobs::state::{Event, Job, Outcome, Refused, State, next},
 };
 use protocol::{ArtifactRef, ClientId, DeadCause, JobId, JobState};
@@ -115,7 +115,7 @@ impl JobStore {
         .execute(&mut **tx);
         self.ok(update.await)?;
         if after.state == State::Ready {
-            self.db.tell(tx, News::Ready).await?;
+            self.db.tell(tx, Notification::Ready).await?;
         }
         Ok(Ok(after))
     }
