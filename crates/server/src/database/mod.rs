@@ -34,10 +34,10 @@ use std::{
 };
 
 /// Marks a database as ours, in SQLite's header: "l2pr".
-const APPLICATION_ID: i64 = 0x6c32_7072;
+const APPLICATION_ID: i32 = 0x6c32_7072;
 
 /// Marks our locks among PostgreSQL's advisory locks: "l2pr".
-pub const LOCKS: i32 = 0x6c32_7072;
+pub const LOCKS: i32 = APPLICATION_ID;
 
 /// Marks the locks that are held on a client for one transaction.
 const CLIENT_LOCKS: i32 = LOCKS + 1;
@@ -392,7 +392,7 @@ fn pool(size: u32, session: &'static str) -> AnyPoolOptions {
 async fn claim(name: &str, options: &SqliteConnectOptions) -> Result<()> {
     let fail = |error| wrap_sqlite(name, error);
     let mut connection: SqliteConnection = options.connect().await.map_err(fail)?;
-    let id: i64 = sqlx::query_scalar("PRAGMA application_id")
+    let id: i32 = sqlx::query_scalar("PRAGMA application_id")
         .fetch_one(&mut connection)
         .await
         .map_err(fail)?;
@@ -404,7 +404,7 @@ async fn claim(name: &str, options: &SqliteConnectOptions) -> Result<()> {
         if tables != 0 || id != 0 {
             return Err(DatabaseError::Foreign(name.into()));
         }
-        sqlx::query("PRAGMA application_id = 1815244914")
+        sqlx::query(AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}")))
             .execute(&mut connection)
             .await
             .map_err(fail)?;
