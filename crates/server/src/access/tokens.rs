@@ -105,19 +105,31 @@ impl BearerToken {
     /// Reads what [`text`](Self::text) writes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (id, digits) = text.strip_prefix("l2p_")?.split_once('_')?;
-        // 32 bytes in lower-case hexadecimal digits, as every artifact id is.
-        let secret = digits.parse::<protocol::ArtifactId>().ok()?;
-        Some(Self { id: id.parse().ok()?, secret: *secret.as_bytes() })
+        Some(Self { id: id.parse().ok()?, secret: secret_of(digits)? })
     }
 
     /// What its owner has to keep.
     pub fn text(&self) -> String {
-        format!("l2p_{}_{}", self.id, protocol::ArtifactId::from_bytes(self.secret))
+        let digits: String = self.secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("l2p_{}_{digits}", self.id)
     }
 
     pub(crate) fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.secret).into()
     }
+}
+
+/// A secret of 64 lower-case hexadecimal digits.
+fn secret_of(digits: &str) -> Option<[u8; 32]> {
+    let lower_hex = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
+    if digits.len() != 64 || !digits.bytes().all(lower_hex) {
+        return None;
+    }
+    let mut secret = [0; 32];
+    for (at, byte) in secret.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(secret)
 }
 
 impl fmt::Debug for BearerToken {
