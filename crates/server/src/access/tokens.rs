@@ -30,7 +30,8 @@ use std::{
 pub enum Role {
     /// Takes jobs and hands proofs in.
     Client,
-    /// Hands batches in.
+    /// Stores inputs, and sees what becomes of the jobs on them. Batches themselves come from the node that the server
+    /// follows; no endpoint takes one.
     Producer,
     /// Fetches proofs.
     Consumer,
