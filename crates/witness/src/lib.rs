@@ -94,7 +94,7 @@ pub use error::{Culprit, Error};
 pub use eth_config::chain_config;
 pub use file::BlockFile;
 pub use inspect::{AccountSize, Inspection, inspect};
-pub use node::{Depth, Node, NodeOptions, Sketch, WitnessSource};
+pub use node::{Depth, HeaderSummary, Node, NodeOptions, WitnessSource};
 pub use nodes::{Fault, Nodes};
 pub use program::BlockSummary;
 pub use rpc::Limits;

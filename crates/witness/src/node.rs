@@ -58,7 +58,7 @@ pub enum Depth {
 
 /// What a node reports about a block. Nothing of it has been checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sketch {
+pub struct HeaderSummary {
     /// Its hash.
     pub hash: B256,
     /// Gas used by its transactions.
@@ -168,7 +168,7 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::head`].
-    pub async fn block(&self, number: u64) -> Result<Option<Sketch>, Error> {
+    pub async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, Error> {
         #[derive(Debug, Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Block {
@@ -177,7 +177,7 @@ impl Node {
         }
         let block: Option<Block> =
             self.ask("eth_getBlockByNumber", json!([U64::from(number), false])).await?;
-        Ok(block.map(|Block { hash, gas_used }| Sketch { hash, gas_used: gas_used.to() }))
+        Ok(block.map(|Block { hash, gas_used }| HeaderSummary { hash, gas_used: gas_used.to() }))
     }
 
     /// Makes the input of the batch of blocks `first..=last` and executes it.

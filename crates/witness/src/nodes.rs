@@ -4,7 +4,7 @@
 //! * The newest block is the newest that any node has; a node that lags behind the others is named too.
 //! * A node of another chain is refused at the start, and whenever it reconnects.
 
-use crate::{Culprit, Depth, Error, Node, NodeOptions, Prepared, Sketch, heads::Heads};
+use crate::{Culprit, Depth, Error, HeaderSummary, Node, NodeOptions, Prepared, heads::Heads};
 use alloy_primitives::Address;
 use program::{ChainConfig, Terms};
 use std::{
@@ -208,7 +208,7 @@ impl Nodes {
     ///
     /// # Errors
     /// If no node could say.
-    pub async fn block(&self, number: u64) -> Result<Option<Sketch>, Error> {
+    pub async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, Error> {
         self.each(|node| async move { node.block(number).await }).await
     }
 

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use protocol::BlockRange;
-use witness::Sketch;
+use witness::HeaderSummary;
 
 /// Any error, where only its text matters.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -15,7 +15,7 @@ pub trait BatchSource: Send + Sync + 'static {
     async fn head(&self) -> Result<u64, BoxError>;
 
     /// The block with this number, as it is said to be; `None` if there is none.
-    async fn block(&self, number: u64) -> Result<Option<Sketch>, BoxError>;
+    async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError>;
 
     /// Returns when there may be a newer block. It may as well never return: the head is asked for now and then anyway.
     async fn news(&self) {
@@ -58,7 +58,7 @@ impl BatchSource for witness::Nodes {
         Ok(witness::Nodes::head(self).await?)
     }
 
-    async fn block(&self, number: u64) -> Result<Option<Sketch>, BoxError> {
+    async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError> {
         Ok(witness::Nodes::block(self, number).await?)
     }
 

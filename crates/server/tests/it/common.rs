@@ -18,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use witness::{Culprit, Sketch};
+use witness::{Culprit, HeaderSummary};
 
 /// A chain whose blocks are determined by its name and their numbers.
 #[derive(Clone)]
@@ -83,11 +83,11 @@ impl BatchSource for Chain {
         Ok(self.head.load(Ordering::SeqCst))
     }
 
-    async fn block(&self, number: u64) -> Result<Option<Sketch>, BoxError> {
+    async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError> {
         let head = self.head.load(Ordering::SeqCst);
         let lies = number > 1 && self.lies.load(Ordering::SeqCst);
         let hash = if lies { B256::ZERO } else { self.hash(number) };
-        Ok((number <= head).then_some(Sketch { hash, gas_used: 21_000 }))
+        Ok((number <= head).then_some(HeaderSummary { hash, gas_used: 21_000 }))
     }
 
     async fn prepare(

@@ -9,7 +9,7 @@ use protocol::{ArtifactRef, BlockRange, ProofData, ProofSystem, Response, paths}
 use serde_json::{Value, json};
 use server::{BatchSource, Config, PreparedBatch, Running, Server};
 use std::{fs, path::Path};
-use witness::Sketch;
+use witness::HeaderSummary;
 
 /// A chain of which only the third block is proven, and what a proof of it must state.
 struct ThirdBlock(Vec<u8>);
@@ -24,8 +24,8 @@ impl BatchSource for ThirdBlock {
         Ok(3)
     }
 
-    async fn block(&self, number: u64) -> Result<Option<Sketch>, BoxError> {
-        Ok((number <= 3).then_some(Sketch { hash: hash(number), gas_used: 25_300 }))
+    async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError> {
+        Ok((number <= 3).then_some(HeaderSummary { hash: hash(number), gas_used: 25_300 }))
     }
 
     async fn prepare(
