@@ -1,6 +1,6 @@
 //! Turns blocks and their witnesses, wherever they come from, into an executed input.
 
-use crate::{Culprit, Error, Prepared, Rules, cost};
+use crate::{Error, ErrorSource, Prepared, Rules, cost};
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
 use alloy_rlp::Decodable;
@@ -138,7 +138,7 @@ pub(crate) fn prepare(
     rules: Rules<'_>,
     claims: &[Claim],
     parent: Parent<'_>,
-    culprit: &Culprit,
+    culprit: &ErrorSource,
 ) -> Result<Prepared, Error> {
     let first = &claims[0].header;
     let refused = |reason| refusal(culprit, first.number, reason);
@@ -198,7 +198,7 @@ fn ancestors(claims: &[Claim]) -> (Vec<Bytes>, Option<B256>) {
     (chain, given.get(&claims[0].header.parent_hash).map(|(parent, _)| parent.state_root))
 }
 
-pub(crate) fn refusal(culprit: &Culprit, block: u64, reason: program::Error) -> Error {
+pub(crate) fn refusal(culprit: &ErrorSource, block: u64, reason: program::Error) -> Error {
     use program::{Error as Reason, trie::TrieError};
     let culprit = culprit.clone();
     match reason {

@@ -30,7 +30,7 @@ pub enum Error {
     #[error("{culprit} is malformed: {reason}")]
     Malformed {
         /// Who gave it.
-        culprit: Culprit,
+        culprit: ErrorSource,
         /// What is wrong.
         reason: String,
     },
@@ -38,7 +38,7 @@ pub enum Error {
     #[error("{culprit} is of chain {found}, but the chain config is that of chain {expected}")]
     WrongChain {
         /// Who gave them.
-        culprit: Culprit,
+        culprit: ErrorSource,
         /// Chain id of the config.
         expected: u64,
         /// Chain id of the blocks.
@@ -58,7 +58,7 @@ pub enum Error {
     #[error("the witness of block {block} in {culprit} is incomplete")]
     Incomplete {
         /// Who gave it.
-        culprit: Culprit,
+        culprit: ErrorSource,
         /// The first block of the batch.
         block: u64,
         /// What is missing.
@@ -69,7 +69,7 @@ pub enum Error {
     #[error("the program refuses block {block} in {culprit}")]
     Refused {
         /// Who gave it.
-        culprit: Culprit,
+        culprit: ErrorSource,
         /// The first block of the batch.
         block: u64,
         /// Why.
@@ -96,7 +96,7 @@ pub enum Error {
     #[error("{node} is unreachable: {reason}")]
     Unreachable {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
         /// What happened.
         reason: String,
     },
@@ -106,13 +106,13 @@ pub enum Error {
     )]
     NoWitnessApi {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
     },
     /// The node no longer has the state. Use one that keeps old states (an archive node).
     #[error("{node} has no state for {method} that far back: {message}; use a node that keeps it")]
     Pruned {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
         /// The JSON-RPC method.
         method: &'static str,
         /// The node's words.
@@ -124,7 +124,7 @@ pub enum Error {
     )]
     BadProof {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
         /// The account.
         address: Address,
         /// The block whose state was asked for.
@@ -136,7 +136,7 @@ pub enum Error {
     )]
     Endless {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
         /// The block.
         block: u64,
         /// Accounts and slots asked for.
@@ -150,7 +150,7 @@ pub enum Error {
     )]
     NoConfig {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
         /// Why.
         reason: String,
     },
@@ -158,7 +158,7 @@ pub enum Error {
     #[error("{node} lags: it is at block {head}, another node at {newest}")]
     Lags {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
         /// Its newest block.
         head: u64,
         /// The newest block of all.
@@ -171,7 +171,7 @@ pub enum Error {
     #[error("{node} has no block {number}")]
     BlockNotFound {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
         /// The block asked for.
         number: u64,
     },
@@ -179,7 +179,7 @@ pub enum Error {
     #[error("{node} gave a block {number} that does not follow block {} it gave before", number - 1)]
     Unlinked {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
         /// The later of the two.
         number: u64,
     },
@@ -187,7 +187,7 @@ pub enum Error {
     #[error("{node} refuses {method}: {message} (code {code})")]
     Rpc {
         /// The node.
-        node: Culprit,
+        node: ErrorSource,
         /// The JSON-RPC method.
         method: &'static str,
         /// The JSON-RPC error code.
@@ -211,14 +211,14 @@ impl Error {
 /// Where blocks came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Culprit {
+pub enum ErrorSource {
     /// A block file.
     File(PathBuf),
     /// A node: scheme, host and port of its URL. The rest may hold a password.
     Node(String),
 }
 
-impl fmt::Display for Culprit {
+impl fmt::Display for ErrorSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "block file {}", path.display()),

@@ -5,7 +5,7 @@
 //! `block_hashes` are read; others are ignored.
 
 use crate::{
-    Culprit, Error, Prepared, Rules,
+    Error, ErrorSource, Prepared, Rules,
     assemble::{self, Claim, Parent, Witness},
 };
 use alloy_primitives::{B256, Bytes};
@@ -25,7 +25,7 @@ const MAX_UNPACKED: u64 = 1 << 29;
 /// A block file that was read. It is well-formed; nothing else has been checked.
 #[derive(Clone, Debug)]
 pub struct BlockFile {
-    culprit: Culprit,
+    culprit: ErrorSource,
     chain_id: u64,
     assumed: Option<AssumedParent>,
     claim: Claim,
@@ -128,7 +128,7 @@ impl BlockFile {
     }
 
     fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self, Error> {
-        let culprit = Culprit::File(path);
+        let culprit = ErrorSource::File(path);
         let malformed = |reason: String| Error::Malformed { culprit: culprit.clone(), reason };
         let unpacked;
         let json = if bytes.starts_with(&ZSTD_MAGIC) {

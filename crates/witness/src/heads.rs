@@ -3,7 +3,7 @@
 //! An announcement is only a reason to ask for the newest block: it is not trusted, and nothing is lost while the connection
 //! is down.
 
-use crate::{Culprit, Error};
+use crate::{Error, ErrorSource};
 use jsonrpsee_core::{
     client::{Error as ClientError, Subscription, SubscriptionClientT},
     rpc_params,
@@ -55,7 +55,7 @@ impl Heads {
 }
 
 async fn follow(url: Url, news: Arc<Notify>) {
-    let node = Culprit::Node(url.origin().ascii_serialization());
+    let node = ErrorSource::Node(url.origin().ascii_serialization());
     let mut pause = FIRST_PAUSE;
     loop {
         match listen(&url, &news).await {

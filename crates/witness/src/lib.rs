@@ -90,7 +90,7 @@ mod proofs;
 pub mod record;
 mod rpc;
 
-pub use error::{Culprit, Error};
+pub use error::{Error, ErrorSource};
 pub use eth_config::chain_config;
 pub use file::BlockFile;
 pub use inspect::{AccountSize, Inspection, inspect};

@@ -1,7 +1,7 @@
 //! Blocks from an L2 node over JSON-RPC.
 
 use crate::{
-    BlockFile, Culprit, Error, Prepared, Rules,
+    BlockFile, Error, ErrorSource, Prepared, Rules,
     assemble::{self, Claim, Parent, Witness, WitnessHeader},
     proofs::Collector,
     rpc::{Answer, Failure, Limits, METHOD_NOT_FOUND, Rpc},
@@ -114,7 +114,7 @@ impl Node {
     }
 
     /// Its name in errors: scheme, host and port.
-    pub fn name(&self) -> Culprit {
+    pub fn name(&self) -> ErrorSource {
         self.rpc.name()
     }
 

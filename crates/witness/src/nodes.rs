@@ -4,7 +4,7 @@
 //! * The newest block is the newest that any node has; a node that lags behind the others is named too.
 //! * A node of another chain is refused at the start, and whenever it reconnects.
 
-use crate::{Culprit, Depth, Error, HeaderSummary, Node, NodeOptions, Prepared, heads::Heads};
+use crate::{Depth, Error, ErrorSource, HeaderSummary, Node, NodeOptions, Prepared, heads::Heads};
 use alloy_primitives::Address;
 use program::{ChainConfig, Terms};
 use std::{
@@ -77,7 +77,7 @@ impl Endpoint {
     fn fails(&self, error: &Error) {
         let mut health = self.health();
         let error = crate::error::list(std::slice::from_ref(error));
-        let node = Culprit::Node(origin(&self.url)).to_string();
+        let node = ErrorSource::Node(origin(&self.url)).to_string();
         if health.fault.as_ref().is_none_or(|fault| fault.error != error) {
             tracing::warn!(code = "node_failed", node, error, "a node failed");
         }
@@ -197,7 +197,7 @@ impl Nodes {
             self.node(endpoint).await?.head_at(self.depth).await
         });
         let silent = |_| {
-            let node = Culprit::Node(origin(&endpoint.url));
+            let node = ErrorSource::Node(origin(&endpoint.url));
             let reason = format!("no newest block in {} s", HEAD_TIMEOUT.as_secs());
             Err(Error::Unreachable { node, reason })
         };

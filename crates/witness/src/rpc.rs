@@ -3,7 +3,7 @@
 //! * A request that it refuses for its rate, or cannot serve just now, is repeated after growing, random pauses.
 //! * Nothing but scheme, host and port of its URL is ever shown: the rest may hold a key.
 
-use crate::{Culprit, Error};
+use crate::{Error, ErrorSource};
 use alloy_provider::{
     Provider, ProviderBuilder, RootProvider,
     transport::{
@@ -85,7 +85,7 @@ pub(crate) struct Rpc(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     provider: RootProvider,
-    name: Culprit,
+    name: ErrorSource,
     /// Path and query of the URL. They may hold a key, so they are not shown.
     secrets: String,
     limits: Limits,
@@ -117,7 +117,7 @@ impl Rpc {
         let secrets = quoted.as_str().strip_prefix(&origin).unwrap_or_default().to_owned();
         Ok(Self(Arc::new(Inner {
             provider: ProviderBuilder::default().connect_reqwest(http(&url)?, url),
-            name: Culprit::Node(origin),
+            name: ErrorSource::Node(origin),
             secrets,
             limits,
             slots: Semaphore::new(limits.concurrency.max(1)),
@@ -128,7 +128,7 @@ impl Rpc {
     }
 
     /// Who it is.
-    pub(crate) fn name(&self) -> Culprit {
+    pub(crate) fn name(&self) -> ErrorSource {
         self.0.name.clone()
     }
 

@@ -18,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use witness::{Culprit, HeaderSummary};
+use witness::{ErrorSource, HeaderSummary};
 
 /// A chain whose blocks are determined by its name and their numbers.
 #[derive(Clone)]
@@ -97,7 +97,7 @@ impl BatchSource for Chain {
     ) -> Result<PreparedBatch, BoxError> {
         if (self.too_much)(blocks) {
             let reason = Bound::Heap { bytes: 4 << 30, limit: 3 << 30 }.into();
-            let culprit = Culprit::Node("http://node.example".into());
+            let culprit = ErrorSource::Node("http://node.example".into());
             return Err(witness::Error::Refused { culprit, block: blocks.first(), reason }.into());
         }
         let mut prepared = self.prepared(blocks);
