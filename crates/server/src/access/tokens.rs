@@ -303,7 +303,10 @@ impl Tokens {
     }
 
     pub(crate) async fn all(&self) -> Result<Vec<Token>, DatabaseError> {
-        let rows = sqlx::query("SELECT * FROM tokens ORDER BY created_at, id");
+        let rows = sqlx::query(
+            "SELECT id, name, role, client, kind, hash, created_at, expires_at, revoked_at FROM tokens
+             ORDER BY created_at, id",
+        );
         let rows = self.0.ok(rows.fetch_all(self.0.readers()).await)?;
         rows.iter().map(|row| self.token(row)).collect()
     }

@@ -9,7 +9,11 @@ use crate::{
     database::{Database, Schema, Tx},
     error::Error,
     jobs::batch::{NewBatch, Tip, follows, job_id},
-    store::{JobStore, StoreError, needed::hex},
+    store::{
+        JobStore, StoreError,
+        needed::hex,
+        rows::{batch_columns, job_columns},
+    },
 };
 use alloy_primitives::keccak256;
 use serde::Serialize;
@@ -192,7 +196,9 @@ impl JobStore {
             |subject, problem| findings.push(Finding { subject, problem, advice: RESTORE });
         let (mut tip, mut batches): (Option<Tip>, HashMap<i64, NewBatch>) = Default::default();
         let rows =
-            sqlx::query("SELECT * FROM batches ORDER BY first, id").fetch_all(&mut **tx).await;
+            sqlx::query(concat!("SELECT ", batch_columns!(), " FROM batches ORDER BY first, id"))
+                .fetch_all(&mut **tx)
+                .await;
         for row in self.database().ok(rows)? {
             let batch = self.batch(&row)?;
             let subject = || format!("batch of blocks {}", batch.blocks);
@@ -208,7 +214,9 @@ impl JobStore {
             batches.insert(self.get(&row, "id")?, batch);
         }
         report.batches = batches.len() as u64;
-        let rows = sqlx::query("SELECT * FROM jobs ORDER BY seq").fetch_all(&mut **tx).await;
+        let rows = sqlx::query(concat!("SELECT ", job_columns!(), " FROM jobs ORDER BY seq"))
+            .fetch_all(&mut **tx)
+            .await;
         for row in self.database().ok(rows)? {
             report.jobs += 1;
             let (job, target) = self.job_and_target(&row)?;

@@ -5,7 +5,7 @@
 
 use super::{
     JobStore, Result, StoreError,
-    rows::{blob, int},
+    rows::{blob, int, job_columns},
 };
 use crate::{
     clock::Timestamp,
@@ -116,10 +116,12 @@ impl JobStore {
         if let Some(row) = self.ok(last_final)? {
             return Err(StoreError::Final { from, batch: self.range(&row)? });
         }
-        let jobs = self.db.locking(
-            "SELECT * FROM jobs WHERE superseded = 0 AND batch IN
-             (SELECT id FROM batches WHERE superseded_at IS NULL AND last >= $1) ORDER BY seq",
-        );
+        let jobs = self.db.locking(concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM jobs WHERE superseded = 0 AND batch IN
+             (SELECT id FROM batches WHERE superseded_at IS NULL AND last >= $1) ORDER BY seq"
+        ));
         let jobs = sqlx::query(jobs).bind(int(from)).fetch_all(&mut *tx).await;
         let mut leases = Vec::new();
         for row in self.ok(jobs)? {

@@ -2,7 +2,7 @@
 
 use super::{
     JobStore, Result, SHOWN, StoreError,
-    rows::{blob, int},
+    rows::{blob, client_columns, int},
 };
 use crate::{
     clock::Timestamp,
@@ -36,7 +36,11 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn clients(&self, now: Timestamp) -> Result<Vec<ClientSummary>> {
-        let rows = sqlx::query("SELECT * FROM clients ORDER BY last_seen DESC LIMIT $1");
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            client_columns!(),
+            " FROM clients ORDER BY last_seen DESC LIMIT $1"
+        ));
         let rows = self.ok(rows.bind(i64::from(SHOWN)).fetch_all(self.db.readers()).await)?;
         rows.iter()
             .map(|row| {
@@ -61,10 +65,11 @@ impl JobStore {
         client: ClientId,
         now: Timestamp,
     ) -> Result<Standing> {
-        let row = sqlx::query(
+        let row = sqlx::query(concat!(
             "INSERT INTO clients (id, first_seen, last_seen) VALUES ($1, $2, $2)
-             ON CONFLICT (id) DO UPDATE SET last_seen = $2 RETURNING *",
-        );
+                 ON CONFLICT (id) DO UPDATE SET last_seen = $2 RETURNING ",
+            client_columns!(),
+        ));
         let row = row.bind(blob(client.as_bytes())).bind(int(now.0)).fetch_one(&mut **tx);
         self.standing(&self.ok(row.await)?)
     }
@@ -77,7 +82,8 @@ impl JobStore {
         deed: StandingEvent,
         now: Timestamp,
     ) -> Result<bool> {
-        let row = self.db.locking("SELECT * FROM clients WHERE id = $1");
+        let row =
+            self.db.locking(concat!("SELECT ", client_columns!(), " FROM clients WHERE id = $1"));
         let row = sqlx::query(row).bind(blob(client.as_bytes())).fetch_optional(&mut **tx);
         let Some(row) = self.ok(row.await)? else { return Ok(false) };
         let after = judge(&self.standing(&row)?, deed, now, &self.rules);

@@ -1,6 +1,9 @@
 //! What happened to a job.
 
-use super::{JobStore, StoreError, rows::blob};
+use super::{
+    JobStore, StoreError,
+    rows::{blob, submission_columns},
+};
 use protocol::{ClientId, JobHistory, JobId, LeaseId, LeaseSummary, SubmittedProof};
 
 impl JobStore {
@@ -11,7 +14,7 @@ impl JobStore {
     pub async fn history(&self, job: JobId) -> Result<JobHistory, StoreError> {
         self.job(job).await?;
         let db = self.database();
-        let rows = sqlx::query("SELECT * FROM leases WHERE job = $1 ORDER BY granted_at, id")
+        let rows = sqlx::query("SELECT id, client, granted_at, ended_at, outcome FROM leases WHERE job = $1 ORDER BY granted_at, id")
             .bind(blob(job.as_bytes()));
         let leases = db.ok(rows.fetch_all(db.readers()).await)?;
         let leases = leases.iter().map(|row| {
@@ -24,8 +27,12 @@ impl JobStore {
             })
         });
         let leases = leases.collect::<Result<_, StoreError>>()?;
-        let rows = sqlx::query("SELECT * FROM submissions WHERE job = $1 ORDER BY received_at")
-            .bind(blob(job.as_bytes()));
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            submission_columns!(),
+            " FROM submissions WHERE job = $1 ORDER BY received_at"
+        ))
+        .bind(blob(job.as_bytes()));
         let proofs = db.ok(rows.fetch_all(db.readers()).await)?;
         let proofs = proofs.iter().map(|row| {
             Ok(SubmittedProof {

@@ -3,7 +3,7 @@
 use super::{
     JobStore, Result,
     facts::{Done, Fact},
-    rows::{JobRow, blob, int},
+    rows::{JobRow, blob, int, job_columns},
 };
 use crate::{
     clock::Timestamp,
@@ -62,7 +62,11 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn restart(&self, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        let rows = self.db.locking("SELECT * FROM jobs WHERE state = 'leased' ORDER BY seq");
+        let rows = self.db.locking(concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM jobs WHERE state = 'leased' ORDER BY seq"
+        ));
         for row in self.ok(sqlx::query(rows).fetch_all(&mut *tx).await)? {
             let row = self.job_row(&row)?;
             self.apply(&mut tx, row, &Event::ServerRestarted, now).await?;
@@ -113,9 +117,11 @@ impl JobStore {
         asked: Timestamp,
         now: Timestamp,
     ) -> Result<(Option<JobRow>, Vec<Fact>)> {
-        let rows = self.db.locking(
-            "SELECT * FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq",
-        );
+        let rows = self.db.locking(concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq"
+        ));
         let rows = sqlx::query(rows).bind(blob(client.as_bytes())).fetch_all(&mut **tx);
         let (mut held, mut lost) = (None, Vec::new());
         for row in self.ok(rows.await)? {
@@ -146,8 +152,9 @@ impl JobStore {
         for whose in ["(lost_to IS NULL OR lost_to <> $4)", "lost_to = $4"] {
             for capability in capabilities {
                 let row = self.db.skipping_locked(&format!(
-                    "SELECT * FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1 AND system = $2
+                    "SELECT {} FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1 AND system = $2
                      AND program_id = $3 AND {whose} ORDER BY due, seq LIMIT 1",
+                    job_columns!(),
                 ));
                 let row = sqlx::query(row)
                     .bind(int(now.0))
@@ -265,10 +272,12 @@ impl JobStore {
                 return Ok(lost);
             }
             let mut tx = self.db.begin().await?;
-            let row = self.db.skipping_locked(
-                "SELECT * FROM jobs WHERE state = 'leased' AND lease_expires_at < $1 AND lease_client <> $2
-                 ORDER BY seq LIMIT 1",
-            );
+            let row = self.db.skipping_locked(concat!(
+                "SELECT ",
+                job_columns!(),
+                " FROM jobs WHERE state = 'leased' AND lease_expires_at < $1 AND lease_client <> $2
+                 ORDER BY seq LIMIT 1"
+            ));
             let row = sqlx::query(row).bind(int(now.0)).bind(blob(client.as_bytes()));
             let Some(row) = self.ok(row.fetch_optional(&mut *tx).await)? else { return Ok(lost) };
             let row = self.job_row(&row)?;

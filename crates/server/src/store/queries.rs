@@ -2,7 +2,7 @@
 
 use super::{
     JobStore, Result, SHOWN, StoreError,
-    rows::{JobRow, blob},
+    rows::{JobRow, blob, job_columns},
 };
 use crate::jobs::state::State;
 use protocol::{ClientId, Counts, JobId, JobState, JobSummary, LeaseId};
@@ -156,8 +156,12 @@ impl JobStore {
 /// Reads summaries of the jobs that `filter` leaves.
 fn summaries(filter: &'static str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!(
-        "SELECT j.*, b.first, b.last, b.gas_used, b.transactions, b.input, b.input_len,
+        "SELECT j.seq, j.id, j.batch, j.system, j.program_id, j.kind, j.state, j.cause, j.superseded, j.not_before,
+         j.failures, j.lost, j.lost_to, j.lease, j.lease_client, j.lease_since, j.lease_expires_at, j.lease_heard,
+         j.lease_handed, j.created_at, j.due, j.finished_at, j.priority, j.proof, j.proof_len, j.proved_by, j.last_error,
+         b.first, b.last, b.gas_used, b.transactions, b.input, b.input_len,
          (SELECT max(granted_at) FROM leases l WHERE l.job = j.id) AS leased_at
-         FROM (SELECT * FROM jobs {filter}) j JOIN batches b ON b.id = j.batch ORDER BY j.seq"
+         FROM (SELECT {}, priority, proof, proof_len, proved_by, last_error FROM jobs {filter}) j JOIN batches b ON b.id = j.batch ORDER BY j.seq",
+        job_columns!(),
     ))
 }

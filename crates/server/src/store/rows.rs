@@ -14,6 +14,38 @@ use protocol::{
 };
 use sqlx::{Any, Row, any::AnyRow};
 
+/// The columns of a job that are read: what decides about it.
+macro_rules! job_columns {
+    () => {
+        "seq, id, batch, system, program_id, kind, state, cause, superseded, not_before, failures, lost, lost_to, lease, \
+         lease_client, lease_since, lease_expires_at, lease_heard, lease_handed, created_at, due, finished_at"
+    };
+}
+
+/// The columns of a batch.
+macro_rules! batch_columns {
+    () => {
+        "id, first, last, parent_hash, last_hash, statement, statement_digest, input, input_len, gas_used, transactions, \
+         estimated_cycles, superseded_at"
+    };
+}
+
+/// The columns of a client that are read.
+macro_rules! client_columns {
+    () => {
+        "id, last_seen, proved, rejected, strikes, rejected_in_a_row, rests_until, quarantined, draining"
+    };
+}
+
+/// The columns of a submission.
+macro_rules! submission_columns {
+    () => {
+        "job, lease, proof, proof_len, client, system, program_id, kind, received_at, verdict, reason"
+    };
+}
+
+pub(crate) use {batch_columns, client_columns, job_columns, submission_columns};
+
 /// A job as it stands in its row.
 pub(super) struct JobRow {
     pub(super) seq: i64,

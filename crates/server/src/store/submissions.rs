@@ -5,7 +5,7 @@
 use super::{
     JobStore, Result,
     facts::{Done, Fact},
-    rows::{blob, int},
+    rows::{blob, int, submission_columns},
 };
 use crate::{
     clock::Timestamp,
@@ -36,9 +36,11 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn unjudged(&self, before: Timestamp) -> Result<Vec<(JobId, Submit)>> {
-        let rows = sqlx::query(
-            "SELECT * FROM submissions WHERE verdict IS NULL AND received_at <= $1 ORDER BY received_at",
-        );
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            submission_columns!(),
+            " FROM submissions WHERE verdict IS NULL AND received_at <= $1 ORDER BY received_at"
+        ));
         let rows = self.ok(rows.bind(int(before.0)).fetch_all(self.db.readers()).await)?;
         rows.iter()
             .map(|row| {

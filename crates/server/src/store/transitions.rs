@@ -2,7 +2,7 @@
 
 use super::{
     JobStore, Result, StoreError,
-    rows::{JobRow, blob, int},
+    rows::{JobRow, blob, int, job_columns},
 };
 use crate::{
     clock::Timestamp,
@@ -13,7 +13,7 @@ use protocol::{ArtifactRef, ClientId, DeadCause, JobId, JobState};
 
 impl JobStore {
     pub(super) async fn find(&self, tx: &mut Tx, job: JobId) -> Result<JobRow> {
-        let row = self.db.locking("SELECT * FROM jobs WHERE id = $1");
+        let row = self.db.locking(concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1"));
         let row = sqlx::query(row).bind(blob(job.as_bytes())).fetch_optional(&mut **tx);
         let row = self.ok(row.await)?.ok_or(StoreError::NoSuchJob(job))?;
         self.job_row(&row)
