@@ -4,6 +4,7 @@ mod guests;
 mod house;
 mod layers;
 mod pages;
+mod rooms;
 mod soundness;
 mod test32;
 mod tokens;
@@ -81,8 +82,12 @@ fn main() -> ExitCode {
         Chore::Guests { check: true, .. } => guests::check(&root),
         Chore::Bare => guests::bare(&root),
         Chore::Test32 => test32::run(&root),
-        Chore::Layers => layers::check(&root)
-            .map(|arrows| format!("{arrows} arrows between our crates, all drawn")),
+        Chore::Layers => layers::check(&root).and_then(|crates| {
+            let rooms = rooms::check(&root)?;
+            Ok(format!(
+                "{crates} arrows between our crates and {rooms} between their rooms, all drawn"
+            ))
+        }),
         Chore::House { tree } => house::measure(&tree.unwrap_or(root)),
         Chore::Pages => pages::check(&root),
         Chore::Unchecked { write: false } => unchecked::check(&root),

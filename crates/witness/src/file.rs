@@ -79,7 +79,7 @@ pub fn prepare_batch<'r>(
 
 impl BlockFile {
     /// The block file of what `culprit` says about a block.
-    pub(crate) fn new(culprit: Culprit, chain_id: u64, claim: Claim) -> Self {
+    pub(crate) fn new(culprit: ErrorSource, chain_id: u64, claim: Claim) -> Self {
         Self { culprit, chain_id, assumed: None, claim }
     }
 
