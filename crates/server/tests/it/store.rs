@@ -230,7 +230,7 @@ async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests(place: &Pla
     let blamed = clients.iter().find(|summary| summary.client == client(1)).unwrap();
     assert_eq!((blamed.rejected, blamed.rests_until), (1, Some(at(505).0)));
     let summary = &store.jobs().await.unwrap()[0];
-    assert_eq!(summary.last_error.as_deref(), Some("proof rejected: of another statement"));
+    assert_eq!(summary.last_error, Some(format!("proof rejected: {reason}")));
 
     assert_eq!(offer(&store, 1, at(500)).await, Offer::Resting { until: at(505) });
     let next = lease(&store, 2, at(500)).await.unwrap();
