@@ -4,7 +4,7 @@
 //! * What is missing is an error that names it ([`Error::Incomplete`]), never a guess.
 //! * The same blocks and witnesses give the same input, byte for byte, in whatever order a node lists them.
 //!
-//! [`Nodes`] prepares inputs from one or several nodes, [`file`] from block files, [`record`] records witnesses of a state in
+//! [`Nodes`] prepares inputs from one or several nodes, [`file`](mod@file) from block files, [`record`] records witnesses of a state in
 //! memory. [`cost`] estimates what a proof will cost.
 //!
 //! # Example

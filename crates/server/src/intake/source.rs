@@ -23,7 +23,7 @@ pub trait BatchSource: Send + Sync + 'static {
     }
 
     /// The blocks `blocks`, executed, with the program's input that repeats the execution and says that `beneficiary` may
-    /// claim the reward. Blocks that are beyond a [`Bound`] of the program are a [`witness::Error`] that says so.
+    /// claim the reward. Blocks that are beyond a [`Bound`](program::Bound) of the program are a [`witness::Error`] that says so.
     async fn prepare(
         &self,
         blocks: BlockRange,

@@ -59,7 +59,7 @@ impl JobStore {
     /// Gives every lease its full time again: nobody could hear heartbeats while no server ran.
     ///
     /// # Errors
-    /// [`StoreError`] if the database fails.
+    /// [`StoreError`](super::StoreError) if the database fails.
     pub async fn restart(&self, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let rows = self.db.locking(concat!(
@@ -74,12 +74,12 @@ impl JobStore {
         self.ok(tx.commit().await)
     }
 
-    /// Hands `client` the job it can prove that is [`due`] first. A client that has a lease gets the same lease again, unless
+    /// Hands `client` the job it can prove that is [`due`](crate::jobs::state::due) first. A client that has a lease gets the same lease again, unless
     /// it was heard on it before it `asked`: then it died on that job, and gets that one last. `lease` names a new lease and
     /// must be fresh and random.
     ///
     /// # Errors
-    /// [`StoreError`] if the database fails.
+    /// [`StoreError`](super::StoreError) if the database fails.
     pub async fn lease(
         &self,
         client: ClientId,
@@ -220,7 +220,7 @@ impl JobStore {
     /// Keeps a lease alive, and says how its client stands.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the lease is not the job's, or the job is proved or was given up.
+    /// [`StoreError::Refused`](super::StoreError::Refused) if the lease is not the job's, or the job is proved or was given up.
     pub async fn heartbeat(&self, job: JobId, lease: LeaseId, now: Timestamp) -> Result<Standing> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
@@ -237,7 +237,7 @@ impl JobStore {
     /// Takes a lease back from a client that could not do it.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the lease is not the job's.
+    /// [`StoreError::Refused`](super::StoreError::Refused) if the lease is not the job's.
     pub async fn fail(&self, job: JobId, fail: &Fail, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;

@@ -49,7 +49,7 @@ impl JobStore {
     /// Opens the SQLite database at `path`, which is made if it is missing, and brings it to this version's schema.
     ///
     /// # Errors
-    /// [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Version`] or [`StoreError::Database`].
+    /// [`StoreError::Database`]: the file is foreign, corrupt or of another version, or cannot be opened.
     pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
         let db = Database::sqlite(path, Schema::Ours).await?;
         Ok(Self { db, rules })
@@ -58,7 +58,7 @@ impl JobStore {
     /// Connects to a PostgreSQL database, which several servers may use, and brings it to this version's schema.
     ///
     /// # Errors
-    /// As [`open`](Self::open), or [`StoreError::Unsafe`].
+    /// As [`open`](Self::open), or if the database may lose what it has committed.
     pub async fn connect(url: &DatabaseUrl, rules: Rules) -> Result<Self> {
         let db = Database::postgres(url, Schema::Ours).await?;
         Ok(Self { db, rules })

@@ -14,7 +14,7 @@ impl JobStore {
     /// Gives a dead job fresh budgets.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if it is not dead.
+    /// [`StoreError::Refused`](super::StoreError::Refused) if it is not dead.
     pub async fn requeue(&self, job: JobId, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
@@ -25,7 +25,7 @@ impl JobStore {
     /// Gives a job up. Its client is told to stop; a proof of it that comes all the same is used.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if it is proved.
+    /// [`StoreError::Refused`](super::StoreError::Refused) if it is proved.
     pub async fn cancel(&self, job: JobId, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
@@ -40,7 +40,7 @@ impl JobStore {
     /// Changes when a job is [`due`].
     ///
     /// # Errors
-    /// [`StoreError::NoSuchJob`].
+    /// [`StoreError::NoSuchJob`](super::StoreError::NoSuchJob).
     pub async fn prioritise(&self, job: JobId, priority: i32) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;

@@ -34,7 +34,7 @@ impl JobStore {
     /// The proofs handed in before `before` that have no verdict, with their jobs: whoever verified them went, or failed.
     ///
     /// # Errors
-    /// [`StoreError`] if the database fails.
+    /// [`StoreError`](super::StoreError) if the database fails.
     pub async fn unjudged(&self, before: Timestamp) -> Result<Vec<(JobId, Submit)>> {
         let rows = sqlx::query(concat!(
             "SELECT ",
@@ -61,7 +61,7 @@ impl JobStore {
     /// Remembers a proof whose bytes are durable. The same proof under the same lease gets the same verdict for ever.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchJob`].
+    /// [`StoreError::NoSuchJob`](super::StoreError::NoSuchJob).
     pub async fn submit(
         &self,
         job: JobId,
@@ -114,7 +114,7 @@ impl JobStore {
     /// Records what the check of a submitted proof gave, and what follows from it.
     ///
     /// # Errors
-    /// [`StoreError`] if the database fails: then nothing has been recorded.
+    /// [`StoreError`](super::StoreError) if the database fails: then nothing has been recorded.
     pub async fn judge(
         &self,
         job: JobId,
@@ -181,7 +181,7 @@ impl JobStore {
     /// Notes what the proof of a job turned out to cost.
     ///
     /// # Errors
-    /// [`StoreError`] if the database fails.
+    /// [`StoreError`](super::StoreError) if the database fails.
     pub async fn record_proven_cycles(&self, job: JobId, cycles: u64) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let update = sqlx::query("UPDATE jobs SET proven_cycles = $1 WHERE id = $2")
@@ -195,7 +195,7 @@ impl JobStore {
     /// What proofs turned out to cost lately, beside what had been expected.
     ///
     /// # Errors
-    /// [`StoreError`] if the database fails.
+    /// [`StoreError`](super::StoreError) if the database fails.
     pub async fn cost_correction(&self) -> Result<CostCorrection> {
         let mut tx = self.db.begin_reading().await?;
         let lately = sqlx::query(
