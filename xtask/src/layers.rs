@@ -101,45 +101,15 @@ struct Row {
 impl Table {
     /// Reads the first table whose first column is headed `crate`.
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut lines =
-            text.lines().skip_while(|line| cells(line).is_none_or(|cells| cells[0] != "crate"));
-        let header = lines
-            .next()
-            .and_then(cells)
-            .context("there is no table whose first column is `crate`")?;
-        let column = |name: &str| {
-            header
-                .iter()
-                .position(|cell| *cell == name)
-                .with_context(|| format!("the table has no column `{name}`"))
-        };
-        let (may_use, tests) = (column("may use of ours")?, column("its tests also")?);
-
+        let drawn = Drawn::parse(text, "crate")?;
+        let (may_use, tests) = (drawn.column("may use of ours")?, drawn.column("its tests also")?);
         let mut rows: Vec<Row> = Vec::new();
-        // The line below the header only separates.
-        for line in lines.skip(1) {
-            let Some(cells) = cells(line) else { break };
-            if cells.len() != header.len() {
-                bail!(
-                    "the row `{line}` has {} cells, the header has {}",
-                    cells.len(),
-                    header.len()
-                );
-            }
-            let name = cells[0].trim_matches('`').to_owned();
-            if rows.iter().any(|row| row.name == name) {
-                bail!("`{name}` has two rows");
-            }
+        for (name, cells) in drawn.rows {
             let row =
-                Row { name, may_use: names(cells[may_use])?, tests_may_use: names(cells[tests])? };
-            for used in row.may_use.iter().chain(&row.tests_may_use) {
-                if !rows.iter().any(|above| above.name == *used) {
-                    bail!(
-                        "`{}` may use `{used}`, which has no row above it: arrows point only down",
-                        row.name
-                    );
-                }
-            }
+                Row { may_use: names(cells[may_use])?, tests_may_use: names(cells[tests])?, name };
+            points_down(&row.name, row.may_use.iter().chain(&row.tests_may_use), |used| {
+                rows.iter().any(|above| above.name == *used)
+            })?;
             rows.push(row);
         }
         Ok(Self(rows))
@@ -172,8 +142,65 @@ impl Table {
     }
 }
 
+/// A table of the page, whose rows have names that differ.
+pub(crate) struct Drawn<'t> {
+    header: Vec<&'t str>,
+    /// Each row's name and cells, in their order.
+    pub(crate) rows: Vec<(String, Vec<&'t str>)>,
+}
+
+impl<'t> Drawn<'t> {
+    /// Reads the first table whose first column is headed `head`.
+    pub(crate) fn parse(text: &'t str, head: &str) -> anyhow::Result<Self> {
+        let mut lines =
+            text.lines().skip_while(|line| cells(line).is_none_or(|cells| cells[0] != head));
+        let header = lines
+            .next()
+            .and_then(cells)
+            .with_context(|| format!("there is no table whose first column is `{head}`"))?;
+        let mut rows: Vec<(String, Vec<&str>)> = Vec::new();
+        // The line below the header only separates.
+        for line in lines.skip(1) {
+            let Some(cells) = cells(line) else { break };
+            if cells.len() != header.len() {
+                bail!(
+                    "the row `{line}` has {} cells, the header has {}",
+                    cells.len(),
+                    header.len()
+                );
+            }
+            let name = cells[0].trim_matches('`').to_owned();
+            if rows.iter().any(|(above, _)| *above == name) {
+                bail!("`{name}` has two rows");
+            }
+            rows.push((name, cells));
+        }
+        Ok(Self { header, rows })
+    }
+
+    /// Where the column headed `name` stands.
+    pub(crate) fn column(&self, name: &str) -> anyhow::Result<usize> {
+        let found = self.header.iter().position(|cell| *cell == name);
+        found.with_context(|| format!("the table has no column `{name}`"))
+    }
+}
+
+/// Makes sure that the row `name` may use only what `is_above` says has a row above it.
+pub(crate) fn points_down<'u>(
+    name: &str,
+    mut may_use: impl Iterator<Item = &'u String>,
+    is_above: impl Fn(&str) -> bool,
+) -> anyhow::Result<()> {
+    match may_use.find(|used| !is_above(used)) {
+        None => Ok(()),
+        Some(used) => {
+            bail!("`{name}` may use `{used}`, which has no row above it: arrows point only down")
+        }
+    }
+}
+
 /// The cells of a table's line, or `None` for any other line.
-pub(crate) fn cells(line: &str) -> Option<Vec<&str>> {
+fn cells(line: &str) -> Option<Vec<&str>> {
     let inner = line.trim().strip_prefix('|')?.strip_suffix('|')?;
     Some(inner.split('|').map(str::trim).collect())
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use crate::layers::{cells, names};
+use crate::layers::{Drawn, names, points_down};
 use crate::tokens::{Token, closing, end_of_item, tokens};
 
 /// The crates whose rooms are drawn, and whether files may import each other in circles. Those of `program` do: it changes
@@ -364,40 +364,17 @@ struct Row {
 impl Table {
     /// Reads the table whose first column is headed ``room of `NAME` ``.
     fn parse(text: &str, crate_name: &str) -> anyhow::Result<Self> {
-        let head = format!("room of `{crate_name}`");
-        let mut lines =
-            text.lines().skip_while(|line| cells(line).is_none_or(|cells| cells[0] != head));
-        let header = lines.next().and_then(cells);
-        let header = header.with_context(|| format!("there is no table headed `{head}`"))?;
-        let column = header.iter().position(|cell| *cell == "may use");
-        let column = column.context("the table has no column `may use`")?;
-        let upward = header.iter().position(|cell| *cell == "and upward");
+        let drawn = Drawn::parse(text, &format!("room of `{crate_name}`"))?;
+        let (column, upward) = (drawn.column("may use")?, drawn.column("and upward").ok());
         let mut rows: Vec<Row> = Vec::new();
-        // The line below the header only separates.
-        for line in lines.skip(1) {
-            let Some(cells) = cells(line) else { break };
-            if cells.len() != header.len() {
-                bail!(
-                    "the row `{line}` has {} cells, the header has {}",
-                    cells.len(),
-                    header.len()
-                );
-            }
-            let name = cells[0].trim_matches('`').to_owned();
-            if rows.iter().any(|row| row.name == name) {
-                bail!("`{name}` has two rows");
-            }
+        for (name, cells) in drawn.rows {
             let mut may_use = match cells[column] {
                 "all above" => rows.iter().map(|row| row.name.clone()).collect(),
                 list => names(list)?,
             };
-            for used in &may_use {
-                if !rows.iter().any(|above| above.name == *used) {
-                    bail!(
-                        "`{name}` may use `{used}`, which has no row above it: arrows point only down"
-                    );
-                }
-            }
+            points_down(&name, may_use.iter(), |used| {
+                rows.iter().any(|above| above.name == *used)
+            })?;
             let up = upward.map(|column| names(cells[column])).transpose()?.unwrap_or_default();
             may_use.extend(up);
             rows.push(Row { name, may_use });
