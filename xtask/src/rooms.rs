@@ -28,6 +28,44 @@ enum Circles {
     Kept,
 }
 
+/// What the arrows of a crate come to, without its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Modules of the first level.
+    pub rooms: usize,
+    /// Arrows between them.
+    pub arrows: usize,
+    /// Pairs of them with arrows both ways.
+    pub mutual: usize,
+    /// Files of the largest circle, or none.
+    pub largest_circle: usize,
+}
+
+/// Counts the arrows of the crate with these sources.
+///
+/// # Errors
+/// Names the file that cannot be read.
+pub fn figures(sources: &Path) -> anyhow::Result<Figures> {
+    Ok(counted(Sources::read(sources)?.arrows()))
+}
+
+fn counted(mut arrows: Arrows) -> Figures {
+    let root = Module::new();
+    arrows.remove(&root);
+    for used in arrows.values_mut() {
+        used.remove(&root);
+    }
+    let rooms = rooms(&arrows);
+    let both_ways = |from: &str, to: &str| from < to && rooms[to].contains(from);
+    let pairs = || rooms.iter().flat_map(|(from, used)| used.iter().map(move |to| (*from, *to)));
+    Figures {
+        rooms: rooms.len(),
+        arrows: pairs().count(),
+        mutual: pairs().filter(|(from, to)| both_ways(from, to)).count(),
+        largest_circle: circles(&arrows).iter().map(Vec::len).max().unwrap_or_default(),
+    }
+}
+
 /// A module's path from the crate's root, which is the empty one.
 type Module = Vec<String>;
 /// Each file, as its module, and the files that it uses.
@@ -72,14 +110,14 @@ struct File {
 struct Sources(BTreeMap<Module, String>);
 
 impl Sources {
-    /// Reads the sources below `folder`, following `mod` declarations from `lib.rs` on.
+    /// Reads the sources below `folder`, following `mod` declarations from `lib.rs` or `main.rs` on.
     fn read(folder: &Path) -> anyhow::Result<Self> {
         let mut found = Self::default();
         let mut open = vec![Module::new()];
         while let Some(module) = open.pop() {
             let base = module.iter().fold(folder.to_owned(), |path, name| path.join(name));
             let candidates = match module.last() {
-                None => vec![folder.join("lib.rs")],
+                None => vec![folder.join("lib.rs"), folder.join("main.rs")],
                 Some(_) => vec![base.with_extension("rs"), base.join("mod.rs")],
             };
             let file = candidates.iter().find(|file| file.is_file());
@@ -322,7 +360,7 @@ fn rooms(arrows: &Arrows) -> BTreeMap<&str, BTreeSet<&str>> {
     found
 }
 
-/// The groups of more than two files of which each uses, through others of the group, each.
+/// The groups of files of which each uses, through others of the group, each.
 fn circles(arrows: &Arrows) -> Vec<Vec<&Module>> {
     let reach = |from: &Module| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
@@ -344,7 +382,7 @@ fn circles(arrows: &Arrows) -> Vec<Vec<&Module>> {
             .filter(|(other, back)| from_here.contains(**other) && back.contains(*file))
             .map(|(other, _)| *other)
             .collect();
-        if circle.len() > 2 && done.insert(circle.clone()) {
+        if circle.len() > 1 && done.insert(circle.clone()) {
             found.push(circle);
         }
     }
@@ -408,7 +446,7 @@ impl Table {
             Circles::Refused => circles(arrows),
             Circles::Kept => Vec::new(),
         };
-        for circle in circles {
+        for circle in circles.into_iter().filter(|circle| circle.len() > 2) {
             let files: Vec<_> = circle.into_iter().map(path).collect();
             faults.push(format!("these files import each other in a circle: {}", files.join(", ")));
         }
@@ -474,6 +512,31 @@ mod tests {
         ] {
             assert_eq!(drawn(&[("lib", ""), a, ("d", text)]), Vec::<String>::new(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_use_tree_is_its_paths() {
+        let mut found = Vec::new();
+        flatten(&tokens("{a::{B, c}, D}"), &mut Vec::new(), &mut found);
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.join("::")).collect();
+        assert_eq!(paths, ["a::B", "a::c", "D"]);
+    }
+
+    #[test]
+    fn circles_and_arrows_are_counted_without_the_root() {
+        let arrows = sources(&[
+            ("lib", "mod a;\npub use b::B;\n"),
+            ("a", "use crate::{B, c::{C, D}};\n"),
+            ("b", "use super::c::C;\n// use crate::a::A;\n"),
+            (
+                "c",
+                "fn f() {\n    crate::a::go();\n}\n#[cfg(test)]\nmod tests {\n    use crate::b::B;\n}\n",
+            ),
+        ])
+        .arrows();
+        let found = Figures { rooms: 3, arrows: 4, mutual: 1, largest_circle: 3 };
+        assert_eq!(counted(arrows.clone()), found);
+        assert_eq!(circles(&arrows), [[&module("a"), &module("b"), &module("c")]]);
     }
 
     #[test]
