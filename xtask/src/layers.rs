@@ -15,7 +15,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Returns how many arrows were checked.
 ///
 /// # Errors
-/// Names every file of the page that is not there, every arrow the table does not draw, every crate without a row and every row without a crate.
+/// Names every arrow the table does not draw, every crate without a row and every row without a crate.
 pub fn check(root: &Path) -> anyhow::Result<usize> {
     let path = root.join("ARCHITECTURE.md");
     let text = std::fs::read_to_string(&path)
@@ -23,20 +23,11 @@ pub fn check(root: &Path) -> anyhow::Result<usize> {
     let table = Table::parse(&text)
         .with_context(|| format!("failed to read the table of {}", path.display()))?;
     let arrows = arrows(root)?;
-    let mut faults = table.faults(&arrows);
-    faults.extend(missing(root, &text).into_iter().map(|file| format!("there is no {file}")));
+    let faults = table.faults(&arrows);
     if !faults.is_empty() {
         bail!("the crates and the table in ARCHITECTURE.md disagree:\n  {}", faults.join("\n  "));
     }
     Ok(arrows.values().map(BTreeSet::len).sum())
-}
-
-/// The files and folders that a page names between backticks, by their path from the root, and that are not there.
-fn missing(root: &Path, page: &str) -> Vec<String> {
-    const FOLDERS: [&str; 5] = ["crates/", "docs/", "guests/", "fuzz/", "xtask/"];
-    let named = page.split('`').skip(1).step_by(2);
-    let paths = named.filter(|name| FOLDERS.iter().any(|folder| name.starts_with(folder)));
-    paths.filter(|path| !root.join(path).exists()).map(str::to_owned).collect()
 }
 
 /// An arrow to the crate named, and whether only tests and examples have it.
@@ -278,14 +269,6 @@ mod tests {
         assert!(refused("| `a` | base | all | – |").contains("neither a list"));
         assert!(refused("| `a` | base | – |").contains("3 cells"));
         assert!(Table::parse("no table").is_err());
-    }
-
-    #[test]
-    fn a_page_names_only_files_that_there_are() {
-        let folder = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
-        let root = Path::new(&folder).parent().expect("xtask lies in the root");
-        let page = "See `crates/server/src/lib.rs`, `crates/server/src/gone.rs` and `fn f()`.";
-        assert_eq!(missing(root, page), ["crates/server/src/gone.rs"]);
     }
 
     #[test]

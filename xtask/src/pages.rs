@@ -2,6 +2,7 @@
 //!
 //! * A relative link must point at a file or folder of the checkout; one with a fragment, at a heading of that page.
 //! * A page of `docs/` that a source, a script or a setting names must exist.
+//! * A file of the checkout that ARCHITECTURE.md names in backticks must exist.
 //! * The walks stand under [`WALKS`]. Each is a heading of the third level with a numbered list, each line of which starts
 //!   with a file in backticks.
 //! * Links to other sites are not followed: the check needs no network.
@@ -62,6 +63,9 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
             faults.push(format!("ARCHITECTURE.md: walk `{}`: {file} does not exist", walk.title));
         }
     }
+    faults.extend(
+        missing(root, &text).into_iter().map(|file| format!("ARCHITECTURE.md: there is no {file}")),
+    );
     if !faults.is_empty() {
         bail!("pages lead nowhere:\n  {}", faults.join("\n  "));
     }
@@ -180,6 +184,14 @@ fn exists_as_named(root: &Path, page: &str) -> bool {
     root.join(page).exists() || page.starts_with(DECISIONS) && by_number()
 }
 
+/// The files and folders that a page names between backticks, by their path from the root, and that are not there.
+fn missing(root: &Path, page: &str) -> Vec<String> {
+    const FOLDERS: [&str; 5] = ["crates/", "docs/", "guests/", "fuzz/", "xtask/"];
+    let named = page.split('`').skip(1).step_by(2);
+    let paths = named.filter(|name| FOLDERS.iter().any(|folder| name.starts_with(folder)));
+    paths.filter(|path| !root.join(path).exists()).map(str::to_owned).collect()
+}
+
 /// A walk through the code: its heading and the files it names.
 #[derive(Debug, PartialEq, Eq)]
 struct Walk {
@@ -242,6 +254,12 @@ mod tests {
         assert!(follow(&page, "docs/no-such-page").is_err());
         assert!(follow(&page, "ARCHITECTURE.md#no-such-heading").is_err());
         assert!(!exists_as_named(&root(), &format!("{DECISIONS}9999")));
+    }
+
+    #[test]
+    fn a_page_names_only_files_that_there_are() {
+        let page = "See `crates/server/src/lib.rs`, `crates/server/src/gone.rs` and `fn f()`.";
+        assert_eq!(missing(&root(), page), ["crates/server/src/gone.rs"]);
     }
 
     #[test]
