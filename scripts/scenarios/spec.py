@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import random
 import types
 
 import coincurve
@@ -9,6 +10,11 @@ from Crypto.Hash import keccak as _keccak
 
 FORKS = ("Paris", "Shanghai", "Cancun", "Prague", "Osaka")
 SECP256K1N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+
+
+def aside(rng):
+    """Dice of their own, so that what a seed made before they were thrown it makes still."""
+    return random.Random(f"{rng.getstate()}")
 
 
 def since(fork, first):

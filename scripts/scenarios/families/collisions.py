@@ -1,10 +1,8 @@
 """Creation where an account is already (EIP-684, EIP-7610): any mix of nonce, code, storage and balance."""
 
-import random
-
 from ..asm import Data, code, deploy
 from ..chain import Account, Chain
-from ..spec import address, key, since
+from ..spec import address, aside, key, since
 from ..transactions import sign
 from .lifecycles import create2_address, create_address
 
@@ -50,8 +48,7 @@ def make(rng, fork):
     )
     # A beneficiary that is empty is gone with its storage before anything is created there.
     prelude = []
-    # Of its own, so that what a seed made before it makes still.
-    dice = random.Random(f"{rng.getstate()}")
+    dice = aside(rng)
     if dice.random() < 0.25:
         prelude = look(9, [0, 0, 0, 0, dice.choice((0, 0, 1)), dice.choice((DYING, DYING, REVERTING)), 100_000, "CALL"])
         if dice.random() < 0.3:

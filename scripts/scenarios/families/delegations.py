@@ -3,11 +3,9 @@
 Before Prague the transactions are refused.
 """
 
-import random
-
 from ..asm import code
 from ..chain import Account, Chain
-from ..spec import SECP256K1N, address, key, since
+from ..spec import SECP256K1N, address, aside, key, since
 from ..transactions import authorize, sign
 
 COUNTER, LOOKER, KILLER, MAKER = (address(0x7700 + number) for number in range(4))
@@ -98,9 +96,7 @@ def make(rng, fork):
                 entries.append(
                     authorize(authority, rng.choice(targets), nonce, rng.choice((0, 1, 1, 2, 2**200)), _breakage(rng))
                 )
-            # Of its own, so that what a seed made before it makes still.
-            dice = random.Random(f"{rng.getstate()}")
-            if bare and dice.random() < 0.2:
+            if bare and (dice := aside(rng)).random() < 0.2:
                 # What has neither nonce nor balance is gone when it is cleared, and what it delegates to finds no storage.
                 again = dice.choice(bare)
                 entries = [
