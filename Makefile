@@ -16,8 +16,12 @@ ROUNDS ?= 100
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
+# Two calls of cargo: in one, `l2-prover` would get RISC Zero's proving code through the features it shares with the executable.
+RISC0 = $(CARGO) build --release -p l2 --features build_zkvm --bin l2-prover-risc0
+
 dev: setup-build ## Set up, build with RISC Zero and prove blocks of a dev chain (RISC0_DEV_MODE=1 mocks the proofs)
-	$(CARGO) run --release -p l2 --features build_zkvm -- dev --prover risc0 $(ARGS)
+	$(RISC0)
+	$(CARGO) run --release -p l2 -- dev --prover risc0 $(ARGS)
 
 dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothing is proven
 	$(CARGO) run --profile quick -p l2 -- dev --prover exec $(ARGS)

@@ -19,7 +19,7 @@ impl Prover for ExecProver {
         B256::ZERO
     }
 
-    fn danger(&self) -> Option<&'static str> {
+    fn danger(&self) -> Option<&str> {
         Some("exec")
     }
 

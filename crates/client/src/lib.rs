@@ -76,6 +76,7 @@ mod breaker;
 pub mod config;
 mod exec;
 pub mod journal;
+pub mod memory;
 pub mod metrics;
 pub mod process;
 pub mod prover;
@@ -88,8 +89,8 @@ pub use config::Config;
 pub use exec::ExecProver;
 pub use process::ProverProcess;
 pub use prover::{
-    BoxError, Cancel, Cycles, Execution, FailureClass, Progress, ProofKind, ProofSystem,
-    ProveError, Prover,
+    BoxError, Cancel, Cycles, Execution, FailureClass, Measurement, PhaseCycles, Progress,
+    ProofKind, ProofSystem, ProveError, Prover,
 };
 pub use status::{JobInfo, Phase, Status};
 

@@ -1,7 +1,9 @@
 //! What a proof system has to offer a client.
 
 use alloy_primitives::B256;
+use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::Path,
     sync::{
@@ -24,7 +26,12 @@ pub trait Prover: Send + Sync {
     fn program_id(&self) -> B256;
 
     /// A name for why its proofs prove nothing ("exec", "dev mode"), if they do not.
-    fn danger(&self) -> Option<&'static str>;
+    fn danger(&self) -> Option<&str>;
+
+    /// The kinds of proofs it makes.
+    fn kinds(&self) -> Vec<ProofKind> {
+        vec![ProofKind::Composite, ProofKind::Succinct]
+    }
 
     /// Proves that the program accepts `input`, and returns the proof's bytes.
     ///
@@ -62,6 +69,26 @@ pub trait Prover: Send + Sync {
     /// As [`prove`](Self::prove).
     fn execute(&self, input: &[u8]) -> Result<Execution, ProveError>;
 
+    /// Runs the program on `input` and counts where its cycles go; much slower than [`execute`](Self::execute). Blocks.
+    /// `program` is a program binary, the pinned one if it is `None`. If it has symbols, a profile in pprof's format can be
+    /// written to the file `profile`.
+    ///
+    /// # Errors
+    /// As [`prove`](Self::prove); [`ProveError::Unavailable`] if the proof system counts no cycles.
+    fn measure(
+        &self,
+        _input: &[u8],
+        _program: Option<&Path>,
+        _profile: Option<&Path>,
+    ) -> Result<Measurement, ProveError> {
+        Err(ProveError::Unavailable(format!("{} counts no cycles", self.system()).into()))
+    }
+
+    /// The most memory that its last work took, in bytes, if it works in a process of its own.
+    fn peak_memory(&self) -> Option<u64> {
+        None
+    }
+
     /// Tries whether this machine can still run the program: the shortest run is that on an empty input, which the program
     /// has to refuse. Blocks.
     ///
@@ -86,7 +113,7 @@ pub struct Execution {
 }
 
 /// What running a program costs in a zkVM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cycles {
     /// Cycles of the program itself.
     pub user: u64,
@@ -96,6 +123,44 @@ pub struct Cycles {
     pub segments: u64,
     /// Keccak permutations sent to an accelerator, if they are counted.
     pub keccak_permutations: Option<u64>,
+}
+
+/// What a run costs in a zkVM, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// What the program committed to. It goes from process to process in a file, not in the message.
+    #[serde(skip)]
+    pub public_values: Vec<u8>,
+    /// Cycles of instructions and accelerators.
+    pub user: u64,
+    /// Cycles of paging.
+    pub paging: u64,
+    /// What a prover proves: segments padded to powers of two.
+    pub total: u64,
+    /// Number of segments.
+    pub segments: u64,
+    /// Keccak permutations left to the accelerator.
+    pub keccak_permutations: u64,
+    /// Rows of the keccak circuit, without padding.
+    pub keccak_cycles: u64,
+    /// Calls of the SHA-256 accelerator.
+    pub sha256_calls: u64,
+    /// Calls of the big-integer accelerator.
+    pub bigint_calls: u64,
+    /// Calls of precompiles that went to software although others of their kind are accelerated, by address.
+    pub software_calls: BTreeMap<u8, u64>,
+    /// Cycles by phase of the program (`program::phase`), in the order of a run, each without those inside it; `outside` is what
+    /// belongs to none.
+    pub phases: Vec<(String, PhaseCycles)>,
+}
+
+/// Cycles of one phase of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseCycles {
+    /// Of instructions and accelerators.
+    pub user: u64,
+    /// Of pages that were read or written for the first time in their segment.
+    pub paging: u64,
 }
 
 /// Tells a running prover to stop. Clones share one flag, which is never taken back.

@@ -118,7 +118,7 @@ pub enum Command {
     Bench(Bench),
     /// Prove one job for the Prover Client that started this process
     #[command(hide = true)]
-    ProverProcess(ProverProcess),
+    ProverProcess,
 }
 
 /// Which prover runs the program.
@@ -168,8 +168,16 @@ pub struct NodeArgs {
     pub genesis: Option<PathBuf>,
 }
 
+/// Which executable proves.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ExecutableArgs {
+    /// The zkVM's executable, of the same version [default: l2-prover-risc0 beside this command]
+    #[arg(long, env = "PROVER_CLIENT_EXECUTABLE", value_name = "FILE")]
+    pub prover_executable: Option<PathBuf>,
+}
+
 /// How RISC Zero proves.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "RISC Zero")]
 pub struct ZkvmArgs {
     /// Size of a segment as a power of two of cycles: 18 needs about 2.5 GB of memory, 20 about 9 GB
@@ -184,12 +192,15 @@ pub struct ZkvmArgs {
     /// Mock the proofs: the guest runs, nothing is proven
     #[arg(long, env = "RISC0_DEV_MODE", value_parser = BoolishValueParser::new())]
     pub dev_mode: bool,
+    /// The executable
+    #[command(flatten)]
+    pub executable: ExecutableArgs,
 }
 
 /// `l2-prover dev`
 #[derive(Debug, Args)]
 pub struct Dev {
-    /// Which prover the clients use [default: risc0 if this build has it, else exec]
+    /// Which prover the clients use [default: risc0 if its executable is found, else exec]
     #[arg(long, value_enum)]
     pub prover: Option<ProverArg>,
     /// Number of Prover Clients
@@ -460,7 +471,7 @@ pub struct Client {
         value_name = "URL"
     )]
     pub server: Vec<String>,
-    /// Which prover to use [default: risc0 if this build has it, else exec]
+    /// Which prover to use [default: risc0 if its executable is found, else exec]
     #[arg(long, env = "PROVER_CLIENT_PROVER", value_enum)]
     pub prover: Option<ProverArg>,
     /// Where proofs are kept until the server has acknowledged them, and the zkVM's temporary files, some GB; one folder
@@ -505,17 +516,6 @@ pub struct Client {
     /// The server's door
     #[command(flatten)]
     pub access: AccessArgs,
-    /// The zkVM
-    #[command(flatten)]
-    pub zkvm: ZkvmArgs,
-}
-
-/// `l2-prover prover-process`
-#[derive(Debug, Args)]
-pub struct ProverProcess {
-    /// Which prover to use
-    #[arg(long, value_enum)]
-    pub prover: ProverArg,
     /// The zkVM
     #[command(flatten)]
     pub zkvm: ZkvmArgs,
@@ -1122,6 +1122,9 @@ pub struct BenchWorst {
     /// Another program binary than the pinned one
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
+    /// The executable
+    #[command(flatten)]
+    pub executable: ExecutableArgs,
 }
 
 /// `l2-prover bench cycles`
@@ -1151,6 +1154,9 @@ pub struct BenchCycles {
     /// Write a profile in pprof's format; the program binary must have symbols
     #[arg(long, value_name = "FILE", requires = "program")]
     pub profile: Option<PathBuf>,
+    /// The executable
+    #[command(flatten)]
+    pub executable: ExecutableArgs,
 }
 
 /// `l2-prover conformance`

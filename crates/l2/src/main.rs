@@ -9,13 +9,10 @@ mod chain;
 mod commands;
 mod dotenv;
 mod logs;
-mod memory;
 mod metrics;
 mod output;
 mod parse;
 mod provers;
-#[cfg_attr(not(feature = "build_zkvm"), path = "no_risc0.rs")]
-mod risc0;
 mod settings;
 mod signals;
 mod telemetry;
@@ -54,7 +51,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
     let serves = matches!(
         cli.command,
-        Command::Node(_) | Command::Server(_) | Command::Client(_) | Command::ProverProcess(_)
+        Command::Node(_) | Command::Server(_) | Command::Client(_) | Command::ProverProcess
     );
     let filter = cli.global.log.as_deref().unwrap_or(if serves { "info" } else { "error" });
     output.init_logs(filter, cli.global.log_format())?;
@@ -62,10 +59,10 @@ fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to start the async runtime")?;
-    if let Command::ProverProcess(args) = &cli.command {
+    if matches!(cli.command, Command::ProverProcess) {
         runtime.block_on(async { signals::ignore() }).context("failed to ignore signals")?;
         // Outside of the async runtime, which a prover may want to have for itself.
-        return commands::prover_process::run(args);
+        return commands::prover_process::run();
     }
     // For all HTTP of this process.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -78,7 +75,9 @@ fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
             _ => Telemetry::off(),
         };
         let done = match cli.command {
-            Command::Dev(args) => Box::pin(commands::dev::run(args, output, shutdown)).await,
+            Command::Dev(args) => {
+                Box::pin(commands::dev::run(args, &cli.global, output, shutdown)).await
+            }
             Command::Node(args) => commands::node::run(args, output, shutdown).await,
             Command::Server(args) => {
                 Box::pin(commands::server::run(*args, given, output, shutdown)).await
@@ -93,20 +92,24 @@ fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
             Command::Jobs(args) => commands::operate::jobs(args, output).await,
             Command::Clients(args) => commands::operate::clients(args, output).await,
             Command::Proofs(args) => commands::proofs::run(args, output).await,
-            Command::Failures(args) => Box::pin(commands::failures::run(args, output)).await,
+            Command::Failures(args) => {
+                Box::pin(commands::failures::run(args, &cli.global, output)).await
+            }
             Command::Gc(args) => commands::gc::gc(args, output).await,
             Command::Backup(args) => Box::pin(commands::gc::backup(args, output)).await,
             Command::Fsck(args) => Box::pin(commands::fsck::run(args, output)).await,
-            Command::Prove(args) => Box::pin(commands::prove::run(args, output, shutdown)).await,
+            Command::Prove(args) => {
+                Box::pin(commands::prove::run(args, &cli.global, output, shutdown)).await
+            }
             Command::Execute(args) => {
-                Box::pin(commands::execute::run(args, output, shutdown)).await
+                Box::pin(commands::execute::run(args, &cli.global, output, shutdown)).await
             }
             Command::Verify(args) => commands::verify::run(&args, output),
             Command::Witness(args) => Box::pin(commands::witness::run(args, output)).await,
             Command::Inspect(args) => commands::inspect::run(args, output),
-            Command::Conformance(args) => commands::conformance::run(&args, output),
-            Command::Bench(args) => commands::bench::run(args, output, shutdown).await,
-            Command::ProverProcess(args) => commands::prover_process::run(&args),
+            Command::Conformance(args) => commands::conformance::run(&args, &cli.global, output),
+            Command::Bench(args) => commands::bench::run(args, &cli.global, output, shutdown).await,
+            Command::ProverProcess => commands::prover_process::run(),
         };
         telemetry.stop().await;
         done

@@ -1,18 +1,51 @@
-//! From a prover's name to the prover.
+//! From a prover's name to the prover. The `exec` prover is in this program; a zkVM's is an executable of its own, which is started
+//! for each piece of work (`docs/prover-protocol.md`).
 
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use client::{ExecProver, Prover};
+use alloy_primitives::B256;
+use anyhow::Context as _;
+use client::process::{ExecutableError, Setup, Wanted};
+use client::{ExecProver, Prover, ProverProcess};
 use protocol::{ProofKind, ProofSystem};
 
-use crate::args::{KindArg, ProverArg, ZkvmArgs};
+use crate::args::{ExecutableArgs, Global, KindArg, LogFormat, ProverArg, ZkvmArgs};
 use crate::output::Output;
-use crate::risc0;
+
+/// Where and how long a prover's process may work.
+#[derive(Clone, Debug)]
+pub struct Workplace {
+    /// Folder of its temporary files and of its proof, while it proves.
+    pub folder: PathBuf,
+    /// It is hung if it reports no progress for so long.
+    pub stall: Duration,
+    /// It is hung if it takes longer than this.
+    pub limit: Duration,
+    /// What it logs, unless the user says something else.
+    pub log: &'static str,
+}
+
+impl Workplace {
+    /// For a command that a person waits for, and ends.
+    pub fn attended(folder: impl Into<PathBuf>) -> Self {
+        let (stall, limit) = (Duration::MAX, Duration::MAX);
+        Self { folder: folder.into(), stall, limit, log: "error" }
+    }
+
+    /// For a command that runs the program and proves nothing: that needs no folder which stays.
+    pub fn without_proofs() -> Self {
+        let name = format!("l2-prover-{}", std::process::id());
+        Self::attended(std::env::temp_dir().join(name))
+    }
+}
 
 impl ProverArg {
-    /// The best prover of this build.
-    pub fn best() -> Self {
-        if risc0::BUILT { Self::Risc0 } else { Self::Exec }
+    /// The best prover that is there: a zkVM whose executable is found, else `exec`.
+    pub fn best(executable: &ExecutableArgs) -> Self {
+        if Self::Risc0.executable(executable).is_ok() { Self::Risc0 } else { Self::Exec }
     }
 
     /// The proof system, as server and client name it.
@@ -36,17 +69,85 @@ impl ProverArg {
         self.verified_as().program_id()
     }
 
-    /// The prover itself.
+    /// The prover itself. A zkVM's executable is started once, to see that it fits. Blocks, and its processes end with the thread
+    /// that uses it.
     ///
     /// # Errors
-    /// If this build does not have it, or it can't be set up.
-    pub fn build(self, zkvm: &ZkvmArgs) -> anyhow::Result<Arc<dyn Prover>> {
-        match self {
-            Self::Exec => Ok(Arc::new(ExecProver)),
-            Self::Risc0 => risc0::prover(zkvm),
+    /// If the executable is missing, does not fit or can't be set up.
+    pub fn build(
+        self,
+        zkvm: &ZkvmArgs,
+        workplace: Workplace,
+        global: &Global,
+    ) -> anyhow::Result<Arc<dyn Prover>> {
+        if self == Self::Exec {
+            return Ok(Arc::new(ExecProver));
+        }
+        Ok(Arc::new(self.start(zkvm, workplace, global)?))
+    }
+
+    /// The prover in a process of its own, whichever it is.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn start(
+        self,
+        zkvm: &ZkvmArgs,
+        workplace: Workplace,
+        global: &Global,
+    ) -> anyhow::Result<ProverProcess> {
+        let log = global.log.as_deref().unwrap_or(workplace.log);
+        let mut arguments: Vec<OsString> = ["--log", log].map(OsString::from).to_vec();
+        if global.log_format() == LogFormat::Json {
+            arguments.extend(["--log-format".into(), "json".into()]);
+        }
+        let Workplace { folder, stall, limit, .. } = workplace;
+        let mut setup = Setup {
+            // The very program that runs now, even if an upgrade has replaced its file.
+            program: "/proc/self/exe".into(),
+            arguments,
+            // It talks to no server.
+            environment: vec![("L2_PROVER_TOKEN".into(), OsString::new())],
+            folder,
+            stall,
+            limit,
+        };
+        if self == Self::Exec {
+            setup.arguments.insert(0, "prover-process".into());
+            if global.json {
+                setup.arguments.push("--json".into());
+            }
+            return Ok(ProverProcess::new(setup, &ExecProver));
+        }
+        setup.program = self.executable(&zkvm.executable)?;
+        setup.arguments.extend(["--segment-po2".into(), zkvm.segment_po2.to_string().into()]);
+        // Said either way: the environment may say something else than the flags.
+        setup.environment.push(("RISC0_DEV_MODE".into(), zkvm.dev_mode.to_string().into()));
+        let program_id = B256::new(self.pinned_program_id());
+        let wanted = Wanted { system: self.system(), program_id, mocked: zkvm.dev_mode };
+        ProverProcess::identify(setup, &wanted)
+            .with_context(|| format!("failed to set up the prover {}", self.system()))
+    }
+
+    /// Where the executable of this zkVM is: where the user says, or beside this program.
+    fn executable(self, args: &ExecutableArgs) -> Result<PathBuf, ExecutableError> {
+        let beside = || {
+            let name = format!("l2-prover-{}", self.system());
+            let ours = std::env::current_exe().unwrap_or_default();
+            ours.parent().unwrap_or(Path::new("")).join(name)
+        };
+        let path = args.prover_executable.clone().unwrap_or_else(beside);
+        if path.is_file() {
+            Ok(path)
+        } else {
+            Err(ExecutableError::Missing { path, help: MISSING })
         }
     }
 }
+
+/// What to do if there is no executable.
+const MISSING: &str = "build it with `cargo build --release -p l2 --features build_zkvm`, name it with --prover-executable, \
+                       or use --prover exec, which proves nothing";
 
 impl From<KindArg> for ProofKind {
     fn from(kind: KindArg) -> Self {

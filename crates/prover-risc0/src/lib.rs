@@ -160,7 +160,7 @@ impl Prover for Risc0Prover {
         B256::from(RISC0_PROGRAM_ID)
     }
 
-    fn danger(&self) -> Option<&'static str> {
+    fn danger(&self) -> Option<&str> {
         self.config.dev_mode.then_some("dev mode")
     }
 
@@ -186,6 +186,22 @@ impl Prover for Risc0Prover {
             keccak_permutations: Some(run.permutations()),
         };
         Ok(Execution { public_values: run.journal, cycles: Some(cycles) })
+    }
+
+    fn measure(
+        &self,
+        input: &[u8],
+        program: Option<&Path>,
+        profile: Option<&Path>,
+    ) -> Result<client::Measurement, ProveError> {
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|error| {
+                let text = format!("cannot read the program binary {}: {error}", path.display());
+                ProveError::Unavailable(text.into())
+            })
+        };
+        let program = program.map(read).transpose()?;
+        measure(program.as_deref(), input, self.config.segment_po2, profile).map(Into::into)
     }
 }
 

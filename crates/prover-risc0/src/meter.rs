@@ -59,6 +59,28 @@ impl Measurement {
     }
 }
 
+impl From<Measurement> for client::Measurement {
+    fn from(measured: Measurement) -> Self {
+        let cycles =
+            |cycles: PhaseCycles| client::PhaseCycles { user: cycles.user, paging: cycles.paging };
+        let phases = measured.phases.iter();
+        let phases = phases.map(|(phase, spent)| (phase.name().to_owned(), cycles(*spent)));
+        Self {
+            user: measured.user,
+            paging: measured.paging,
+            total: measured.total,
+            segments: measured.segments,
+            keccak_permutations: measured.keccak_permutations,
+            keccak_cycles: measured.keccak_cycles(),
+            sha256_calls: measured.sha256_calls,
+            bigint_calls: measured.bigint_calls,
+            phases: phases.chain([("outside".to_owned(), cycles(measured.outside))]).collect(),
+            software_calls: measured.software_calls,
+            public_values: measured.public_values,
+        }
+    }
+}
+
 /// Follows a run.
 #[derive(Debug, Default)]
 pub(crate) struct Tracer {

@@ -1,3 +1,4 @@
 //! The client's parts from outside, with real processes.
 
+mod golden;
 mod process;

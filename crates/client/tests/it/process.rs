@@ -1,14 +1,15 @@
 //! A prover in a process of its own: this test program, started again, which does there what its environment says.
 
 use alloy_primitives::B256;
-use client::process::{Setup, serve};
+use client::process::{ExecutableError, Identity, PROTOCOL, Setup, VERSION, Wanted, serve};
 use client::{
-    Cancel, Execution, FailureClass, Progress, ProofKind, ProofSystem, ProveError, Prover,
-    ProverProcess,
+    Cancel, Cycles, Execution, FailureClass, Measurement, PhaseCycles, Progress, ProofKind,
+    ProofSystem, ProveError, Prover, ProverProcess,
 };
 use std::{
     env, fs,
     io::{self, Write},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -31,7 +32,7 @@ impl Prover for Actor {
         B256::repeat_byte(7)
     }
 
-    fn danger(&self) -> Option<&'static str> {
+    fn danger(&self) -> Option<&str> {
         Some("a test")
     }
 
@@ -75,7 +76,22 @@ impl Prover for Actor {
         if input.is_empty() && env::var(DEED).as_deref() != Ok("be broken") {
             return Err(ProveError::BadInput("empty".into()));
         }
-        Ok(Execution { public_values: input.to_vec(), cycles: None })
+        let cycles = Cycles { user: 1, total: 2, segments: 3, keccak_permutations: None };
+        Ok(Execution { public_values: input.to_vec(), cycles: Some(cycles) })
+    }
+
+    fn measure(
+        &self,
+        input: &[u8],
+        program: Option<&Path>,
+        profile: Option<&Path>,
+    ) -> Result<Measurement, ProveError> {
+        assert_eq!(profile, None);
+        let program = program.map(|path| path.display().to_string()).unwrap_or_default();
+        let phases = vec![(program, PhaseCycles { user: 4, paging: 5 })];
+        let software_calls = [(9, 1)].into();
+        let public_values = input.to_vec();
+        Ok(Measurement { public_values, phases, software_calls, ..Measurement::default() })
     }
 }
 
@@ -83,7 +99,7 @@ impl Prover for Actor {
 #[ignore = "the child of the other tests"]
 fn child() {
     if env::var_os(DEED).is_some() {
-        serve(|| Ok(Arc::new(Actor))).unwrap();
+        serve("actor", || Ok(Arc::new(Actor))).unwrap();
     }
 }
 
@@ -141,7 +157,14 @@ fn proof_progress_and_facts_come_through() {
     let step = Progress::Segment { done: 1, total: 2 };
     assert_eq!(*steps.lock().unwrap(), [step, step]);
     let run = prover.execute(b"in").unwrap();
-    assert_eq!(run, Execution { public_values: b"in".to_vec(), cycles: None });
+    let cycles = Cycles { user: 1, total: 2, segments: 3, keccak_permutations: None };
+    assert_eq!(run, Execution { public_values: b"in".to_vec(), cycles: Some(cycles) });
+    assert!(prover.peak_memory() > Some(1 << 20), "it says how much memory it took");
+    let measured = prover.measure(b"in", Some(Path::new("/program")), None).unwrap();
+    let phases = vec![("/program".to_owned(), PhaseCycles { user: 4, paging: 5 })];
+    let (public_values, software_calls) = (b"in".to_vec(), [(9, 1)].into());
+    let wanted = Measurement { public_values, phases, software_calls, ..Measurement::default() };
+    assert_eq!(measured, wanted);
     prover.self_test().unwrap();
     let left: Vec<_> = fs::read_dir(folder.path().join("scratch")).unwrap().collect();
     assert!(left.is_empty(), "temporary files of a child go before the next one: {left:?}");
@@ -176,6 +199,145 @@ fn the_parent_outlives_its_child_and_knows_what_ended_it() {
     assert_eq!(error.class(), BackendUnavailable);
     assert!(error.to_string().contains("/nowhere/prover"), "{error}");
     assert!(prover(folder.path(), "be broken").self_test().is_err());
+}
+
+const WANTED: Wanted =
+    Wanted { system: ProofSystem::Exec, program_id: B256::repeat_byte(7), mocked: true };
+
+#[test]
+fn an_executable_says_who_it_is_and_must_be_what_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let prover = ProverProcess::identify(setup(folder.path(), "prove"), &WANTED).unwrap();
+    assert_eq!(Identity::of(&prover), Identity::of(&Actor));
+    assert_eq!(prove(&prover, &Cancel::new()).unwrap(), b"in");
+    for wanted in [
+        Wanted { system: ProofSystem::Risc0, ..WANTED },
+        Wanted { program_id: B256::ZERO, ..WANTED },
+        Wanted { mocked: false, ..WANTED },
+    ] {
+        let error = ProverProcess::identify(setup(folder.path(), "prove"), &wanted).unwrap_err();
+        let error = executable(&error);
+        assert!(matches!(error, ExecutableError::Offer { .. }), "{error}");
+    }
+}
+
+/// The cause, which is typed.
+fn executable(error: &ProveError) -> &ExecutableError {
+    match error {
+        ProveError::Unavailable(cause) => cause.downcast_ref().expect("it is typed"),
+        other => panic!("{other}"),
+    }
+}
+
+/// An executable that says these lines, does what follows, and never does as it is told.
+fn fake(folder: &Path, lines: &[&str], then: &str) -> Setup {
+    let said = lines.iter().map(|line| format!("printf '%s\\n' '{line}'\n")).collect::<String>();
+    let program = folder.join("fake");
+    fs::write(&program, format!("#!/bin/sh\n{said}{then}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let (stall, limit) = (Duration::from_secs(1), Duration::from_secs(5));
+    Setup { program, arguments: Vec::new(), stall, limit, ..setup(folder, "") }
+}
+
+fn hello(protocol: u32, version: &str) -> String {
+    format!(
+        r#"{{"hello":{{"protocol":{protocol},"name":"l2-prover-fake","version":"{version}"}}}}"#
+    )
+}
+
+#[test]
+fn an_executable_of_another_version_gets_no_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let worked = format!("read line; echo \"$line\" > {}/worked", folder.path().display());
+    let setup = fake(folder.path(), &[&hello(PROTOCOL, "9.8.7")], &worked);
+    for error in [
+        ProverProcess::identify(setup.clone(), &WANTED).unwrap_err(),
+        // It was replaced after it had been identified.
+        prove(&ProverProcess::new(setup, &Actor), &Cancel::new()).unwrap_err(),
+    ] {
+        assert_eq!(error.class(), FailureClass::BackendUnavailable);
+        let error = executable(&error);
+        assert!(matches!(error, ExecutableError::Version { .. }), "{error}");
+        let text = error.to_string();
+        for word in ["l2-prover-fake 9.8.7", VERSION, "same release"] {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+    }
+    let setup = fake(folder.path(), &[&hello(PROTOCOL + 1, VERSION)], &worked);
+    let error = ProverProcess::identify(setup, &WANTED).unwrap_err();
+    let error = executable(&error);
+    assert!(matches!(error, ExecutableError::Protocol { protocol: 2, .. }), "{error}");
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(fs::read_to_string(folder.path().join("worked")).unwrap_or_default().trim(), "");
+}
+
+#[test]
+fn an_executable_that_says_the_wrong_things_is_found_out() {
+    use FailureClass::{BackendFailed, BackendUnavailable, Timeout};
+    let folder = tempfile::tempdir().unwrap();
+    let hello = hello(PROTOCOL, VERSION);
+    let hello = hello.as_str();
+    let done = r#"{"done":{"result":"healthy"}}"#;
+    let wrong = r#"{"done":{"result":{"proof":{"sha256":"0000000000000000000000000000000000000000000000000000000000000000","len":2}}}}"#;
+    for (name, lines, then, class, words) in [
+        ("says nothing", vec![], "exec sleep 600", Timeout, "did not say within 5s"),
+        ("is no prover", vec!["usage: true"], "exit 2", BackendUnavailable, "exit status: 2"),
+        (
+            "has a result before it is asked",
+            vec![done],
+            "exit 0",
+            BackendUnavailable,
+            "without a result",
+        ),
+        (
+            "knows only rubbish",
+            vec!["{", "{\"hello\":7}", "\u{1}"],
+            "exec sleep 600",
+            Timeout,
+            "did not say",
+        ),
+        ("prints without end", vec![], "exec cat /dev/zero", Timeout, "did not say"),
+        ("ignores its assignment", vec![hello], "exec sleep 600", Timeout, "no progress for 1s"),
+        ("ends after its hello", vec![hello], "exit 0", BackendUnavailable, "without a result"),
+        ("answers something else", vec![hello, done], "exit 0", BackendFailed, "nobody asked"),
+        ("has written no proof", vec![hello, wrong], "exit 0", BackendUnavailable, "No such file"),
+        (
+            "lies about its proof",
+            vec![hello, wrong],
+            "echo no > $TMPDIR/proof",
+            BackendFailed,
+            "other bytes",
+        ),
+    ] {
+        // It listens to its assignment before it speaks again.
+        let listens = match lines.as_slice() {
+            [first, rest @ ..] if *first == hello => {
+                let then = rest
+                    .iter()
+                    .map(|line| format!("printf '%s\\n' '{line}'\n"))
+                    .collect::<String>()
+                    + then;
+                fake(folder.path(), &[*first], &format!("read line\n{then}"))
+            }
+            lines => fake(folder.path(), lines, then),
+        };
+        let error = prove(&ProverProcess::new(listens, &Actor), &Cancel::new()).unwrap_err();
+        assert_eq!(error.class(), class, "{name}: {error}");
+        assert!(error.to_string().contains(words), "{name}: {error}");
+    }
+}
+
+#[test]
+fn an_upgrade_does_not_change_the_prover_of_a_client_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("prover");
+    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    let setup = Setup { program: program.clone(), ..setup(folder.path(), "prove") };
+    let prover = ProverProcess::identify(setup, &WANTED).unwrap();
+    // As a package manager does it.
+    fs::write(folder.path().join("new"), "another version").unwrap();
+    fs::rename(folder.path().join("new"), &program).unwrap();
+    assert_eq!(prove(&prover, &Cancel::new()).unwrap(), b"in");
 }
 
 #[test]

@@ -7,28 +7,37 @@ mod worst;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use client::{Measurement, Prover};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Bench, BenchCycles};
+use crate::args::{Bench, BenchCycles, ExecutableArgs, Global, ProverArg, ZkvmArgs};
 use crate::blocks::{self, Parent, Prepared};
 use crate::chain;
 use crate::output::{Output, thousands};
-use crate::risc0;
+use crate::provers::Workplace;
 
 /// Runs the command.
-pub async fn run(bench: Bench, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    bench: Bench,
+    global: &Global,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let args = match bench {
         Bench::Cycles(args) => args,
         Bench::Node(args) => return node::run(args, output, shutdown).await,
-        Bench::Worst(args) => return worst::run(args, output, shutdown).await,
+        Bench::Worst(args) => return worst::run(args, global, output, shutdown).await,
         Bench::Server(args) => return server::run(args, output, shutdown).await,
     };
     let (sender, mut costs) = tokio::sync::mpsc::channel(1);
     let markdown = args.markdown;
-    let worker = tokio::task::spawn_blocking(move || measure_all(&args, &sender, &shutdown));
+    let prover = prover(args.segment_po2, &args.executable, global)?;
+    let worker =
+        tokio::task::spawn_blocking(move || measure_all(&args, &*prover, &sender, &shutdown));
     if markdown {
         output.report(&TableHead)?;
     }
@@ -41,12 +50,22 @@ pub async fn run(bench: Bench, output: &Output, shutdown: CancellationToken) -> 
     worker.await.context("measuring panicked")?
 }
 
+/// RISC Zero, which counts cycles.
+fn prover(
+    segment_po2: u32,
+    executable: &ExecutableArgs,
+    global: &Global,
+) -> anyhow::Result<Arc<dyn Prover>> {
+    let zkvm = ZkvmArgs { segment_po2, dev_mode: false, executable: executable.clone() };
+    ProverArg::Risc0.build(&zkvm, Workplace::without_proofs(), global)
+}
+
 fn measure_all(
     args: &BenchCycles,
+    prover: &dyn Prover,
     sender: &tokio::sync::mpsc::Sender<Cost>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let program = read_program(args.program.as_deref())?;
     let mut inputs: Vec<Box<dyn Fn() -> anyhow::Result<Prepared>>> = Vec::new();
     for path in &args.files {
         let chain = args.chain.clone();
@@ -61,9 +80,8 @@ fn measure_all(
     for prepare in inputs {
         ensure!(!shutdown.is_cancelled(), "interrupted");
         let prepared = prepare()?;
-        let (program, profile) = (program.as_deref(), args.profile.as_deref());
-        let mut cost =
-            measure(&prepared.name, &prepared.input, program, args.segment_po2, profile)?;
+        let (program, profile) = (args.program.as_deref(), args.profile.as_deref());
+        let mut cost = measure(prover, &prepared.name, &prepared.input, program, profile)?;
         cost.tells_counts = args.counts;
         if sender.blocking_send(cost).is_err() {
             break;
@@ -72,22 +90,16 @@ fn measure_all(
     Ok(())
 }
 
-/// Another program binary than the pinned one, if there is to be one.
-fn read_program(path: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
-    let program = path.map(std::fs::read).transpose();
-    program.context("failed to read the program binary of --program")
-}
-
 /// Runs an input natively and in the zkVM, which must state the same.
 fn measure(
+    prover: &dyn Prover,
     name: &str,
     input: &[u8],
-    program: Option<&[u8]>,
-    segment_po2: u32,
+    program: Option<&Path>,
     profile: Option<&Path>,
 ) -> anyhow::Result<Cost> {
     let (outcome, counts) = program::run_counted(input)?;
-    let cost = risc0::measure(program, input, segment_po2, profile)?;
+    let cost = Cost::from(prover.measure(input, program, profile)?);
     ensure!(
         cost.public_values == outcome.statement.abi_encode(),
         "{name} states something else in the zkVM than natively"
@@ -120,15 +132,6 @@ fn batch(paths: &[PathBuf], args: &BenchCycles) -> anyhow::Result<Prepared> {
         blocks: prepared.blocks,
         assumed_parent: None,
     })
-}
-
-/// Cycles of one phase.
-#[derive(Clone, Debug, Serialize)]
-pub struct PhaseCost {
-    /// Of instructions and accelerators.
-    pub user: u64,
-    /// Of paging.
-    pub paging: u64,
 }
 
 /// What one input costs.
@@ -170,10 +173,30 @@ pub struct Cost {
     /// Precompile calls computed in software, by address.
     pub software_calls: BTreeMap<u8, u64>,
     /// By phase, in the order of a run; what stands in no phase is `outside`.
-    pub phases: Vec<(&'static str, PhaseCost)>,
+    pub phases: Vec<(String, client::PhaseCycles)>,
     /// What the guest committed.
     #[serde(skip)]
     pub public_values: Vec<u8>,
+}
+
+impl From<Measurement> for Cost {
+    /// Everything but the block's own figures.
+    fn from(measured: Measurement) -> Self {
+        Self {
+            user_cycles: measured.user,
+            paging_cycles: measured.paging,
+            total_cycles: measured.total,
+            segments: measured.segments,
+            keccak_permutations: measured.keccak_permutations,
+            keccak_cycles: measured.keccak_cycles,
+            sha256_calls: measured.sha256_calls,
+            bigint_calls: measured.bigint_calls,
+            software_calls: measured.software_calls,
+            phases: measured.phases,
+            public_values: measured.public_values,
+            ..Self::default()
+        }
+    }
 }
 
 impl Cost {

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 use anyhow::Context as _;
-use client::{Prover as _, ProverProcess};
+use client::Prover as _;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Client, Global, ProverArg};
-use crate::commands::prover_process;
+use crate::metrics;
 use crate::output::Output;
-use crate::{metrics, provers};
+use crate::provers::{self, Workplace};
 
 /// Runs the command.
 pub async fn run(
@@ -23,10 +23,14 @@ pub async fn run(
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let arg = args.prover.unwrap_or_else(ProverArg::best);
-    let prover = arg.build(&args.zkvm)?;
-    let setup = prover_process::setup(&args, arg, global);
-    let prover = ProverProcess::new(setup, &*prover);
+    let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable));
+    let workplace = Workplace {
+        folder: args.data_dir.join(client::journal::SCRATCH),
+        stall: args.stall_limit,
+        limit: args.prove_limit,
+        log: "info",
+    };
+    let prover = arg.start(&args.zkvm, workplace, global)?;
     provers::warn_if_mocked(&prover, output);
     let listener = match args.metrics_addr {
         None => None,
@@ -40,7 +44,7 @@ pub async fn run(
         server: args.server.join(", "),
         prover: prover.system(),
         program_id: prover.program_id(),
-        danger: prover.danger(),
+        danger: prover.danger().map(str::to_owned),
         metrics: metrics.context("failed to listen for metrics")?,
     })?;
     let config = client::Config {
@@ -69,7 +73,7 @@ struct Started {
     server: String,
     prover: protocol::ProofSystem,
     program_id: B256,
-    danger: Option<&'static str>,
+    danger: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<SocketAddr>,
 }

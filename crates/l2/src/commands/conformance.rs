@@ -4,18 +4,20 @@ use std::fmt;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
+use client::memory;
 use comfy_table::{CellAlignment, Table, presets};
 use conformance::{Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::args::{Conformance, ProverArg};
-use crate::memory;
+use crate::args::{Conformance, Global, ProverArg};
 use crate::output::{Output, thousands};
+use crate::provers::Workplace;
 
 /// Runs the command. Fails if a test does.
-pub fn run(args: &Conformance, output: &Output) -> anyhow::Result<()> {
-    let prover = args.prover.build(&args.zkvm)?;
+pub fn run(args: &Conformance, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let workplace = Workplace::without_proofs();
+    let prover = args.prover.build(&args.zkvm, workplace, global)?;
     let second = |input: &[u8]| match prover.execute(input) {
         Ok(execution) => Ok(execution.public_values),
         Err(error) => Err(error.to_string()),

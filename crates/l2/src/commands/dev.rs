@@ -9,11 +9,11 @@ use protocol::Status;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Dev, ProverArg};
+use crate::args::{Dev, Global, ProverArg};
 use crate::commands::node::{self, Defaults};
 use crate::commands::server::Data;
 use crate::output::Output;
-use crate::provers;
+use crate::provers::{self, Workplace};
 use crate::view::View;
 
 /// How often the server is looked at.
@@ -26,10 +26,20 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const FIRST_BLOCK: u64 = 1;
 
 /// Runs the command.
-pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    args: Dev,
+    global: &Global,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let started = Instant::now();
-    let arg = args.prover.unwrap_or_else(ProverArg::best);
-    let prover = arg.build(&args.zkvm)?;
+    let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable));
+    let data = Data::for_a_new_chain(args.data_dir)?;
+    let folder = |client: u32| data.path().join(format!("client-{client}"));
+    let workplace = |client| Workplace::attended(folder(client).join(client::journal::SCRATCH));
+    let prover = arg.build(&args.zkvm, workplace(1), global)?;
+    let kind = args.kind.into();
+    ensure!(prover.kinds().contains(&kind), "{} makes no {kind} proofs", arg.system());
     let mocked = provers::warn_if_mocked(&*prover, output);
     let program_id = B256::new(arg.pinned_program_id());
     ensure!(
@@ -37,7 +47,6 @@ pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> any
         "the prover has program {} but {program_id} is pinned: run `cargo xtask guests`",
         prover.program_id()
     );
-    let data = Data::for_a_new_chain(args.data_dir)?;
 
     let node =
         node::start(&args.node, None, if mocked { &Defaults::MOCKED } else { &Defaults::PROVEN })
@@ -50,7 +59,7 @@ pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> any
         listen_port: args.server_port,
         data_dir: data.path().join("server"),
         system: arg.system(),
-        kind: args.kind.into(),
+        kind,
         start_block: FIRST_BLOCK,
         batch_blocks: args.batch_blocks,
         heartbeat: HEARTBEAT,
@@ -75,10 +84,14 @@ pub async fn run(args: Dev, output: &Output, shutdown: CancellationToken) -> any
     })?;
     let mut clients = Vec::new();
     for index in 1..=args.clients {
-        let data_dir = data.path().join(format!("client-{index}"));
+        let prover = match index {
+            1 => prover.clone(),
+            // Each has a folder of its own for its proofs.
+            _ => arg.build(&args.zkvm, workplace(index), global)?,
+        };
         let servers = vec![endpoint.clone()];
-        let config = client::Config { servers, data_dir, ..Default::default() };
-        let running = client::Client::start(config, prover.clone()).await;
+        let config = client::Config { servers, data_dir: folder(index), ..Default::default() };
+        let running = client::Client::start(config, prover).await;
         clients.push(running.with_context(|| format!("failed to start Prover Client {index}"))?);
     }
 

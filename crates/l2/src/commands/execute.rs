@@ -6,23 +6,25 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use client::{Cycles, ProveError, Prover};
+use client::{Cycles, ProveError, Prover, memory};
 use program::{BlockSummary, Statement};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Execute, ProverArg};
+use crate::args::{Execute, Global, ProverArg};
 use crate::blocks::{self, Parent, Prepared, StatementText};
-use crate::memory;
 use crate::output::{self, Output, thousands};
+use crate::provers::Workplace;
 
 /// Runs the command. Goes on after a refused file, and fails in the end if there was one.
 pub async fn run(
     args: Execute,
+    global: &Global,
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let prover = args.prover.build(&args.zkvm)?;
+    let workplace = Workplace::without_proofs();
+    let prover = args.prover.build(&args.zkvm, workplace, global)?;
     if args.source.rpc_url.is_some() {
         let prepared = blocks::from_node(&args.source).await?;
         return output.report(&execute(prepared, args.prover, prover).await?);
@@ -110,7 +112,7 @@ async fn execute(
             }
         };
         let seconds = started.elapsed().as_secs_f64();
-        let peak_memory_bytes = memory::peak();
+        let peak_memory_bytes = prover.peak_memory().or_else(memory::peak);
         ensure!(
             public_values == prepared.statement.abi_encode(),
             "{} states something else in {} than natively: this is a bug, please report it",
@@ -247,7 +249,7 @@ mod tests {
             B256::ZERO
         }
 
-        fn danger(&self) -> Option<&'static str> {
+        fn danger(&self) -> Option<&str> {
             None
         }
 

@@ -8,11 +8,12 @@ use protocol::{ArtifactId, ArtifactRef, JobHistory, JobId, JobState, JobSummary,
 use serde::{Deserialize, Serialize};
 use verifier::Policy;
 
-use crate::args::{Failures, OneJob, Replay};
+use crate::args::{Failures, Global, OneJob, Replay};
 use crate::blocks::{self, Parent, StatementText};
 use crate::commands::operate::{JobList, read};
 use crate::commands::proofs::{fetch, pinned, save};
 use crate::output::{self, Output, thousands};
+use crate::provers::Workplace;
 
 /// Name of the file that says what the others in the folder are.
 const BUNDLE: &str = "bundle.json";
@@ -20,7 +21,7 @@ const BUNDLE: &str = "bundle.json";
 const INPUT: &str = "input.bin";
 
 /// Runs `l2-prover failures`.
-pub async fn run(args: Failures, output: &Output) -> anyhow::Result<()> {
+pub async fn run(args: Failures, global: &Global, output: &Output) -> anyhow::Result<()> {
     match args {
         Failures::List(operated) => {
             let mut jobs: Vec<JobSummary> = read(&operated, paths::JOBS).await?;
@@ -53,7 +54,7 @@ pub async fn run(args: Failures, output: &Output) -> anyhow::Result<()> {
             save(&out.join(BUNDLE), &serde_json::to_vec_pretty(&bundle)?)?;
             output.report(&Exported { folder: out, job })
         }
-        Failures::Replay(args) => replay(args, output).await,
+        Failures::Replay(args) => replay(args, global, output).await,
     }
 }
 
@@ -69,12 +70,12 @@ struct Bundle {
     history: JobHistory,
 }
 
-async fn replay(args: Replay, output: &Output) -> anyhow::Result<()> {
+async fn replay(args: Replay, global: &Global, output: &Output) -> anyhow::Result<()> {
     let file = args.folder.join(BUNDLE);
     let failed = || format!("{} holds no failure of `failures export`", args.folder.display());
     let bundle = std::fs::read(&file).with_context(failed)?;
     let bundle: Bundle = serde_json::from_slice(&bundle).with_context(failed)?;
-    let prover = args.prover.build(&args.zkvm)?;
+    let prover = args.prover.build(&args.zkvm, Workplace::without_proofs(), global)?;
     let (folder, job) = (args.folder, bundle.job);
     let replayed = tokio::task::spawn_blocking(move || {
         let input = folder.join(INPUT);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use alloy_primitives::B256;
 use anyhow::{Context as _, ensure};
-use client::{Cancel, Progress, Prover};
+use client::{Cancel, Progress, Prover, memory};
 use indicatif::{ProgressBar, ProgressStyle};
 use program::Statement;
 use protocol::ProofKind;
@@ -14,21 +14,27 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use verifier::Policy;
 
-use crate::args::{Prove, ProverArg};
+use crate::args::{Global, Prove, ProverArg};
 use crate::blocks::{self, Prepared, StatementText};
 use crate::commands::proofs::save;
-use crate::memory;
 use crate::output::{Output, thousands};
-use crate::provers;
+use crate::provers::{self, Workplace};
 
 /// Runs the command.
-pub async fn run(args: Prove, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let prover = args.prover.build(&args.zkvm)?;
+pub async fn run(
+    args: Prove,
+    global: &Global,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let prover = args.prover.build(&args.zkvm, Workplace::attended(folder.path()), global)?;
     let mocked = provers::warn_if_mocked(&*prover, output);
     let prepared = blocks::from_file_or_node(args.file.as_deref(), &args.source).await?;
 
     let cancel = Cancel::new();
     let kind = ProofKind::from(args.kind);
+    ensure!(prover.kinds().contains(&kind), "{} makes no {kind} proofs", prover.system());
     let (bar, stop) = (Bar::new(output, &prepared.name), cancel.clone());
     let work = {
         let prover = prover.clone();
@@ -64,7 +70,8 @@ fn prove(
     let proof = prover
         .prove(&prepared.input, kind, cancel, &|progress| bar.update(progress))
         .with_context(|| format!("failed to prove {}", prepared.name))?;
-    let (seconds, peak_memory_bytes) = (started.elapsed().as_secs_f64(), memory::peak());
+    let (seconds, peak_memory_bytes) =
+        (started.elapsed().as_secs_f64(), prover.peak_memory().or_else(memory::peak));
     bar.bar.finish_and_clear();
 
     // Checked as a stranger would: a proof that nobody accepts is not worth its file.

@@ -5,6 +5,7 @@ mod chaos;
 mod clients;
 mod codes;
 mod common;
+mod executables;
 mod nodes;
 mod operate;
 mod pipeline;

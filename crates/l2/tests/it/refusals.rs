@@ -198,13 +198,6 @@ fn an_address_others_may_reach_is_refused() {
     assert!(error.contains("0.0.0.0"), "{error}");
 }
 
-#[cfg(not(feature = "build_zkvm"))]
-#[test]
-fn a_build_without_a_zkvm_says_how_to_get_one() {
-    let error = fails(1, &["dev", "--prover", "risc0"]);
-    assert!(error.contains("--features build_zkvm"), "{error}");
-}
-
 #[test]
 fn errors_are_json_if_asked_for() {
     let error = fails(1, &["verify", "--json", "nowhere"]);

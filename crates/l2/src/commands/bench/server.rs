@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::{B256, keccak256};
 use anyhow::{Context as _, ensure};
+use client::memory;
 use protocol::{
     ArtifactRef, BlockRange, Capability, ClientId, LeaseId, ProofData, ProofKind, ProofSystem,
     Request, Submit, Verdict,
@@ -20,7 +21,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::BenchServer;
-use crate::memory;
 use crate::output::{Output, thousands};
 
 const TARGET: Target =

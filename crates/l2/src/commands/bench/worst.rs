@@ -2,44 +2,59 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use client::Prover;
 use devnode::worst::WorstCase;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::BenchWorst;
+use crate::args::{BenchWorst, Global};
 use crate::output::{Output, thousands};
+
+/// Size of a segment as a power of two of cycles. It hardly matters here: padding is not counted.
+const SEGMENT_PO2: u32 = 20;
 
 /// Runs the command.
 pub async fn run(
     args: BenchWorst,
+    global: &Global,
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let worker = tokio::task::spawn_blocking(move || measure_all(&args, &shutdown));
+    let prover = super::prover(SEGMENT_PO2, &args.executable, global)?;
+    let worker = tokio::task::spawn_blocking(move || measure_all(&args, &*prover, &shutdown));
     output.report(&worker.await.context("measuring panicked")??)
 }
 
-fn measure_all(args: &BenchWorst, shutdown: &CancellationToken) -> anyhow::Result<Table> {
-    let program = super::read_program(args.program.as_deref())?;
+fn measure_all(
+    args: &BenchWorst,
+    prover: &dyn Prover,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Table> {
     let mut costs = Vec::new();
     for case in WorstCase::all() {
         if !args.only.iter().all(|word| case.name.contains(word)) {
             continue;
         }
         ensure!(!shutdown.is_cancelled(), "interrupted");
-        costs.push(measure(&case, args.gas, program.as_deref())?);
+        costs.push(measure(prover, &case, args.gas, args.program.as_deref())?);
     }
     costs.sort_by(|a, b| b.per_gas.total_cmp(&a.per_gas));
     Ok(Table(costs))
 }
 
-fn measure(case: &WorstCase, gas: u64, program: Option<&[u8]>) -> anyhow::Result<WorstCost> {
+fn measure(
+    prover: &dyn Prover,
+    case: &WorstCase,
+    gas: u64,
+    program: Option<&Path>,
+) -> anyhow::Result<WorstCost> {
     let chain = case.chain(gas).with_context(|| format!("failed to make {}", case.name))?;
     let (input, root) = chain.input(1..=1)?;
     let input = input.encode(root)?;
-    let cost = super::measure(&case.name, &input, program, 20, None)?;
+    let cost = super::measure(prover, &case.name, &input, program, None)?;
     let cycles = cost.user_cycles + cost.paging_cycles + cost.keccak_cycles;
     Ok(WorstCost {
         name: cost.name,

@@ -1,4 +1,4 @@
-//! Peak memory of this process, as Linux counts it.
+//! Peak memory of this process, as Linux counts it: what commands report, and a prover executable tells its parent.
 
 /// Starts a new peak, so that [`peak`] speaks of what comes next. Does nothing where Linux does not let us.
 pub fn reset_peak() {
