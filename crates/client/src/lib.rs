@@ -101,7 +101,7 @@ use protocol::ClientId;
 use std::{io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use work::{Beats, Server, Stop, Worker};
+use work::{Heartbeats, Server, Stop, Worker};
 
 /// Why a client does not start.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +148,7 @@ impl Client {
         if servers.is_empty() {
             return Err(Error::NoServer);
         }
-        let beats = Beats::start().map_err(Error::Thread)?;
+        let beats = Heartbeats::start().map_err(Error::Thread)?;
         let journal = Journal::open(&config.data_dir, ClientId::from_bytes(rand::random()))?;
         if let Some(danger) = prover.danger() {
             tracing::warn!(code = "danger", danger, "this client's proofs prove nothing");
