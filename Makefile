@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help dev dev-exec test test-32 simulate chaos two-servers restarts anvil statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers restarts anvil statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +25,12 @@ dev: setup-build ## Set up, build with RISC Zero and prove blocks of a dev chain
 
 dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothing is proven
 	$(CARGO) run --profile quick -p l2 -- dev --prover exec $(ARGS)
+
+release: setup-build ## Both executables as they are shipped, in dist/ of the target folder: stripped, with the symbols in .debug beside them
+	$(CARGO) build --locked --release -p l2
+	$(RISC0) --locked
+	$(CARGO) xtask unlinked --binary $(CARGO_TARGET_DIR)/release/l2-prover
+	scripts/symbols.sh $(CARGO_TARGET_DIR)/dist $(addprefix $(CARGO_TARGET_DIR)/release/,l2-prover l2-prover-risc0)
 
 test: setup-build setup-nextest offer-postgres ## Set up and run all tests; the zkVM's in release
 	$(CARGO) nextest run
@@ -71,6 +77,7 @@ lint: ## Format, clippy, rustdoc, layers, links
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	$(CARGO) xtask layers
 	$(CARGO) xtask pages
+	$(CARGO) xtask unlinked
 	$(CARGO) xtask soundness --list
 
 deny: setup-deny ## Licences, duplicates and sources of all dependencies (deny.toml)

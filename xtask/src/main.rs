@@ -9,6 +9,7 @@ mod soundness;
 mod test32;
 mod tokens;
 mod unchecked;
+mod unlinked;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +57,12 @@ enum Chore {
         #[arg(long)]
         write: bool,
     },
+    /// Fails if `l2-prover` links a prover: each zkVM's is an executable of its own.
+    Unlinked {
+        /// Looks at the symbols of this executable too.
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Takes out one check marked `SOUNDNESS:` after another, in a copy of the tree; fails unless a test notices each.
     Soundness {
         /// Takes nothing out; fails if a mark has no row in xtask/soundness.toml, or a row no mark.
@@ -92,6 +99,7 @@ fn main() -> ExitCode {
         Chore::Pages => pages::check(&root),
         Chore::Unchecked { write: false } => unchecked::check(&root),
         Chore::Unchecked { write: true } => unchecked::write(&root),
+        Chore::Unlinked { binary } => unlinked::check(&root, binary.as_deref()),
         Chore::Soundness { list, guest, only } => {
             soundness::check(&root, &soundness::Options { list, guest, only })
         }
