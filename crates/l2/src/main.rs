@@ -26,7 +26,7 @@ use program::heap::Meter;
 
 use crate::args::{Cli, Command};
 use crate::output::Output;
-use crate::settings::Given;
+use crate::settings::Overrides;
 use crate::telemetry::Telemetry;
 
 /// Counts what native runs of the program allocate: what a guest's heap cannot hold is refused.
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let output = Output::new(cli.global.json);
-    match dotenv.and_then(|()| run(cli, &settings::given(&matches), &output)) {
+    match dotenv.and_then(|()| run(cli, &settings::overrides(&matches), &output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
+fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
     let serves = matches!(
         cli.command,
         Command::Node(_) | Command::Server(_) | Command::Client(_) | Command::ProverProcess
@@ -80,9 +80,9 @@ fn run(cli: Cli, given: &Given, output: &Output) -> anyhow::Result<()> {
             }
             Command::Node(args) => commands::node::run(args, output, shutdown).await,
             Command::Server(args) => {
-                Box::pin(commands::server::run(*args, given, output, shutdown)).await
+                Box::pin(commands::server::run(*args, overrides, output, shutdown)).await
             }
-            Command::Config(args) => commands::config::run(args, given, output),
+            Command::Config(args) => commands::config::run(args, overrides, output),
             Command::Tokens(args) => Box::pin(commands::tokens::run(args, output)).await,
             Command::Client(args) => {
                 Box::pin(commands::client::run(args, &cli.global, output, shutdown)).await

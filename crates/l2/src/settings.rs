@@ -13,8 +13,7 @@ use clap::parser::ValueSource;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::args::Server;
-use crate::commands::server::heartbeat_for;
+use crate::commands::server::{Server, heartbeat_for};
 
 /// Flags, by their clap ids, and the keys that they set.
 const FLAGS: [(&str, &str); 25] = [
@@ -62,11 +61,11 @@ pub enum Origin {
     Flag,
 }
 
-/// What was said on the command line and in the environment, by clap's ids.
-pub type Given = HashMap<String, Origin>;
+/// What the command line and the environment set, by clap's ids.
+pub type Overrides = HashMap<String, Origin>;
 
 /// Reads from clap which flags and variables of the command were given.
-pub fn given(matches: &ArgMatches) -> Given {
+pub fn overrides(matches: &ArgMatches) -> Overrides {
     let mut matches = matches;
     while let Some((_, deeper)) = matches.subcommand() {
         matches = deeper;
@@ -101,12 +100,12 @@ impl Settings {
     ///
     /// # Errors
     /// Names the file and every mistake in it. What does not fit together is for [`server::Config::check`].
-    pub fn new(args: &Server, given: &Given) -> anyhow::Result<Self> {
+    pub fn new(args: &Server, overrides: &Overrides) -> anyhow::Result<Self> {
         let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let mut values = defaults(args)?;
         let mut origins: BTreeMap<_, _> =
             paths(&values).into_iter().map(|key| (key, Origin::Default)).collect();
-        let flags = FLAGS.iter().filter_map(|(id, key)| Some((*key, *given.get(*id)?)));
+        let flags = FLAGS.iter().filter_map(|(id, key)| Some((*key, *overrides.get(*id)?)));
         for (key, origin) in flags.clone() {
             origins.insert(key.to_owned(), origin);
         }

@@ -10,15 +10,64 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use clap::{Args, Subcommand};
 use client::{Measurement, Prover};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Bench, BenchCycles, ExecutableArgs, Global, ProverArg, ZkvmArgs};
+use crate::args::{ExecutableArgs, Global, ProverArg, ZkvmArgs};
 use crate::blocks::{self, Parent, Prepared};
-use crate::chain;
+use crate::chain::{self, ChainArg};
+use crate::commands::bench::node::BenchNode;
+use crate::commands::bench::server::BenchServer;
+use crate::commands::bench::worst::BenchWorst;
 use crate::output::{Output, thousands};
 use crate::provers::Workplace;
+
+/// `l2-prover bench`
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Count the cycles that blocks cost in RISC Zero, by phase of the program
+    Cycles(BenchCycles),
+    /// Make a block of each opcode and each precompile, and count what its gas costs in RISC Zero
+    Worst(BenchWorst),
+    /// Fetch blocks of a node one after the other, and say what their witnesses cost in calls, time and bytes
+    Node(BenchNode),
+    /// Measure the Prover Server's job engine: leases per second, memory, start, how fast a dead client's job goes on
+    Server(BenchServer),
+}
+
+/// `l2-prover bench cycles`
+#[derive(Debug, Args)]
+pub struct BenchCycles {
+    /// Block files (.json or .json.zst), or inputs made by `l2-prover witness`
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Also measure all files as one batch: they must be block files of consecutive blocks
+    #[arg(long)]
+    pub batch: bool,
+    /// Also tell how often each opcode and each precompile was used, and for how much gas; with --json it is always there
+    #[arg(long)]
+    pub counts: bool,
+    /// Print a Markdown table
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// The chain: mainnet, holesky, hoodi, sepolia, dev or a genesis file [default: by the chain id]
+    #[arg(long, value_name = "CHAIN")]
+    pub chain: Option<ChainArg>,
+    /// Size of a segment as a power of two of cycles
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(15..=22), value_name = "PO2")]
+    pub segment_po2: u32,
+    /// Another program binary than the pinned one, for instance of `cargo xtask guests --symbols`
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Write a profile in pprof's format; the program binary must have symbols
+    #[arg(long, value_name = "FILE", requires = "program")]
+    pub profile: Option<PathBuf>,
+    /// The executable
+    #[command(flatten)]
+    pub executable: ExecutableArgs,
+}
 
 /// Runs the command.
 pub async fn run(

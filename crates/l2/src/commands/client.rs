@@ -2,19 +2,84 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy_primitives::B256;
 use anyhow::Context as _;
+use clap::Args;
 use client::Prover as _;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Client, Global, ProverArg};
-use crate::metrics;
+use crate::args::{AccessArgs, Global, ProverArg, ZkvmArgs};
 use crate::output::Output;
 use crate::provers::{self, Workplace};
+use crate::{metrics, parse};
+
+/// `l2-prover client`
+#[derive(Debug, Args)]
+pub struct Client {
+    /// The Prover Server; several, to work for them in turn: separated by commas, or the flag repeated
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_PROVER_SERVER_ENDPOINT",
+        default_value = "http://127.0.0.1:3900",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    pub server: Vec<String>,
+    /// Which prover to use [default: risc0 if its executable is found, else exec]
+    #[arg(long, env = "PROVER_CLIENT_PROVER", value_enum)]
+    pub prover: Option<ProverArg>,
+    /// Where proofs are kept until the server has acknowledged them, and the zkVM's temporary files, some GB; one folder
+    /// for each client
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_DATA_DIR",
+        default_value = ".l2-prover/client",
+        value_name = "FOLDER"
+    )]
+    pub data_dir: PathBuf,
+    /// After ctrl-c or SIGTERM: time to finish the proof at hand; then its job is given back
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_GRACE",
+        default_value = "20s",
+        value_parser = parse::duration,
+        value_name = "TIME"
+    )]
+    pub grace: Duration,
+    /// A proof that takes longer than this is given up
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_PROVE_LIMIT",
+        default_value = "24h",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub prove_limit: Duration,
+    /// A prover that makes no progress for so long is given up
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_STALL_LIMIT",
+        default_value = "1h",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub stall_limit: Duration,
+    /// Serve metrics for Prometheus on this address, at /metrics; they hold no secrets
+    #[arg(long, env = "PROVER_CLIENT_METRICS_ADDR", value_name = "IP:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
+    /// The server's door
+    #[command(flatten)]
+    pub access: AccessArgs,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
 
 /// Runs the command.
 pub async fn run(

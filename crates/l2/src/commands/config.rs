@@ -1,16 +1,24 @@
 //! `l2-prover config check`: the settings that a server would run with.
 
 use anyhow::{Context as _, ensure};
+use clap::Subcommand;
 
-use crate::args::Config;
 use crate::chain::ChainArg;
+use crate::commands::server::Server;
 use crate::output::Output;
-use crate::settings::{Checked, Given, Settings};
+use crate::settings::{Checked, Overrides, Settings};
+
+/// `l2-prover config`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check the settings of `l2-prover server`, and show those that count and where they come from
+    Check(Box<Server>),
+}
 
 /// Runs the command.
-pub fn run(args: Config, given: &Given, output: &Output) -> anyhow::Result<()> {
+pub fn run(args: Config, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
     let Config::Check(args) = args;
-    let settings = Settings::new(&args, given)?;
+    let settings = Settings::new(&args, overrides)?;
     settings.config.check()?;
     server::tls::Tls::new(&settings.config)?;
     ensure!(

@@ -1,18 +1,46 @@
 //! `l2-prover conformance`: does the program obey Ethereum?
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use client::memory;
 use comfy_table::{CellAlignment, Table, presets};
 use conformance::{Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::args::{Conformance, Global, ProverArg};
+use crate::args::{Global, ProverArg, ZkvmArgs};
 use crate::output::{Output, thousands};
 use crate::provers::Workplace;
+
+/// `l2-prover conformance`
+#[derive(Debug, Args)]
+pub struct Conformance {
+    /// Folders, JSON files or archives (.tar, .tar.zst) of `blockchain_tests`
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only tests of this network, e.g. `Prague` or `PragueToOsakaAtTime15k`
+    #[arg(long, value_name = "NETWORK")]
+    pub fork: Option<String>,
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Only about one test in N, the same ones every time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub sample: u64,
+    /// Tests run at the same time [default: one for each core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    pub jobs: Option<u16>,
+    /// Run each input in this prover's executor too: it must say the same, or refuse for the same reason
+    #[arg(long, value_enum, default_value_t = ProverArg::Exec)]
+    pub prover: ProverArg,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
 
 /// Runs the command. Fails if a test does.
 pub fn run(args: &Conformance, global: &Global, output: &Output) -> anyhow::Result<()> {

@@ -1,20 +1,54 @@
 //! `l2-prover dev`: dev node, traffic, Prover Server and Prover Clients in one process, over HTTP as if they were apart.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
 use anyhow::{Context as _, bail, ensure};
+use clap::Args;
 use protocol::Status;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Dev, Global, ProverArg};
+use crate::args::{Global, KindArg, NodeArgs, ProverArg, ZkvmArgs};
 use crate::commands::node::{self, Defaults};
 use crate::commands::server::Data;
 use crate::output::Output;
 use crate::provers::{self, Workplace};
 use crate::view::View;
+
+/// `l2-prover dev`
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// Which prover the clients use [default: risc0 if its executable is found, else exec]
+    #[arg(long, value_enum)]
+    pub prover: Option<ProverArg>,
+    /// Number of Prover Clients
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
+    pub clients: u32,
+    /// Stop after this many proven blocks
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pub blocks: Option<u64>,
+    /// Blocks in one proof
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024), value_name = "N")]
+    pub batch_blocks: u64,
+    /// Kind of proof
+    #[arg(long, value_enum, default_value_t = KindArg::Composite)]
+    pub kind: KindArg,
+    /// Port of the Prover Server; 0 picks one
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub server_port: u16,
+    /// Where jobs and proofs are kept [default: a temporary folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+    /// The dev node
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
 
 /// How often the server is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -65,7 +99,7 @@ pub async fn run(
         heartbeat: HEARTBEAT,
         // Nothing but this process is told to believe them.
         danger_accept_exec_proofs: mocked && arg == ProverArg::Exec,
-        danger_accept_dev_mode_proofs: mocked && arg == ProverArg::Risc0,
+        danger_accept_dev_mode_proofs: mocked && arg != ProverArg::Exec,
         ..server::Config::default()
     };
     let server = server::Server::start(config, Some(source))

@@ -1,20 +1,41 @@
 //! `l2-prover execute`: runs the program without proving, and says what it costs.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
+use clap::Args;
 use client::{Cycles, ProveError, Prover, memory};
 use program::{BlockSummary, Statement};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Execute, Global, ProverArg};
+use crate::args::{Global, ProverArg, Source, ZkvmArgs};
 use crate::blocks::{self, Parent, Prepared, StatementText};
 use crate::output::{self, Output, thousands};
 use crate::provers::Workplace;
+
+/// `l2-prover execute`
+#[derive(Debug, Args)]
+pub struct Execute {
+    /// Block files (.json or .json.zst), or inputs made by `l2-prover witness`
+    #[arg(required_unless_present = "rpc_url", conflicts_with = "rpc_url", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the blocks come from
+    #[command(flatten)]
+    pub source: Source,
+    /// What runs the program: exec natively, risc0 in the zkVM's executor
+    #[arg(long, value_enum, default_value_t = ProverArg::Exec)]
+    pub prover: ProverArg,
+    /// Take block files without a parent header: skips exactly the rules of the header against its parent
+    #[arg(long, conflicts_with = "rpc_url")]
+    pub assume_parent: bool,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
 
 /// Runs the command. Goes on after a refused file, and fails in the end if there was one.
 pub async fn run(

@@ -4,16 +4,48 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::{Args, Subcommand};
 use protocol::{ArtifactId, ArtifactRef, JobHistory, JobId, JobState, JobSummary, paths};
 use serde::{Deserialize, Serialize};
 use verifier::Policy;
 
-use crate::args::{Failures, Global, OneJob, Replay};
+use crate::args::{Global, Operated, ProverArg, ZkvmArgs};
 use crate::blocks::{self, Parent, StatementText};
-use crate::commands::operate::{JobList, read};
+use crate::commands::operate::{JobList, OneJob, read};
 use crate::commands::proofs::{fetch, pinned, save};
 use crate::output::{self, Output, thousands};
 use crate::provers::Workplace;
+
+/// `l2-prover failures`
+#[derive(Debug, Subcommand)]
+pub enum Failures {
+    /// List the jobs with which something went wrong, of the newest 1,000
+    List(Operated),
+    /// Write a job's input, history and rejected proofs into a folder
+    Export {
+        /// Which
+        #[command(flatten)]
+        job: OneJob,
+        /// The folder
+        #[arg(long, default_value = "failure", value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// Run the program on a folder of `export` and verify its proofs
+    Replay(Replay),
+}
+
+/// `l2-prover failures replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The folder
+    pub folder: PathBuf,
+    /// Where the program runs
+    #[arg(long, value_enum, default_value_t = ProverArg::Exec)]
+    pub prover: ProverArg,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
 
 /// Name of the file that says what the others in the folder are.
 const BUNDLE: &str = "bundle.json";

@@ -3,11 +3,19 @@
 use std::fmt;
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use serde::Serialize;
 use server::fsck::Report;
 
-use crate::args::Fsck;
+use crate::args::Kept;
 use crate::output::Output;
+
+/// `l2-prover fsck`
+#[derive(Debug, Args)]
+pub struct Fsck {
+    #[command(flatten)]
+    pub kept: Kept,
+}
 
 /// Runs the command. Findings are reported, and then are a failure.
 pub async fn run(args: Fsck, output: &Output) -> anyhow::Result<()> {

@@ -1,15 +1,44 @@
 //! `l2-prover gc` and `l2-prover backup`: what a server keeps, and what it must not lose.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Args;
 use protocol::{CollectGarbage, Garbage, paths};
 use reqwest::Method;
 use serde::Serialize;
 
-use crate::args::{Backup, Gc};
+use crate::args::{Kept, Operated};
 use crate::commands::operate::{answer, request};
 use crate::output::{Output, thousands};
+use crate::parse;
+
+/// `l2-prover gc`
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// Only what was stored longer ago than this: inputs of proved blocks and rejected proofs are needed to look into failures
+    #[arg(long, value_parser = parse::duration, default_value = "168h", value_name = "TIME")]
+    pub older_than: Duration,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// `l2-prover backup`
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// A folder that is new or empty
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// The server
+    #[command(flatten)]
+    pub kept: Kept,
+}
 
 /// Runs `l2-prover gc`.
 pub async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
@@ -17,7 +46,7 @@ pub async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
     let asked = CollectGarbage { older_than_ms, dry_run: args.dry_run };
     let request = request(&args.operated, Method::POST, paths::GARBAGE)?;
     // A store of millions takes its time.
-    let request = request.timeout(std::time::Duration::from_secs(3600)).json(&asked);
+    let request = request.timeout(Duration::from_secs(3600)).json(&asked);
     let garbage = answer(request).await?.json().await;
     output.report(&Collected(
         garbage.context("the Prover Server answered something else than was asked")?,

@@ -1,18 +1,33 @@
 //! `l2-prover inspect`: what an input holds, and what its blocks save by sharing it.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use alloy_primitives::B256;
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use witness::{BlockFile, Inspection};
 
-use crate::args::Inspect;
-use crate::blocks;
-use crate::chain;
+use crate::chain::ChainArg;
 use crate::output::{Output, thousands};
+use crate::{blocks, chain};
+
+/// `l2-prover inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// An input made by `l2-prover witness`, or block files (.json or .json.zst) of consecutive blocks, which are taken as one
+    /// batch
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The chain of block files [default: by the chain id]
+    #[arg(long, value_name = "CHAIN")]
+    pub chain: Option<ChainArg>,
+    /// How many accounts to list, of those whose storage takes up most
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub top: usize,
+}
 
 /// Runs the command.
 pub fn run(args: Inspect, output: &Output) -> anyhow::Result<()> {

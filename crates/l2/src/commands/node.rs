@@ -6,12 +6,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Args;
 use devnode::{DevNode, Mining, Running, TrafficConfig};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Node, NodeArgs};
+use crate::args::NodeArgs;
 use crate::output::Output;
+
+/// `l2-prover node`
+#[derive(Debug, Args)]
+pub struct Node {
+    /// Print the genesis of the chain, in geth's format, and stop
+    #[arg(long)]
+    pub print_genesis: bool,
+    /// File in which the blocks are kept, so that the chain goes on where it was [default: it begins anew]
+    #[arg(long, value_name = "FILE")]
+    pub blocks: Option<PathBuf>,
+    /// The dev node
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
 
 /// Runs the command.
 pub async fn run(args: Node, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {

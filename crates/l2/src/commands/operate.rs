@@ -3,15 +3,107 @@
 use std::fmt;
 
 use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use protocol::{ApiError, ClientSummary, JobId, JobState, JobSummary, Priority, paths};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::{Clients, Jobs, OneJob, Operated, SomeClients, StateArg};
+use crate::args::Operated;
 use crate::logs::escaped;
 use crate::output::{Output, thousands};
+
+/// Where a job is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StateArg {
+    /// Waits for a client
+    Ready,
+    /// A client proves it
+    Leased,
+    /// Its proof is being verified
+    Verifying,
+    /// Done
+    Proved,
+    /// Failed too often, quarantined or cancelled
+    Dead,
+}
+
+/// `l2-prover jobs`
+#[derive(Debug, Subcommand)]
+pub enum Jobs {
+    /// List the newest jobs, at most 1,000
+    List {
+        /// Only jobs in this state
+        #[arg(long, value_enum)]
+        state: Option<StateArg>,
+        /// The server
+        #[command(flatten)]
+        operated: Operated,
+    },
+    /// Show a job
+    Show(OneJob),
+    /// Give a job up: its client is told to stop. A proof that comes all the same is used
+    Cancel(OneJob),
+    /// Give a dead job another chance, with fresh budgets
+    Requeue(OneJob),
+    /// Serve a job before others, or after them
+    Prioritise {
+        /// The job
+        #[command(flatten)]
+        job: OneJob,
+        /// From -100 to 100; each step makes the job ten minutes older or younger than it is
+        #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+        priority: i32,
+    },
+}
+
+/// A job.
+#[derive(Debug, Args)]
+pub struct OneJob {
+    /// The job's id
+    pub job: JobId,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// `l2-prover clients`
+#[derive(Debug, Subcommand)]
+pub enum Clients {
+    /// List the clients that were heard latest
+    List(Operated),
+    /// Let a client finish what it has, and give it no other job
+    Drain(SomeClients),
+    /// Give a client no more jobs, not even the one it has
+    Quarantine(OneClient),
+    /// Trust a client again. One that was drained has to be started anew
+    Release(SomeClients),
+}
+
+/// A client.
+#[derive(Debug, Args)]
+pub struct OneClient {
+    /// The client's id
+    pub client: protocol::ClientId,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// One client, or all.
+#[derive(Debug, Args)]
+pub struct SomeClients {
+    /// The client's id
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub client: Option<protocol::ClientId>,
+    /// All of this server, until it starts again: it grants no more leases
+    #[arg(long)]
+    pub all: bool,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
 
 /// Runs `l2-prover jobs`.
 pub async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {

@@ -5,15 +5,54 @@ use std::path::{Path, PathBuf};
 
 use alloy_primitives::B256;
 use anyhow::{Context as _, ensure};
+use clap::{Args, Subcommand};
 use program::Statement;
 use protocol::{ArtifactRef, BlockRange, JobId, JobState, JobSummary, ProofSystem, paths};
 use reqwest::Method;
 use serde::Serialize;
 use verifier::Policy;
 
-use crate::args::{Operated, ProofBlocks, Proofs};
+use crate::args::Operated;
 use crate::commands::operate::{answer, read, request};
 use crate::output::{Output, thousands};
+use crate::parse;
+
+/// `l2-prover proofs`
+#[derive(Debug, Subcommand)]
+pub enum Proofs {
+    /// Write the accepted proofs into a folder, one file for each
+    Export {
+        /// Which
+        #[command(flatten)]
+        which: ProofBlocks,
+        /// The folder
+        #[arg(long, default_value = "proofs", value_name = "FOLDER")]
+        out: PathBuf,
+    },
+    /// Verify the accepted proofs here, against the program pinned in this version, and that each continues the one before
+    Verify {
+        /// Which
+        #[command(flatten)]
+        which: ProofBlocks,
+        /// Accept exec "proofs", which prove NOTHING
+        #[arg(long)]
+        danger_accept_exec: bool,
+        /// Accept proofs of a zkVM's dev mode, which prove NOTHING
+        #[arg(long)]
+        danger_accept_dev_mode: bool,
+    },
+}
+
+/// Proofs of a server.
+#[derive(Debug, Args)]
+pub struct ProofBlocks {
+    /// Only proofs of these blocks: `A` or `A..B`, both included
+    #[arg(long, value_parser = parse::block_range, value_name = "A..B")]
+    pub block: Option<parse::BlockRange>,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
 
 /// The server lists no more jobs at once.
 const LISTED: usize = 1_000;

@@ -1,11 +1,13 @@
 //! `l2-prover prove`: a proof without a server.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use alloy_primitives::B256;
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use client::{Cancel, Progress, Prover, memory};
 use indicatif::{ProgressBar, ProgressStyle};
 use program::Statement;
@@ -14,11 +16,34 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use verifier::Policy;
 
-use crate::args::{Global, Prove, ProverArg};
+use crate::args::{Global, KindArg, ProverArg, Source, ZkvmArgs};
 use crate::blocks::{self, Prepared, StatementText};
 use crate::commands::proofs::save;
 use crate::output::{Output, thousands};
 use crate::provers::{self, Workplace};
+
+/// `l2-prover prove`
+#[derive(Debug, Args)]
+pub struct Prove {
+    /// Block file (.json or .json.zst), or input made by `l2-prover witness`
+    #[arg(required_unless_present = "rpc_url", conflicts_with = "rpc_url", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Where the blocks come from
+    #[command(flatten)]
+    pub source: Source,
+    /// Where the proof is written
+    #[arg(long, default_value = "proof.bin", value_name = "FILE")]
+    pub out: PathBuf,
+    /// Which prover to use
+    #[arg(long, value_enum, default_value_t = ProverArg::Risc0)]
+    pub prover: ProverArg,
+    /// Kind of proof
+    #[arg(long, value_enum, default_value_t = KindArg::Succinct)]
+    pub kind: KindArg,
+    /// The zkVM
+    #[command(flatten)]
+    pub zkvm: ZkvmArgs,
+}
 
 /// Runs the command.
 pub async fn run(

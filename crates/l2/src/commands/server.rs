@@ -1,19 +1,212 @@
 //! `l2-prover server`: a Prover Server, with a node somewhere or the dev node in this process.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use anyhow::{Context as _, ensure};
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
-use crate::args::Server;
+use crate::args::{KindArg, NodeAccess, NodeArgs, ProverArg};
 use crate::chain::ChainArg;
 use crate::commands::node::{self, Defaults};
 use crate::output::Output;
-use crate::settings::{Given, Origin, Settings};
+use crate::parse;
+use crate::settings::{Origin, Overrides, Settings};
+
+/// Who needs a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuthArg {
+    /// Nobody; the server listens only where no other machine can reach it
+    Open,
+    /// Everybody
+    Required,
+}
+
+impl From<AuthArg> for server::config::Auth {
+    fn from(arg: AuthArg) -> Self {
+        match arg {
+            AuthArg::Open => Self::Open,
+            AuthArg::Required => Self::Required,
+        }
+    }
+}
+
+/// `l2-prover server`
+#[derive(Debug, Args)]
+pub struct Server {
+    /// Settings in TOML; flags and environment win over it. `l2-prover config check` shows what counts
+    #[arg(long, env = "PROVER_SERVER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address Prover Clients connect to
+    #[arg(long, env = "PROVER_SERVER_LISTEN_IP", default_value = "127.0.0.1", value_name = "IP")]
+    pub listen_ip: IpAddr,
+    /// Port Prover Clients connect to; 0 picks one
+    #[arg(long, env = "PROVER_SERVER_LISTEN_PORT", default_value_t = 3900, value_name = "PORT")]
+    pub listen_port: u16,
+    /// Who needs a token (see `l2-prover tokens`)
+    #[arg(long, env = "PROVER_SERVER_AUTH", value_enum, default_value_t = AuthArg::Open)]
+    pub auth: AuthArg,
+    /// The server's certificate, in PEM: it then speaks https
+    #[arg(long, env = "PROVER_SERVER_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, in PEM
+    #[arg(long, env = "PROVER_SERVER_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities of client certificates, in PEM: nobody else can connect
+    #[arg(long, env = "PROVER_SERVER_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// JSON-RPC of the L2 node whose blocks are proven; several, of which the first that works is used: separated by commas,
+    /// or the flag repeated
+    #[arg(
+        long,
+        env = "PROVER_SERVER_RPC_URL",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "URL",
+        required_unless_present_any = ["dev_node", "config"]
+    )]
+    pub rpc_url: Vec<String>,
+    /// WebSocket of a node that tells of new blocks (newHeads) [default: the nodes are asked twice a second]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_WS_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        conflicts_with = "dev_node"
+    )]
+    pub ws_url: Option<String>,
+    /// How old a block must be to be proven: latest, safe, finalized, or a number of blocks behind the latest
+    #[arg(
+        long,
+        env = "PROVER_SERVER_FOLLOW",
+        default_value = "latest",
+        value_parser = parse::depth,
+        value_name = "DEPTH"
+    )]
+    pub follow: witness::Depth,
+    /// How the nodes are asked
+    #[command(flatten)]
+    pub access: NodeAccess,
+    /// Run a dev node in this process and prove its blocks
+    #[arg(long, conflicts_with = "rpc_url")]
+    pub dev_node: bool,
+    /// The node's chain: mainnet, holesky, hoodi, sepolia, dev, anvil, a genesis file, or `node` for what the node says
+    /// (eth_config)
+    #[arg(long, env = "PROVER_SERVER_CHAIN", default_value = "dev", value_name = "CHAIN")]
+    pub chain: ChainArg,
+    /// First block to prove
+    #[arg(
+        long,
+        env = "PROVER_SERVER_FIRST_BLOCK",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "NUMBER"
+    )]
+    pub first_block: u64,
+    /// Where jobs and proofs are kept [default: .l2-prover/server; with --dev-node a temporary folder]
+    #[arg(long, env = "PROVER_SERVER_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+    /// PostgreSQL database for the jobs, `postgres://USER@HOST/DATABASE`; servers that share it act as one and must share
+    /// the folder too [default: SQLite in the folder]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_DATABASE",
+        hide_env_values = true,
+        value_name = "URL",
+        conflicts_with = "dev_node"
+    )]
+    pub database: Option<String>,
+    /// S3-compatible store for the artifacts, `s3://BUCKET/PREFIX`; keys and endpoint are read from AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT [default: in --data-dir]
+    #[arg(long, env = "PROVER_SERVER_ARTIFACTS", value_name = "URL")]
+    pub artifacts: Option<Url>,
+    /// Which proofs are asked for
+    #[arg(long, env = "PROVER_SERVER_PROVER", value_enum, default_value_t = ProverArg::Risc0)]
+    pub prover: ProverArg,
+    /// Kind of proof
+    #[arg(long, env = "PROVER_SERVER_PROOF_KIND", value_enum, default_value_t = KindArg::Composite)]
+    pub kind: KindArg,
+    /// Who may claim the rewards of the proofs: each statement names it [default: nobody]
+    #[arg(long, env = "PROVER_SERVER_BENEFICIARY", value_name = "ADDRESS")]
+    pub beneficiary: Option<Address>,
+    /// Blocks in one proof
+    #[arg(
+        long,
+        env = "PROVER_SERVER_BATCH_BLOCKS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=1024),
+        value_name = "N"
+    )]
+    pub batch_blocks: u64,
+    /// Most cycles that a proof of several blocks is expected to take: such a batch is made shorter
+    #[arg(
+        long,
+        env = "PROVER_SERVER_MAX_BATCH_CYCLES",
+        default_value_t = 4_000_000_000,
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "CYCLES"
+    )]
+    pub max_batch_cycles: u64,
+    /// Most gas of a batch of several blocks: it is made shorter [default: no limit]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_MAX_BATCH_GAS",
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "GAS"
+    )]
+    pub max_batch_gas: Option<u64>,
+    /// Largest input of a batch of several blocks: it is made shorter [default: no limit]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_MAX_BATCH_BYTES",
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "BYTES"
+    )]
+    pub max_batch_bytes: Option<u64>,
+    /// How long a batch waits to be full [default: until it is]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_MAX_BATCH_AGE",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub max_batch_age: Option<Duration>,
+    /// Longest reorg, in blocks, after which the server goes on by itself
+    #[arg(long, env = "PROVER_SERVER_MAX_REORG_BLOCKS", default_value_t = 128, value_name = "N")]
+    pub max_reorg_blocks: u64,
+    /// How long a silent client keeps its job
+    #[arg(
+        long,
+        env = "PROVER_SERVER_LEASE",
+        default_value = "60s",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub lease: Duration,
+    /// DANGER: accept proofs of the exec prover, which prove nothing
+    #[arg(long, env = "PROVER_SERVER_DANGER_ACCEPT_EXEC", value_parser = BoolishValueParser::new())]
+    pub danger_accept_exec: bool,
+    /// DANGER: accept receipts of RISC Zero's dev mode, which prove nothing
+    #[arg(long, env = "PROVER_SERVER_DANGER_ACCEPT_DEV_MODE", value_parser = BoolishValueParser::new())]
+    pub danger_accept_dev_mode: bool,
+    /// DANGER: let everybody in on an address that other machines may reach
+    #[arg(
+        long,
+        env = "PROVER_SERVER_DANGER_LISTEN_WITHOUT_AUTH",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub danger_listen_without_auth: bool,
+    /// The dev node, if it runs in this process
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
 
 /// Where jobs and proofs are kept if nothing else is asked for.
 pub const DATA_DIR: &str = ".l2-prover/server";
@@ -21,11 +214,11 @@ pub const DATA_DIR: &str = ".l2-prover/server";
 /// Runs the command.
 pub async fn run(
     args: Server,
-    given: &Given,
+    overrides: &Overrides,
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Settings { mut config, rpc_url, chain, origins } = Settings::new(&args, given)?;
+    let Settings { mut config, rpc_url, chain, origins } = Settings::new(&args, overrides)?;
     if config.danger_accept_exec_proofs {
         output.warn("this server accepts exec proofs, which prove NOTHING.");
     }

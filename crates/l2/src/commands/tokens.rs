@@ -1,19 +1,107 @@
 //! `l2-prover tokens`: who may do what with a server. Works on its database, whether it runs or not.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::{Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use server::tokens::{BearerToken, NewToken, Token, Tokens};
 
-use crate::args::{self, ServerData};
+use crate::args::ServerData;
 use crate::output::Output;
+use crate::parse;
+
+/// What a token's owner may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Take jobs and hand proofs in
+    Client,
+    /// Hand batches in
+    Producer,
+    /// Fetch proofs
+    Consumer,
+    /// Decide about jobs and clients
+    Operator,
+    /// Look
+    Viewer,
+}
+
+impl From<RoleArg> for server::tokens::Role {
+    fn from(arg: RoleArg) -> Self {
+        match arg {
+            RoleArg::Client => Self::Client,
+            RoleArg::Producer => Self::Producer,
+            RoleArg::Consumer => Self::Consumer,
+            RoleArg::Operator => Self::Operator,
+            RoleArg::Viewer => Self::Viewer,
+        }
+    }
+}
+
+/// `l2-prover tokens`
+#[derive(Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Make a token and show it, once
+    Create {
+        /// What people call its owner
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// What its owner may do
+        #[arg(long, value_enum)]
+        role: RoleArg,
+        /// The only client that its owner may speak for; its id is in the client's folder, in `client-id`
+        #[arg(long, value_name = "ID")]
+        client: Option<protocol::ClientId>,
+        /// A client certificate, in PEM, that the owner shows instead of a secret
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+        /// How long it is good: for example 90d or 12h, or never
+        #[arg(long, default_value = "365d", value_parser = parse::lifetime, value_name = "TIME")]
+        expires: parse::Lifetime,
+        /// The server
+        #[command(flatten)]
+        data: ServerData,
+    },
+    /// List all tokens, those that have ended included
+    List {
+        /// The server
+        #[command(flatten)]
+        data: ServerData,
+    },
+    /// Make a new secret for a token's owner; the old one ends after a while
+    Rotate {
+        /// The token's id
+        token: server::tokens::TokenId,
+        /// The new certificate of an owner that shows one
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+        /// How long the new one is good: for example 90d or 12h, or never
+        #[arg(long, default_value = "365d", value_parser = parse::lifetime, value_name = "TIME")]
+        expires: parse::Lifetime,
+        /// How long the old one is still good
+        #[arg(long, default_value = "1h", value_parser = parse::duration, value_name = "TIME")]
+        grace: Duration,
+        /// The server
+        #[command(flatten)]
+        data: ServerData,
+    },
+    /// End a token now
+    Revoke {
+        /// The token's id
+        token: server::tokens::TokenId,
+        /// The server
+        #[command(flatten)]
+        data: ServerData,
+    },
+}
 
 /// Runs the command.
-pub async fn run(args: args::Tokens, output: &Output) -> anyhow::Result<()> {
+pub async fn run(args: TokensCommand, output: &Output) -> anyhow::Result<()> {
     match args {
-        args::Tokens::Create { name, role, client, certificate, expires, data } => {
+        TokensCommand::Create { name, role, client, certificate, expires, data } => {
             let tokens = open(&data).await?;
             let new =
                 NewToken { name, role: role.into(), client, certificate, lifetime: expires.0 };
@@ -21,7 +109,7 @@ pub async fn run(args: args::Tokens, output: &Output) -> anyhow::Result<()> {
             tokens.close().await;
             output.report(&Made::new("created", made))
         }
-        args::Tokens::List { data } => {
+        TokensCommand::List { data } => {
             let tokens = open(&data).await?;
             let (list, now) = (tokens.list().await, tokens.now().await);
             tokens.close().await;
@@ -29,13 +117,13 @@ pub async fn run(args: args::Tokens, output: &Output) -> anyhow::Result<()> {
             let now = now.context("failed to ask for the time")?.0;
             output.report(&List(list.into_iter().map(|token| Listed::new(token, now)).collect()))
         }
-        args::Tokens::Rotate { token, certificate, expires, grace, data } => {
+        TokensCommand::Rotate { token, certificate, expires, grace, data } => {
             let tokens = open(&data).await?;
             let made = tokens.rotate(token, certificate.as_deref(), expires.0, grace).await;
             tokens.close().await;
             output.report(&Made::new("rotated", made.context("failed to rotate the token")?))
         }
-        args::Tokens::Revoke { token, data } => {
+        TokensCommand::Revoke { token, data } => {
             let tokens = open(&data).await?;
             let token = tokens.revoke(token).await;
             tokens.close().await;

@@ -7,6 +7,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Args;
 use comfy_table::{Table, presets};
 use crossterm::{cursor, execute, queue, style::Print, terminal};
 use protocol::{
@@ -15,10 +16,25 @@ use protocol::{
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Operated, Top};
+use crate::args::Operated;
 use crate::commands::operate;
 use crate::logs::escaped;
 use crate::output::{Output, chain, thousands};
+use crate::parse;
+
+/// `l2-prover top`
+#[derive(Debug, Args)]
+pub struct Top {
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+    /// Print how things stand once, as `status` does; also with --json, or if there is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// How often to look
+    #[arg(long, default_value = "1s", value_parser = parse::duration_above_zero, value_name = "TIME")]
+    pub every: Duration,
+}
 
 /// Rates are means over this time, or over the time since the oldest job that the status shows, if that is shorter.
 const WINDOW: Duration = Duration::from_secs(600);

@@ -1,16 +1,38 @@
 //! `l2-prover verify`: does this file prove anything, and what?
 
 use std::fmt;
+use std::path::PathBuf;
 
 use alloy_primitives::B256;
 use anyhow::Context as _;
+use clap::Args;
 use program::Statement;
 use serde::Serialize;
 use verifier::Policy;
 
-use crate::args::Verify;
+use crate::args::ProverArg;
 use crate::blocks::{StatementText, read_at_most};
 use crate::output::{Output, thousands};
+
+/// `l2-prover verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The proof
+    #[arg(value_name = "PROOF")]
+    pub proof: PathBuf,
+    /// Proof system of the proof
+    #[arg(long, value_enum, default_value_t = ProverArg::Risc0)]
+    pub prover: ProverArg,
+    /// Id of the program it must be a proof of, 32 bytes in hex [default: the pinned one]
+    #[arg(long, value_name = "ID")]
+    pub program_id: Option<B256>,
+    /// DANGER: accept a proof of the exec prover, which proves nothing
+    #[arg(long)]
+    pub danger_accept_exec: bool,
+    /// DANGER: accept a receipt of RISC Zero's dev mode, which proves nothing
+    #[arg(long)]
+    pub danger_accept_dev_mode: bool,
+}
 
 /// Runs the command.
 pub fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {

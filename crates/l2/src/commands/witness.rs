@@ -4,15 +4,30 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use clap::Args;
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use program::{BlockSummary, Statement};
 use serde::Serialize;
 use witness::{BlockFile, Node};
 
-use crate::args::Witness;
+use crate::args::Source;
 use crate::blocks::{self, Parent, Prepared, StatementText};
 use crate::output::{Output, thousands};
+
+/// `l2-prover witness`
+#[derive(Debug, Args)]
+pub struct Witness {
+    /// Block file (.json or .json.zst)
+    #[arg(required_unless_present = "rpc_url", conflicts_with = "rpc_url", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Where the blocks come from
+    #[command(flatten)]
+    pub source: Source,
+    /// Where the program's input is written
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
 
 /// Blocks that are fetched at the same time.
 const AT_ONCE: usize = 4;

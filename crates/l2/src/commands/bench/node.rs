@@ -4,12 +4,21 @@ use std::fmt;
 use std::time::Instant;
 
 use anyhow::ensure;
+use clap::Args;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::BenchNode;
+use crate::args::Source;
 use crate::blocks;
 use crate::output::{Output, thousands};
+
+/// `l2-prover bench node`
+#[derive(Debug, Args)]
+pub struct BenchNode {
+    /// Where the blocks come from
+    #[command(flatten)]
+    pub source: Source,
+}
 
 /// Runs the command.
 pub async fn run(

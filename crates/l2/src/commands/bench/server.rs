@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::{B256, keccak256};
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use client::memory;
 use protocol::{
     ArtifactRef, BlockRange, Capability, ClientId, LeaseId, ProofData, ProofKind, ProofSystem,
@@ -20,8 +21,25 @@ use server::{Config, DatabaseUrl, Running, Server};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::BenchServer;
 use crate::output::{Output, thousands};
+
+/// `l2-prover bench server`
+#[derive(Debug, Args)]
+pub struct BenchServer {
+    /// Numbers of clients that ask for work as fast as they can
+    #[arg(long, value_delimiter = ',', default_value = "1,100,1000", value_name = "N,...")]
+    pub clients: Vec<u64>,
+    /// How long each number of clients works
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600), value_name = "SECONDS")]
+    pub seconds: u64,
+    /// Open jobs with which a server starts
+    #[arg(long, default_value_t = 100_000, value_name = "N")]
+    pub jobs: u64,
+    /// An empty PostgreSQL database, `postgres://USER@HOST/DATABASE`, for the clients' jobs instead of SQLite; nothing but
+    /// the load is measured then
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+}
 
 const TARGET: Target =
     Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };

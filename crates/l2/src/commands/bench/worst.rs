@@ -2,16 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use clap::Args;
 use client::Prover;
 use devnode::worst::WorstCase;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{BenchWorst, Global};
+use crate::args::{ExecutableArgs, Global};
 use crate::output::{Output, thousands};
+
+/// `l2-prover bench worst`
+#[derive(Debug, Args)]
+pub struct BenchWorst {
+    /// Only cases whose names hold all these words, for instance `modexp even`
+    #[arg(value_name = "WORD")]
+    pub only: Vec<String>,
+    /// Gas of each block's transaction; more, if what it does once takes more
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(100_000..=16_777_216), value_name = "GAS")]
+    pub gas: u64,
+    /// Another program binary than the pinned one
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// The executable
+    #[command(flatten)]
+    pub executable: ExecutableArgs,
+}
 
 /// Size of a segment as a power of two of cycles. It hardly matters here: padding is not counted.
 const SEGMENT_PO2: u32 = 20;

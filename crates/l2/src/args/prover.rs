@@ -1,0 +1,53 @@
+//! Flags of provers: which one, what kind of proof, and how a zkVM proves.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+
+/// Which prover runs the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProverArg {
+    /// The program runs natively; proves nothing
+    Exec,
+    /// The zkVM of RISC Zero
+    Risc0,
+}
+
+/// What kind of proof is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KindArg {
+    /// One proof for each segment: fastest to make, largest
+    Composite,
+    /// One proof of constant size
+    Succinct,
+}
+
+/// Which executable proves.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ExecutableArgs {
+    /// The zkVM's executable, of the same version [default: l2-prover-risc0 beside this command]
+    #[arg(long, env = "PROVER_CLIENT_EXECUTABLE", value_name = "FILE")]
+    pub prover_executable: Option<PathBuf>,
+}
+
+/// How RISC Zero proves.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "RISC Zero")]
+pub struct ZkvmArgs {
+    /// Size of a segment as a power of two of cycles: 18 needs about 2.5 GB of memory, 20 about 9 GB
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_SEGMENT_PO2",
+        default_value_t = 18,
+        value_parser = clap::value_parser!(u32).range(15..=22),
+        value_name = "PO2"
+    )]
+    pub segment_po2: u32,
+    /// Mock the proofs: the guest runs, nothing is proven
+    #[arg(long, env = "RISC0_DEV_MODE", value_parser = BoolishValueParser::new())]
+    pub dev_mode: bool,
+    /// The executable
+    #[command(flatten)]
+    pub executable: ExecutableArgs,
+}

@@ -1,0 +1,107 @@
+//! Flags about blocks to work on: where they come from, and what the statement says besides.
+
+use alloy_primitives::{Address, B256};
+use clap::{Args, ValueEnum};
+
+use crate::chain::ChainArg;
+use crate::parse;
+
+/// Blocks to work on: a file, or a range of a node.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// JSON-RPC of a node
+    #[arg(long, value_name = "URL", requires = "block")]
+    pub rpc_url: Option<String>,
+    /// Blocks to take from the node: `A` or `A..B`, both included
+    #[arg(long, value_name = "A..B", value_parser = parse::block_range, requires = "rpc_url")]
+    pub block: Option<parse::BlockRange>,
+    /// The chain: mainnet, holesky, hoodi, sepolia, dev, anvil, a genesis file, or `node` for what the node says (eth_config)
+    /// [default: by the chain id]
+    #[arg(long, value_name = "CHAIN")]
+    pub chain: Option<ChainArg>,
+    /// What the statement says besides
+    #[command(flatten)]
+    pub terms: TermsArgs,
+    /// How the node is asked
+    #[command(flatten)]
+    pub access: NodeAccess,
+}
+
+/// What a statement says because its prover wants it to.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct TermsArgs {
+    /// Who may claim the reward of the proof: the statement names it [default: nobody]
+    #[arg(long, value_name = "ADDRESS")]
+    pub beneficiary: Option<Address>,
+    /// Link of the chain of deposits before the first block; chains with a bridge need it, and no others
+    #[arg(long, value_name = "HASH")]
+    pub deposits_start: Option<B256>,
+}
+
+/// How an L2 node is asked.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct NodeAccess {
+    /// Where witnesses come from
+    #[arg(
+        long,
+        env = "PROVER_SERVER_WITNESS_FROM",
+        value_enum,
+        default_value_t = WitnessFrom::Any
+    )]
+    pub witness_from: WitnessFrom,
+    /// Requests to a node at the same time; a batch of calls is one
+    #[arg(
+        long,
+        env = "PROVER_SERVER_RPC_CONCURRENCY",
+        default_value_t = 8,
+        value_parser = clap::value_parser!(u16).range(1..),
+        value_name = "N"
+    )]
+    pub rpc_concurrency: u16,
+    /// Most calls to a node in a second; those of a batch count singly [default: no limit]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_RPC_PER_SECOND",
+        value_parser = clap::value_parser!(u32).range(1..),
+        value_name = "N"
+    )]
+    pub rpc_per_second: Option<u32>,
+    /// Most calls in a batch; 1 for nodes that take no batches
+    #[arg(
+        long,
+        env = "PROVER_SERVER_RPC_BATCH",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u16).range(1..=1000),
+        value_name = "N"
+    )]
+    pub rpc_batch: u16,
+}
+
+impl NodeAccess {
+    /// As the node's client has it.
+    pub fn options(&self) -> witness::NodeOptions {
+        witness::NodeOptions {
+            witness: match self.witness_from {
+                WitnessFrom::Any => witness::WitnessSource::Any,
+                WitnessFrom::ExecutionWitness => witness::WitnessSource::ExecutionWitness,
+                WitnessFrom::Proofs => witness::WitnessSource::Proofs,
+            },
+            limits: witness::Limits {
+                concurrency: self.rpc_concurrency.into(),
+                per_second: self.rpc_per_second,
+                batch: self.rpc_batch.into(),
+            },
+        }
+    }
+}
+
+/// Where witnesses come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WitnessFrom {
+    /// debug_executionWitness, and eth_getProof where the node does not have that
+    Any,
+    /// debug_executionWitness alone
+    ExecutionWitness,
+    /// eth_getProof and eth_getCode alone
+    Proofs,
+}
