@@ -34,18 +34,20 @@ const VERIFIER: &str = "risc0_zkp6verify";
 /// # Errors
 /// Names every crate, feature and symbol of a prover.
 pub fn check(root: &Path, binary: Option<&Path>) -> anyhow::Result<String> {
-    let tree = run(Command::new(env!("CARGO")).current_dir(root).args([
-        "tree",
-        "--locked",
-        "--package",
-        "l2",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}|{f}",
-    ]))?;
+    let tree = run(Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(root)
+        .args([
+            "tree",
+            "--locked",
+            "--package",
+            "l2",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}|{f}",
+        ]))?;
     let faults = crates_that_prove(&tree);
     ensure!(faults.is_empty(), "l2-prover links a prover:\n  {}", faults.join("\n  "));
     let Some(binary) = binary else {
@@ -53,10 +55,7 @@ pub fn check(root: &Path, binary: Option<&Path>) -> anyhow::Result<String> {
     };
     let symbols = run(Command::new("nm").arg(binary))?;
     if !symbols.contains(VERIFIER) {
-        bail!(
-            "{} has no symbols: give the file with its symbols, `.debug` or `.dwp`",
-            binary.display()
-        );
+        bail!("{} has no symbols: give the file with its symbols, `.debug`", binary.display());
     }
     let faults = symbols_that_prove(&symbols);
     ensure!(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 use anyhow::Context as _;
+use clap::ValueEnum as _;
 use client::process::{ExecutableError, Setup, Wanted};
 use client::{ExecProver, Prover, ProverProcess};
 use protocol::{ProofKind, ProofSystem};
@@ -45,7 +46,9 @@ impl Workplace {
 impl ProverArg {
     /// The best prover that is there: a zkVM whose executable is found, else `exec`.
     pub fn best(executable: &ExecutableArgs) -> Self {
-        if Self::Risc0.executable(executable).is_ok() { Self::Risc0 } else { Self::Exec }
+        let mut zkvms = Self::value_variants().iter().filter(|prover| **prover != Self::Exec);
+        let found = zkvms.find(|prover| prover.executable(executable).is_ok());
+        found.copied().unwrap_or(Self::Exec)
     }
 
     /// The proof system, as server and client name it.
@@ -58,10 +61,8 @@ impl ProverArg {
 
     /// The proof system, as the verifier names it.
     pub fn verified_as(self) -> verifier::System {
-        match self {
-            Self::Exec => verifier::System::Exec,
-            Self::Risc0 => verifier::System::Risc0,
-        }
+        server::verifying::verifier_of(self.system())
+            .expect("l2-prover offers only what it verifies")
     }
 
     /// The program that proofs of this system are asked for by default.
@@ -163,4 +164,18 @@ pub fn warn_if_mocked(prover: &dyn Prover, output: &Output) -> bool {
     let Some(danger) = prover.danger() else { return false };
     output.warn(&format!("{danger}: these proofs are mocked and prove NOTHING."));
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prover_has_one_name_everywhere_and_is_verified() {
+        for prover in ProverArg::value_variants() {
+            let name = prover.to_possible_value().expect("it is shown").get_name().to_owned();
+            assert_eq!(prover.system().to_string(), name);
+            assert_eq!(prover.verified_as().to_string(), name);
+        }
+    }
 }
