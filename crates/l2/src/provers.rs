@@ -61,7 +61,7 @@ impl ProverArg {
 
     /// The proof system, as the verifier names it.
     pub fn verified_as(self) -> verifier::System {
-        server::verifying::verifier_of(self.system())
+        server::jobs::verification::verifier_of(self.system())
             .expect("l2-prover offers only what it verifies")
     }
 
