@@ -37,16 +37,16 @@ pub struct BlockSummary {
     pub transactions: usize,
 }
 
-/// Executes an encoded [`crate::Input`] and returns what has been shown by it.
+/// Executes an encoded [`crate::Input`] and returns what the execution has shown.
 ///
 /// # Errors
-/// [`Error`]: the input is malformed, its witness incomplete, or a block invalid. No statement can
-/// be had from such an input.
+/// [`Error`]: the input is malformed, its witness is incomplete, or a block is invalid. Such an input has no
+/// statement.
 pub fn run(input: &[u8]) -> Result<Statement, Error> {
     run_detailed(input).map(|outcome| outcome.statement)
 }
 
-/// [`run`] on bytes that are shared: codes are executed where they lie in `input`.
+/// [`run`] on shared bytes: contract codes are executed in place, inside `input`.
 ///
 /// # Errors
 /// As [`run`].
@@ -92,8 +92,8 @@ fn run_all(input: &[u8], owner: Option<&Bytes>) -> Result<Outcome, Error> {
 pub struct AssumedParent {
     /// The parent's state root: the state on which the first block runs.
     pub state_root: B256,
-    /// Hashes for `BLOCKHASH`: the parent's parent's first, each followed by its parent's. The
-    /// parent's own stands in the first block's header. May be empty.
+    /// Hashes for `BLOCKHASH`, from the parent's parent's on, each followed by its parent's. The parent's own
+    /// hash is in the first block's header. May be empty.
     pub ancestor_hashes: Vec<B256>,
 }
 
@@ -103,9 +103,9 @@ impl From<B256> for AssumedParent {
     }
 }
 
-/// [`run_detailed`] for an input without a parent header: takes the parent's state root and the
-/// hashes of older blocks on trust, skips the rules of [`consensus::check_against_parent`] for the
-/// first block, and no others.
+/// [`run_detailed`] for an input without a parent header. It trusts the given state root of the parent and
+/// hashes of older blocks, and skips the rules of [`consensus::check_against_parent`] for the first block, and
+/// no others.
 ///
 /// The result is an execution of the blocks and never a proof: no guest calls this.
 ///

@@ -1,39 +1,40 @@
 //! The domain of the program: what it decides, and what it refuses to decide.
 //!
 //! A prover invents everything that the program reads: the chain config, the parent's header with its gas limit, the
-//! state with its balances. Values that no chain has, and that 32 bits or a guest's memory cannot hold, are refused
-//! here, by name, natively and in a guest alike. docs/soundness.md says what each bound makes safe.
+//! state with its balances. Values that no chain has, and that do not fit 32 bits or a guest's memory, are refused
+//! here, each with an error of its own, natively and in a guest alike. docs/soundness.md says what each bound makes
+//! safe.
 
 use revm::interpreter::InstructionResult;
 
-/// Most bytes of an encoded input.
+/// Maximum length of an encoded input, in bytes.
 pub const MAX_INPUT: usize = 1 << 29;
-/// Most headers of ancestors: as far back as `BLOCKHASH` reaches.
+/// Maximum number of ancestors' headers: as far back as `BLOCKHASH` reaches.
 pub const MAX_HEADERS: usize = 256;
-/// Most blocks of one input.
+/// Maximum number of blocks in one input.
 pub const MAX_BLOCKS: usize = 1 << 14;
-/// Most transactions of one block.
+/// Maximum number of transactions in one block.
 pub const MAX_TRANSACTIONS: usize = 1 << 19;
-/// Gas of a transaction up to which its memory cannot meet a bound.
+/// Maximum gas limit with which a transaction's memory cannot reach a bound.
 ///
-/// No chain has transactions of more gas, and from Osaka on none can (EIP-7825); tests and inventors of chains do.
+/// No chain has transactions with more gas, and from Osaka on none can have (EIP-7825); tests and made-up chains do.
 pub const ORDINARY_GAS: u64 = 1 << 30;
-/// Most bytes of EVM memory that all frames of a transaction have at once, if it has [`ORDINARY_GAS`] at most.
+/// Maximum EVM memory, in bytes, of all frames of a transaction at once, if it has at most [`ORDINARY_GAS`].
 ///
 /// Such a transaction cannot pay for more, so this refuses nothing. Memory grows by doubling: a buffer of this size
 /// and its successor together take at most 1.5 GiB.
 pub const MAX_MEMORY: u64 = (1 << 29) - 32;
-/// Most bytes of EVM memory that all frames of a transaction with more gas have at once.
+/// Maximum EVM memory, in bytes, of all frames at once of a transaction with more gas.
 pub const MAX_EXTRAORDINARY_MEMORY: u64 = 1 << 30;
-/// Most bytes of EVM memory that one frame of such a transaction has, and the longest operand of its modular
+/// Maximum EVM memory, in bytes, of one frame of such a transaction, and the longest operand of its modular
 /// exponentiations.
 pub const MAX_EXTRAORDINARY_FRAME: u64 = 1 << 26;
-/// Base fees, in wei, below which the next one fits 64 bits.
+/// Bound of base fees, in wei: below it, the next base fee fits 64 bits.
 pub const MAX_BASE_FEE: u64 = 1 << 63;
 
-/// A bound of the program's domain, and that the input goes beyond it.
+/// A bound of the program's domain that the input exceeds.
 ///
-/// The blocks may be valid or not: no statement is made about them.
+/// The blocks may be valid or invalid: the program makes no statement about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[cfg_attr(feature = "std", derive(strum::VariantNames))]
 #[non_exhaustive]
@@ -59,7 +60,7 @@ pub enum Bound {
     /// A block has too many transactions.
     #[error("a block has more than {MAX_TRANSACTIONS} transactions")]
     Transactions,
-    /// A transaction of more than [`ORDINARY_GAS`] may be able to pay for more EVM memory than there is.
+    /// A transaction with more than [`ORDINARY_GAS`] may be able to pay for more EVM memory than there is.
     #[error(
         "a transaction of {gas} gas asks for more than {MAX_EXTRAORDINARY_FRAME} bytes of memory in a frame, or \
          {MAX_EXTRAORDINARY_MEMORY} in all: at most {ORDINARY_GAS} gas are fully supported"
@@ -71,10 +72,10 @@ pub enum Bound {
     /// Balances add up to 2^256 wei or more.
     #[error("a balance would reach 2^256 wei")]
     Ether,
-    /// A base fee after which the next does not fit 64 bits.
+    /// The base fee is [`MAX_BASE_FEE`] or more.
     #[error("a base fee is {base_fee} wei, at least {MAX_BASE_FEE}")]
     BaseFee {
-        /// It, in wei.
+        /// The base fee, in wei.
         base_fee: u64,
     },
     /// A blob fee that does not fit 128 bits.
@@ -88,19 +89,19 @@ pub enum Bound {
         "the input may take {bytes} bytes of a guest's heap, which has {limit}: use fewer blocks"
     )]
     Heap {
-        /// Most bytes that it may take.
+        /// The most bytes that the input may take.
         bytes: u64,
-        /// What a guest has.
+        /// The bytes that a guest has.
         limit: u64,
     },
 }
 
-/// Whether a frame that ended like this, with this gas to start from and `below` bytes of memory in the frames below,
-/// may have been able to pay for more than [`extraordinary_memory`].
+/// Whether a frame that ended with `result` may have been able to pay for more memory than [`extraordinary_memory`].
+/// It started with `gas_limit`, and the frames below it have `below` bytes of memory.
 ///
-/// revm refuses to grow its memory beyond a limit before it looks at the gas, and refuses operands that are larger than a
-/// machine's words, by one name or another, without computing what they cost. All of that is running out of gas,
-/// unless the frame had the gas.
+/// revm refuses to grow its memory beyond a limit before it checks the gas, and refuses operands that are larger than
+/// a machine word without computing what they cost. It reports this under several names, all of which mean "out of
+/// gas" unless the frame had the gas.
 pub(crate) fn may_exceed_memory(result: InstructionResult, gas_limit: u64, below: usize) -> bool {
     use InstructionResult::{
         CreateInitCodeSizeLimit, InvalidOperandOOG, MemoryLimitOOG, OutOfGas, OutOfOffset,
@@ -111,12 +112,12 @@ pub(crate) fn may_exceed_memory(result: InstructionResult, gas_limit: u64, below
     ) && gas_limit >= gas_to_exceed(below)
 }
 
-/// The end of a frame's memory in the buffer of all frames, if the transaction has extraordinary gas.
+/// Where a frame's memory must end in the buffer of all frames, if the transaction has extraordinary gas.
 pub(crate) fn extraordinary_memory(below: usize) -> u64 {
     MAX_EXTRAORDINARY_MEMORY.min(below as u64 + MAX_EXTRAORDINARY_FRAME)
 }
 
-/// Least gas with which a frame above `below` bytes can get more memory than there is (Yellow Paper, appendix H).
+/// The least gas with which a frame above `below` bytes can get more memory than there is (Yellow Paper, appendix H).
 fn gas_to_exceed(below: usize) -> u64 {
     let words = extraordinary_memory(below).saturating_sub(below as u64) / 32;
     3 * words + words * words / 512
@@ -135,8 +136,8 @@ mod tests {
     /// The most memory that the frames of a transaction have at once, in bytes.
     ///
     /// A frame that spends `m` of its gas `g` on memory gets at most `(512 * m)^(1/2)` words for it, and passes on at
-    /// most 63/64 of the rest (EIP-150). If all frames above it get `c * gas^(1/2)` words at most, it and they get
-    /// `(512 + 63/64 * c^2)^(1/2) * g^(1/2)`, by Cauchy's inequality.
+    /// most 63/64 of the rest (EIP-150). If all frames above it get at most `c * gas^(1/2)` words, all frames from
+    /// this one up get at most `(512 + 63/64 * c^2)^(1/2) * g^(1/2)`, by Cauchy's inequality.
     fn most_memory(gas: f64) -> f64 {
         let squared = (0..=1024).fold(0.0, |above, _| 512.0 + 63.0 / 64.0 * above);
         32.0 * f64::sqrt(squared * gas)
@@ -192,7 +193,7 @@ mod tests {
         ] {
             assert_eq!(crate::run(&input(&words)), Err(expected), "{words:?}");
         }
-        // Of codes there may be many: each takes bytes of the input.
+        // The number of codes has no bound of its own: each code takes bytes of the input.
         assert!(matches!(crate::run(&input(&[0, 0, u32::MAX])), Err(Error::Input { .. })));
         let len = MAX_INPUT + 1;
         assert_eq!(crate::run(&vec![0; len]), Err(Bound::Input { len }.into()));

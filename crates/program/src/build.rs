@@ -1,4 +1,4 @@
-//! Builds blocks on the executor that checks them: what a node of the chain does.
+//! Builds blocks with the executor that checks them, as a node of the chain does.
 
 pub use crate::evm::BlockEvm;
 use crate::{
@@ -123,7 +123,7 @@ impl<'s, 'a, S: StateSource<'a>> BlockBuilder<'s, 'a, S> {
     /// Executes a transaction and includes it if it is valid.
     ///
     /// # Errors
-    /// [`PushError`]; the block stands as it was before, unless the error is fatal.
+    /// [`PushError`]; the block is unchanged, unless the error is fatal.
     pub fn push(&mut self, transaction: Recovered<&Transaction>) -> Result<(), PushError> {
         let blob_gas = transaction.blob_gas_used().unwrap_or_default();
         if self.executor.result().blob_gas_used + blob_gas > self.blob_gas_limit {
@@ -144,7 +144,8 @@ impl<'s, 'a, S: StateSource<'a>> BlockBuilder<'s, 'a, S> {
         }
     }
 
-    /// Ends the block: system calls, withdrawals, roots. `state` is its post-state then.
+    /// Ends the block: system calls, withdrawals, roots. Afterwards `state` holds the block's
+    /// post-state.
     ///
     /// # Errors
     /// As [`crate::execute::execute`].

@@ -16,10 +16,11 @@ use alloy_hardforks::{
 };
 use alloy_primitives::{Address, B256, address, keccak256};
 
-/// Most blobs per block that a config may allow: their gas fits 32 bits, which is what a parent's header may have.
+/// Maximum of blobs per block that a config may allow: their gas fits 32 bits, the most that a parent's header may
+/// have.
 const MAX_BLOBS: u64 = u32::MAX as u64 / DATA_GAS_PER_BLOB;
 
-/// The blob limits from a moment on (EIP-7840, EIP-7892).
+/// The blob limits from a timestamp on (EIP-7840, EIP-7892).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "std", serde(deny_unknown_fields))]
@@ -28,7 +29,7 @@ pub struct BlobFork {
     pub time: u64,
     /// Blobs per block at which the blob fee stays as it is.
     pub target: u64,
-    /// Most blobs per block.
+    /// Maximum number of blobs per block.
     pub max: u64,
     /// `baseFeeUpdateFraction`: how slowly the blob fee moves.
     pub update_fraction: u64,
@@ -51,17 +52,17 @@ pub struct ChainConfig {
     pub prague_time: Option<u64>,
     /// Timestamp of Osaka, if scheduled.
     pub osaka_time: Option<u64>,
-    /// Blob limits in the order of time. The first entry starts no later than Cancun.
+    /// Blob limits, ordered by time. The first entry starts no later than Cancun.
     pub blob_schedule: Vec<BlobFork>,
     /// The contract whose logs are deposit requests (EIP-6110).
     pub deposit_contract: Address,
-    /// Whether the chain has a bridge to L1: then its withdrawals (EIP-4895) are the bridge's deposits, and a
+    /// Whether the chain has a bridge to L1. If so, its withdrawals (EIP-4895) are the bridge's deposits, and a
     /// statement binds them.
     #[cfg_attr(feature = "std", serde(default))]
     pub bridge: bool,
 }
 
-/// Cancun's, Prague's and the mainnet BPO forks' limits from the given moments on.
+/// The limits of Cancun, Prague and mainnet's BPO forks, each from the given timestamp on.
 fn blob_schedule(cancun: u64, prague: u64, bpo1: u64, bpo2: u64) -> Vec<BlobFork> {
     let entry = |time, params: BlobParams| BlobFork {
         time,
@@ -324,7 +325,7 @@ impl EthereumHardforks for ChainConfig {
             EthereumHardfork::Dao => ForkCondition::Never,
             EthereumHardfork::Paris => ForkCondition::Block(self.paris_block),
             fork if fork < EthereumHardfork::Paris => ForkCondition::Block(0),
-            // Blob-parameter-only forks stand in the blob schedule; later forks are not supported.
+            // Blob-parameter-only forks are in the blob schedule; later forks are not supported.
             _ => ForkCondition::Never,
         }
     }
@@ -385,7 +386,7 @@ mod genesis {
             .flatten()
             {
                 let fork = fork?;
-                // Forks that start together: only the last one's limits ever apply.
+                // If forks start together, only the last one's limits ever apply.
                 while schedule.last().is_some_and(|last| last.time >= fork.time) {
                     schedule.pop();
                 }

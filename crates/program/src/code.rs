@@ -1,14 +1,14 @@
-//! Contract codes as the EVM wants them: with their jump destinations, and with room after their end.
+//! Contract codes in the form that the EVM needs: with their jump destinations, and with zeros after their end.
 
 use alloc::{vec, vec::Vec};
 use alloy_primitives::Bytes;
 use revm::bytecode::{Bytecode, JumpTable, opcode};
 
-/// Zero bytes that stand after a code where it is executed in place: the longest immediate, and STOP. A multiple of
-/// four, so that items stay on words.
+/// Number of zero bytes after a code that is executed in place: room for the longest immediate, and STOP. It is a
+/// multiple of four, so that items stay word-aligned.
 pub(crate) const PADDING: usize = 36;
 
-/// A code of `len` bytes, and the zeros after it.
+/// A code of `len` bytes, followed by zeros.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PaddedCode<'a> {
     pub(crate) padded: &'a [u8],
@@ -21,7 +21,7 @@ impl<'a> PaddedCode<'a> {
         &self.padded[..self.len]
     }
 
-    /// For the EVM; a copy, unless the code lies in `owner`.
+    /// The code for the EVM: a copy, unless it lies in `owner`.
     pub(crate) fn bytecode(&self, owner: Option<&Bytes>) -> Bytecode {
         if self.len == 0 || self.bytes().starts_with(&[0xef, 0x01, 0x00]) {
             return bytecode(self.bytes());
@@ -33,7 +33,7 @@ impl<'a> PaddedCode<'a> {
         let jumps = JumpTable::from_slice(&jump_destinations(self.bytes()), self.len);
         // SOUNDNESS: the table is of these very bytes.
         #[expect(unsafe_code, reason = "revm's constructor for what is already analysed")]
-        // SAFETY: after the code stand as many zeros as its last instruction can take, and STOP.
+        // SAFETY: the code is followed by as many zeros as its last instruction can take, and STOP.
         unsafe {
             Bytecode::new_analyzed(padded, self.len, jumps)
         }
@@ -46,7 +46,7 @@ pub(crate) fn bytecode(code: &[u8]) -> Bytecode {
     Bytecode::new_raw_checked(bytes.clone()).unwrap_or_else(|_| Bytecode::new_legacy(bytes))
 }
 
-/// One bit for each byte, the lowest first: whether it is a `JUMPDEST` and no part of a push.
+/// One bit for each byte, lowest bit first: whether the byte is a `JUMPDEST` and not part of a push.
 fn jump_destinations(code: &[u8]) -> Vec<u8> {
     const JUMPDEST: i8 = opcode::JUMPDEST.cast_signed();
     const PUSH1: i8 = opcode::PUSH1.cast_signed();

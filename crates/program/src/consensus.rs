@@ -27,13 +27,13 @@ use alloy_trie::root::{ordered_trie_root_encoded, ordered_trie_root_with_encoder
 
 pub use revm::context_interface::result::InvalidTransaction;
 
-/// Longest extra data of a header, in bytes (Yellow Paper, section 4.3.4).
+/// Maximum length of a header's extra data, in bytes (Yellow Paper, section 4.3.4).
 pub const MAX_EXTRA_DATA: usize = 32;
-/// Least gas limit of a block (Yellow Paper, section 4.3.4).
+/// Minimum gas limit of a block (Yellow Paper, section 4.3.4).
 pub const MIN_GAS_LIMIT: u64 = 5000;
-/// Greatest gas limit of a block (EIP-1985).
+/// Maximum gas limit of a block (EIP-1985).
 pub const MAX_GAS_LIMIT: u64 = i64::MAX as u64;
-/// Longest RLP of a block from Osaka on, in bytes (EIP-7934).
+/// Maximum length of a block's RLP from Osaka on, in bytes (EIP-7934).
 pub const MAX_BLOCK_SIZE: usize = 10 * 1024 * 1024 - 2 * 1024 * 1024;
 
 /// The consensus rule that a block breaks.
@@ -65,7 +65,7 @@ pub enum Violation {
     /// The difficulty, nonce or ommers of a proof-of-stake block are not empty (EIP-3675).
     #[error("{0} must be empty under proof of stake")]
     NotEmpty(&'static str),
-    /// A header field stands in a fork that does not have it, or is missing in one that does.
+    /// A header field is present in a fork that does not have it, or missing in one that does.
     #[error("header field {field} {}", if *.expected { "is missing" } else { "is not part of this fork" })]
     ForkField {
         /// Name of the field.
@@ -79,7 +79,7 @@ pub enum Violation {
         /// Its length in bytes.
         len: usize,
     },
-    /// More gas used than the limit.
+    /// The gas used exceeds the gas limit.
     #[error("gas used {used} exceeds the gas limit {limit}")]
     GasUsedAboveLimit {
         /// Gas used, as the header says.
@@ -87,13 +87,13 @@ pub enum Violation {
         /// Gas limit.
         limit: u64,
     },
-    /// The gas limit leaves the bounds that hold for every block.
+    /// The gas limit is outside the bounds that hold for every block.
     #[error("gas limit {limit} is not between {MIN_GAS_LIMIT} and {MAX_GAS_LIMIT}")]
     GasLimitBounds {
         /// The block's.
         limit: u64,
     },
-    /// The gas limit moves too fast.
+    /// The gas limit differs too much from the parent's.
     #[error("gas limit {limit} is too far from its parent's {parent}")]
     GasLimit {
         /// The block's.
@@ -107,7 +107,7 @@ pub enum Violation {
         /// Its length in bytes.
         len: usize,
     },
-    /// The parent hash is not the parent's hash.
+    /// The parent hash in the header is not the hash of the parent.
     #[error("parent hash is {header}, but the parent is {parent}")]
     ParentHash {
         /// As the header says.
@@ -129,7 +129,7 @@ pub enum Violation {
         /// The parent's, in seconds.
         parent: u64,
     },
-    /// A number in the header is not what the rules compute.
+    /// A number in the header is not the one that the rules give.
     #[error("{field} is {header}, computed {computed}")]
     Number64 {
         /// Name of the header's field.
@@ -139,7 +139,7 @@ pub enum Violation {
         /// As computed.
         computed: u64,
     },
-    /// A root or hash in the header is not what the rules compute.
+    /// A root or hash in the header is not the one that the rules give.
     #[error("{field} is {header}, computed {computed}")]
     Root {
         /// Name of the header's field.
@@ -157,7 +157,7 @@ pub enum Violation {
     BlobGasAboveLimit {
         /// Blob gas of all transactions.
         used: u64,
-        /// Most blob gas per block.
+        /// Maximum blob gas per block.
         limit: u64,
     },
     /// No sender can be recovered from a signature.
@@ -174,29 +174,30 @@ pub enum Violation {
         /// The rule that it breaks.
         reason: InvalidTransaction,
     },
-    /// A transaction may use more gas than its predecessors left of the block's.
+    /// A transaction may use more gas than the transactions before it left in the block.
     #[error("transaction {index} may use {limit} gas, but the block has only {available} left")]
     GasAllowance {
         /// Position in the block.
         index: usize,
         /// The transaction's gas limit.
         limit: u64,
-        /// What is left of the block's.
+        /// Gas left in the block.
         available: u64,
     },
-    /// A contract that the rules call at each block is missing or failed (EIP-7002, EIP-7251).
+    /// A contract that the rules call in each block is missing or failed (EIP-7002, EIP-7251).
     #[error("system call: {0}")]
     SystemCall(String),
     /// A log of the deposit contract is not a deposit (EIP-6110).
     #[error("deposit contract: {0}")]
     Deposit(String),
-    /// Not a rule: the block is beyond what the program decides. [`Self::in_block`] makes it [`Error::Bound`].
+    /// Not a rule: the block is outside the program's domain. [`Self::in_block`] turns this into
+    /// [`Error::Bound`].
     #[error(transparent)]
     Bound(#[from] Bound),
 }
 
 impl Violation {
-    /// The error of the block with this number.
+    /// The error for the block with this number.
     pub fn in_block(self, number: u64) -> Error {
         match self {
             Self::Bound(bound) => Error::Bound(bound),
@@ -205,21 +206,21 @@ impl Violation {
     }
 }
 
-/// A block whose RLP has been taken apart and whose hash is known.
+/// A block whose RLP has been decoded and whose hash is known.
 #[derive(Clone, Debug)]
 pub struct DecodedBlock {
     /// The header with its hash.
     pub header: Sealed<Header>,
     /// Transactions, ommers and withdrawals.
     pub body: BlockBody<Transaction>,
-    /// Root of the trie of the transactions, computed over their bytes as they came.
+    /// Root of the transaction trie, computed over the transactions' bytes as received.
     pub transactions_root: B256,
     /// Length of the RLP in bytes.
     pub len: usize,
 }
 
 impl DecodedBlock {
-    /// Decodes a block, strictly: nothing missing, nothing left over.
+    /// Decodes a block strictly: nothing may be missing or left over.
     ///
     /// # Errors
     /// [`Violation::Rlp`] or [`Violation::MalformedTransaction`].
@@ -264,7 +265,7 @@ impl DecodedBlock {
 
 /// What is wrong with a transaction that cannot be decoded.
 fn undecodable(index: usize, bytes: &[u8], error: &Eip2718Error) -> Violation {
-    // The envelope forgets what was wrong with a legacy transaction.
+    // The envelope's error does not say what was wrong with a legacy transaction.
     let legacy = || TxLegacy::rlp_decode_with_signature(&mut &*bytes).err();
     match error {
         Eip2718Error::RlpError(alloy_rlp::Error::Overflow) => Violation::Overflow { index },
@@ -495,7 +496,7 @@ fn requests_hash(requests: &Requests) -> B256 {
     B256::from(crypto.sha256(&hashes))
 }
 
-/// Checks the header against the result of executing the block, the state root excepted.
+/// Checks the header against the result of executing the block, except for the state root.
 ///
 /// # Errors
 /// The first field that differs.

@@ -1,4 +1,4 @@
-//! What a run does, counted natively: what a proof of it will cost follows from that.
+//! Counts natively what a run does. The cost of a proof is estimated from these counts.
 //!
 //! Counting uses revm's inspector and takes somewhat longer than [`crate::run_detailed`]; it changes no result.
 
@@ -13,12 +13,12 @@ use revm::{
 };
 use std::{cell::RefCell, collections::BTreeMap};
 
-/// How often, and for how much gas.
+/// How often something was used, and for how much gas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Uses {
-    /// Times.
+    /// Number of uses.
     pub count: u64,
-    /// Gas. Of an instruction that calls or creates, without what it hands on.
+    /// Gas. For an instruction that calls or creates, without the gas that it passes on.
     pub gas: u64,
 }
 
@@ -43,7 +43,7 @@ pub struct Counts {
     pub header_bytes: u64,
     /// Contract codes in the witness.
     pub codes: u64,
-    /// Their bytes.
+    /// Bytes of these codes.
     pub code_bytes: u64,
     /// Bytes of the witness' trie nodes.
     pub node_bytes: u64,
@@ -54,7 +54,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// All of it as named numbers, for a model that is linear in them.
+    /// All counts as named numbers, for a model that is linear in them.
     pub fn features(&self) -> impl Iterator<Item = (String, u64)> + '_ {
         let sizes = [
             ("blocks", self.blocks),
@@ -81,7 +81,7 @@ thread_local! {
     static COUNTS: RefCell<Option<Counts>> = const { RefCell::new(None) };
 }
 
-/// Whether this thread counts.
+/// Whether this thread is counting.
 pub(crate) fn counting() -> bool {
     COUNTS.with_borrow(Option::is_some)
 }
@@ -114,7 +114,7 @@ pub fn run_counted(input: &[u8]) -> Result<(Outcome, Counts), Error> {
     Ok((outcome, counts))
 }
 
-/// Tells this thread's counts what the EVM does.
+/// An inspector that adds what the EVM does to this thread's counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tap {
     opcode: u8,
@@ -127,7 +127,7 @@ impl<CTX, IT: InterpreterTypes> Inspector<CTX, IT> for Tap {
     }
 
     fn step_end(&mut self, interpreter: &mut Interpreter<IT>, _: &mut CTX) {
-        // What is handed on to a frame comes back, or is spent there.
+        // Gas that is passed on to a frame comes back, or is spent there.
         let handed_on = match interpreter.bytecode.action() {
             Some(InterpreterAction::NewFrame(FrameInput::Call(call))) => call.gas_limit,
             Some(InterpreterAction::NewFrame(FrameInput::Create(create))) => create.gas_limit(),

@@ -68,7 +68,8 @@ pub enum Error {
         /// Keccak-256 of the address.
         hashed_address: B256,
     },
-    /// The input is outside of what this program decides, and is neither valid nor invalid.
+    /// The input is outside the program's domain: the program decides neither that it is valid nor
+    /// that it is invalid.
     #[error("cannot be proven: {0}")]
     Bound(#[from] Bound),
     /// The block is invalid under the chain's rules.
@@ -79,12 +80,12 @@ pub enum Error {
         /// The rule it breaks.
         violation: Violation,
     },
-    /// The executor failed for a reason that is not the block's.
+    /// The executor failed for a reason that does not lie in the block.
     #[error("executing block {number} failed: {reason}")]
     Execution {
         /// The block's number.
         number: u64,
-        /// The executor's words.
+        /// The executor's message.
         reason: String,
     },
 }

@@ -1,12 +1,12 @@
-//! The EVM of every block: revm with Ethereum's rules, where revm's own differ from them.
+//! The EVM of every block: revm, with Ethereum's rules wherever revm differs from them.
 //!
 //! * System calls have 30,000,000 gas, as EIP-4788, EIP-2935, EIP-7002 and EIP-7251 say, and start with nothing warm.
 //! * A contract cannot be created where there is storage (EIP-7610). The [overlay](crate::overlay) marks such accounts
-//!   with a code hash of zero, which revm takes for code; `EXTCODEHASH` sees through the mark.
+//!   with a code hash of zero, which revm takes for code; `EXTCODEHASH` ignores the mark.
 //! * A call without value does not touch the account that it calls.
-//! * An authorization of the null address takes away what an account without nonce and balance has (EIP-7702 and EIP-161,
-//!   as in the executable specification).
-//! * Fees are products of 256 bits.
+//! * An authorization of the null address deletes all that an account without nonce and balance has (EIP-7702 and
+//!   EIP-161, as in the executable specification).
+//! * Fees are computed as products of 256 bits.
 //! * What goes beyond the program's domain ends the block with a [`Bound`].
 
 use crate::{
@@ -51,7 +51,7 @@ const MODEXP: Address = revm::precompile::u64_to_address(5);
 /// Gas of a system call.
 const SYSTEM_CALL_GAS: u64 = 30_000_000;
 
-/// What watches the EVM: nothing, or natively what counts for [`crate::counts`].
+/// The inspector: none, or natively the one that counts for [`crate::counts`].
 #[cfg(not(feature = "std"))]
 type Tap = revm::inspector::NoOpInspector;
 #[cfg(feature = "std")]
@@ -87,7 +87,7 @@ impl<DB: Database> BlockEvm<DB> {
         Self { evm, bound: None }
     }
 
-    /// The bound that an execution went beyond, if one did: then what it gave means nothing.
+    /// The bound that an execution exceeded, if it did: then its result means nothing.
     pub(crate) fn take_bound(&mut self) -> Option<Bound> {
         self.bound.take()
     }
@@ -126,7 +126,7 @@ type TransactionResult<DB> = Result<
     EVMError<<DB as revm::Database>::Error>,
 >;
 
-/// `EXTCODEHASH`, which answers for a marked account what its code hash is: that of no code.
+/// `EXTCODEHASH`, which returns the true code hash of a marked account: that of empty code.
 fn code_hash<IT: InterpreterTypes, H: Host + ?Sized>(
     context: InstructionContext<'_, H, IT>,
 ) -> InstructionExecResult {
@@ -135,7 +135,7 @@ fn code_hash<IT: InterpreterTypes, H: Host + ?Sized>(
     extcodehash(InstructionContext { interpreter: &mut *interpreter, host: &mut *host })?;
     if let (Some(address), Some(top)) = (address, interpreter.stack.top())
         && top.is_zero()
-        // It was loaded just now, so this is free of charge.
+        // The account was loaded just now, so this costs no gas.
         && !host.load_account_info_skip_cold_load(address, false, false)?.is_empty()
     {
         *top = KECCAK256_EMPTY.into();
@@ -143,8 +143,8 @@ fn code_hash<IT: InterpreterTypes, H: Host + ?Sized>(
     Ok(())
 }
 
-/// `SELFDESTRUCT`, which does not let the beneficiary's balance wrap, and after which a beneficiary that is empty is gone
-/// with its storage.
+/// `SELFDESTRUCT`, which does not let the beneficiary's balance wrap, and which removes a beneficiary that is empty
+/// afterwards, with its storage.
 fn self_destruct<DB: Database>(
     context: InstructionContext<'_, EthEvmContext<DB>, EthInterpreter>,
 ) -> InstructionExecResult {
@@ -152,7 +152,7 @@ fn self_destruct<DB: Database>(
     let target = interpreter.stack.top().map(|top| Address::from_word(B256::from(*top)));
     let own = interpreter.input.target_address();
     let given = host.balance(own).unwrap_or_default().data;
-    // It ends the frame, by an error that is none if all went well.
+    // It always returns an error, which ends the frame: `SelfDestruct` if all went well.
     let ended =
         selfdestruct(InstructionContext { interpreter: &mut *interpreter, host: &mut *host });
     if let (Err(InstructionResult::SelfDestruct), Some(target)) = (&ended, target)
@@ -161,7 +161,7 @@ fn self_destruct<DB: Database>(
         if host.balance(target).unwrap_or_default().data < given {
             return Err(InstructionResult::OverflowPayment);
         }
-        // It was loaded just now. The mark is what tells of its storage.
+        // The account was loaded just now. Only the mark shows that it has storage.
         let account = host.load_account_info_skip_cold_load(target, false, false)?;
         if account.is_empty() && account.account.code_hash == STORAGE_WITHOUT_CODE {
             host.journal_mut().set_code_with_hash(target, Bytecode::default(), KECCAK256_EMPTY);
@@ -170,7 +170,7 @@ fn self_destruct<DB: Database>(
     ended
 }
 
-/// Whether an authorization destroyed the account. The journal has no word for it but this one.
+/// Whether an authorization destroyed the account. The journal has no other status for this.
 pub(crate) fn is_destroyed_by_authorization(account: &Account, existed: bool) -> bool {
     existed && account.is_loaded_as_not_existing()
 }
@@ -191,7 +191,7 @@ fn sstore_after_destruction<DB: Database>(
     sstore(context)
 }
 
-/// Before a slot is loaded: it is zero if its account was destroyed, or never was.
+/// Call this before a slot is loaded: the slot is zero if its account was destroyed or never existed.
 fn forget_slot<DB: Database>(
     interpreter: &Interpreter<EthInterpreter>,
     host: &mut EthEvmContext<DB>,
@@ -211,7 +211,7 @@ fn forget_slot<DB: Database>(
     }
 }
 
-/// What only a native run does, so that no input takes more memory from whoever judges it than a guest has.
+/// What only a native run does, so that no input takes more memory on the machine that judges it than a guest has.
 #[cfg(feature = "std")]
 mod native {
     use super::{
@@ -232,7 +232,7 @@ mod native {
     type Context<'c, DB> = InstructionContext<'c, EthEvmContext<DB>, EthInterpreter>;
     type Table<DB> = InstructionTable<EthInterpreter, EthEvmContext<DB>>;
 
-    /// Has the heap looked at wherever a loop turns and whatever stays after a frame, or only between frames.
+    /// Checks the heap at each jump (as in a loop) and each log (which outlives its frame), or only between frames.
     pub(super) fn watch_heap<DB: Database>(table: &mut Table<DB>, everywhere: bool) {
         macro_rules! watch {
             ($($opcode:ident: $instruction:expr),*) => {
@@ -251,9 +251,9 @@ mod native {
         );
     }
 
-    /// Counts what a guest's curve arithmetic allocates, at least: the native libraries allocate nothing, or not here.
+    /// Counts at least what a guest's curve arithmetic allocates: the native libraries allocate nothing, or not here.
     pub(super) fn count_curves(precompile: Address, len: usize) {
-        // Prepared points of a pairing are long lists; sums of products have their buckets.
+        // A pairing prepares its points as long lists; a sum of products has buckets.
         let (pair, bytes) = match precompile.into_array() {
             [zeros @ .., 0x08] if zeros == [0; 19] => (192, 48 << 10),
             [zeros @ .., 0x0a] if zeros == [0; 19] => (96, 96 << 10),
@@ -272,7 +272,7 @@ mod native {
 
 /// How transactions and system calls run.
 struct Rules<DB> {
-    /// The bound that the execution went beyond.
+    /// The bound that the execution exceeded.
     bound: Cell<Option<Bound>>,
     /// The transaction's gas limit, if it is above [`bound::ORDINARY_GAS`].
     extraordinary_gas: Option<u64>,
@@ -283,7 +283,7 @@ struct Rules<DB> {
 }
 
 impl<DB: Database> Rules<DB> {
-    /// Ends the execution if a frame's result cannot be told. `below` is the memory of the frames below it.
+    /// Ends the execution if a frame's result cannot be determined. `below` is the memory of the frames below it.
     fn check(&self, result: &FrameResult, below: usize) -> Result<(), EVMError<DB::Error>> {
         let gas_limit = result.gas().limit();
         match (result.instruction_result(), self.extraordinary_gas) {
@@ -297,8 +297,8 @@ impl<DB: Database> Rules<DB> {
         }
     }
 
-    /// A frame before it starts. EIP-161's touching is not what the executable specification does: a call without
-    /// value modifies nothing.
+    /// Prepares a frame before it starts. Touching as in EIP-161 is not what the executable specification does, where
+    /// a call without value modifies nothing.
     fn prepare(
         &self,
         evm: &mut Inner<DB>,
@@ -314,7 +314,7 @@ impl<DB: Database> Rules<DB> {
         if let FrameInput::Call(call) = &mut init.frame_input {
             #[cfg(feature = "std")]
             native::count_curves(call.bytecode_address, call.input.len());
-            // An account whose code runs is not empty: for it, touching makes no difference but to `SELFDESTRUCT`.
+            // An account whose code runs is not empty: touching it makes a difference to `SELFDESTRUCT` only.
             if let CallValue::Transfer(value) = call.value
                 && value.is_zero()
                 && call.known_bytecode.1.is_empty()
@@ -376,7 +376,7 @@ impl<DB: Database> Handler for Rules<DB> {
         if self.system_call
             && let TxKind::Call(contract) = evm.ctx.tx.kind
         {
-            // In a system call nothing is warm but what it has used, and the contract itself has not been.
+            // In a system call only what it has used is warm, and it has not used the contract itself.
             evm.ctx.journal_mut().load_account_mut(contract)?.data.unsafe_mark_cold();
         }
         Ok(init)
@@ -473,7 +473,7 @@ impl<DB: Database> Handler for Rules<DB> {
             if !info.code.as_ref().is_none_or(takes) || info.nonce != authorization.nonce() {
                 continue;
             }
-            // Without its code.
+            // Apart from its code.
             let empty = info.nonce == 0 && info.balance.is_zero();
             if !(info.is_empty() && account.account().is_loaded_as_not_existing_not_touched()) {
                 existing += 1;
@@ -482,7 +482,7 @@ impl<DB: Database> Handler for Rules<DB> {
                 account.delegate(authorization.address());
                 continue;
             }
-            // An account that is still there after losing its code keeps its storage. The mark is what says so.
+            // An account that still exists after losing its code keeps its storage. The mark records that.
             let code_hash = if empty { KECCAK256_EMPTY } else { STORAGE_WITHOUT_CODE };
             account.set_code(code_hash, Bytecode::default());
             account.bump_nonce();
@@ -530,13 +530,13 @@ impl<DB: Database> Handler for Rules<DB> {
     }
 }
 
-/// Gas that its buyer gets back.
+/// Gas that is paid back to its buyer.
 fn unused(gas: &Gas) -> u64 {
     let refunded = u64::try_from(gas.refunded()).unwrap_or_default();
     gas.remaining() + gas.reservoir() + refunded
 }
 
-/// What so much gas costs, in wei; less than 2^192.
+/// The cost of this much gas, in wei; less than 2^192.
 fn fee(gas: u64, price: u128) -> U256 {
     U256::from(gas) * U256::from(price)
 }
@@ -626,7 +626,7 @@ impl<DB: Database> Evm for BlockEvm<DB> {
             gas_limit: SYSTEM_CALL_GAS,
             ..Default::default()
         });
-        // The next transaction warms them again.
+        // The next transaction warms the precompiles again.
         self.evm.ctx.journal_mut().warm_precompiles(&AddressSet::default());
         self.run(true, Handler::run_system_call)
     }

@@ -36,14 +36,14 @@ use revm::{
 const DEPOSIT_EVENT: B256 =
     b256!("649bbc62d0e31342afea4e5cd82d4049e7e1ee912fc0889aa790803be39038c5");
 
-/// What executing a block gave, apart from the state.
+/// The result of executing a block, apart from the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
     /// One receipt per transaction.
     pub receipts: Vec<Receipt>,
     /// EIP-7685 requests; `None` before Prague.
     pub requests: Option<Requests>,
-    /// The header fields that follow.
+    /// The header fields that follow from the execution.
     pub fields: ResultFields,
 }
 
@@ -53,12 +53,12 @@ pub fn evm_env(config: &ChainConfig, header: &Header) -> EvmEnv {
     EvmEnv::for_eth_block(header, config, config.chain_id, blob_params)
 }
 
-/// Executes a block on `state`, which holds its pre-state, and leaves its post-state there.
-/// Checks what the execution shows against the header, the state root included.
+/// Executes a block on `state`, which holds its pre-state, and leaves its post-state there. Checks the result against
+/// the header, including the state root.
 ///
 /// # Errors
-/// [`Error::Block`] if the block is invalid; a `Missing…` error or [`Error::Trie`] if the witness
-/// does not hold what the block touches. The state is of no further use after an error.
+/// [`Error::Block`] if the block is invalid; a `Missing…` error or [`Error::Trie`] if the witness lacks something that
+/// the block touches. The state is of no further use after an error.
 pub fn execute<'a, S: StateSource<'a>>(
     config: &ChainConfig,
     decoded: &DecodedBlock,
@@ -124,9 +124,9 @@ fn is_deposit(data: &[u8]) -> bool {
 /// Why a block cannot be executed to its end.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// The block is invalid, or beyond what the program decides.
+    /// The block is invalid, or outside the program's domain.
     Violation(Violation),
-    /// The executor failed for a reason that is not the block's, in its words.
+    /// The executor failed for a reason that does not lie in the block; this is its message.
     Failed(String),
 }
 
@@ -143,7 +143,7 @@ impl From<crate::state::ReadError> for Refusal {
 }
 
 impl Refusal {
-    /// The error of the block with this number.
+    /// The error for the block with this number.
     pub(crate) fn in_block(self, number: u64) -> Error {
         match self {
             Self::Violation(violation) => violation.in_block(number),
@@ -198,7 +198,7 @@ impl<'s, 'a, S: StateSource<'a>> Executor<'s, 'a, S> {
         }
     }
 
-    /// Gathered so far.
+    /// What was gathered so far.
     #[cfg(feature = "std")]
     pub(crate) fn result(&self) -> &Executing {
         &self.result
@@ -239,7 +239,7 @@ impl<'s, 'a, S: StateSource<'a>> Executor<'s, 'a, S> {
     ) -> Result<(), Refusal> {
         let limit = transaction.gas_limit();
         let available = self.gas_limit.saturating_sub(self.result.gas_used);
-        // A transaction above EIP-7825's cap is invalid for that.
+        // A transaction above EIP-7825's cap is invalid for exceeding the cap.
         if limit.min(self.evm.cfg_env().tx_gas_limit_cap()) > available {
             return Err(Violation::GasAllowance { index, limit, available }.into());
         }

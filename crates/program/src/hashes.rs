@@ -1,4 +1,5 @@
-//! Hashes of addresses and words: of trie keys and of what a bloom filter holds, which are often the same.
+//! Hashes of addresses and words, which are trie keys and go into bloom filters; often the same hash is
+//! needed for both.
 
 use alloy_primitives::{
     Address, B256, Bloom, Log, keccak256,
@@ -21,7 +22,7 @@ impl Hashes {
         *self.words.entry(word).or_insert_with(|| keccak256(word))
     }
 
-    /// The bloom of logs: the yellow paper's, over every log's address and topics.
+    /// The Yellow Paper's bloom filter over the address and topics of every log.
     pub(crate) fn bloom<'l>(&mut self, logs: impl IntoIterator<Item = &'l Log>) -> Bloom {
         let mut bloom = Bloom::ZERO;
         for log in logs {

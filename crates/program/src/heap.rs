@@ -1,10 +1,10 @@
 //! How much of a guest's heap an input uses, counted while it runs natively.
 //!
-//! A guest's allocator never frees, so what an input takes is the sum of all that it allocates. A native run allocates
-//! the same things, with pointers of twice the size, except for the arithmetic of curves, whose share is added
-//! (in `evm`): what is counted is at least what the guest will allocate.
+//! A guest's allocator never frees, so an input takes the sum of all that it allocates. A native run makes the same
+//! allocations with pointers of twice the size, except for curve arithmetic, whose share `evm` adds. So the count is
+//! at least what the guest will allocate.
 //!
-//! Whoever wants an input refused that may not fit installs [`Meter`] as the global allocator of the binary.
+//! To have inputs refused that may not fit, install [`Meter`] as the global allocator of the binary.
 
 use crate::bound::Bound;
 use core::{
@@ -18,7 +18,7 @@ pub const GUEST_HEAP: u64 = 0xC000_0000 - 0x0100_0000;
 std::thread_local! {
     /// Bytes that this thread has allocated, freed ones included.
     static ALLOCATED: Cell<u64> = const { Cell::new(0) };
-    /// How many it may have allocated when the run at hand ends.
+    /// How many bytes it may have allocated by the end of the current run.
     static LIMIT: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
@@ -28,34 +28,34 @@ pub struct Meter<A>(pub A);
 
 /// Counts bytes that this thread has allocated, or that a guest would.
 pub(crate) fn count(bytes: usize) {
-    // A thread that ends may allocate after its counter is gone.
+    // A thread that is ending may allocate after its counter is gone.
     let _ = ALLOCATED.try_with(|all| all.set(all.get() + bytes as u64));
 }
 
 #[expect(unsafe_code, reason = "an allocator is")]
-// SAFETY: every call is passed on as it came.
+// SAFETY: every call is passed on unchanged.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Meter<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller's promises are passed on.
         unsafe { self.0.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's promises are passed on.
         unsafe { self.0.dealloc(at, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller's.
+        // SAFETY: the caller's promises are passed on.
         unsafe { self.0.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // A guest allocates again and copies.
+        // A guest allocates a new block and copies.
         count(size);
-        // SAFETY: the caller's.
+        // SAFETY: the caller's promises are passed on.
         unsafe { self.0.realloc(at, layout, size) }
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn bounded<T, E: From<Bound>>(
     Ok(result)
 }
 
-/// Refuses what [`bounded`] runs, as soon as it has allocated too much.
+/// Refuses what [`bounded`] runs as soon as it has allocated too much.
 pub(crate) fn check() -> Result<(), Bound> {
     match ALLOCATED.get().checked_sub(LIMIT.get()) {
         None | Some(0) => Ok(()),

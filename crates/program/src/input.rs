@@ -1,7 +1,7 @@
 //! The program's input: blocks and their witness, as one flat byte string.
 //!
 //! All numbers are little-endian `u32`. An item is its length, its bytes, and zeros up to the next
-//! multiple of four, so that every item starts on a word boundary and can be used where it lies.
+//! multiple of four, so that every item starts on a word boundary and can be used in place.
 //!
 //! ```text
 //! magic "L2P3"
@@ -9,9 +9,9 @@
 //! item                 52 bytes: who is rewarded, and the first link of the chain of deposits
 //! count, items         ancestors' headers (RLP), oldest first; the last is the first block's parent
 //! count, items         blocks (RLP), in order
-//! count, items         contract codes, each with 36 more zeros after it: it is executed where it lies
+//! count, items         contract codes, each followed by 36 more zeros, because it is executed in place
 //! item                 account trie, as trie::encode
-//! item                 storage tries, likewise
+//! item                 storage tries, as trie::encode
 //! ```
 //!
 //! There is nothing after the last item, and padding is zero: one input has one encoding.
@@ -28,17 +28,17 @@ use alloy_primitives::{Address, B256, Bytes, keccak256, map::B256Map};
 /// "L2P3" as a little-endian word.
 const MAGIC: u32 = u32::from_le_bytes(*b"L2P3");
 
-/// What a statement says because a prover wants it to, and a contract compares with its own.
+/// The parts of a statement that the prover chooses and that a contract compares with its own values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
 pub struct Terms {
     /// Who may claim the reward of the proof; zero means nobody.
     pub beneficiary: Address,
-    /// The link of [`crate::statement::DepositsChain`] before the first block; of no use without a bridge.
+    /// The link of [`crate::statement::DepositsChain`] before the first block; unused without a bridge.
     pub deposits_start: B256,
 }
 
-/// What a proof needs, on the host's side.
+/// Everything that a proof needs, as the host holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
     /// The rules.
@@ -181,7 +181,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a list that has at most `most` items. Nothing is allocated for what is not there.
+    /// Reads a list of at most `most` items. Nothing is allocated for items that are not there.
     fn items(
         &mut self,
         most: usize,

@@ -9,13 +9,13 @@
 //! * The crate is `no_std`, deterministic (no clocks, no floats, no iteration over unordered
 //!   maps that could reach a result) and names no zkVM.
 //!
-//! The feature `std` adds what a host needs: fast native cryptography and [`build`], with which
-//! a node produces blocks on the very executor that checks them.
+//! The feature `std` adds what a host needs: fast native cryptography and [`build`], with which a
+//! node produces blocks on the same executor that checks them.
 //!
 //! # Example
 //!
-//! The public values of a real proof (`verifier::verify` returns them) are a statement. Whoever uses
-//! it compares it with what it knows of its own chain.
+//! The public values of a real proof (`verifier::verify` returns them) are a statement. Its reader
+//! compares it with what it knows of its own chain.
 //!
 //! ```
 //! use alloy_primitives::keccak256;
@@ -71,7 +71,7 @@ pub use error::Error;
 pub use input::{Input, Terms};
 pub use statement::Statement;
 
-/// A transaction as it stands in a block: blob transactions come without their sidecar.
+/// A transaction as blocks contain it: blob transactions come without their sidecar.
 pub type Transaction = alloy_consensus::EthereumTxEnvelope<alloy_consensus::transaction::TxEip4844>;
 /// A receipt whose bloom has not been computed.
 pub type Receipt = alloy_consensus::EthereumReceipt<alloy_consensus::TxType>;

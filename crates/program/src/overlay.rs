@@ -1,16 +1,16 @@
 //! What a block has changed so far, over the state before it.
 //!
-//! The rules of what a transaction leaves behind are those of the executable specification (`state.py`, Paris to
-//! Osaka), and are decided here and nowhere else:
+//! What a transaction leaves behind follows the executable specification (`state.py`, Paris to Osaka), and is decided
+//! here and nowhere else:
 //!
-//! * An account that self-destructed is gone with its storage.
+//! * An account that self-destructed is removed with its storage.
 //! * A created account starts without storage.
-//! * An account that was modified and is empty afterwards (no nonce, balance or code) is gone with its storage, even if
+//! * An account that was modified and is empty afterwards (no nonce, balance or code) is removed, with its storage if
 //!   it has some. A call without value modifies nothing (see [`crate::evm`]).
 //!
-//! An account with storage, but neither code nor a nonce, is shown to the EVM under the code hash
-//! [`STORAGE_WITHOUT_CODE`]: revm takes it for empty where that is asked, and for taken where one is created (EIP-7610).
-//! An account that an authorization took the code of keeps that hash for the block.
+//! The EVM sees an account with storage, but neither code nor a nonce, under the code hash [`STORAGE_WITHOUT_CODE`]:
+//! revm treats it as empty when it asks whether an account is empty, and as occupied when one is created there
+//! (EIP-7610). An account whose code an authorization cleared keeps that hash for the block.
 
 use crate::{
     bound::Bound,
@@ -44,7 +44,7 @@ pub(crate) enum OldStorage {
     Destroyed,
 }
 
-/// A slot before the block and now.
+/// The values of a slot before the block and now.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     before: U256,
@@ -87,7 +87,7 @@ impl Entry {
 pub(crate) struct Change {
     pub(crate) info: Option<AccountInfo>,
     pub(crate) old_storage: OldStorage,
-    /// Slots with another value than before the block.
+    /// Slots whose values differ from those before the block.
     pub(crate) slots: Vec<(U256, U256)>,
 }
 
@@ -104,7 +104,7 @@ pub struct Overlay<'s, 'a, S> {
     state: &'s mut State<'a, S>,
     accounts: AddressMap<Entry>,
     codes: B256Map<Bytecode>,
-    /// Whether a code that designates another account is one (EIP-7702, from Prague on), or just invalid.
+    /// Whether a code that designates another account is a delegation (EIP-7702, from Prague on), or just invalid.
     delegations: bool,
 }
 
@@ -115,7 +115,7 @@ impl<'s, 'a, S: StateSource<'a>> Overlay<'s, 'a, S> {
     }
 
     fn entry(&mut self, address: Address) -> Result<&mut Entry, ReadError> {
-        // Not `entry`: loading needs the other field.
+        // Not the map's `entry`: loading needs the other field.
         if !self.accounts.contains_key(&address) {
             let info = self.state.basic(address)?;
             self.accounts.insert(address, Entry { info, ..Entry::default() });
@@ -123,7 +123,8 @@ impl<'s, 'a, S: StateSource<'a>> Overlay<'s, 'a, S> {
         Ok(self.accounts.get_mut(&address).expect("inserted above"))
     }
 
-    /// Takes over what a transaction did. Returns the error that ends the block, if it cannot be told what is right.
+    /// Takes over what a transaction did. Returns the error that ends the block if the right result cannot be
+    /// determined.
     pub(crate) fn commit_transaction(&mut self, state: EvmState) -> Result<(), ReadError> {
         self.commit(state, true)
     }
@@ -189,26 +190,26 @@ impl Entry {
             self.destroy();
             return;
         }
-        // Before the transaction it had storage and nothing else.
+        // Before the transaction the account had storage and nothing else.
         let bare = self.info.as_ref().is_some_and(|info| {
             info.code_hash == STORAGE_WITHOUT_CODE && info.nonce == 0 && info.balance.is_zero()
         });
         if account.is_created() {
-            // Nothing is created over storage: it was destroyed before, as a beneficiary.
+            // Nothing is created over storage: the account was destroyed before, as a beneficiary.
             self.forget_storage(if bare { OldStorage::Destroyed } else { OldStorage::None });
         } else if is_destroyed_by_authorization(&account, self.info.is_some()) {
             // SOUNDNESS: what it has now was written after its destruction.
             self.forget_storage(OldStorage::Destroyed);
         } else if bare && account.info.is_empty_code_hash() {
-            // It was destroyed as a beneficiary in the midst of the transaction (see `evm`), and is there again if it has
-            // a balance.
+            // It was destroyed as a beneficiary during the transaction (see `evm`), and exists again if it has a
+            // balance.
             self.forget_storage(OldStorage::Destroyed);
             if account.info.is_empty() {
                 self.info = None;
                 return;
             }
         } else if account.info.is_empty() {
-            // It was modified and is empty: a beneficiary that gets nothing. What does not exist stays so.
+            // It was modified and is empty: a beneficiary that got nothing. An account that did not exist stays absent.
             if self.info.is_some() {
                 self.destroy();
             }

@@ -1,11 +1,11 @@
-//! Which part of a run is being executed, for whoever measures a run.
+//! Marks which part of a run is being executed, so that runs can be measured.
 //!
-//! On RISC-V a mark is one hint, `addi x0, x0, n`: an instruction without effect, which takes one cycle and which a
-//! host that traces the machine sees. Natively, `observe` tells a closure.
+//! On RISC-V a mark is one hint, `addi x0, x0, n`: an instruction without effect, which takes one cycle and is
+//! visible to a host that traces the machine. Natively, `observe` passes it to a closure.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-/// Part of a run. One may stand within another; what belongs to which is what [`Meter`] keeps.
+/// Part of a run. Phases may be nested; [`Meter`] keeps track of what belongs to which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
@@ -15,9 +15,9 @@ pub enum Phase {
     PreState,
     /// Hashing and analysing contract codes.
     Codes,
-    /// Recovering who signed.
+    /// Recovering the senders from signatures.
     Senders,
-    /// Everything that transactions and system calls do, and what no other phase names.
+    /// Everything that transactions and system calls do and that no other phase names.
     Execution,
     /// Writing changes into the tries, and the new state root.
     PostState,
@@ -25,16 +25,16 @@ pub enum Phase {
     Receipts,
 }
 
-/// `addi x0, x0, 0`, the instruction that does nothing and means nothing.
+/// `addi x0, x0, 0`, the usual no-op, which is no mark.
 const NOP: u32 = 0x13;
-/// Marks count from here: no compiler makes these hints.
+/// Marks are numbered from here: no compiler emits these hints.
 const FIRST_MARK: u32 = 0x500;
 const LEAVE: u32 = 0x4ff;
-/// This and the address of a precompile: the guest computes it in software.
+/// This plus the address of a precompile: the guest computes it in software.
 const SOFTWARE: u32 = 0x600;
 
 /// Marks that a call of the precompile at this address is computed in software though it could be accelerated.
-/// `MARK` is 0x600 and the address.
+/// `MARK` is 0x600 plus the address.
 #[inline(always)]
 pub fn software_call<const MARK: u32>() {
     const { assert!(MARK >> 8 == SOFTWARE >> 8) };
@@ -53,7 +53,7 @@ impl Phase {
         Self::Receipts,
     ];
 
-    /// For tables.
+    /// The name, for tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -84,7 +84,7 @@ impl Phase {
     }
 }
 
-/// Does nothing but be seen.
+/// Has no effect but to be visible in a trace.
 #[inline(always)]
 fn mark<const N: u32>() {
     #[cfg(target_arch = "riscv32")]
@@ -97,7 +97,7 @@ fn mark<const N: u32>() {
     native::tell(N << 20 | NOP);
 }
 
-/// Sums up what each phase took, in whatever unit.
+/// Sums up what each phase took, in any unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meter {
     totals: [u64; Phase::ALL.len()],
@@ -116,10 +116,10 @@ impl Meter {
         }
     }
 
-    /// Follows an instruction of the program, if it is a mark.
+    /// Follows an instruction of the program if it is a mark.
     #[inline]
     pub fn follow(&mut self, instruction: u32) {
-        // Of a hint, only the number differs from the one that does nothing.
+        // A hint differs only in its number from the no-op.
         if instruction & 0xf_ffff != NOP {
             return;
         }
@@ -138,12 +138,12 @@ impl Meter {
         }
     }
 
-    /// What the phases took, each without those inside it.
+    /// What the phases took, each without those nested in it.
     pub fn phases(&self) -> impl Iterator<Item = (Phase, u64)> + '_ {
         Phase::ALL.into_iter().zip(self.totals)
     }
 
-    /// How often which precompile was computed in software, see [`software_call`].
+    /// How often each precompile was computed in software: see [`software_call`].
     pub fn software_calls(&self) -> &BTreeMap<u8, u64> {
         &self.software_calls
     }
@@ -167,8 +167,8 @@ mod native {
         static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
     }
 
-    /// Runs `work` while `observer` is told of every mark, as the instruction that it is for a RISC-V guest: what
-    /// [`super::Meter::follow`] takes.
+    /// Runs `work` and passes every mark to `observer`, as the instruction that it is for a RISC-V guest, which is
+    /// what [`super::Meter::follow`] takes.
     pub fn observe<T>(observer: impl FnMut(u32) + 'static, work: impl FnOnce() -> T) -> T {
         OBSERVER.set(Some(Box::new(observer)));
         let done = work();

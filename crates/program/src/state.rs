@@ -23,10 +23,10 @@ use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::TrieAccount;
 use revm::{bytecode::Bytecode, context_interface::DBErrorMarker, state::AccountInfo};
 
-/// Where nodes and codes come from that the encoded witness does not hold.
+/// A source of nodes and codes that the encoded witness does not hold.
 ///
-/// A node's own database is one; wrapped in something that writes down what was asked for, it
-/// records an execution witness. What a source gives is hashed before it is used.
+/// A node's own database is one; wrapped in a recorder of what is read, it records an execution witness. Whatever a
+/// source returns is hashed before it is used.
 pub trait StateSource<'a>: NodeSource<'a> + core::fmt::Debug {
     /// The code with this hash, if the source has it.
     fn code(&mut self, hash: &B256) -> Option<&'a [u8]>;
@@ -77,7 +77,7 @@ impl<'a> State<'a, NoSource> {
 }
 
 impl<'a, S: StateSource<'a>> State<'a, S> {
-    /// The state with this root, of which everything is asked from `source`.
+    /// The state with this root, all of which is read from `source`.
     pub fn from_source(root: B256, source: S) -> Self {
         Self::new(Trie::from_root(root), &[], source)
     }
@@ -157,7 +157,7 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
     /// The state root.
     ///
     /// # Errors
-    /// None today; a lazily hashed trie may have some.
+    /// None today; a trie that is hashed lazily may have some.
     pub fn root(&mut self) -> Result<B256, Error> {
         Ok(self.accounts.root())
     }
@@ -242,8 +242,8 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
     /// Writes the changes of one block into the tries.
     ///
     /// # Errors
-    /// [`Error::Trie`] if the witness lacks a node that the changes need, a collapsing branch's
-    /// last child included; [`Error::CreatedOverStorage`] if an account was created where there is storage.
+    /// [`Error::Trie`] if the witness lacks a node that the changes need, including the last child of a collapsing
+    /// branch; [`Error::CreatedOverStorage`] if an account was created where there is storage.
     pub(crate) fn apply(&mut self, changes: Changes) -> Result<(), Error> {
         for (hash, code) in changes.codes {
             if let Entry::Vacant(vacant) = self.codes.entry(hash) {
@@ -319,7 +319,7 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
         Ok(())
     }
 
-    /// Keeps the first failure for [`Self::take_failure`]: the executor only passes on words.
+    /// Keeps the first failure for [`Self::take_failure`]: the executor passes on only its message.
     fn noting<T>(&mut self, result: Result<T, Error>) -> Result<T, ReadError> {
         result.map_err(|error| self.fail(error))
     }

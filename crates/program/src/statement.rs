@@ -1,7 +1,7 @@
 //! The statement: everything a verifier learns from a proof, and all that it may rely on.
 //!
-//! Fourteen ABI words, so that a contract decodes it with `abi.decode`. Fields which no milestone
-//! fills yet are zero, and a statement in which they are not is refused.
+//! Fourteen ABI words, so that a contract decodes it with `abi.decode`. Fields that the program does not fill yet
+//! are zero, and a statement in which they are not is refused.
 //!
 //! Version 2 binds the withdrawals of a chain with a bridge: see [`DepositsChain`].
 
@@ -62,9 +62,10 @@ pub struct Statement {
     /// [`DepositsChain::digest`] of the L1 to L2 deposits consumed; zero if the chain has no bridge, and never zero
     /// if it has one.
     pub deposits_digest: B256,
-    /// Number of L1 to L2 deposits consumed: of all withdrawals of all blocks; zero if the chain has no bridge.
+    /// Number of L1 to L2 deposits consumed, which are all withdrawals of all blocks; zero if the chain has no
+    /// bridge.
     pub deposits_count: u64,
-    /// Merkle root of the L2 to L1 messages; zero: withdrawals are shown by storage proofs.
+    /// Merkle root of the L2 to L1 messages; zero, because withdrawals are shown by storage proofs.
     pub messages_root: B256,
     /// Timestamp of the last block, in seconds.
     pub last_timestamp: u64,
@@ -153,8 +154,8 @@ impl Statement {
 /// that it is right. Link `n + 1` is Keccak-256 of 76 bytes: link `n`, then the withdrawal's index, validator index,
 /// address and amount in gwei, the numbers as eight bytes each, big-endian (Solidity's `abi.encodePacked`).
 ///
-/// The first link is the host's. A contract compares the [digest](Self::digest) with its own links, so a first link
-/// that is not the contract's proves nothing to it.
+/// The host chooses the first link. A contract compares the [digest](Self::digest) with its own links, so a first
+/// link that is not the contract's proves nothing to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DepositsChain {
     start: B256,

@@ -1,8 +1,8 @@
 //! The sparse Merkle-Patricia trie on which blocks run.
 //!
 //! * Keys are hashes (32 bytes, so 64 nibbles), values are RLP. A branch therefore never holds a value.
-//! * Witness nodes are never copied: a node keeps the RLP as it lies in the input, and the references
-//!   to children that nobody opened stay where they are in it.
+//! * Witness nodes are never copied: a node keeps its RLP where it is in the input, and references to unopened
+//!   children stay where they are in that RLP.
 //! * Every node is hashed once, against the reference that its parent (or the caller, for the root)
 //!   holds. A node that is not there is [`TrieError::MissingNode`], never "absent".
 //! * A failed operation leaves the trie as it was. No input panics: the depth of every recursion is
@@ -14,8 +14,8 @@
 //!
 //! A stream is one word with the number of nodes, then these nodes depth first, parent before child:
 //! * one header word: the low 16 bits are the length of the node's RLP in bytes, the high 16 bits are the
-//!   mask. Of a branch, bit `i` says that child `i` follows in the stream (in rising order of `i`); of an
-//!   extension, bit 0 says that its child follows; of a leaf, the mask is 0;
+//!   mask. For a branch, bit `i` says that child `i` follows in the stream (in rising order of `i`); for an
+//!   extension, bit 0 says that its child follows; for a leaf, the mask is 0;
 //! * the RLP, then zero bytes up to the next word;
 //! * after an account leaf only: one word with the length, in words, of the account's stream in the storage
 //!   section, 0 if that trie is not revealed.
@@ -368,7 +368,7 @@ impl<'a> Trie<'a> {
         self.nodes[id as usize] = Node::new(kind);
     }
 
-    /// The root's hash. Nodes are hashed that changed since the last call.
+    /// The root's hash. Only nodes that changed since the last call are hashed.
     pub fn root(&mut self) -> B256 {
         let Some(root) = self.root else { return EMPTY_ROOT };
         self.refresh(root);
@@ -378,7 +378,7 @@ impl<'a> Trie<'a> {
         }
     }
 
-    /// Gives every changed node below `id`, and `id`, its reference.
+    /// Computes the references of `id` and of every changed node below it.
     fn refresh(&mut self, id: u32) {
         if self.nodes[id as usize].is_clean() {
             return;
@@ -525,9 +525,9 @@ impl<'a> Trie<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Removed {
     Nothing,
-    /// Something below or in the node: it stays, in a new shape.
+    /// Something in or below the node was removed: the node stays, in a new shape.
     Within,
-    /// The node was the key's leaf. It has not been touched yet: its parent lets go of it.
+    /// The node was the key's leaf. It is still unchanged: its parent has to drop it.
     Whole,
 }
 
@@ -544,7 +544,7 @@ fn fetch<'a>(
     Node::verified(rlp, hash, depth)
 }
 
-/// Nibble `index` of a key. A key is never asked beyond its 64 nibbles: [`Node`] refuses deeper nodes.
+/// Nibble `index` of a key. It is never asked for beyond the 64 nibbles: [`Node`] refuses deeper nodes.
 fn nibble(key: &B256, index: usize) -> usize {
     let byte = key[index / 2];
     usize::from(if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 })

@@ -63,7 +63,7 @@ impl Child {
         self.0 & Self::LIVE != 0
     }
 
-    /// The node's id, if this is one.
+    /// The child's id, if it is a node of the arena.
     pub(super) const fn id(self) -> u32 {
         self.0 & !Self::LIVE
     }
@@ -74,7 +74,7 @@ impl Child {
     }
 }
 
-/// How a parent names a child.
+/// How a parent refers to a child.
 pub(super) enum Reference<'r> {
     Hash(&'r B256),
     Inline(&'r [u8]),
@@ -135,7 +135,7 @@ impl<'a> Node<'a> {
         Ok(node)
     }
 
-    /// A node from a witness or a source: `rlp` must be what `hash` names.
+    /// A node from a witness or a source: `rlp` must have the hash `hash`.
     pub(super) fn verified(rlp: &'a [u8], hash: B256, depth: usize) -> Result<Self, TrieError> {
         // SOUNDNESS: nothing of a node is used before it is tied to the reference its parent holds.
         if keccak256(rlp) != hash {
@@ -318,7 +318,7 @@ impl Item {
             0..0x80 => return Some(Self { is_list: false, start: at, end: at + 1 }),
             0x80..=0xb7 => (false, at + 1, usize::from(head - 0x80)),
             0xc0..=0xf7 => (true, at + 1, usize::from(head - 0xc0)),
-            // Lengths of one or two bytes: MAX_NODE.
+            // A length takes one or two bytes, because of MAX_NODE.
             0xb8 | 0xf8 => (head == 0xf8, at + 2, usize::from(*rlp.get(at + 1)?)),
             0xb9 | 0xf9 => {
                 let len = u16::from_be_bytes([*rlp.get(at + 1)?, *rlp.get(at + 2)?]);
@@ -423,7 +423,7 @@ impl Trie<'_> {
 }
 
 fn write_path(path: &Path, leaf: bool, out: &mut Vec<u8>) {
-    // A path of one byte has its flags there, so it is below 0x80 and its own RLP.
+    // A path of one byte has its flags in that byte, so it is below 0x80 and its own RLP.
     if path.compact_len() > 1 {
         write_header(0x80, path.compact_len(), out);
     }

@@ -18,7 +18,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// What is left of `key` below `depth` nibbles.
+    /// What is left of `key` after `depth` nibbles.
     pub(super) fn suffix(key: &B256, depth: usize) -> Self {
         let mut bytes = [0; 33];
         bytes[1..].copy_from_slice(key.as_slice());
@@ -91,7 +91,7 @@ impl Path {
         if (start ^ depth) % 2 == 1 || !(start + self.len()).is_multiple_of(2) {
             return self.common(key, depth) == self.len();
         }
-        // Leaves, nearly all that is asked: both ends on bytes but for the first nibble.
+        // Nearly all calls are for leaves: whole bytes, except perhaps for the first nibble.
         let odd = start % 2;
         (odd == 0 || self.len() == 0 || self.nibble(0) == nibble(key, depth))
             && self.bytes[(start + odd) / 2..(start + self.len()) / 2]
@@ -113,7 +113,7 @@ impl Path {
         Self { len: small(nibbles.min(self.len())), ..*self }
     }
 
-    /// This path, then `next`. What goes beyond 64 nibbles is cut; no two nodes make that.
+    /// This path, then `next`. Nibbles beyond the 64th are cut; no two nodes lead to that.
     pub(super) fn join(&self, next: &Self) -> Self {
         let len = (self.len() + next.len()).min(64);
         // So that the end lies on a byte.

@@ -7,12 +7,12 @@ use super::{
 use alloc::{collections::BTreeSet, vec::Vec};
 use alloy_primitives::B256;
 
-/// No stream gets longer than this, in bytes: a guest's memory is smaller.
+/// Maximum length of a stream, in bytes: a guest's memory is smaller.
 const MAX_STREAM: usize = 1 << 30;
-/// What a node takes in the stream at least: its header, and RLP that was not short enough to lie in its parent.
+/// The least that a node takes in the stream: its header, and RLP that was too long to lie in its parent.
 const MIN_NODE: usize = 4 + 32;
 
-/// Where an account's storage trie lies in the storage section. The default says: it is not revealed.
+/// Where an account's storage trie lies in the storage section. The default means that it is not revealed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StorageSpan {
     start: u32, // in words, like `words`
@@ -21,7 +21,7 @@ pub struct StorageSpan {
 
 #[cfg(test)]
 impl StorageSpan {
-    /// A section that is one stream of so many words.
+    /// A section that is one stream of `words` words.
     pub(super) fn of_words(words: usize) -> Self {
         Self { start: 0, words: u32::try_from(words).unwrap() }
     }
@@ -39,7 +39,7 @@ pub struct Streams {
 impl<'a> Trie<'a> {
     /// Reads and hashes the account trie with this `root` from its stream.
     ///
-    /// Storage tries are not looked at, but for the sum of their lengths, which must be that of `storage`.
+    /// Storage tries are not read; only the sum of their lengths is checked, which must be that of `storage`.
     pub fn decode_accounts(
         stream: &'a [u8],
         storage: &'a [u8],
@@ -93,8 +93,8 @@ impl<'a> Reader<'a> {
         let count = self.word()? as usize;
         let mut trie = if count == 0 { Trie::from_root(root) } else { Trie::empty() };
         if count > 0 {
-            // The count is a hint for one allocation until it was checked, so it may not ask for much.
-            // Only the root may be shorter than `MIN_NODE`.
+            // Until it is checked, the count is only a hint for one allocation, so it may not ask for much. Only
+            // the root may be shorter than `MIN_NODE`.
             if root == EMPTY_ROOT || count - 1 > self.stream.len() / MIN_NODE {
                 return Err(self.bad("too many nodes"));
             }
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a node and all that is revealed below it.
     ///
-    /// The recursion ends: each level takes a nibble at least, and no node is accepted below the 64th.
+    /// The recursion ends: each level takes at least one nibble, and no node is accepted below the 64th.
     fn node(&mut self, trie: &mut Trie<'a>, hash: B256, depth: usize) -> Result<u32, TrieError> {
         let header = self.word()?;
         let (len, mask) = ((header & 0xffff) as usize, header >> 16);
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes what of the state with this `root` can be reached through `nodes`.
+/// Writes the part of the state with this `root` that can be reached through `nodes`.
 ///
 /// Nodes that `nodes` does not have stay unrevealed, so their absence shows only when a trie is read.
 /// Fails if a node is not what its hash says.

@@ -51,7 +51,8 @@ fn key() -> impl Strategy<Value = B256> {
     )
 }
 
-/// A key with a value that tells apart keys of the same ending: in a trie of hashed keys no node occurs twice.
+/// A key with a value that distinguishes keys with the same ending: in a trie of hashed keys no node occurs
+/// twice.
 fn entry() -> impl Strategy<Value = (B256, Vec<u8>)> {
     (key(), prop_oneof![many(any::<u8>(), 0..4), many(any::<u8>(), 30..300)]).prop_map(
         |(key, mut value)| {
