@@ -41,18 +41,18 @@ pub use revoked::{REVOKED, Revoked, check_not_revoked};
 /// Program id of the `exec` system, which has no program image.
 pub const EXEC_PROGRAM_ID: [u8; 32] = [0; 32];
 
-/// Most bytes of public values that a proof may carry.
+/// Maximum length of the public values that a proof carries, in bytes.
 pub const MAX_PUBLIC_VALUES: usize = 64 * 1024;
 
-/// Most bytes of a proof. A composite receipt has about 250 kB for each segment.
+/// Maximum length of a proof, in bytes. A composite receipt has about 250 kB for each segment.
 pub const MAX_PROOF: usize = 1024 * 1024 * 1024;
 
 /// Verifies `proof`, made by `system` for the program `program_id`.
 ///
-/// Blocks: a succinct receipt takes tens of milliseconds, a composite one that much for each segment.
+/// Blocks the thread: a succinct receipt takes tens of milliseconds, a composite one that much for each segment.
 ///
 /// # Errors
-/// Says why the proof is not one. A refused proof has proven nothing, whatever it carries.
+/// Says why the proof is refused. A refused proof has proven nothing, whatever it carries.
 pub fn verify(
     system: System,
     program_id: [u8; 32],
@@ -77,7 +77,7 @@ pub struct Verified {
     pub public_values: Vec<u8>,
     /// How they were proven.
     pub kind: Kind,
-    /// Cycles of the zkVM that were proven, padding included, as far as the proof shows them: a composite one does.
+    /// Proven cycles of the zkVM, including padding, as far as the proof shows them: a composite one does.
     pub cycles: Option<u64>,
 }
 
@@ -118,7 +118,7 @@ pub enum System {
 }
 
 impl System {
-    /// The id of our program there, pinned in this version.
+    /// The id of our program in this proof system, as pinned in this version.
     pub const fn program_id(self) -> [u8; 32] {
         match self {
             Self::Exec => EXEC_PROGRAM_ID,
@@ -148,12 +148,12 @@ impl FromStr for System {
     }
 }
 
-/// The name of no proof system we know.
+/// The text is not the name of a proof system that this version knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown proof system {0:?}: use exec or risc0")]
 pub struct UnknownSystem(String);
 
-/// Which proofs that prove nothing are accepted all the same. By default none.
+/// Which proofs are accepted although they prove nothing. By default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Accepts native runs. Whoever can send a proof can then state anything.
@@ -182,7 +182,7 @@ pub enum VerifyError {
         /// The program id that the proof names.
         found: [u8; 32],
     },
-    /// The proof is of a program that must not be believed any more, or the caller asked for one.
+    /// The proof is of a program that must no longer be trusted, or the caller asked for one.
     #[error("program {} is revoked, because {reason}", Id(.program_id))]
     Revoked {
         /// The revoked program.

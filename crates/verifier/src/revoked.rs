@@ -17,7 +17,7 @@ pub struct Revoked {
 /// What is wrong with every program up to 0xb1acfb09….
 const MEMORY: &str = "its EVM computes places in memory modulo 2^32, so that it can be made to commit to a false statement";
 
-/// What is wrong with those before 0x6441dadd… as well.
+/// What is also wrong with every program before 0x6441dadd….
 const RULES: &str = "it accepts blocks that break four of Ethereum's rules (a contract created over storage, malformed deposit logs, \
      a missing system contract, one that runs out of gas), and its EVM computes places in memory modulo 2^32: it can be made \
      to commit to a false statement";
@@ -42,7 +42,7 @@ pub const REVOKED: &[Revoked] = &[
     Revoked { id: id("13add4e3b49b870ba8b25126c67a8c67a3d2d31a97c095a474ca2ce7dab38c19"), reason: CLEARED },
 ];
 
-/// Refuses a program that is revoked. [`verify`](crate::verify) asks this by itself.
+/// Refuses a program that is revoked. [`verify`](crate::verify) calls this itself.
 ///
 /// # Errors
 /// [`VerifyError::Revoked`], with the reason.
@@ -53,7 +53,7 @@ pub fn check_not_revoked(program_id: &[u8; 32]) -> Result<(), VerifyError> {
     }
 }
 
-/// Reads a program id as it is written everywhere else.
+/// Reads a program id from hexadecimal text, as it is written everywhere else.
 const fn id(text: &str) -> [u8; 32] {
     let digits = text.as_bytes();
     assert!(digits.len() == 64, "a program id has 64 digits");

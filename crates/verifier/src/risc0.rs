@@ -1,8 +1,7 @@
 //! RISC Zero proofs: their bytes, and how they are verified.
 //!
-//! A proof is an envelope around the words that RISC Zero's verifier binds; everything else in a
-//! receipt is built anew from the program id and the journal, so that no byte is free.
-//! All numbers are little-endian.
+//! A proof is an envelope around the words that RISC Zero's verifier binds; everything else in a receipt is rebuilt
+//! from the program id and the journal, so that no byte goes unchecked. All numbers are little-endian.
 //!
 //! ```text
 //! "L2R0"  version u8 = 1  kind u8  program id [32]  journal length u32  journal  body
@@ -14,7 +13,7 @@
 //! seal:                      words u32, the words
 //! ```
 //!
-//! An assumption is what a guest leaves to another circuit: here the keccak accelerator.
+//! An assumption is what a guest leaves to another circuit to prove: here the keccak accelerator.
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,19 +39,19 @@ const SUCCINCT: u8 = 2;
 /// Depth of the tree of recursion programs.
 const DEPTH: usize = 8;
 
-/// Words of the globals in the seal of a segment.
+/// Number of words of the globals in the seal of a segment.
 const GLOBALS: usize = 90;
 
 /// The one hash function that our proofs use.
 const HASHFN: &str = "poseidon2";
 
-/// Most bytes of a seal. The largest segment that RISC Zero has, of 2^24 cycles, takes two thirds of it.
+/// Maximum length of a seal, in bytes. The largest segment that RISC Zero has, of 2^24 cycles, takes two thirds of it.
 const MAX_SEAL: usize = 512 * 1024;
 
-/// Most segments of a proof: more do not fit into [`MAX_PROOF`](crate::MAX_PROOF).
+/// Maximum number of segments of a proof: more do not fit into [`MAX_PROOF`](crate::MAX_PROOF).
 const MAX_SEGMENTS: usize = 8192;
 
-/// Verifies a proof for the image `program_id`, one seal at a time: beside the proof, no more than one is in memory.
+/// Verifies a proof for the image `program_id`, one seal at a time, so that memory holds the proof and one seal.
 pub(crate) fn verify(
     program_id: [u8; 32],
     proof: &[u8],
@@ -77,7 +76,7 @@ pub(crate) fn verify(
     Ok(Verified { public_values: journal.to_vec(), kind, cycles })
 }
 
-/// What RISC Zero's verifier goes by.
+/// The context that RISC Zero's verifier checks against.
 fn context(parameters: SuccinctReceiptVerifierParameters) -> VerifierContext {
     // SOUNDNESS: an explicit context, because the default one accepts fake receipts if an environment variable says so.
     VerifierContext::empty()
@@ -87,7 +86,7 @@ fn context(parameters: SuccinctReceiptVerifierParameters) -> VerifierContext {
         .with_dev_mode(false)
 }
 
-/// Runs RISC Zero's verifier, which is not written to survive every hostile seal.
+/// Runs RISC Zero's verifier, which may panic on a hostile seal.
 fn guarded<E: Display>(check: impl FnOnce() -> Result<(), E>) -> Result<(), VerifyError> {
     match catch_unwind(AssertUnwindSafe(check)) {
         Ok(verified) => verified.map_err(|error| VerifyError::Invalid(error.to_string())),
@@ -111,7 +110,7 @@ impl Composite<'_> {
             Ok(seal.cycles())
         };
         let mut cycles = 0;
-        // The first segment begins with the image, each other one where the one before it ended.
+        // The first segment begins with the image, each later one where the one before it ended.
         let mut pre = MaybePruned::Pruned(image);
         for (index, (seal, root)) in self.segments.iter().enumerate() {
             let post = MaybePruned::Value(SystemState { pc: 0, merkle_root: *root });
@@ -124,7 +123,7 @@ impl Composite<'_> {
             };
             cycles += segment(seal, index, claim)?;
         }
-        // The last one: halted with code 0, this journal.
+        // The last segment: halted with code 0, this journal.
         let mut claim = ReceiptClaim::ok(image, MaybePruned::Pruned(journal.digest()));
         claim.pre = pre;
         let assumptions = self.assumptions.iter().map(|(assumption, _)| assumption.clone().into());
@@ -191,7 +190,7 @@ fn build<T: BorshDeserialize>(fields: &impl BorshSerialize) -> Result<T, VerifyE
 #[error("the receipt cannot be encoded: {0}")]
 pub struct EncodeError(&'static str);
 
-/// Puts a composite receipt together, which RISC Zero's library keeps to itself.
+/// Builds a composite receipt, for which RISC Zero's library offers no public function.
 ///
 /// # Errors
 /// If RISC Zero's types have changed.
@@ -301,7 +300,7 @@ fn put_length(proof: &mut Vec<u8>, length: usize) -> Result<(), EncodeError> {
     Ok(())
 }
 
-/// A proof taken apart. It borrows the proof's bytes: whatever they say, little more than they is in memory.
+/// A parsed proof. It borrows the proof's bytes: whatever they say, it takes little more memory than they do.
 struct Parts<'a> {
     journal: &'a [u8],
     body: Body<'a>,
@@ -335,7 +334,7 @@ impl Seal<'_> {
         self.0.iter().map(|word| u32::from_le_bytes(*word)).collect()
     }
 
-    /// Rows of the circuit in a segment whose seal holds.
+    /// Rows of the circuit in a segment whose seal is valid.
     fn cycles(&self) -> u64 {
         // Its version, the circuit's globals, and the power of two of the rows, which the verifier has used.
         let rows_po2 = self.0.get(1 + GLOBALS).map(|word| u32::from_le_bytes(*word));

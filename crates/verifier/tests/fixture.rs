@@ -1,4 +1,5 @@
-//! Real receipts of dev blocks, a succinct and a composite one, verify, and nothing near them does.
+//! Real receipts of dev blocks, a succinct and a composite one, are accepted; receipts that differ a little
+//! are refused.
 //!
 //! `fixtures/NAME.proof` is what `l2-prover prove --kind KIND --segment-po2 20` wrote; `fixtures/NAME.json` says which program
 //! it proves and which public values, as hexadecimal text.
@@ -102,7 +103,7 @@ fn flipped_bytes_of_a_composite_proof_are_refused() {
     fixture.refuses_flips_at(&sample.chain(rows_po2..rows_po2 + 4).collect::<Vec<_>>());
 }
 
-/// RISC Zero's verifier accepts this receipt; the program is not to be believed.
+/// RISC Zero's verifier accepts this receipt, but the program is not to be trusted.
 #[test]
 fn a_real_proof_of_a_revoked_program_is_refused_with_the_reason() {
     let fixture = Fixture::named("revoked");

@@ -1,4 +1,4 @@
-//! What verifying takes in memory beside the proof itself, whatever the proof says.
+//! How much memory verifying takes beside the proof itself, whatever the proof says.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -12,7 +12,7 @@ static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 #[expect(unsafe_code, reason = "an allocator is unsafe to write; this one only counts")]
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
@@ -31,10 +31,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Most bytes that verifying may take beside the proof.
+/// Maximum memory, in bytes, that verifying may take beside the proof.
 const ALLOWED: usize = 4 << 20;
 
-/// Bytes of a junk proof, about.
+/// Approximate length of a junk proof, in bytes.
 const JUNK: usize = 64 << 20;
 
 /// Bytes of the largest seal that is read.
@@ -58,7 +58,7 @@ fn put_seal(proof: &mut Vec<u8>, bytes: usize) {
     proof.resize(proof.len() + bytes, 1);
 }
 
-/// A composite proof of as many segments as fit, with seals of so many bytes each, and assumptions.
+/// A composite proof of as many segments as fit, with seals of `seal` bytes each, and assumptions.
 fn composite(seal: usize, assumptions: u8) -> Vec<u8> {
     let mut proof = envelope(1, 448);
     let segments = (JUNK / (seal + 36)).min(8192);
