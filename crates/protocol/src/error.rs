@@ -13,7 +13,7 @@ pub struct ApiError {
     pub message: String,
     /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// If so: ask again after so many milliseconds.
+    /// If so: ask again after this many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
@@ -49,7 +49,7 @@ pub enum ErrorCode {
     NoSuchClient,
     /// There is no such artifact: upload it first.
     NoSuchArtifact,
-    /// The lease is not the job's live one.
+    /// The lease is not the job's live lease.
     LeaseLost,
     /// The job is not in a state in which this can be done.
     WrongState,

@@ -92,7 +92,7 @@ hex_id! {
     JobId, 16, "a job id"
 }
 hex_id! {
-    /// A lease: 128 random bits, so that knowing one is the authority over it.
+    /// A lease: 128 random bits, so that whoever knows it has the authority over it.
     LeaseId, 16, "a lease id"
 }
 hex_id! {
@@ -111,7 +111,8 @@ impl ArtifactId {
     }
 }
 
-/// Fills `out` from exactly as many lower-case hexadecimal digits. One spelling per id: it becomes a file name.
+/// Fills `out` from exactly as many lower-case hexadecimal digits as it needs. Each id has one spelling, because it
+/// becomes a file name.
 fn parse_hex(text: &[u8], out: &mut [u8]) -> Option<()> {
     if text.len() != 2 * out.len() {
         return None;
@@ -140,7 +141,7 @@ impl JsonSchema for Bytes32 {
     }
 }
 
-/// Names immutable bytes: what they hash to, and how many there are.
+/// Names immutable bytes by their hash and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ArtifactRef {
     /// SHA-256 of the bytes.

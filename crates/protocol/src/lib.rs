@@ -3,7 +3,7 @@
 //! * The four [`ProofData`] messages `Request`, `Response`, `Submit` and `SubmitAck` are the core and are never renamed.
 //! * Everything here is version 1, served below [`paths::V1`]. Fields are added, never changed; a reader ignores fields that
 //!   it does not know.
-//! * An id or a range that has been read is valid: what cannot be is refused while it is parsed.
+//! * An id or a range that has been read is valid: an invalid one is refused while it is parsed.
 //!
 //! # Example
 //!

@@ -31,8 +31,8 @@ pub enum ProofData {
     FailAck(FailAck),
 }
 
-/// Asks for a job. A client that asks again while it holds a lease gets the same lease, so one that lost the answer just asks
-/// twice.
+/// Asks for a job. A client that asks again while it holds a lease gets the same lease, so a client that lost the
+/// answer just asks twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// Who asks.
@@ -64,9 +64,9 @@ pub struct Response {
     pub job: JobId,
     /// The lease: name it in every heartbeat.
     pub lease: LeaseId,
-    /// The lease ends if no heartbeat arrives for so many milliseconds.
+    /// The lease ends if no heartbeat arrives for this many milliseconds.
     pub ttl_ms: u64,
-    /// Send a heartbeat every so many milliseconds.
+    /// Send a heartbeat at this interval, in milliseconds.
     pub heartbeat_ms: u64,
     /// The blocks to prove.
     pub block_numbers: BlockRange,
@@ -92,7 +92,7 @@ pub struct Response {
 pub struct NoWork {
     /// Why.
     pub reason: NoWorkReason,
-    /// Ask again after so many milliseconds.
+    /// Ask again after this many milliseconds.
     pub retry_after_ms: u64,
 }
 
@@ -122,7 +122,7 @@ pub enum NoWorkReason {
 
 /// Hands in a proof whose bytes have been uploaded as an artifact.
 ///
-/// The job is named by the path. A valid proof needs no lease: a late one is verified and used all the same.
+/// The job is named by the path. A valid proof needs no lease: a late one is still verified and used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Submit {
     /// Who proved.
@@ -156,17 +156,17 @@ pub enum Verdict {
     Accepted,
     /// The job was already proved by another proof. The client may delete the proof.
     Duplicate,
-    /// The proof is rejected, finally.
+    /// The proof is rejected for good.
     Rejected {
         /// Why, for people.
         reason: String,
     },
-    /// A reorg took the job's blocks off the chain. The proof is valid and kept in case they come back; the client may
-    /// forget it.
+    /// A reorg removed the job's blocks from the chain. The proof is valid and kept in case they come back; the client
+    /// may delete its copy.
     Superseded,
     /// Still being verified: submit the same again later. The client keeps the proof.
     Pending {
-        /// Ask again after so many milliseconds.
+        /// Ask again after this many milliseconds.
         retry_after_ms: u64,
     },
 }
@@ -204,7 +204,7 @@ pub enum Progress {
         /// Segments to prove.
         total: u64,
     },
-    /// Proofs of segments are being joined to one.
+    /// Proofs of segments are being joined into one.
     Joining {
         /// Joins done.
         done: u64,
@@ -260,7 +260,7 @@ pub struct Fail {
     pub lease: LeaseId,
     /// What kind of failure.
     pub class: FailureClass,
-    /// What happened, for people. The server keeps the first 2,000 bytes or so.
+    /// What happened, for people. The server keeps about the first 2,000 bytes.
     pub message: String,
 }
 
@@ -301,7 +301,7 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
-    /// Every class there is.
+    /// Every class.
     pub const ALL: [Self; 12] = [
         Self::GuestPanic,
         Self::CycleLimit,
@@ -347,7 +347,7 @@ impl fmt::Display for FailureClass {
     }
 }
 
-/// A name that is none of those allowed.
+/// The name is not among those allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be one of {allowed}, not {text:?}")]
 pub struct UnknownName {

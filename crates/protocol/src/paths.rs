@@ -35,8 +35,8 @@ pub fn fail(job: &JobId) -> String {
     format!("/v1/jobs/{job}/fail")
 }
 
-/// `GET` the jobs as a list of [`JobSummary`](crate::JobSummary), newest last: at most 1,000, of
-/// `?state=`, with a block from `?first=` to `?last=`.
+/// `GET` the jobs as a list of [`JobSummary`](crate::JobSummary), newest last: at most 1,000, in
+/// the state `?state=`, with a block from `?first=` to `?last=`.
 pub const JOBS: &str = "/v1/jobs";
 /// `GET` the clients as a list of [`ClientSummary`](crate::ClientSummary), the latest first.
 pub const CLIENTS: &str = "/v1/clients";
@@ -48,7 +48,7 @@ pub fn job(job: &JobId) -> String {
     format!("/v1/jobs/{job}")
 }
 
-/// `POST` nothing: gives a job up.
+/// `POST` nothing: gives up a job.
 pub fn cancel(job: &JobId) -> String {
     format!("/v1/jobs/{job}/cancel")
 }

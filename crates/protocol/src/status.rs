@@ -13,7 +13,7 @@ pub struct Status {
     pub now: u64,
     /// What the intake of new blocks does.
     pub intake: IntakeStatus,
-    /// The newest block of the L2 node the server has heard of.
+    /// The newest block of the L2 node that the server knows of.
     pub head: Option<u64>,
     /// The last block that has a job.
     pub last_enqueued: Option<u64>,
@@ -39,13 +39,14 @@ pub enum IntakeStatus {
     Following,
     /// Enough jobs are ready; it continues when clients take some.
     Full,
-    /// The node could not be asked, or gave something unprovable. It is asked again; no block is skipped.
+    /// The node could not be asked, or its answer cannot be proven. The server asks again; no block is
+    /// skipped.
     Retrying {
         /// What went wrong.
         error: String,
     },
-    /// The node's blocks do not continue those already enqueued, or the next one is more than the program takes. Nothing more
-    /// is enqueued while this lasts.
+    /// The node's blocks do not continue those already enqueued, or the next one exceeds what the program
+    /// accepts. Nothing more is enqueued while this lasts.
     Halted {
         /// What does not fit.
         error: String,
@@ -89,7 +90,7 @@ pub enum JobState {
 }
 
 impl JobState {
-    /// As it is written in messages.
+    /// The name used in messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -102,7 +103,7 @@ impl JobState {
     }
 }
 
-/// Why a job was given up. An operator can requeue it all the same.
+/// Why a job was given up. An operator can still requeue it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -185,9 +186,9 @@ pub struct ClientSummary {
     pub client: ClientId,
     /// When it was last heard from.
     pub last_seen: u64,
-    /// Its accepted proofs.
+    /// How many of its proofs were accepted.
     pub proved: u64,
-    /// Its rejected proofs.
+    /// How many of its proofs were rejected.
     pub rejected: u64,
     /// It gets no job before this time, because it failed recently.
     pub rests_until: Option<u64>,
@@ -265,7 +266,7 @@ pub struct SubmittedProof {
     pub program_id: B256,
     /// The kind it claims to be of.
     pub kind: ProofKind,
-    /// When.
+    /// When it arrived.
     pub received_at: u64,
     /// What became of it, in a word; nothing while it is being verified.
     pub verdict: Option<String>,
@@ -276,7 +277,7 @@ pub struct SubmittedProof {
 /// The body of a request to remove artifacts that are no longer needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollectGarbage {
-    /// Only those stored longer ago than this, in milliseconds.
+    /// Only artifacts stored longer ago than this, in milliseconds.
     pub older_than_ms: u64,
     /// Count them and remove none.
     #[serde(default)]
@@ -290,7 +291,7 @@ pub struct Garbage {
     pub dry_run: bool,
     /// Artifacts removed.
     pub removed: u64,
-    /// Their bytes.
+    /// Bytes of those.
     pub bytes: u64,
     /// Artifacts that are needed, or too young.
     pub kept: u64,
