@@ -28,7 +28,7 @@ pub(crate) struct Witness {
     pub(crate) headers: Vec<WitnessHeader>,
 }
 
-/// Most items of one kind in a witness: a hundred times what a full block of Ethereum's needs.
+/// Maximum number of items of one kind in a witness: a hundred times what a full Ethereum block needs.
 const MAX_ITEMS: usize = 1 << 20;
 
 fn items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Error> {
@@ -109,7 +109,7 @@ impl WitnessHeader {
     }
 }
 
-/// One block as somebody described it.
+/// A block as somebody described it.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     pub(crate) header: Sealed<Header>,
@@ -126,7 +126,7 @@ pub(crate) enum Parent<'p> {
     Assumed(&'p AssumedParent),
 }
 
-/// The header of a block given as RLP; the rest is the program's to check.
+/// The header of a block given as RLP; the program checks the rest.
 pub(crate) fn header_of(block: &[u8]) -> Result<Sealed<Header>, alloy_rlp::Error> {
     let mut rest = block;
     let mut body = alloy_rlp::Header::decode_bytes(&mut rest, true)?;
@@ -150,7 +150,7 @@ pub(crate) fn prepare(
             return Err(refused(program::Error::MissingParent { number: first.number }));
         }
     };
-    // A set, so that blocks share items, and the order in which a node lists them does not matter.
+    // A set, so that blocks share items, and a node may list them in any order.
     let codes: BTreeSet<&Bytes> = claims.iter().flat_map(|claim| &claim.witness.codes).collect();
     let input = Input {
         config: rules.config.clone(),

@@ -1,12 +1,13 @@
 //! What a proof will cost, before it is made.
 //!
-//! A native run counts instructions, precompile calls and bytes ([`program::Counts`]); the cycles that the zkVM will take
-//! are close to linear in them. The coefficients were fitted to measured blocks with `scripts/fit_cost.py`.
+//! A native run counts instructions, precompile calls and bytes ([`program::Counts`]); the cycles that the
+//! zkVM will take are almost linear in them. The coefficients were fitted to measured blocks with
+//! `scripts/fit_cost.py`.
 
 use program::Counts;
 use std::{collections::BTreeMap, sync::LazyLock};
 
-/// Cycles for each unit of a named count, for RISC Zero. docs/benchmarks.md has how well the model fits.
+/// Cycles for each unit of a named count, for RISC Zero. docs/benchmarks.md says how well the model fits.
 static RISC0: LazyLock<BTreeMap<String, f64>> = LazyLock::new(|| {
     serde_json::from_str(include_str!("cost/risc0.json")).expect("the file is checked in")
 });
@@ -24,10 +25,10 @@ pub fn estimate(counts: &Counts) -> u64 {
     cycles as u64
 }
 
-/// Cycles for one of this.
+/// Cycles for one unit of this count.
 fn coefficient(name: &str) -> f64 {
     let known = RISC0.get(name).copied();
-    // Of most opcodes, one costs like another. Gas tells more than the count of precompiles only.
+    // Most opcodes cost about the same. For precompiles, gas is a better measure than the number of calls.
     let is_opcode = !name.contains(' ');
     known.or(is_opcode.then_some(RISC0["instruction"])).unwrap_or_default()
 }

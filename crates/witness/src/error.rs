@@ -13,7 +13,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
@@ -22,7 +22,7 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
@@ -34,7 +34,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The blocks are another chain's. Use the chain config that belongs to them.
+    /// The blocks are of another chain. Use the chain config that belongs to them.
     #[error("{culprit} is of chain {found}, but the chain config is that of chain {expected}")]
     WrongChain {
         /// Who gave them.
@@ -115,7 +115,7 @@ pub enum Error {
         node: ErrorSource,
         /// The JSON-RPC method.
         method: &'static str,
-        /// The node's words.
+        /// The node's message.
         message: String,
     },
     /// The node's proof is not of the state that its block names: the node lies, or its chain changed meanwhile.
@@ -130,7 +130,7 @@ pub enum Error {
         /// The block whose state was asked for.
         block: u64,
     },
-    /// Executing the block keeps needing more state. The block or the node is not what it claims to be.
+    /// Executing the block keeps asking for more state. The block or the node is not what it claims to be.
     #[error(
         "executing block {block} of {node} asks for ever more state: {keys} accounts and slots in {rounds} rounds"
     )]
@@ -192,13 +192,13 @@ pub enum Error {
         method: &'static str,
         /// The JSON-RPC error code.
         code: i64,
-        /// The node's words.
+        /// The node's message.
         message: String,
     },
 }
 
 impl Error {
-    /// The bound of the program's domain that the blocks are beyond, if that is the reason.
+    /// The bound of the program's domain that the blocks exceed, if that is the reason.
     pub fn bound(&self) -> Option<Bound> {
         match self {
             Self::Refused { reason: program::Error::Bound(bound), .. } => Some(*bound),

@@ -2,7 +2,8 @@
 //!
 //! * The node reports the active fork, the next one and the last one it knows, but no earlier ones. So the config is valid
 //!   from the active fork on, and refuses older blocks.
-//! * What the program does not know (a precompile, a system contract, one at another address) is refused, not left out.
+//! * What the program does not know (a precompile, a system contract, a system contract at another address) is refused,
+//!   not left out.
 
 use crate::{
     Error, Limits,
@@ -85,15 +86,15 @@ const KNOWN: [(&str, Address, Level); 23] = [
         address!("0000BBdDc7CE488642fb579F8B00f3a590007251"),
         Level::Prague,
     ),
-    // Any address: it is part of a chain's rules.
+    // Any address: the address is part of a chain's rules.
     ("DEPOSIT_CONTRACT_ADDRESS", Address::ZERO, Level::Prague),
 ];
 
 /// The rules of the chain that the node at `url` follows, as the node reports them.
 ///
 /// # Errors
-/// [`Error::Url`], [`Error::Unreachable`]; [`Error::NoConfig`] if the node does not tell, or tells of rules that the program
-/// does not have.
+/// [`Error::Url`], [`Error::Unreachable`]; [`Error::NoConfig`] if the node does not report its rules, or reports rules
+/// that the program does not have.
 pub async fn chain_config(url: &str) -> Result<ChainConfig, Error> {
     let rpc = Rpc::new(url, Limits::default())?;
     let refused = |reason: String| Error::NoConfig { node: rpc.name(), reason };
@@ -121,7 +122,7 @@ fn rules(told: &Config) -> Result<ChainConfig, String> {
     for fork in [Some(&told.current), told.next.as_ref(), told.last.as_ref()].into_iter().flatten()
     {
         if config.blob_schedule.last().is_some_and(|last| last.time == fork.activation_time) {
-            // The next fork is the last one too.
+            // The next fork is also the last one.
             continue;
         }
         let level = level(fork)?;

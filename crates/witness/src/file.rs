@@ -19,7 +19,7 @@ use std::{
 
 /// The first bytes of a zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// A file may not unpack to more bytes than this.
+/// Maximum length of an unpacked file, in bytes.
 const MAX_UNPACKED: u64 = 1 << 29;
 
 /// A block file that was read. It is well-formed; nothing else has been checked.
@@ -39,13 +39,13 @@ struct Schema {
     block_rlp: Bytes,
     #[serde(skip_serializing_if = "Option::is_none")]
     prev_state_root: Option<B256>,
-    /// The parent's first, or its parent's; both are in use.
+    /// The first hash is the parent's, or its parent's; both forms are in use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     block_hashes: Vec<B256>,
     witness: Witness,
 }
 
-/// Reads a block file. Whether it is compressed is seen from its first bytes.
+/// Reads a block file. Its first bytes show whether it is compressed.
 ///
 /// # Errors
 /// [`Error::Read`] and [`Error::Malformed`].
@@ -115,7 +115,7 @@ impl BlockFile {
         compressed.map_err(|source| Error::Write { path: path(), source })
     }
 
-    /// Writes it to `path`, compressed. The file is there as a whole or not at all.
+    /// Writes the file to `path`, compressed. It appears as a whole or not at all.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -155,7 +155,7 @@ impl BlockFile {
         Ok(Self { culprit, chain_id: schema.chain_id, assumed, claim })
     }
 
-    /// The chain that the file says its block is of.
+    /// The chain that the file claims its block is of.
     pub fn chain_id(&self) -> u64 {
         self.chain_id
     }
@@ -189,7 +189,7 @@ impl BlockFile {
         assemble::prepare(rules, core::slice::from_ref(&self.claim), Parent::Header, &self.culprit)
     }
 
-    /// What the file says about the block's ancestors without showing it, for
+    /// What the file claims about the block's ancestors without showing it, for
     /// [`program::run_assuming_parent`]. `None` if it has no `prev_state_root`.
     pub fn assumed_parent(&self) -> Option<&AssumedParent> {
         self.assumed.as_ref()

@@ -1,4 +1,4 @@
-//! New blocks as they come: `newHeads` over WebSocket.
+//! Announcements of new blocks: `newHeads` over WebSocket.
 //!
 //! An announcement is only a reason to ask for the newest block: it is not trusted, and nothing is lost while the connection
 //! is down.
@@ -59,7 +59,7 @@ async fn follow(url: Url, news: Arc<Notify>) {
     let mut pause = FIRST_PAUSE;
     loop {
         match listen(&url, &news).await {
-            // The node was reachable: it may be again soon.
+            // The node was reachable, so it may soon be reachable again.
             Ok(()) => pause = FIRST_PAUSE,
             Err(error) => {
                 tracing::warn!(code = "no_new_heads", %node, %error, "no newHeads: the head is asked for");
@@ -70,7 +70,7 @@ async fn follow(url: Url, news: Arc<Notify>) {
     }
 }
 
-/// Until the connection is lost.
+/// Listens until the connection is lost.
 async fn listen(url: &Url, news: &Notify) -> Result<(), ClientError> {
     let mut client = WsClientBuilder::default().enable_ws_ping(PingConfig::default());
     if url.scheme() == "wss" {
@@ -81,7 +81,7 @@ async fn listen(url: &Url, news: &Notify) -> Result<(), ClientError> {
     let params = rpc_params!["newHeads"];
     let mut heads: Subscription<Value> =
         client.subscribe("eth_subscribe", params, "eth_unsubscribe").await?;
-    // There may have been blocks before.
+    // Blocks may have come before the subscription.
     news.notify_one();
     while heads.next().await.is_some() {
         news.notify_one();

@@ -21,29 +21,29 @@ pub struct Inspection {
     pub terms: Terms,
     /// The numbers of its blocks.
     pub blocks: Vec<u64>,
-    /// Gas used by them, as their headers say.
+    /// Gas used by those blocks, as their headers say.
     pub gas_used: u64,
-    /// Transactions in them.
+    /// Number of transactions in them.
     pub transactions: u64,
     /// Bytes of the blocks.
     pub block_bytes: u64,
-    /// Headers of ancestors.
+    /// Number of ancestors' headers.
     pub headers: u64,
     /// Bytes of those.
     pub header_bytes: u64,
-    /// Codes.
+    /// Number of codes.
     pub codes: u64,
     /// Bytes of those.
     pub code_bytes: u64,
-    /// Nodes of the account trie.
+    /// Number of nodes of the account trie.
     pub account_nodes: u64,
     /// Bytes of those.
     pub account_bytes: u64,
-    /// Nodes of storage tries.
+    /// Number of nodes of storage tries.
     pub storage_nodes: u64,
     /// Bytes of those.
     pub storage_bytes: u64,
-    /// Accounts with the largest storage, the largest first.
+    /// Accounts with the largest storage, largest first.
     pub accounts: Vec<AccountSize>,
 }
 
@@ -54,16 +54,16 @@ pub struct AccountSize {
     pub hashed_address: B256,
     /// Its address, if the blocks name it.
     pub address: Option<Address>,
-    /// Nodes of its storage trie.
+    /// Number of nodes of its storage trie.
     pub nodes: u64,
     /// Bytes of those.
     pub bytes: u64,
 }
 
-/// Takes an encoded [`program::Input`] apart, without executing it. `most` accounts are listed.
+/// Decodes an [`program::Input`] without executing it. At most `most` accounts are listed.
 ///
 /// # Errors
-/// [`Error::Input`] if it is no input, or others if what it holds is not what it should be.
+/// [`Error::Input`] if the bytes are not an input; other errors if an item in it is malformed.
 pub fn inspect(input: &[u8], most: usize) -> Result<Inspection, Error> {
     let mut reader = Reader { input, at: 0 };
     if reader.take(4)? != b"L2P3" {
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list of items, each with `padding` bytes after it, and what it takes up.
+    /// A list of items, each followed by `padding` bytes, and how many bytes the list takes.
     fn items(&mut self, padding: usize) -> Result<(Vec<&'a [u8]>, u64), Error> {
         let begun = self.at;
         let count = self.word()? as usize;
@@ -182,7 +182,8 @@ impl<'a> Reader<'a> {
         Ok((items, (self.at - begun) as u64))
     }
 
-    /// The node at `path` with all that follow it, and of each account leaf the length of its storage, in words.
+    /// Reads the node at `path` and all that follow it, and for each account leaf the length of its storage, in
+    /// words.
     fn account_node(
         &mut self,
         path: &mut Nibbles,

@@ -9,8 +9,8 @@
 //!
 //! # Example
 //!
-//! A block is built on a small state while a recorder notes which nodes it touches; the block file that comes of it becomes an
-//! input, whose statement is known before anybody proves it:
+//! A block is built on a small state while a recorder notes which nodes it touches. The resulting block
+//! file becomes an input, whose statement is known before anybody proves it:
 //!
 //! ```
 //! use alloy_consensus::{EMPTY_ROOT_HASH, Header, Sealed};
@@ -110,7 +110,7 @@ pub struct Rules<'c> {
     pub terms: Terms,
 }
 
-/// Nobody is rewarded, and the deposits start at the chain's first.
+/// Rewards nobody, and starts the deposits at the chain's first.
 impl<'c> From<&'c ChainConfig> for Rules<'c> {
     fn from(config: &'c ChainConfig) -> Self {
         Self { config, terms: Terms::default() }

@@ -21,7 +21,7 @@ use std::sync::{
 /// Blocks of a batch that are fetched at the same time.
 const BLOCKS_AT_ONCE: usize = 4;
 
-/// How a node is asked.
+/// How to ask a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeOptions {
     /// Where witnesses come from.
@@ -33,7 +33,7 @@ pub struct NodeOptions {
 /// Where a node's witnesses come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WitnessSource {
-    /// From `debug_executionWitness`; from proofs if the node lacks that method, or its witness is incomplete.
+    /// From `debug_executionWitness`; from proofs if the node lacks that method or its witness is incomplete.
     #[default]
     Any,
     /// From `debug_executionWitness` alone.
@@ -45,18 +45,18 @@ pub enum WitnessSource {
 /// Which block counts as the newest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
-    /// The node's latest.
+    /// The node's latest block.
     #[default]
     Latest,
-    /// The latest that is safe from reorgs, as the node sees it.
+    /// The latest block that is safe from reorgs, as the node sees it.
     Safe,
-    /// The latest that is final.
+    /// The latest final block.
     Finalized,
-    /// This many blocks before the latest.
+    /// The block that is this many blocks before the latest.
     Behind(u64),
 }
 
-/// What a node reports about a block. Nothing of it has been checked.
+/// What a node reports about a block, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderSummary {
     /// Its hash.
@@ -72,7 +72,7 @@ pub struct Node {
     config: ChainConfig,
     terms: Terms,
     source: WitnessSource,
-    /// It has answered that it does not know `debug_executionWitness`.
+    /// Whether the node has answered that it does not know `debug_executionWitness`.
     lacks_witness: Arc<AtomicBool>,
 }
 
@@ -123,7 +123,7 @@ impl Node {
         &self.config
     }
 
-    /// What its blocks are proven under.
+    /// The rules and terms under which its blocks are proven.
     pub fn rules(&self) -> Rules<'_> {
         Rules { config: &self.config, terms: self.terms }
     }
@@ -141,7 +141,7 @@ impl Node {
         Ok(self.ask::<U64>("eth_blockNumber", json!([])).await?.to())
     }
 
-    /// The number of the newest block that is `depth` deep; 0 if there is none yet.
+    /// The number of the newest block at this `depth`; 0 if there is none yet.
     ///
     /// # Errors
     /// As [`Node::head`].
@@ -158,7 +158,7 @@ impl Node {
         };
         match self.ask::<Option<Number>>("eth_getBlockByNumber", json!([tag, false])).await {
             Ok(block) => Ok(block.map_or(0, |block| block.number.to())),
-            // What geth answers while there is none.
+            // geth's answer while there is no such block.
             Err(Error::Rpc { message, .. }) if message.contains("not found") => Ok(0),
             Err(error) => Err(error),
         }
@@ -192,7 +192,7 @@ impl Node {
         let source = self.source_now();
         let prepared = self.prepare_from(source, first, last).await;
         match prepared {
-            // Some nodes' witnesses lack what a collapsing branch needs; their proofs show it.
+            // Some nodes' witnesses lack what a collapsing branch needs; their proofs contain it.
             Err(Error::Incomplete { .. }) if source == WitnessSource::Any => {
                 let proven = self.prepare_from(WitnessSource::Proofs, first, last).await;
                 proven.or(prepared)
@@ -201,7 +201,7 @@ impl Node {
         }
     }
 
-    /// One block and its witness as the node gives them, to keep for later: nothing of it has been executed.
+    /// One block and its witness as the node reports them, to keep for later; they have not been executed.
     ///
     /// # Errors
     /// As [`Node::prepare`].
@@ -211,7 +211,7 @@ impl Node {
         Ok(BlockFile::new(self.rpc.name(), self.config.chain_id, claim))
     }
 
-    /// Where witnesses come from, given what the node has answered so far.
+    /// Where witnesses come from, given the node's answers so far.
     fn source_now(&self) -> WitnessSource {
         match self.lacks_witness.load(Ordering::Relaxed) {
             true if self.source == WitnessSource::Any => WitnessSource::Proofs,
@@ -275,7 +275,7 @@ impl Node {
         Ok(Claim { header, rlp, witness })
     }
 
-    /// The answer to `debug_executionWitness`, or `None` if the node does not have it.
+    /// The answer to `debug_executionWitness`, or `None` if the node lacks the method.
     async fn execution_witness(&self, number: u64, hash: B256) -> Result<Option<Witness>, Error> {
         let by_number = ("debug_executionWitness", json!([U64::from(number)]));
         let by_hash = ("debug_executionWitnessByBlockHash", json!([hash]));
@@ -316,7 +316,7 @@ impl Node {
         })
     }
 
-    /// The block's RLP, from `debug_getRawBlock` if the node has that.
+    /// The block's RLP, from `debug_getRawBlock` if the node has that method.
     async fn raw_block(&self, number: u64) -> Result<Bytes, Error> {
         let not_found = || Error::BlockNotFound { node: self.rpc.name(), number };
         let raw: Result<Option<Bytes>, _> =
@@ -333,7 +333,7 @@ impl Node {
                 let said = block.header.hash;
                 let block =
                     block.into_consensus().map_transactions(|transaction| transaction.into_inner());
-                // Otherwise the program would only find that some root differs.
+                // Without this check the program would only find that some root differs.
                 if block.header.hash_slow() != said {
                     return Err(self.rpc.malformed(format!(
                         "its block {number} has header fields that Ethereum does not"
@@ -341,7 +341,7 @@ impl Node {
                 }
                 Ok(alloy_rlp::encode(block).into())
             }
-            // Some nodes answer with an error instead.
+            // For a missing block, some nodes answer with an error instead of `null`.
             Err(Failure::Other(Error::Rpc { .. })) if self.block(number).await?.is_none() => {
                 Err(not_found())
             }
@@ -349,7 +349,7 @@ impl Node {
         }
     }
 
-    /// Fetches the parent's header if the witness came without.
+    /// Fetches the parent's header if the witness came without it.
     async fn add_parent(&self, claim: &mut Claim) -> Result<(), Error> {
         let (wanted, number) = (claim.header.parent_hash, claim.header.number);
         let headers = &mut claim.witness.headers;

@@ -1,4 +1,4 @@
-//! Several nodes of one chain, of which any may fail.
+//! Several nodes of one chain, any of which may fail.
 //!
 //! * The first node that works is asked. A node that fails is named in the log and not asked again for a while.
 //! * The newest block is the newest that any node has; a node that lags behind the others is named too.
@@ -85,13 +85,13 @@ impl Endpoint {
         health.rests_until = Some(Instant::now() + rest.min(LONGEST_REST));
         health.failures = health.failures.saturating_add(1);
         health.fault = Some(Fault { node, error });
-        // Whatever listens there later has to report its chain again.
+        // A node that later answers at this address has to report its chain again.
         health.node = None;
     }
 }
 
 impl Nodes {
-    /// Whether batches of the chain of `config` can be prepared here.
+    /// Whether batches of the chain of `config` can be prepared by asking nodes.
     ///
     /// # Errors
     /// [`Error::Bridge`]: the terms of a batch on a chain with a bridge depend on all blocks before it.
@@ -102,8 +102,8 @@ impl Nodes {
         }
     }
 
-    /// Connects to the nodes at `urls`, in the order of preference, and checks that they are of the chain of `config`. As long
-    /// as one node can be reached, the others are tried again later.
+    /// Connects to the nodes at `urls`, in order of preference, and checks that they are of the chain of `config`. As
+    /// long as one node can be reached, the others are tried again later.
     ///
     /// # Errors
     /// [`Error::Bridge`]; [`Error::Url`] and [`Error::WrongChain`] of any node; [`Error::Unreachable`] or whatever went wrong if no node works.
@@ -147,13 +147,13 @@ impl Nodes {
     /// Also listens for new blocks at `url` (`ws://…` or `wss://…`).
     ///
     /// # Errors
-    /// [`Error::Url`]. A connection that cannot be made, or is lost, is retried for ever.
+    /// [`Error::Url`]. A connection that cannot be made or is lost is retried for ever.
     pub fn listen(&mut self, url: &str) -> Result<(), Error> {
         self.heads = Some(Heads::follow(url)?);
         Ok(())
     }
 
-    /// Returns when there may be a newer block, if [`listen`](Self::listen) was called; never, otherwise.
+    /// Returns when there may be a newer block, if [`listen`](Self::listen) was called; otherwise never.
     pub async fn news(&self) {
         match &self.heads {
             Some(heads) => heads.news().await,
@@ -161,7 +161,7 @@ impl Nodes {
         }
     }
 
-    /// The number of the newest block that is as deep as asked for, of any node.
+    /// The number of the newest block at the configured depth, among all nodes.
     ///
     /// # Errors
     /// If no node could say.
@@ -204,7 +204,7 @@ impl Nodes {
         (endpoint, head.await.unwrap_or_else(silent))
     }
 
-    /// What the first node that works reports about the block with this number; `None` if it has no such block.
+    /// What the first working node reports about the block with this number; `None` if it has no such block.
     ///
     /// # Errors
     /// If no node could say.
@@ -232,7 +232,7 @@ impl Nodes {
         self.endpoints.iter().filter_map(|endpoint| endpoint.health().fault.clone()).collect()
     }
 
-    /// Asks the nodes in turn until one can do it.
+    /// Asks the nodes in turn until one succeeds.
     async fn each<R, F: Future<Output = Result<R, Error>>>(
         &self,
         ask: impl Fn(Node) -> F,
@@ -260,14 +260,14 @@ impl Nodes {
         Err(one_or_all(errors))
     }
 
-    /// The nodes that may be asked now, in the order of preference; all of them if none may.
+    /// The nodes that may be asked now, in order of preference; all nodes if none may.
     fn order(&self) -> Vec<&Endpoint> {
         let awake: Vec<&Endpoint> =
             self.endpoints.iter().filter(|endpoint| !endpoint.rests()).collect();
         if awake.is_empty() { self.endpoints.iter().collect() } else { awake }
     }
 
-    /// The connection to a node, made if need be.
+    /// The connection to a node, which is made if need be.
     async fn node(&self, endpoint: &Endpoint) -> Result<Node, Error> {
         if let Some(node) = &endpoint.health().node {
             return Ok(node.clone());
@@ -298,7 +298,7 @@ fn warm_up() {
     });
 }
 
-/// What of a URL may be shown.
+/// The part of a URL that may be shown.
 fn origin(url: &str) -> String {
     let url = url.parse::<reqwest::Url>();
     url.map_or_else(|_| "?".to_owned(), |url| url.origin().ascii_serialization())

@@ -8,11 +8,12 @@
 //!                                       proofs of what was deleted, at the block itself ─▶ siblings ─▶ Recorded
 //! ```
 //!
-//! * What is missing is treated as empty and the execution continues: one round finds what all transactions miss.
+//! * What is missing is treated as empty and the execution continues, so that one round finds what all transactions
+//!   miss.
 //! * Every proof is checked against the state root of the parent's header as it arrives.
-//! * Where a branch collapses, its last child has to be known, and no proof at the parent shows it. The proof of the
-//!   deleted key after the block shows it merged into its new place, where it is cut back; a child that is a branch itself
-//!   is asked for with a key that is found by trying.
+//! * If a branch collapses, its last child has to be known, and no proof at the parent shows it. The proof of the
+//!   deleted key after the block shows that child merged into its new place, from which it is cut back. A child that
+//!   is itself a branch is asked for with a key that is found by trial.
 
 use crate::{
     Error,
@@ -61,20 +62,21 @@ use std::{
     sync::Arc,
 };
 
-/// Most rounds of requests. A round finds what the one before made reachable, so this bounds the length of a chain of reads
-/// each of which depends on the value of the one before.
+/// Maximum number of rounds of requests. A round finds what the one before made reachable, so this bounds the length
+/// of a chain of reads in which each depends on the value of the one before.
 const MAX_ROUNDS: usize = 256;
-/// Most accounts and slots that a block may need. The most demanding block of 60 million gas needs a tenth.
+/// Maximum number of accounts and slots that a block may need. The most demanding block of 60 million gas needs a
+/// tenth.
 const MAX_KEYS: usize = 1 << 18;
 /// Slots asked for in one call.
 const SLOTS_PER_CALL: usize = 128;
-/// A collapsing branch's last child that is a branch too is looked for this far below the root, in nibbles: 16 million
+/// How far below the root, in nibbles, to look for a collapsing branch's last child that is a branch too: 16 million
 /// hashes.
 const MAX_SEARCH: usize = 6;
 /// `BLOCKHASH` reaches this far back.
 const MAX_ANCESTORS: u64 = 256;
 
-/// Accounts, and slots of theirs.
+/// Accounts, each with slots of its storage.
 type Keys = BTreeMap<Address, BTreeSet<U256>>;
 
 /// Collects the witness of one block.
@@ -139,10 +141,10 @@ impl<'r> Collector<'r> {
         Ok(Self { rpc, known: Arc::new(known), asked: Keys::new(), rounds: 0 })
     }
 
-    /// Asks, executes, asks again.
+    /// Asks, executes and asks again until nothing is missing.
     ///
     /// # Errors
-    /// Whatever may be wrong with a node; [`Error::Refused`] if the block is invalid.
+    /// Any error of a node; [`Error::Refused`] if the block is invalid.
     pub(crate) async fn collect(mut self) -> Result<Witness, Error> {
         let mut wanted = self.known.first_guess();
         let removed = loop {
@@ -170,7 +172,7 @@ impl<'r> Collector<'r> {
                 Err(program::Error::Trie(TrieError::MissingNode { hash, path })) => (hash, path),
                 Err(error) => return Err(self.refusal(error)),
             };
-            // Deletions show siblings, all at once; what is missing then is a branch.
+            // The proofs of deletions show all siblings at once; what is still missing is a branch.
             let found = match after.take() {
                 Some(keys) if !keys.is_empty() => self.fetch_after(keys).await.map(|()| true)?,
                 _ => self.search(hash, &path.to_string(), &removed).await?,
@@ -190,7 +192,7 @@ impl<'r> Collector<'r> {
         assemble::refusal(&self.rpc.name(), self.number(), error)
     }
 
-    /// Executing takes long and never awaits: it has a thread of its own.
+    /// Executing takes long and never awaits, so it runs on a thread of its own.
     async fn work<R: Send + 'static>(&self, work: impl FnOnce(&Known) -> R + Send + 'static) -> R {
         let known = self.known.clone();
         let done = tokio::task::spawn_blocking(move || work(&known));
@@ -303,7 +305,8 @@ impl<'r> Collector<'r> {
         Ok(())
     }
 
-    /// Asks for the node with this hash at this path (`0x` and nibbles), by a key that leads there. Says whether it came.
+    /// Asks for the node with this hash at this path (`0x` and nibbles), by a key that leads there. Returns whether it
+    /// came.
     async fn search(&mut self, hash: B256, path: &str, removed: &Keys) -> Result<bool, Error> {
         let nibbles: Vec<u8> = path
             .bytes()
@@ -313,7 +316,7 @@ impl<'r> Collector<'r> {
         if nibbles.is_empty() || nibbles.len() > MAX_SEARCH {
             return Ok(false);
         }
-        // The branch that collapses lies on the way to what was removed: an account, or slots of one.
+        // The collapsing branch lies on the path to what was removed: an account, or slots of one.
         let parent = &nibbles[..nibbles.len() - 1];
         let account = removed.keys().any(|address| starts_with(&keccak256(address), parent));
         let owners: Vec<Address> = removed
@@ -346,7 +349,7 @@ impl<'r> Collector<'r> {
 #[derive(Debug, Default)]
 struct Misses {
     keys: Keys,
-    /// By hash, with an account that has it.
+    /// By hash, with an account that has the code.
     codes: B256Map<Address>,
     headers: BTreeSet<u64>,
 }
@@ -361,7 +364,7 @@ impl Misses {
 #[derive(Debug, Default)]
 struct Guess {
     misses: Misses,
-    /// Slots set to zero and accounts deleted; what is not, if anything was missed, may be wrong.
+    /// Slots set to zero and accounts deleted; may be wrong if anything was missed.
     removed: Keys,
 }
 
@@ -410,7 +413,7 @@ impl Known {
         keys
     }
 
-    /// Executes the block on what is known, and treats the rest as empty.
+    /// Executes the block on what is known, and treats everything else as empty.
     fn guess(&self) -> Guess {
         let header = self.block.header.inner();
         let mut misses = Misses::default();
@@ -430,7 +433,8 @@ impl Known {
             slot_number: None,
         };
         let mut executor = EthBlockExecutor::new(evm, context, &self.config, Receipts);
-        // Errors come from what is not known yet. If they are the block's own, recording the witness finds them again.
+        // Errors may come from what is not known yet. If they are the block's own, recording the witness finds them
+        // again.
         let _ = executor.apply_pre_execution_changes();
         for (transaction, sender) in self.block.body.transactions.iter().zip(&self.senders) {
             if let Some(sender) = sender {
@@ -461,7 +465,7 @@ impl Known {
         Guess { misses, removed }
     }
 
-    /// Executes the block as the program does, and records what that reads.
+    /// Executes the block as the program does, and records what the execution reads.
     fn record(&self) -> Result<Recorded, program::Error> {
         let mut state = State::from_source(self.parent.state_root, Recorder::new(&self.store));
         self.ancestors.values().for_each(|known| state.remember_block(known.number, known.hash()));
@@ -486,7 +490,7 @@ impl Known {
 struct Guesser<'g> {
     state: State<'g, &'g Store>,
     misses: &'g mut Misses,
-    /// An account of each code.
+    /// For each code, an account that has it.
     owners: B256Map<Address>,
 }
 
@@ -544,7 +548,7 @@ impl ReceiptBuilder for Receipts {
     }
 }
 
-/// The nodes that may have been merged into this one, if it is a leaf or an extension: the same with less of its path.
+/// The nodes that may have been merged into this leaf or extension: the same node with less of its path.
 fn cut_back(node: &[u8]) -> Vec<Vec<u8>> {
     let mut nodes = Vec::new();
     match TrieNode::decode(&mut &*node) {

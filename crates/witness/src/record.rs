@@ -1,4 +1,4 @@
-//! Records a witness: from a whole state in memory, the part that executing a block reads.
+//! Records a witness: the part of a whole state in memory that executing a block reads.
 //!
 //! ```text
 //! Store ──▶ Recorder ──▶ State, in which blocks are executed ──▶ Recorded: nodes, codes, how far back BLOCKHASH reached

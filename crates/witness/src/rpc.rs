@@ -1,6 +1,7 @@
-//! One JSON-RPC endpoint: keeps to its limits, and turns its answers into our types.
+//! One JSON-RPC endpoint: keeps within its limits, and turns its answers into our types.
 //!
-//! * A request that it refuses for its rate, or cannot serve just now, is repeated after growing, random pauses.
+//! * A request that the node refuses because of its rate, or cannot serve just now, is retried after growing, random
+//!   pauses.
 //! * Nothing but scheme, host and port of its URL is ever shown: the rest may hold a key.
 
 use crate::{Error, ErrorSource};
@@ -25,7 +26,7 @@ use std::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-/// How long one answer may take. Witnesses of large blocks are minutes of work for some nodes.
+/// How long one answer may take. Some nodes need minutes to make the witness of a large block.
 const TIMEOUT: Duration = Duration::from_secs(180);
 /// JSON-RPC's code for a method that does not exist.
 pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
@@ -39,11 +40,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Limits on the requests sent to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests under way at the same time; a batch is one.
+    /// Maximum number of requests in flight; a batch is one.
     pub concurrency: usize,
-    /// Most calls in a second; each call of a batch counts. `None`: no limit.
+    /// Maximum calls per second; each call of a batch counts. `None`: no limit.
     pub per_second: Option<u32>,
-    /// Calls in a batch; 1: no batches.
+    /// Maximum number of calls in a batch; 1: no batches.
     pub batch: usize,
 }
 
@@ -64,7 +65,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// As an error, where the method should have been there.
+    /// The failure as an error, for a method that the node should have.
     pub(crate) fn into_error(self, rpc: &Rpc, method: &'static str) -> Error {
         match self {
             Self::NoSuchMethod => Error::Rpc {
@@ -98,10 +99,11 @@ struct Inner {
 
 /// An HTTP client for `url`.
 fn http(url: &Url) -> Result<reqwest::Client, Error> {
-    // Already there if this is not the first client: it is the same one then, or what the program chose.
+    // A default is installed already if this is not the first client: the same one, or the one that the application
+    // chose.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder();
-    // The system's authorities are needed only for https; there may be none.
+    // The system's certificate authorities are needed only for https; there may be none.
     let http = if url.scheme() == "https" { http } else { http.tls_certs_only([]) };
     http.build().map_err(|error| Error::Url { reason: error.to_string() })
 }
@@ -112,7 +114,7 @@ impl Rpc {
     pub(crate) fn new(url: &str, limits: Limits) -> Result<Self, Error> {
         let url: Url = url.parse().map_err(|error| Error::Url { reason: format!("{error}") })?;
         let (origin, mut quoted) = (url.origin().ascii_serialization(), url.clone());
-        // The HTTP client leaves these out when it quotes the URL.
+        // The HTTP client leaves user name and password out when it quotes the URL.
         let _ = (quoted.set_username(""), quoted.set_password(None));
         let secrets = quoted.as_str().strip_prefix(&origin).unwrap_or_default().to_owned();
         Ok(Self(Arc::new(Inner {
@@ -127,7 +129,7 @@ impl Rpc {
         })))
     }
 
-    /// Who it is.
+    /// The node's name.
     pub(crate) fn name(&self) -> ErrorSource {
         self.0.name.clone()
     }
@@ -141,7 +143,7 @@ impl Rpc {
         Error::Malformed { culprit: self.name(), reason }
     }
 
-    /// Asks for one thing.
+    /// Sends one call.
     pub(crate) async fn request<R: Answer>(
         &self,
         method: &'static str,
@@ -152,7 +154,7 @@ impl Rpc {
             match self.send(method, &params).await? {
                 Ok(answer) => return Ok(answer),
                 Err(error) if may_pass(&error) => {
-                    // Randomised, so that not all waiting requests return at once.
+                    // Randomised, so that waiting requests do not all return at once.
                     let random = pause.mul_f64(rand::random_range(0.5..1.5));
                     tokio::time::sleep(
                         RateLimitRetryPolicy::default().backoff_hint(&error).unwrap_or(random),
@@ -178,7 +180,7 @@ impl Rpc {
         answer.map_err(|_| Failure::Other(self.silent(method)))
     }
 
-    /// Asks for many things of one kind; the answers are in the order of `calls`.
+    /// Sends many calls of one kind; the answers are in the order of `calls`.
     ///
     /// # Errors
     /// The first failure.
@@ -198,7 +200,7 @@ impl Rpc {
         if calls.len() > 1 {
             match self.batch(calls).await {
                 Ok(answers) => return Ok(answers),
-                // The node may not take so large a batch, or no batches at all. Single calls show the real error.
+                // The node may refuse so large a batch, or all batches. Single calls show the real error.
                 Err(error) if !matches!(error, Error::Unreachable { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -298,7 +300,7 @@ impl Rpc {
 pub(crate) trait Answer: DeserializeOwned + Debug + Send + Sync + Unpin + 'static {}
 impl<R: DeserializeOwned + Debug + Send + Sync + Unpin + 'static> Answer for R {}
 
-/// Whether the node is out of capacity just now.
+/// Whether the node is only out of capacity just now.
 fn may_pass(error: &TransportError) -> bool {
     !matches!(error, RpcError::NullResp) && RateLimitRetryPolicy::default().should_retry(error)
 }

@@ -27,7 +27,7 @@ fn read(json: &Value) -> Result<BlockFile, Error> {
 fn check(error: &Error, expected: Expect) {
     let folder = std::env::temp_dir();
     let text = text(error);
-    // Without the name of the temporary folder.
+    // The error's text without the name of the temporary folder.
     let text = match text.find(folder.to_str().unwrap()) {
         Some(start) => {
             let end = start + text[start..].find("block.json").unwrap();

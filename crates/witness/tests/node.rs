@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::{Known, chain, deposits, header_object, text};
 use witness::{Depth, Error, Node, NodeOptions, Nodes};
 
-/// What the fake node says. The methods it does not have are `None`.
+/// What the fake node answers. Methods that it does not have are `None`.
 struct Says {
     blocks: Vec<Known>,
     chain_id: u64,
@@ -31,7 +31,7 @@ impl Says {
         self.start_with(|_| {}).await
     }
 
-    /// With more methods, which `add` adds.
+    /// Starts the node with more methods, which `add` adds.
     async fn start_with(self, add: impl FnOnce(&mut RpcModule<Self>)) -> (ServerHandle, String) {
         fn number(params: &jsonrpsee::types::Params<'_>) -> u64 {
             let number: String = params.sequence().next().unwrap();
@@ -132,7 +132,7 @@ async fn every_way_a_node_may_put_it_gives_the_same_input() {
         witness["headers"] = json!([header_object(&block.parent)]);
         witness
     };
-    // As geth puts what is empty, and as older nodes put what is not.
+    // In the form of geth for empty lists, and of older nodes for others.
     let with_maps = |block: &Known| {
         let mut witness = block.witness();
         let by_hash = |item: &Bytes| (keccak256(item).to_string(), json!(item));
@@ -343,7 +343,7 @@ async fn a_server_s_nodes_of_a_chain_with_a_bridge_are_refused_at_the_start() {
     assert!(matches!(error, Error::Bridge { chain_id: 1337 }), "{error}");
     assert!(error.to_string().contains("`l2-prover prove --deposits-start`"), "{error}");
 
-    // One who says where the deposits start may ask.
+    // A caller who says where the deposits start may ask.
     let terms = Terms { deposits_start: B256::repeat_byte(7), ..Terms::default() };
     let node = Node::connect(&url, config).await.unwrap().with_terms(terms);
     let statement = node.prepare(1, 2).await.unwrap().statement;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use support::text;
 use witness::{BlockFile, Error, file};
 
-/// The files in `blocks/`, or `None`, said in one line, if there are none here.
+/// The files in `blocks/`, or `None`, with a printed line, if there are none here.
 fn blocks() -> Option<PathBuf> {
     let folder = std::env::var_os("L2_PROVER_DATA").map(|data| PathBuf::from(data).join("blocks"));
     #[expect(
