@@ -15,7 +15,7 @@ use risc0_zkvm::{
 
 use crate::meter::Tracer;
 
-/// What RISC Zero's executor says before a guest's panic message.
+/// What RISC Zero's executor prints before a guest's panic message.
 const PANIC: &str = "Guest panicked: ";
 
 /// A run of the guest that halted well.
@@ -35,7 +35,7 @@ impl Run {
     }
 }
 
-/// Who watches a run.
+/// The observers of a run.
 pub struct Watch<'w> {
     /// Told of every instruction.
     pub tracer: Rc<RefCell<Tracer>>,
@@ -45,7 +45,7 @@ pub struct Watch<'w> {
 
 /// What a run starts from.
 pub enum Start<'p> {
-    /// Memory with the program in it; what was hashed of it before is not hashed again.
+    /// Memory that holds the program; parts that were hashed before are not hashed again.
     Image(&'p MemoryImage),
     /// A program binary, which may have symbols for a profile.
     Binary(&'p [u8]),
@@ -125,7 +125,7 @@ impl CoprocessorCallback for Batches {
     }
 }
 
-/// A folder for the segments of one run, gone when dropped.
+/// A folder for the segments of one run, which is deleted when dropped.
 pub struct Spill(tempfile::TempDir);
 
 impl Spill {
@@ -161,14 +161,14 @@ mod tests {
 
     use super::*;
 
-    /// What RISC Zero's recursion says of two assumptions that hold.
+    /// The claim that RISC Zero's recursion makes of two assumptions that hold.
     fn united(one: &Assumption, other: &Assumption) -> Assumption {
         let (one, other) = (one.digest(), other.digest());
         let claim = UnionClaim { left: one.min(other), right: one.max(other) }.digest();
         Assumption { claim, control_root: ALLOWED_CONTROL_ROOT }
     }
 
-    // The answers of the accelerator are not checked while the guest runs: this claim is what binds them.
+    // The accelerator's answers are not checked while the guest runs: this claim binds them.
     #[test]
     fn every_hash_is_claimed_and_assumed() {
         for (per_block, batches) in [(1, 1..=1), (200, 2..=100)] {

@@ -44,7 +44,7 @@ pub const SEGMENT_PO2: std::ops::RangeInclusive<u32> = 15..=22;
 /// How to prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// A segment has at most two to this many cycles. 18 needs about 2.5 GB of memory, 20 about 9 GB.
+    /// A segment has at most 2 to this power cycles. 18 needs about 2.5 GB of memory, 20 about 9 GB.
     pub segment_po2: u32,
     /// Runs the program in the zkVM and makes a receipt that proves nothing.
     pub dev_mode: bool,
@@ -88,7 +88,7 @@ pub struct Risc0Prover {
 
 impl Risc0Prover {
     /// # Errors
-    /// If the config asks for the impossible, or the build is inconsistent.
+    /// If the config asks for a segment size that RISC Zero lacks, or the build is inconsistent.
     pub fn new(config: Config) -> Result<Self, SetupError> {
         if !SEGMENT_PO2.contains(&config.segment_po2) {
             return Err(SetupError::SegmentPo2(config.segment_po2));
@@ -144,7 +144,7 @@ impl Risc0Prover {
         progress(executed(&run));
         let inner = steps::prove(&run, kind, cancel, progress)?;
         let proof = encode(&Receipt::new(inner, run.journal))?;
-        // A proof that our own verifier refuses is a bug; better to fail here than at the server.
+        // If our own verifier refuses the proof, that is a bug; it is better to fail here than at the server.
         verifier::verify(verifier::System::Risc0, RISC0_PROGRAM_ID, &proof, &Policy::default())
             .map_err(|error| ProveError::Failed(error.into()))?;
         Ok(proof)
@@ -262,7 +262,7 @@ fn encode(receipt: &Receipt) -> Result<Vec<u8>, ProveError> {
         .map_err(|error| ProveError::Failed(error.into()))
 }
 
-/// RISC Zero panics where it meets what it does not expect; a client must outlive that.
+/// RISC Zero panics when something unexpected happens; a client must survive that.
 fn caught<T>(prove: impl FnOnce() -> Result<T, ProveError>) -> Result<T, ProveError> {
     catch_unwind(AssertUnwindSafe(prove)).unwrap_or_else(|panic| {
         let text = panic

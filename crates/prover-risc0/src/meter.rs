@@ -1,13 +1,13 @@
-//! What a run costs, and where: the executor tells of every instruction, the program marks its phases.
+//! What a run costs, and where: the executor reports every instruction, the program marks its phases.
 
 use std::collections::BTreeMap;
 
 use program::phase::{Meter, Phase};
 use risc0_zkvm::{TraceCallback, TraceEvent};
 
-/// The instruction with which a guest asks for something.
+/// The instruction with which a guest makes a system call.
 const ECALL: u32 = 0x73;
-/// Where the executor keeps `t0`, in which a guest says what it asks for.
+/// Where the executor keeps `t0`, which holds the number of the system call.
 const T0: u32 = 0xffff_0080 + 4 * 5;
 /// Guests run below this address, the kernel above.
 const USER_END: u32 = 0xc000_0000;
@@ -15,9 +15,9 @@ const USER_END: u32 = 0xc000_0000;
 /// Cycles of one phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PhaseCycles {
-    /// Of instructions and accelerators.
+    /// Cycles of instructions and accelerators.
     pub user: u64,
-    /// Of pages that were read or written for the first time in their segment.
+    /// Cycles of pages that were read or written for the first time in their segment.
     pub paging: u64,
 }
 
@@ -31,7 +31,7 @@ pub struct Measurement {
     pub user: u64,
     /// Cycles of paging.
     pub paging: u64,
-    /// What a prover proves: segments padded to powers of two.
+    /// All cycles that a prover proves: segments are padded to powers of two.
     pub total: u64,
     /// Number of segments.
     pub segments: u64,
@@ -41,11 +41,11 @@ pub struct Measurement {
     pub sha256_calls: u64,
     /// Calls of the big-integer accelerator.
     pub bigint_calls: u64,
-    /// Calls of precompiles that went to software although others of their kind are accelerated, by address.
+    /// Calls of precompiles computed in software although others of their kind are accelerated, by address.
     pub software_calls: BTreeMap<u8, u64>,
-    /// Cycles by phase, each without those inside it.
+    /// Cycles by phase, each without the phases nested in it.
     pub phases: Vec<(Phase, PhaseCycles)>,
-    /// Cycles of no phase: start, and committing the statement.
+    /// Cycles outside all phases: start, and committing the statement.
     pub outside: PhaseCycles,
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    /// Ends the run after so many user cycles.
+    /// Ends the run, which took `user_cycles` user cycles.
     pub(crate) fn finish(&mut self, user_cycles: u64) {
         self.user.add(user_cycles.saturating_sub(self.cycle));
     }
@@ -127,7 +127,7 @@ impl TraceCallback for Tracer {
                 }
             }
             TraceEvent::MemorySet { addr: T0, region } => {
-                // The executor tells words in big-endian order.
+                // The executor reports words in big-endian order.
                 self.t0 = region.try_into().map_or(0, u32::from_be_bytes);
             }
             TraceEvent::PageIn { cycles } | TraceEvent::PageOut { cycles } => {

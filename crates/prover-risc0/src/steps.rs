@@ -1,9 +1,9 @@
 //! From a run to its receipt, one step at a time.
 //!
-//! Each segment is proven by itself. For a succinct receipt each of these proofs is lifted into the recursion circuit,
-//! and the lifted ones are joined from left to right. Batches of keccak permutations are proven by their own circuit
-//! and united to one receipt, in the very order in which the guest accumulated their claims; that receipt then
-//! resolves the one assumption which the run leaves open.
+//! Each segment is proven by itself. For a succinct receipt, each of these proofs is lifted into the recursion
+//! circuit, and the lifted ones are joined from left to right. Batches of keccak permutations are proven by their own
+//! circuit and united into one receipt, in the same order in which the guest accumulated their claims; that receipt
+//! then resolves the one assumption that the run leaves open.
 
 use client::prover::ProofKind;
 use client::{Cancel, Progress, ProveError};
@@ -26,7 +26,7 @@ pub fn prove(
     cancel: &Cancel,
     progress: &dyn Fn(Progress),
 ) -> Result<InnerReceipt, ProveError> {
-    // Explicitly real: both defaults would ask the environment.
+    // Explicitly real: both defaults would read the environment.
     let server = get_prover_server(&ProverOpts::default().with_dev_mode(false)).map_err(failed)?;
     let context = VerifierContext::default().with_dev_mode(false);
 
@@ -90,7 +90,7 @@ fn prove_keccak(
     batches: &[ProveKeccakRequest],
     steps: &mut Steps<'_>,
 ) -> Result<Option<SuccinctReceipt<Unknown>>, ProveError> {
-    // A Merkle mountain range: peaks with their heights, which fall from left to right. The guest built the same.
+    // A Merkle mountain range: peaks with their heights, which decrease from left to right. The guest built the same.
     let mut peaks: Vec<(u32, SuccinctReceipt<Unknown>)> = Vec::new();
     for batch in batches {
         let mut batch = batch.clone();
@@ -117,7 +117,7 @@ fn prove_keccak(
     Ok(Some(root))
 }
 
-/// Counts the steps after the segments, and stops before a step if it should.
+/// Counts the steps after the segments, and stops before a step if the job is cancelled.
 struct Steps<'a> {
     done: u64,
     total: u64,

@@ -1,8 +1,9 @@
 //! Every accelerated operation in the guest against an independent implementation on the host.
 //!
 //! A contract feeds inputs to precompiles and keeps a hash over all their answers in its storage. The dev chain
-//! executes the block with the host's cryptography (libsecp256k1, blst, c-kzg, arkworks, RustCrypto); the guest executes
-//! it with its own. If they differ in one bit of one answer, the guest finds another state root and refuses the block.
+//! executes the block with the host's cryptography (libsecp256k1, blst, c-kzg, arkworks, RustCrypto); the guest
+//! executes it with its own. If they differ in one bit of one answer, the guest computes another state root and
+//! refuses the block.
 //!
 //! | operation | in the guest | on the host |
 //! |---|---|---|
@@ -52,9 +53,9 @@ const CODE: &[u8] = &[
     0x5b, 0x5f, 0x51, 0x5f, 0x55, 0x00,                         // 0x3e: store the hash
 ];
 
-/// Most calldata in one transaction, in bytes: calldata costs up to 40 gas a byte (EIP-7623).
+/// Maximum calldata of one transaction, in bytes: calldata costs up to 40 gas a byte (EIP-7623).
 const MAX_DATA: usize = 150_000;
-/// Most gas that the precompiles of one transaction get.
+/// Maximum gas that the precompiles of one transaction get.
 const MAX_GAS: u64 = 9_000_000;
 
 /// Calls of one precompile.
@@ -77,7 +78,7 @@ impl Calls {
         output.is_success().then(|| (output.bytes.to_vec(), output.gas_used))
     }
 
-    /// A chain whose last block makes all the calls; how many of them succeed.
+    /// A chain whose last block makes all the calls, and how many of them succeed.
     fn chain(&self) -> (Chain, usize) {
         let mut genesis = genesis::dev();
         genesis.gas_limit = 10_000_000_000;
@@ -88,7 +89,7 @@ impl Calls {
         for input in &self.inputs {
             let answer = Self::host(self.precompile, input);
             succeeded += usize::from(answer.is_some());
-            // A failed call takes all it is given.
+            // A failed call consumes all the gas that it is given.
             let needed = answer.map_or(200_000, |(_, used)| used + 1);
             if !data.is_empty() && (data.len() + input.len() > MAX_DATA || gas + needed > MAX_GAS) {
                 send(&mut chain, std::mem::take(&mut data));
@@ -124,8 +125,8 @@ fn send(chain: &mut Chain, data: Vec<u8>) {
     chain.submit(EthereumTxEnvelope::Legacy(unsigned.into_signed(signature))).unwrap();
 }
 
-/// Runs the calls in the guest, which refuses the block if it answers differently from the host. What they cost is exact, and
-/// stands in a file; `UPDATE_EXPECT=1` writes it.
+/// Runs the calls in the guest, which refuses the block if its answers differ from the host's. Their cost is exact and
+/// is kept in a file; `UPDATE_EXPECT=1` writes it.
 fn check(name: &str, calls: &Calls, expected_to_succeed: usize) {
     let (chain, succeeded) = calls.chain();
     let (input, root) = chain.input(1..=1).unwrap();
@@ -134,7 +135,7 @@ fn check(name: &str, calls: &Calls, expected_to_succeed: usize) {
     let execution = prover.execute(&input).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(execution.public_values, program::run(&input).unwrap().abi_encode(), "{name}");
     assert_eq!(succeeded, expected_to_succeed, "{name}: calls that succeed");
-    // Whoever disconnects the operation from its accelerator reads its name here.
+    // A change that disconnects the operation from its accelerator shows here, by name.
     let (count, user) = (calls.inputs.len(), execution.cycles.unwrap().user);
     let cost = format!(
         "{name}: {count} calls, {succeeded} succeed; {user} user cycles, {} a call\n",
@@ -169,7 +170,7 @@ fn messages(rng: &mut StdRng, block: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn keccak() {
-    // The identity returns its input, whose hash goes into the contract's.
+    // The identity precompile returns its input, whose hash goes into the contract's.
     let inputs = messages(&mut rng(), 136 - 96);
     let count = inputs.len();
     check("keccak", &Calls::new(4, inputs), count);
@@ -322,8 +323,8 @@ fn bn254_prime() -> U256 {
     U256::from_str_radix(prime, 16).unwrap()
 }
 
-/// The points of BN254 that are no random ones: infinity, the generator, two that are not on the curve, three whose
-/// coordinates are not below the prime.
+/// Special points of BN254: infinity, the generator, two that are not on the curve, three whose coordinates are not
+/// below the prime.
 fn bn254_edges() -> ([Vec<u8>; 3], [Vec<u8>; 5]) {
     let prime = bn254_prime();
     let (one, two) = (U256::from(1), U256::from(2));
@@ -460,7 +461,7 @@ fn pairings() {
     let generator: Vec<u8> = generator.into_iter().flat_map(word).collect();
     for _ in 0..5 {
         let (one, other) = (bn254_point(&mut rng), bn254_point(&mut rng));
-        // A point and its negative cancel each other; two points do not, and neither does one.
+        // A point and its negative cancel out; two other points do not, nor does one.
         let y = U256::from_be_slice(&one[32..]);
         let minus = [&one[..32], &word(bn254_prime() - y)].concat();
         for second in [minus, other] {

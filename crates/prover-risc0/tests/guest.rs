@@ -1,4 +1,4 @@
-//! The pinned guest in RISC Zero's executor: it says what the native program says, and what it costs is known.
+//! The pinned guest in RISC Zero's executor: it gives the same result as the native program, at a known cost.
 
 use client::{Cancel, Progress, ProveError, Prover};
 use devnode::{Chain, Kind, Traffic, TrafficConfig, genesis};
@@ -66,7 +66,7 @@ fn the_guest_agrees_with_the_native_program_at_known_cost() {
         let outcome = program::run_detailed(&input).unwrap();
         let measured = measure(None, &input, 20, None).unwrap();
         assert_eq!(measured.public_values, outcome.statement.abi_encode(), "{name}");
-        // Whoever disconnects an accelerator reads its name here.
+        // A change that disconnects an accelerator shows here, by name.
         for (accelerator, calls) in [
             ("keccak", measured.keccak_permutations),
             ("SHA-256", measured.sha256_calls),
@@ -100,7 +100,7 @@ fn an_input_that_the_program_refuses_has_no_proof() {
     let last = input.len() - 5;
     input[last] ^= 1;
     let native = program::run(&input).unwrap_err();
-    // Dev mode first: where the guest did commit to something, a real proof would take minutes.
+    // Dev mode first: if the guest did commit to something, a real proof would take minutes.
     for dev_mode in [true, false] {
         let refused = prover(dev_mode).prove(
             &input,
@@ -117,9 +117,9 @@ fn an_input_that_the_program_refuses_has_no_proof() {
     }
 }
 
-/// About one in so many inputs of [`conformance::extremes`] runs in the zkVM.
+/// About one in this many inputs of [`conformance::extremes`] runs in the zkVM.
 const EXTREMES: u64 = 12;
-/// Gas of a block that the zkVM executes in seconds, in memory that it has.
+/// Maximum gas of a block that the zkVM executes in seconds, in the memory that it has.
 const MOST_GAS: u64 = 500_000_000;
 
 #[test]
