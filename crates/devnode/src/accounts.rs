@@ -1,6 +1,6 @@
 //! The dev chain's prefunded accounts: the ten of the well-known test mnemonic, as in Foundry and Hardhat.
 //!
-//! Their keys are public: anybody can take whatever they own outside a dev chain.
+//! Their keys are public: anybody can take what they own outside a dev chain.
 
 use alloy_primitives::{Address, B256, U256, b256};
 use alloy_signer_local::PrivateKeySigner;

@@ -1,4 +1,5 @@
-//! `eth_call` and `eth_estimateGas`: the block executor's EVM, with the checks off that only a signed transaction can pass.
+//! `eth_call` and `eth_estimateGas`: the block executor's EVM, without the checks that only a signed
+//! transaction can pass.
 
 use crate::{Chain, Mined};
 use alloy_eips::eip7825::MAX_TX_GAS_LIMIT_OSAKA;
@@ -30,7 +31,7 @@ pub enum CallError {
     /// The EVM stopped: out of gas, an invalid opcode and so on.
     #[error("execution halted: {0:?}")]
     Halted(HaltReason),
-    /// Not even the most gas that is allowed is enough.
+    /// Even the most gas that is allowed is not enough.
     #[error("gas required exceeds allowance ({0})")]
     OutOfGas(u64),
     /// The request cannot be executed: its fields contradict each other or the state.
@@ -64,7 +65,7 @@ impl Chain {
         output(transact(&mut evm, transaction)?)
     }
 
-    /// The least gas limit with which `request` succeeds on the state after the block `at`.
+    /// The minimum gas limit with which `request` succeeds on the state after the block `at`.
     ///
     /// # Errors
     /// [`CallError`].
@@ -87,7 +88,8 @@ impl Chain {
         }
         let gas = *first.gas();
         output(first)?;
-        // Some calls need more than they use: refunds come last, and a 64th stays behind at every call.
+        // Some calls need more than they use: refunds come last, and every call holds back a 64th of
+        // the gas.
         let (mut fails, mut works) = (gas.tx_gas_used().saturating_sub(1).min(cap - 1), cap);
         let mut probe = (gas.total_gas_spent() + 2_300).saturating_mul(64) / 63;
         while fails + 1 < works {

@@ -1,7 +1,7 @@
 //! The chain: blocks, their states, and the pool of pending transactions.
 //!
-//! * Blocks are made by [`program::build`] and their witnesses come from re-executing them with
-//!   [`program::execute`]: the rules exist once.
+//! * Blocks are made by [`program::build`], and their witnesses come from re-executing them with
+//!   [`program::execute`]: the rules exist only once.
 //! * Every state ever reached stays readable.
 //! * Given the same genesis, transactions and timestamps, two chains are equal, byte for byte.
 
@@ -34,7 +34,7 @@ use std::ops::RangeInclusive;
 use tracing::debug;
 use witness::record::{Recorded, Recorder, Store};
 
-/// How many blocks back `BLOCKHASH` reaches.
+/// How far back `BLOCKHASH` reaches, in blocks.
 const BLOCK_HASHES: u64 = 256;
 /// Bytes of a block's RLP that are kept free for its header and withdrawals.
 const BLOCK_OVERHEAD: usize = 4096;
@@ -54,7 +54,7 @@ pub enum ChainError {
     /// There is no such block.
     #[error("there is no block {number} yet: the head is {head}")]
     NoBlock {
-        /// What was asked for.
+        /// The number asked for.
         number: u64,
         /// The head's number.
         head: u64,
@@ -62,13 +62,13 @@ pub enum ChainError {
     /// The genesis block has no transactions and no parent to execute it on.
     #[error("block 0 is not executed, so it has no witness: ask for a later block")]
     GenesisWitness,
-    /// The executor failed; this is a bug, the chain's own blocks are valid.
+    /// The executor failed. This is a bug, because the chain's own blocks are valid.
     #[error("failed to execute the chain's own block")]
     Program(#[from] program::Error),
-    /// The same, in the middle of a transaction.
+    /// The executor failed in the middle of a transaction, which is a bug too.
     #[error("failed to execute a transaction: {0}")]
     Fatal(String),
-    /// The block could not be written to the file of blocks.
+    /// The block could not be written to the block file.
     #[error("failed to keep the block")]
     File(#[source] std::io::Error),
 }
@@ -166,7 +166,7 @@ impl Chain {
     /// What `eth_maxPriorityFeePerGas` answers, in wei per gas.
     pub const SUGGESTED_TIP: u128 = 1_000_000_000;
 
-    /// The chain of `genesis`, with nothing after it.
+    /// The chain of `genesis`, without further blocks.
     ///
     /// # Errors
     /// [`GenesisError`] if no provable chain can start there.
@@ -209,7 +209,7 @@ impl Chain {
         self.blocks.last().expect("there is always the genesis block")
     }
 
-    /// The transactions that wait for a block.
+    /// The transactions that wait to be mined.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
@@ -219,7 +219,7 @@ impl Chain {
         self.blocks.get(usize::try_from(number).ok()?)
     }
 
-    /// The block that `id` names. Pending is the latest one: nothing is decided before it is mined;
+    /// The block that `id` names. Pending is the latest block, because nothing is decided before it is mined;
     /// and every block is final at once.
     pub fn resolve(&self, id: BlockId) -> Option<&Mined> {
         match id {
@@ -283,17 +283,17 @@ impl Chain {
     /// Makes the next block, from the best-paying transactions of the pool.
     ///
     /// # Errors
-    /// [`ChainError::Timestamp`] if `timestamp` (in seconds) is not after the head's. The chain is as it was
-    /// after any error.
+    /// [`ChainError::Timestamp`] if `timestamp` (in seconds) is not after the head's. An error leaves the chain
+    /// unchanged.
     pub fn mine(&mut self, timestamp: u64) -> Result<&Mined, ChainError> {
         let draft = self.draft(timestamp)?;
         Ok(self.adopt(draft))
     }
 
-    /// Takes over a block that a chain of the same genesis made before, from its RLP.
+    /// Imports, from its RLP, a block that a chain of the same genesis made before.
     ///
     /// # Errors
-    /// [`ChainError::Program`] if it is no valid block after the head. The chain is as it was after any error.
+    /// [`ChainError::Program`] if it is not a valid block after the head. An error leaves the chain unchanged.
     pub fn import(&mut self, rlp: &[u8]) -> Result<&Mined, ChainError> {
         let head = self.latest();
         let number = head.block.header.number + 1;
@@ -340,7 +340,7 @@ impl Chain {
         self.latest()
     }
 
-    /// The block that would be made one second after the head; the chain stays as it is.
+    /// The block that would be made one second after the head; the chain does not change.
     ///
     /// # Errors
     /// As [`Chain::mine`].
@@ -419,9 +419,9 @@ impl Chain {
         Some(alloy_rlp::encode(&self.block(number)?.block).into())
     }
 
-    /// What a stateless re-execution of block `number` needs: all trie nodes and codes it asks for, writing the
-    /// post-state included, and the headers back to the oldest `BLOCKHASH` it asks for, at least the parent's.
-    /// `keys` is empty: the nodes suffice.
+    /// What a stateless re-execution of block `number` needs: all trie nodes and codes that it reads, also to
+    /// write the post-state, and the headers back to the oldest `BLOCKHASH` that it reads, at least the
+    /// parent's. `keys` is empty: the nodes suffice.
     ///
     /// # Errors
     /// [`ChainError::NoBlock`] or [`ChainError::GenesisWitness`].
@@ -471,7 +471,7 @@ impl Chain {
     /// The account at `address` after the block `at`; the empty account if there is none.
     ///
     /// # Errors
-    /// [`ChainError::Program`] never, as long as the store is whole.
+    /// Never [`ChainError::Program`], as long as the store is complete.
     pub fn account(&self, at: &Mined, address: &Address) -> Result<TrieAccount, ChainError> {
         Ok(State::from_source(at.block.header.state_root, &self.store)
             .account(*address)?

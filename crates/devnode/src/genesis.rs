@@ -29,23 +29,23 @@ pub enum GenesisError {
     /// The file could not be read.
     #[error("failed to read the genesis file {}: check the path", path.display())]
     Unreadable {
-        /// Of the file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// The file is no genesis.
+    /// The file is not a genesis file.
     #[error("genesis file {} is not a geth-style genesis", path.display())]
     Malformed {
-        /// Of the file.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong, and where.
         source: serde_json::Error,
     },
-    /// It asks for rules which the program does not prove.
+    /// The genesis asks for rules that the program does not prove.
     #[error("genesis asks for rules that cannot be proven: {0}")]
     Unprovable(String),
-    /// A contract which the fork's rules call at each block is missing.
+    /// A contract that the fork's rules call in each block is missing.
     #[error("genesis lacks the system contract {0} ({1}): add it to `alloc` as other networks do")]
     NoSystemContract(Address, &'static str),
     /// The genesis is not block 0.
@@ -113,7 +113,7 @@ fn dev_config() -> ChainConfig {
     }
 }
 
-/// The contracts which Cancun's and Prague's rules call at each block: address, code, name.
+/// The contracts that the rules of Cancun and Prague call in each block: address, code, name.
 fn system_contracts() -> [(Address, Bytes, &'static str); 4] {
     [
         (

@@ -17,19 +17,20 @@ use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-/// Largest request and answer, in bytes: witnesses of full blocks are some tens of megabytes in hexadecimal.
+/// Maximum length of a request or answer, in bytes: witnesses of full blocks are some tens of megabytes in
+/// hexadecimal.
 const MAX_BODY: u32 = 256 << 20;
 
 /// When blocks are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mining {
-    /// One for each transaction that is submitted, at once.
+    /// One block for each submitted transaction, at once.
     OnDemand,
-    /// One every `period`.
+    /// One block every `period`.
     Interval {
-        /// Time between blocks; at least a second passes in the blocks' timestamps.
+        /// Time between blocks; the blocks' timestamps differ by at least a second.
         period: Duration,
-        /// Whether to make a block when there is nothing to put in it.
+        /// Whether to make a block when there are no transactions for it.
         empty_blocks: bool,
     },
 }
@@ -43,14 +44,14 @@ pub struct Config {
     pub genesis: Genesis,
     /// When blocks are made.
     pub mining: Mining,
-    /// Transactions to make up before each block of the clock and of [`Running::mine`].
+    /// Transactions to generate before each block of the clock and of [`Running::mine`].
     pub traffic: Option<TrafficConfig>,
-    /// File in which the blocks are kept, so that the chain continues after a restart. Without one it ends with the node.
+    /// Block file, so that the chain continues after a restart. Without one, the chain ends with the node.
     pub blocks: Option<PathBuf>,
 }
 
 impl Default for Config {
-    /// The dev chain on port 8545 of this machine, a block for each transaction, no traffic.
+    /// The dev chain on port 8545 of this machine, a block for each transaction, no generated traffic.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8545)),
@@ -62,14 +63,14 @@ impl Default for Config {
     }
 }
 
-/// Why a node did not start, or make a block.
+/// Why a node did not start or did not make a block.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The genesis is wrong.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
-    /// Another program listens there.
+    /// Another program listens on the address.
     #[error("address {0} is already in use: stop the program that uses it, or choose another port")]
     AddressInUse(SocketAddr),
     /// The server cannot listen there for another reason.
@@ -81,12 +82,12 @@ pub enum Error {
     /// A block could not be made.
     #[error("failed to make a block")]
     Mine(#[from] ChainError),
-    /// The file of blocks cannot be used.
+    /// The block file cannot be used.
     #[error("failed to use block file {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         #[source]
         source: io::Error,
     },
@@ -175,7 +176,7 @@ impl Running {
         &self.shared.chain_config
     }
 
-    /// The chain, to look at. Blocks wait while the guard is held: drop it before any await.
+    /// The chain, for reading. No block is made while the guard is held: drop it before any await.
     pub fn chain(&self) -> RwLockReadGuard<'_, Chain> {
         self.shared.read()
     }
@@ -206,7 +207,7 @@ impl Running {
         if let Some(clock) = self.clock {
             clock.await.expect("the clock does not panic");
         }
-        // An error says that the server has stopped already.
+        // An error means that the server has stopped already.
         let _ = self.server.stop();
         self.server.stopped().await;
         info!(addr = %self.addr, "dev node stopped");
@@ -251,12 +252,12 @@ impl Shared {
         }
     }
 
-    /// Makes a block of what is in the pool.
+    /// Makes a block of the transactions in the pool.
     pub(crate) fn mine_now(&self) -> Result<(), ChainError> {
         self.mine(&mut self.write())
     }
 
-    /// Fills the pool with traffic and makes a block, unless it would be empty and that is not wanted.
+    /// Fills the pool with traffic and makes a block, unless it would be empty and empty blocks are off.
     fn tick(&self, empty_blocks: bool) -> Result<(), ChainError> {
         let mut chain = self.write();
         if let Some(traffic) = self.traffic().as_mut()
@@ -282,13 +283,13 @@ impl Shared {
     }
 }
 
-/// The file of blocks: their RLP, one after another.
+/// The block file: the RLP of the blocks, one after another.
 #[derive(Debug)]
 struct BlockLog(File);
 
 impl BlockLog {
-    /// Opens the file, which is made if it is missing, and takes its blocks over into `chain`. The last one is dropped if it
-    /// was cut.
+    /// Opens the file, creating it if it is missing, and imports its blocks into `chain`. The last one is
+    /// dropped if it is truncated.
     fn open(path: &Path, chain: &mut Chain) -> Result<Self, Error> {
         let fail = |source| Error::File { path: path.into(), source };
         let mut file = File::options();

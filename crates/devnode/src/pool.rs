@@ -1,9 +1,9 @@
 //! The transaction pool: transactions that were submitted and are not in a block yet.
 //!
-//! * Per sender there is one transaction for a nonce; a higher-paying one replaces it.
+//! * A sender has one transaction for each nonce; a higher-paying one replaces it.
 //! * Messages are geth's, because tools match on them.
-//! * The pool only rejects what can never be mined; whether a transaction is valid in a block is
-//!   decided by the executor when the block is built.
+//! * The pool rejects only what can never be mined; the executor decides whether a transaction is valid in a block
+//!   when it builds the block.
 
 use crate::Transaction;
 use alloy_consensus::{Transaction as _, transaction::Recovered};
@@ -15,9 +15,9 @@ use revm::{
 };
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
-/// Transactions the pool holds at most.
+/// Maximum number of transactions in the pool.
 const CAPACITY: usize = 20_000;
-/// A replacement must offer this many percent more of both fees.
+/// A replacement must offer at least this many percent more of both fees.
 const PRICE_BUMP: u128 = 10;
 
 /// Why a transaction was rejected.
@@ -46,7 +46,7 @@ pub enum PoolError {
         /// The transaction's nonce.
         nonce: u64,
     },
-    /// The very same transaction is here or in a block.
+    /// The same transaction is in the pool or in a block already.
     #[error("already known")]
     AlreadyKnown,
     /// Another transaction has this nonce and pays about as much.
@@ -57,7 +57,7 @@ pub enum PoolError {
     InsufficientFunds {
         /// The sender's balance, in wei.
         balance: U256,
-        /// What the transaction may cost at most, in wei.
+        /// The most that the transaction may cost, in wei.
         cost: U256,
     },
     /// It asks for more gas than a block has.
@@ -76,7 +76,7 @@ pub enum PoolError {
     IntrinsicGas {
         /// The transaction's gas limit.
         gas_limit: u64,
-        /// What it needs at least.
+        /// The least gas that it needs.
         needed: u64,
     },
     /// EIP-1559 fees that contradict each other.
@@ -92,7 +92,7 @@ pub enum PoolError {
     Full,
 }
 
-/// What the pool must know of the chain to judge a transaction.
+/// What the pool must know about the chain to judge a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) chain_id: u64,
@@ -100,7 +100,7 @@ pub(crate) struct Rules {
     pub(crate) block_gas_limit: u64,
 }
 
-/// What the pool must know of a sender.
+/// What the pool must know about a sender.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sender {
     pub(crate) nonce: u64,
@@ -162,22 +162,22 @@ impl Pool {
         Some(&self.senders.get(sender)?.get(nonce)?.transaction)
     }
 
-    /// How many transactions wait.
+    /// Number of waiting transactions.
     pub fn len(&self) -> usize {
         self.by_hash.len()
     }
 
-    /// Whether none waits.
+    /// Whether the pool is empty.
     pub fn is_empty(&self) -> bool {
         self.by_hash.is_empty()
     }
 
-    /// All that wait, by sender and nonce.
+    /// All waiting transactions, by sender and nonce.
     pub fn iter(&self) -> impl Iterator<Item = &Recovered<Transaction>> {
         self.senders.values().flat_map(|queue| queue.values().map(|waiting| &waiting.transaction))
     }
 
-    /// Everybody who has a transaction waiting.
+    /// Every sender of a waiting transaction.
     pub(crate) fn senders(&self) -> Vec<Address> {
         self.senders.keys().copied().collect()
     }
@@ -188,7 +188,8 @@ impl Pool {
         (nonce..).find(|nonce| !queue.contains_key(nonce)).expect("a queue is finite")
     }
 
-    /// What can go into a block with `base_fee`, best-paying first; `nonce` tells what the chain expects of a sender.
+    /// The transactions that fit a block with `base_fee`, best-paying first; `nonce` returns the nonce that the chain
+    /// expects of a sender.
     pub(crate) fn ready(&self, base_fee: u64, mut nonce: impl FnMut(&Address) -> u64) -> Ready<'_> {
         let mut ready = Ready { queues: HashMap::new(), heads: BinaryHeap::new(), base_fee };
         for (sender, queue) in &self.senders {
@@ -198,7 +199,7 @@ impl Pool {
         ready
     }
 
-    /// Forgets one transaction.
+    /// Removes one transaction.
     pub(crate) fn remove(&mut self, hash: &B256) {
         let Some((sender, nonce)) = self.by_hash.remove(hash) else { return };
         if let Some(queue) = self.senders.get_mut(&sender) {
@@ -209,7 +210,7 @@ impl Pool {
         }
     }
 
-    /// Forgets what `sender` has waiting below `nonce`.
+    /// Removes the waiting transactions of `sender` below `nonce`.
     pub(crate) fn settle(&mut self, sender: &Address, nonce: u64) {
         let Some(queue) = self.senders.get_mut(sender) else { return };
         let rest = queue.split_off(&nonce);
@@ -222,7 +223,7 @@ impl Pool {
     }
 }
 
-/// Ready transactions in the order in which a block should take them.
+/// Ready transactions, in the order in which a block should include them.
 pub(crate) struct Ready<'a> {
     queues: HashMap<Address, (&'a BTreeMap<u64, Waiting>, u64)>,
     /// Tip per gas, then earliest arrival.
@@ -238,7 +239,7 @@ impl<'a> Ready<'a> {
         Some(&queue[&nonce].transaction)
     }
 
-    /// Says that `sender`'s transaction went into the block.
+    /// Notes that `sender`'s transaction went into the block.
     pub(crate) fn taken(&mut self, sender: Address) {
         if let Some((_, nonce)) = self.queues.get_mut(&sender) {
             *nonce += 1;

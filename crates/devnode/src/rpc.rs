@@ -1,4 +1,4 @@
-//! JSON-RPC over a [`Chain`]: translation only, every answer comes from the chain.
+//! JSON-RPC over a [`Chain`]: it only translates, every answer comes from the chain.
 //!
 //! Methods run on blocking threads, because most of them execute or hash.
 
@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Most blocks in an answer of `eth_feeHistory`.
+/// Maximum number of blocks in an answer of `eth_feeHistory`.
 const FEE_HISTORY: u64 = 1024;
 
 type Answer = Result<Value, ErrorObjectOwned>;
@@ -45,7 +45,7 @@ pub(crate) fn module(shared: Arc<Shared>) -> RpcModule<Shared> {
     add("eth_chainId", |s, _| ok(U64::from(s.read().config().chain_id)));
     add("eth_syncing", |_, _| Ok(false.into()));
     add("eth_mining", |_, _| Ok(true.into()));
-    // The node holds no keys: clients sign, and send raw transactions.
+    // The node holds no keys: clients sign and send raw transactions.
     add("eth_accounts", |_, _| Ok(json!([])));
     add("eth_blockNumber", |s, _| ok(U64::from(s.read().head().number)));
 
@@ -297,7 +297,7 @@ fn logs(chain: &Chain, filter: &Filter) -> Result<Vec<Log>, ErrorObjectOwned> {
         }
         FilterBlockOption::Range { from_block, to_block } => {
             let head = chain.head().number;
-            // A range may reach past the head: clients ask for what is to come.
+            // A range may reach beyond the head: clients ask for future blocks.
             let number = |tag: Option<BlockNumberOrTag>| match tag.unwrap_or_default() {
                 BlockNumberOrTag::Number(number) => number,
                 BlockNumberOrTag::Earliest => 0,

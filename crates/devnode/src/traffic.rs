@@ -99,11 +99,11 @@ pub struct UnknownKind(String);
 /// What traffic to make.
 #[derive(Clone, Debug)]
 pub struct TrafficConfig {
-    /// Decides everything that is random.
+    /// Determines everything that is random.
     pub seed: u64,
     /// Transactions made for each block.
     pub per_block: usize,
-    /// What to make; a kind that is listed twice comes twice as often.
+    /// The kinds to generate; a kind that is listed twice comes twice as often.
     pub kinds: Vec<Kind>,
     /// Stops after that many transactions (not counting the deployments that prepare them).
     pub stop_after: Option<u64>,
@@ -133,7 +133,7 @@ struct Contracts {
     precompiles: Address,
 }
 
-/// A transaction without what all of them have.
+/// The parts of a transaction that differ.
 struct Draft {
     to: TxKind,
     value: U256,
@@ -180,11 +180,11 @@ impl Traffic {
             || self.config.stop_after.is_some_and(|limit| self.made >= limit)
     }
 
-    /// Submits the next block's transactions to `chain`; the first call also submits what deploys the contracts.
-    /// Returns how many were submitted.
+    /// Submits the next block's transactions to `chain`; the first call also submits the deployments of the
+    /// contracts. Returns how many transactions were submitted.
     ///
     /// # Errors
-    /// What the pool says, for example once the senders have spent all they own.
+    /// Any error of the pool, for example once the senders have spent all that they own.
     pub fn fill(&mut self, chain: &mut Chain) -> Result<usize, PoolError> {
         if self.is_done() {
             return Ok(0);

@@ -1,4 +1,4 @@
-//! Blocks that an attacker would make: each does one thing as often as its gas lets it.
+//! Blocks that an attacker would make: each does one thing as often as its gas allows.
 //!
 //! * A case is a contract with a loop; one transaction calls it, and the loop ends when little gas is left.
 //! * Every opcode of Osaka has a case, with operands that are expensive to compute with, and so has every precompile.
@@ -15,15 +15,15 @@ use std::collections::BTreeMap;
 
 /// The contract with the loop.
 const RUNNER: Address = address!("00000000000000000000000000000000000c0de5");
-/// Accounts from here on exist, each with a code of its own of [`CODE_LENGTH`] bytes.
+/// Accounts from this number on exist, each with a code of its own of [`CODE_LENGTH`] bytes.
 const FIRST_CONTRACT: u64 = 0x1_0000_0000;
 /// The longest code (EIP-170).
 const CODE_LENGTH: usize = 0x6000;
 /// Contracts and slots that exist: a loop that visits them all takes more gas than a transaction has.
 const EXISTING: u64 = 512;
-/// What the body of a loop takes at most, unless one round takes more.
+/// Maximum gas of a loop's body, unless one round takes more.
 const BODY_GAS: u64 = 20_000;
-/// Bytes of a loop's body.
+/// Maximum length of a loop's body, in bytes.
 const BODY_BYTES: usize = 12_000;
 
 /// A block that does one thing.
@@ -31,11 +31,11 @@ const BODY_BYTES: usize = 12_000;
 pub struct WorstCase {
     /// What it does: an opcode or a precompile, and with what.
     pub name: String,
-    /// Run once: lays out stack and memory.
+    /// Runs once: fills stack and memory.
     setup: Vec<u8>,
-    /// Run again and again.
+    /// Runs again and again.
     round: Round,
-    /// Gas of one round, or more.
+    /// Gas of one round, or more than that.
     round_gas: u64,
     calldata: Bytes,
     alloc: BTreeMap<Address, GenesisAccount>,
@@ -45,7 +45,7 @@ pub struct WorstCase {
 #[derive(Clone, Debug)]
 enum Round {
     Code(Vec<u8>),
-    /// `PUSH2 next, JUMP, next: JUMPDEST`: it has to know where it lies. With a condition if `true`.
+    /// `PUSH2 next, JUMP, next: JUMPDEST`: it has to know its position. With a condition if `true`.
     Jump(bool),
 }
 
@@ -90,13 +90,13 @@ impl WorstCase {
         Self { calldata: input.into(), ..Self::new(name, setup, round, gas + 120) }
     }
 
-    /// A chain of one block after genesis, whose transaction spends about `gas` on this case; more, if one round and the
-    /// calldata take more.
+    /// A chain of one block after genesis, whose transaction spends about `gas` on this case, or more if one round
+    /// and the calldata take more.
     ///
     /// # Errors
     /// If the transaction is refused: `gas` is more than a transaction may have.
     pub fn chain(&self, gas: u64) -> Result<Chain, WorstError> {
-        // Calldata takes 40 gas a byte at most (EIP-7623).
+        // Calldata takes at most 40 gas a byte (EIP-7623).
         let least = 100_000 + 40 * self.calldata.len() as u64 + self.round_gas * 5 / 4;
         let gas = gas.max(least);
         let mut genesis = genesis::dev();
@@ -155,7 +155,7 @@ impl WorstCase {
     fn with_contracts(mut self) -> Self {
         self.alloc = (0..EXISTING)
             .map(|index| {
-                // STOP, and then what differs: no code is shared, and every byte is one that analysis looks at.
+                // STOP, then bytes that differ: no code is shared, and the jump analysis looks at every byte.
                 let mut code = vec![opcode::JUMPDEST; CODE_LENGTH];
                 code[0] = opcode::STOP;
                 code[1..9].copy_from_slice(&index.to_be_bytes());
@@ -166,7 +166,7 @@ impl WorstCase {
         self
     }
 
-    /// Gives the runner's storage slots 0 to [`EXISTING`].
+    /// Fills the runner's storage slots 0 to [`EXISTING`].
     fn with_slots(mut self) -> Self {
         let slots = (0..EXISTING).map(|slot| (U256::from(slot).into(), B256::repeat_byte(0xab)));
         let storage = Some(slots.collect());
@@ -383,7 +383,7 @@ fn memory_cases() -> Vec<WorstCase> {
         );
     }
     for (length, gas) in lengths {
-        // A salt that never comes again: what is left of the gas.
+        // A salt that is never repeated: the gas that is left.
         let mut round = vec![opcode::GAS];
         push(&mut round, length);
         round.extend([opcode::PUSH0, opcode::PUSH0, opcode::CREATE2, opcode::POP]);
@@ -393,7 +393,7 @@ fn memory_cases() -> Vec<WorstCase> {
 }
 
 fn state_cases() -> Vec<WorstCase> {
-    // A counter at the top of the stack: what `access` takes, and leaves one word or none.
+    // A counter on top of the stack: `access` takes a copy of it, and leaves one word or none.
     let visit = |name: &str, access: &[u8], gas: u64, first: u64| {
         let mut setup = Vec::new();
         push(&mut setup, first);
@@ -405,7 +405,7 @@ fn state_cases() -> Vec<WorstCase> {
     let call = |code: u8, words: usize| {
         let mut call = vec![opcode::PUSH0; words];
         call.extend([nth(opcode::DUP1, words), opcode::GAS, code, opcode::POP, opcode::POP]);
-        // The counter was doubled for the call's sake; what is called stands under its operands.
+        // The counter was duplicated for the call; the called address is below its operands.
         call
     };
     let pop = |code: u8| vec![code, opcode::POP];
@@ -458,7 +458,7 @@ fn state_cases() -> Vec<WorstCase> {
     };
     cases.push(slot("SLOAD, warm", &pop(opcode::SLOAD)));
     cases.push(slot("SSTORE, warm", &[opcode::GAS, opcode::SWAP1, opcode::SSTORE]));
-    // A contract that returns, reverts or destroys itself at once; its caller goes on.
+    // A contract that returns, reverts or destroys itself at once; its caller continues.
     for (name, code) in [
         ("RETURN of 24,576", &[0x61, 0x60, 0, 0x5f, opcode::RETURN][..]),
         ("REVERT of 24,576", &[0x61, 0x60, 0, 0x5f, opcode::REVERT]),
@@ -467,7 +467,7 @@ fn state_cases() -> Vec<WorstCase> {
     ] {
         let mut round = vec![opcode::PUSH0; 5];
         push(&mut round, FIRST_CONTRACT - 1);
-        // What is called gets so much that it can do its work and no more: INVALID takes all.
+        // The callee gets enough gas to do its work and no more: INVALID takes all.
         push(&mut round, 10_000);
         round.extend([opcode::CALL, opcode::POP]);
         let mut case = WorstCase::new(name, Vec::new(), round, 12_700);
@@ -509,7 +509,7 @@ mod tests {
             .collect();
         for info in opcode::OPCODE_INFO.iter().flatten() {
             let name = info.name();
-            // What ends a case, what nearly all have in them, and what no rules before Amsterdam know.
+            // Opcodes that end a case, that nearly every case contains, or that no rules before Amsterdam have.
             let elsewhere = [
                 "STOP", "POP", "JUMPDEST", "LOG1", "LOG2", "LOG3", "DUPN", "SWAPN", "EXCHANGE",
                 "SLOTNUM",

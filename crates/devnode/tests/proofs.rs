@@ -1,4 +1,5 @@
-//! Witnesses made of `eth_getProof` are the ones that `debug_executionWitness` gives, byte for byte of the input.
+//! Witnesses made from `eth_getProof` are those that `debug_executionWitness` gives: the inputs are equal byte
+//! for byte.
 
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_eips::Encodable2718;
@@ -12,9 +13,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use witness::{Limits, Node, NodeOptions, WitnessSource};
 
-/// Stores its input's second word in the slot that the first one names.
+/// Stores its input's second word in the slot that the first word names.
 const STORE: Address = address!("0000000000000000000000000000000000000501");
-/// Stores the hash of the block five before.
+/// Stores the hash of the block five blocks back.
 const BLOCK_HASH: Address = address!("0000000000000000000000000000000000000502");
 /// Follows its storage: slot 0 names a slot, which names a slot, and so on, sixteen times.
 const CHAIN: Address = address!("0000000000000000000000000000000000000503");
@@ -68,7 +69,7 @@ async fn node(running: &Running, witness: WitnessSource, limits: Limits) -> Node
     Node::connect_with(&running.url(), running.chain_config().clone(), options).await.unwrap()
 }
 
-/// Both ways give the same input for `first..=last`.
+/// Checks that both ways give the same input for `first..=last`.
 async fn same(running: &Running, first: u64, last: u64) {
     let limits = Limits::default();
     let told = node(running, WitnessSource::ExecutionWitness, limits).await;
@@ -143,7 +144,7 @@ async fn a_node_is_asked_no_faster_than_its_limits_allow() {
         let begun = std::time::Instant::now();
         assert!(slow.prepare(1, 1).await.unwrap() == expected);
         if let Some(per_second) = limits.per_second {
-            // The first call is free, and the last one's own time is not waited for.
+            // The first call is free, and the last one's own delay is not waited for.
             let calls = slow.calls().saturating_sub(1 + limits.batch as u64);
             let least =
                 std::time::Duration::from_secs(1) * u32::try_from(calls).unwrap() / per_second;

@@ -54,7 +54,7 @@ impl Case {
         self.violation(|block| change(&mut block.header))
     }
 
-    /// The rule that a block with one more transaction breaks, whose root is as it should be.
+    /// The rule that a block with one more transaction breaks, if its transaction root is correct.
     fn transaction(&self, transaction: Transaction) -> Violation {
         self.violation(|block| {
             block.body.transactions.push(transaction);
@@ -137,7 +137,7 @@ fn a_header_that_breaks_any_rule_is_refused() {
         Violation::ForkField { field: "blockAccessListHash", expected: false } =>
             |h| h.block_access_list_hash = Some(B256::ZERO),
     );
-    // Every other field is bound by what it changes in the execution.
+    // Each of the other fields is bound by its effect on the execution.
     refused!(case,
         Violation::Root { .. } => |h| h.beneficiary = case.sender(),
         Violation::Root { .. } => |h| h.parent_beacon_block_root = Some(B256::repeat_byte(1)),
@@ -197,7 +197,8 @@ fn the_chain_config_is_part_of_the_statement() {
     let mut other = Case { input: case.input.clone(), block: case.block.clone(), ..case };
     other.input.config.deposit_contract = Address::ZERO;
     assert_ne!(other.run().unwrap().chain_config_digest, honest.chain_config_digest);
-    // Another chain's id does not even execute: the transactions are signed for this one.
+    // With another chain's id the block does not even execute: the transactions are signed for this
+    // chain.
     other.input.config.chain_id += 1;
     assert!(matches!(
         other.run(),
@@ -414,7 +415,7 @@ fn an_assumed_parent_skips_the_rules_against_the_parent_and_no_others() {
         let violation = changed(&|header| (header.gas_limit, header.gas_used) = (limit, 0));
         assert_eq!(violation, Violation::GasLimitBounds { limit });
     }
-    // And the state root that is taken on trust is not taken for another one.
+    // And another state root cannot be taken on trust in its place.
     case.input.blocks = vec![alloy_rlp::encode(&case.block).into()];
     let encoded = case.input.encode(case.pre_state_root).unwrap();
     assert!(program::run_assuming_parent(&encoded, B256::repeat_byte(1)).is_err());

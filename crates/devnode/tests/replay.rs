@@ -1,4 +1,5 @@
-//! Every block the chain makes can be proven from its own execution witness, and from nothing less.
+//! Every block that the chain makes can be proven from its own execution witness, and from nothing
+//! less.
 
 use alloy_consensus::{EMPTY_ROOT_HASH, Transaction as _};
 use alloy_primitives::{Address, B256, Bytes, U256, b256, keccak256};

@@ -1,4 +1,4 @@
-//! The JSON-RPC as a client sees it: raw requests over HTTP.
+//! The JSON-RPC API as a client sees it: raw requests over HTTP.
 
 use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy, transaction::RlpEcdsaEncodableTx};
 use alloy_eips::Encodable2718;
@@ -363,7 +363,7 @@ async fn new_heads_are_told_over_websocket() {
         .unwrap();
     nodes.listen(&node.running.url().replacen("http", "ws", 1)).unwrap();
     let patience = Duration::from_secs(30);
-    // Once for the connection, and once for each block.
+    // One notification for the connection, and one for each block.
     tokio::time::timeout(patience, nodes.news()).await.unwrap();
     for number in 1..=2 {
         node.running.mine(1).await.unwrap();

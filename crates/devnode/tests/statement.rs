@@ -66,7 +66,7 @@ impl L1 {
         Ok(C::abi_decode_returns_validate(&output).unwrap())
     }
 
-    /// The statement as the contract reads it and then writes it.
+    /// The statement as the contract reads it and writes it back.
     fn decode(&self, public_values: &[u8]) -> Option<Vec<u8>> {
         match self.ask(&decodeCall { publicValues: public_values.to_vec().into() }) {
             Ok(words) => Some(words.concat()),

@@ -1,4 +1,4 @@
-//! From the chain's types to the JSON-RPC's.
+//! Converts the chain's types to those of JSON-RPC.
 
 use crate::{Chain, Mined, Transaction};
 use alloy_consensus::{
@@ -28,7 +28,7 @@ pub(super) fn block(mined: &Mined, full: bool) -> Block<FullTransaction> {
         .with_withdrawals(mined.block.body.withdrawals.clone())
 }
 
-/// A block that nobody has made yet has no hash; clients expect null there, and for the nonce.
+/// A block that has not been made yet has no hash; clients expect null there, and for the nonce.
 pub(super) fn pending_block(preview: &Mined, full: bool) -> serde_json::Value {
     let mut value = serde_json::to_value(block(preview, full)).expect("a block is JSON");
     value["hash"] = serde_json::Value::Null;

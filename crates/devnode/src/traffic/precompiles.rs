@@ -40,7 +40,7 @@ const P256: [u8; 160] = hex!(
 const KZG_ZERO_HASH: [u8; 32] =
     hex!("010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c444014");
 
-/// A precompile and an input it answers.
+/// A precompile and an input that it accepts.
 pub(crate) fn random_call(rng: &mut StdRng) -> (Address, Bytes) {
     let number = NUMBERS[rng.random_range(0..NUMBERS.len())];
     (Address::from_word(B256::from(U256::from(number))), input(number, rng).into())
@@ -61,7 +61,7 @@ pub(crate) fn input(number: u64, rng: &mut StdRng) -> Vec<u8> {
             let length = rng.random_range(1..=64usize);
             let mut input = words(&[U256::from(length), U256::from(length), U256::from(length)]);
             input.extend(bytes(rng, 3 * length));
-            // An odd modulus: not zero.
+            // Makes the modulus odd, so that it is not zero.
             *input.last_mut().expect("the input is not empty") |= 1;
             input
         }
@@ -87,7 +87,7 @@ pub(crate) fn input(number: u64, rng: &mut StdRng) -> Vec<u8> {
         0x10 => field_element(rng),
         0x11 => [field_element(rng), field_element(rng)].concat(),
         0x100 => P256.to_vec(),
-        // SHA-256, RIPEMD-160 and identity take anything.
+        // SHA-256, RIPEMD-160 and identity accept any input.
         _ => {
             let length = rng.random_range(1..=300);
             bytes(rng, length)

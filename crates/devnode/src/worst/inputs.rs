@@ -78,7 +78,7 @@ pub(super) fn all() -> Vec<(String, Address, Vec<u8>)> {
     cases
 }
 
-/// Operands whose price and work differ most.
+/// Operands for which price and work differ most.
 fn modexp(add: &mut impl FnMut(&str, u16, Vec<u8>), rng: &mut StdRng) {
     for (name, length, exponent, even) in [
         ("1 byte, exponent 1 byte", 1, vec![0xff], false),
