@@ -1,4 +1,4 @@
-//! One test: record a witness for each block, run the program on it, compare.
+//! Runs one test: records a witness for each block, runs the program on it, and compares.
 
 use crate::{
     expect,
@@ -17,10 +17,10 @@ use witness::record::{Recorded, Recorder, Store};
 /// How far back `BLOCKHASH` reaches.
 const BLOCK_HASHES: u64 = 256;
 
-/// Runs an input somewhere else: the statement's bytes, or why it was refused.
+/// Runs an input elsewhere: returns the statement's bytes, or why the input was refused.
 pub type SecondRun<'a> = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Sync + 'a;
 
-/// An input made from a test, and what the program must say of it.
+/// An input made from a test, and what the program must return for it.
 #[derive(Clone, Debug)]
 struct Case {
     /// Which blocks of the test it holds.
@@ -34,15 +34,15 @@ struct Case {
 /// The expected outcome of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Expected {
-    /// It is accepted, and this much of the statement is known.
+    /// It is accepted, and these parts of the statement are known.
     Accept {
         /// Hash of the last block, which the test gives.
         last_hash: B256,
         /// Hash of the first block's parent.
         parent_hash: B256,
-        /// State root before.
+        /// State root before the blocks.
         pre_state_root: B256,
-        /// State root after.
+        /// State root after the blocks.
         post_state_root: B256,
     },
     /// It is refused for one of these reasons, separated by `|`.
@@ -53,7 +53,7 @@ enum Expected {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The genesis block is not the one that the test means.
+    /// The genesis block is not the one that the test gives.
     #[error("genesis: {0}")]
     Genesis(String),
     /// A valid block was refused.
@@ -79,30 +79,30 @@ pub enum Failure {
         blocks: String,
         /// The exception that the test names.
         expected: String,
-        /// Our reason.
+        /// Our reason for the refusal.
         reason: program::Error,
     },
     /// The test names an exception that we have no rule for.
     #[error("no typed error is known for {0}")]
     UnknownException(String),
-    /// The statement is another one than the test asks for.
+    /// The statement is not the one that the test asks for.
     #[error("{blocks}: {field} is {found}, expected {expected}")]
     Statement {
         /// Which blocks.
         blocks: String,
-        /// What of the statement.
+        /// The field of the statement.
         field: &'static str,
-        /// As stated.
+        /// Its value in the statement.
         found: B256,
-        /// As the test has it.
+        /// Its value in the test.
         expected: B256,
     },
     /// The chain ends in another block than the test says.
     #[error("the last valid block is {found}, expected {expected}")]
     LastBlock {
-        /// As found.
+        /// The block found.
         found: B256,
-        /// As the test has it.
+        /// The block that the test names.
         expected: B256,
     },
     /// The second run gave another result.
@@ -110,9 +110,9 @@ pub enum Failure {
     SecondRun {
         /// Which blocks.
         blocks: String,
-        /// What the first run said.
+        /// The result of the first run.
         native: String,
-        /// What the second run said.
+        /// The result of the second run.
         second: String,
     },
 }
@@ -228,7 +228,7 @@ struct Chain {
     head: B256,
 }
 
-/// A valid block, and what executing it has read.
+/// A valid block, and what its execution has read.
 struct Link {
     header: Sealed<Header>,
     rlp: Bytes,
@@ -251,7 +251,7 @@ impl Chain {
         Ok(Self { config, store, headers, head })
     }
 
-    /// The ancestors of a block, its parent first; as far as `BLOCKHASH` reaches.
+    /// The ancestors of a block, its parent first, as far back as `BLOCKHASH` reaches.
     fn ancestors(&self, parent: B256) -> impl Iterator<Item = &Sealed<Header>> {
         std::iter::successors(self.headers.get(&parent), |header| {
             self.headers.get(&header.parent_hash)
@@ -305,7 +305,7 @@ impl Chain {
             && consensus::check_header(&self.config, block).is_ok()
             && consensus::check_against_parent(&self.config, &block.header, parent).is_ok()
         {
-            // Whether it fails here is not the question: the program decides, on what this touched.
+            // It does not matter whether it fails here: the program decides, on what this execution read.
             let _ = execute::execute(&self.config, block, &mut state);
         }
         let recorded = Recorded::new(state, parent.number + 1);
@@ -324,7 +324,7 @@ impl Chain {
     }
 
     fn case(&self, blocks: String, run: &[Link], block: &Block) -> Case {
-        // Where the test spells the header out, its hash is what must be reached.
+        // If the test spells the header out, its hash must be reached.
         let last_hash = block.block_header.map_or(run[0].header.hash(), |header| header.hash);
         self.accepted(blocks, run, last_hash)
     }

@@ -1,4 +1,4 @@
-//! From the names of exceptions in execution-spec-tests to our typed errors.
+//! Maps the names of exceptions in execution-spec-tests to our typed errors.
 //!
 //! A name that is listed here is a rule that the program has; any other name fails the test that uses it.
 
@@ -10,7 +10,7 @@ use program::{
 /// Whether `error` is one of the exceptions in `names`, which are separated by `|`.
 ///
 /// # Errors
-/// The first name that is not known, if none of the known ones fits.
+/// The first unknown name, if none of the known ones fits.
 pub fn any(names: &str, error: &Error) -> Result<bool, String> {
     let mut unknown = None;
     for name in names.split('|').map(str::trim) {
@@ -23,7 +23,7 @@ pub fn any(names: &str, error: &Error) -> Result<bool, String> {
     unknown.map_or(Ok(false), Err)
 }
 
-/// Whether `error` is what the specification calls `name`; `None` if the name is not known.
+/// Whether `error` is what the specification calls `name`; `None` if the name is unknown.
 pub fn is(name: &str, error: &Error) -> Option<bool> {
     match name.split_once('.')? {
         ("TransactionException", name) => transaction(name, error),
@@ -46,7 +46,7 @@ fn invalid(error: &Error) -> Option<&Tx> {
     }
 }
 
-/// The violation or the transaction's own rule is one of these patterns.
+/// Whether the violation, or the transaction's own rule, matches one of these patterns.
 macro_rules! fits {
     ($error:expr, tx $pattern:pat) => {
         matches!(invalid($error), Some($pattern))
@@ -104,7 +104,7 @@ fn transaction(name: &str, error: &Error) -> Option<bool> {
         "TYPE_3_TX_CONTRACT_CREATION" => fits!(error, tx Tx::BlobCreateTransaction) || malformed,
         "TYPE_4_TX_PRE_FORK" => fits!(error, tx Tx::Eip7702NotSupported),
         "TYPE_4_EMPTY_AUTHORIZATION_LIST" => fits!(error, tx Tx::EmptyAuthorizationList),
-        // What cannot be decoded is malformed, whatever is wrong with it.
+        // A transaction that cannot be decoded is malformed, whatever its fault.
         "TYPE_3_TX_WITH_FULL_BLOBS"
         | "TYPE_4_TX_CONTRACT_CREATION"
         | "TYPE_4_INVALID_AUTHORIZATION_FORMAT"
@@ -187,7 +187,7 @@ fn block(name: &str, error: &Error) -> Option<bool> {
         | "TOO_MANY_UNCLES"
         | "IMPORT_IMPOSSIBLE_UNCLES_OVER_PARIS"
         | "IMPORT_IMPOSSIBLE_DIFFICULTY_OVER_PARIS" => fits!(error, V::NotEmpty(_)) || malformed,
-        // A block's hash stands outside its RLP, in messages that we do not take: what made it wrong is seen instead.
+        // A block's hash is not in its RLP but in messages that we do not read: we see what made it wrong instead.
         "INVALID_BLOCK_HASH" => false,
         "INVALID_VERSIONED_HASHES" => false,
         "INCORRECT_BLOCK_FORMAT" => fits!(error, V::ForkField { .. }) || malformed,

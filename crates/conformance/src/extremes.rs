@@ -5,7 +5,7 @@
 //! opcode and precompile that takes an offset, a length, an index, a jump target, a shift or an exponent gets operands
 //! near 2^16, 2^31, 2^32, 2^64 and 2^256, with little gas and with much, and headers go to the ends of their fields.
 //!
-//! * [`cases`] are the same on every machine, unless the executor itself is not: blocks are made with it.
+//! * [`cases`] gives the same inputs on every machine, unless the executor itself differs: it makes the blocks.
 //! * [`Case::line`] is the outcome of a case. `tests/extremes.txt` has all lines, and every build must give them:
 //!   64 bits, and 32 bits with and without overflow checks (`cargo xtask test32`).
 
@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// An input at the limit of what can be encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
-    /// What is extreme about it, as the table names it.
+    /// What is extreme about it, as named in the table.
     pub name: String,
     /// The encoded input.
     pub input: Vec<u8>,
@@ -32,10 +32,10 @@ pub struct Case {
 /// What each tuple of operands did when the block was made, in the order of the tuples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// For each tuple, what stands for its result and its gas: a lower case letter or a digit if it succeeded, an upper
+    /// For each tuple, a character for its result and its gas: a lower case letter or a digit if it succeeded, an upper
     /// case letter if it did not.
     pub text: String,
-    /// The tuples, as a table names them.
+    /// The tuples, as named in a table.
     pub tuples: Vec<String>,
 }
 
@@ -55,12 +55,12 @@ pub fn cases() -> Vec<Case> {
     [operands::cases(), fields::cases(), encodings::cases()].concat()
 }
 
-/// About one case in `sample`, chosen by the hash of its name: the same ones every time.
+/// About one case in `sample`, chosen by the hash of its name, so that the choice is always the same.
 pub fn spread(sample: u64) -> impl Iterator<Item = Case> {
     cases().into_iter().filter(move |case| crate::is_in_sample(&case.name, sample))
 }
 
-/// What the program makes of an encoded input: gas and statement, or the reason for its refusal.
+/// The program's outcome for an encoded input: gas and statement, or the reason for its refusal.
 ///
 /// A panic is an outcome too, so that a table can show it; no input may cause one.
 pub fn outcome(input: &[u8]) -> String {
@@ -75,14 +75,14 @@ pub fn outcome(input: &[u8]) -> String {
     }
 }
 
-/// What [`outcome`] says of an input that the program panics on.
+/// The [`outcome`] of an input on which the program panics.
 pub const PANICKED: &str = "panicked";
 
-/// A number as people write it, if it is near a power of two: `2^32-1`.
+/// A number in readable form, if it is near a power of two: `2^32-1`.
 fn power(number: impl TryInto<U256, Error: std::fmt::Debug>) -> String {
     let number: U256 = number.try_into().expect("a number of a case fits a word");
     for bits in [256usize, 255, 128, 64, 63, 53, 34, 32, 31, 30, 26, 24, 16] {
-        // 2^256 is 0 here, and what lies below it wraps around.
+        // 2^256 is 0 here, and numbers below it wrap around.
         let edge = if bits == 256 { U256::ZERO } else { U256::ONE << bits };
         let (above, below) = (number.wrapping_sub(edge), edge.wrapping_sub(number));
         match bits {
@@ -98,7 +98,7 @@ fn power(number: impl TryInto<U256, Error: std::fmt::Debug>) -> String {
     number.to_string()
 }
 
-/// Operands as people write them.
+/// Operands in readable form.
 fn tuple(operands: &[U256]) -> String {
     operands.iter().map(|operand| power(*operand)).collect::<Vec<_>>().join(" ")
 }

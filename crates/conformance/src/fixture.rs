@@ -35,9 +35,9 @@ pub struct Fixture {
 pub struct Block {
     /// The block.
     pub rlp: Bytes,
-    /// Why it must be refused, if so: names of exceptions, any of which will do, separated by `|`.
+    /// If the block must be refused, the names of the accepted exceptions, separated by `|`.
     pub expect_exception: Option<String>,
-    /// What a valid block's header is.
+    /// The header of a valid block.
     pub block_header: Option<Header>,
 }
 
@@ -52,7 +52,7 @@ pub struct Header {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
-    /// Chain id; 1 where it is absent.
+    /// Chain id; 1 if it is absent.
     #[serde(default)]
     chainid: Option<U64>,
     /// Blob limits by fork.
@@ -125,12 +125,12 @@ pub enum NotRun {
     /// The program does not have the fork's rules.
     #[error("rules that the program does not have yet")]
     NotSupported,
-    /// We do not know this network, which is our mistake and not the test's.
+    /// We do not know this network, which is our fault and not the test's.
     #[error("unknown network")]
     Unknown,
 }
 
-/// The forks that a test's chain goes through.
+/// The forks that a test's chain passes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     /// The fork of the genesis block.
@@ -143,7 +143,7 @@ impl Network {
     /// Reads a name such as `Prague` or `PragueToOsakaAtTime15k`.
     ///
     /// # Errors
-    /// [`NotRun`] if its tests are not for us.
+    /// [`NotRun`] if the program cannot run its tests.
     pub fn parse(name: &str) -> Result<Self, NotRun> {
         let Some((first, rest)) = name.split_once("To") else {
             return Ok(Self { first: Fork::parse(name)?, next: None });

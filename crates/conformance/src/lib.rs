@@ -5,7 +5,8 @@
 //!
 //! * A valid block must reach the test's hash, which commits to state, receipts and everything else.
 //! * An invalid block must be refused, for the reason that the test names ([`expect`]).
-//! * Nothing is skipped but forks before the merge and forks that the program does not have, and those are counted.
+//! * Nothing is skipped except forks before the merge and forks that the program does not have, and those are
+//!   counted.
 //!
 //! [`extremes`] has inputs of our own: what a hostile prover would try.
 #![expect(
@@ -39,20 +40,20 @@ pub struct Options<'a> {
     pub network: Option<&'a str>,
     /// Only tests whose name contains this.
     pub filter: Option<&'a str>,
-    /// About one test in so many, chosen by the hash of its name: the same ones every time.
+    /// About one test in this many, chosen by the hash of its name, so that the choice is always the same.
     pub sample: u64,
-    /// Threads.
+    /// Number of threads.
     pub jobs: usize,
-    /// Runs each input once more, somewhere else, and must give the same result.
+    /// Runs each input a second time elsewhere, which must give the same result.
     pub second: Option<&'a SecondRun<'a>>,
-    /// Told after each file how many tests it had.
+    /// Called after each file with the number of its tests.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
 /// Runs the tests in `paths`: folders, `.json` files and `.tar` archives, also compressed with zstd.
 ///
 /// # Errors
-/// [`SourceError`] if a path cannot be read or holds something that is no test. A failed test is no error.
+/// [`SourceError`] if a path cannot be read or holds something that is not a test. A failed test is not an error.
 pub fn run(paths: &[PathBuf], options: &Options<'_>) -> Result<Report, SourceError> {
     let jobs = options.jobs.max(1);
     // Bounded, so that an archive of any size takes constant memory.
@@ -119,7 +120,7 @@ fn run_file(
     Ok(tests)
 }
 
-/// Whether a test belongs to the fixed choice of about one in `sample`.
+/// Whether a test belongs to the fixed sample of about one in `sample`.
 fn is_in_sample(name: &str, sample: u64) -> bool {
     let hash = alloy_primitives::keccak256(name);
     let mut word = [0; 8];

@@ -18,11 +18,11 @@ pub struct Report {
 /// Tests of one network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Tests that passed.
+    /// Number of tests that passed.
     pub passed: u64,
-    /// Tests that failed.
+    /// Number of tests that failed.
     pub failed: u64,
-    /// Blocks in the tests that passed.
+    /// Number of blocks in the tests that passed.
     pub blocks: u64,
 }
 

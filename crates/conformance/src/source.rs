@@ -9,9 +9,9 @@ use std::{
 /// One JSON file.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// Its path, inside an archive after the archive's.
+    /// Its path; for a file in an archive, after the archive's path.
     pub name: String,
-    /// What is in it.
+    /// Its content.
     pub json: Vec<u8>,
 }
 
@@ -24,7 +24,7 @@ pub enum SourceError {
     Unreadable {
         /// Path of the file, folder or archive.
         path: String,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The file holds no blockchain tests.
@@ -37,7 +37,8 @@ pub enum SourceError {
     },
 }
 
-/// Hands every JSON file in `paths` to `sink`, until it says `false`. Folders are read in the order of names.
+/// Passes every JSON file in `paths` to `sink`, until it returns `false`. Folders are read in the order of
+/// names.
 ///
 /// # Errors
 /// [`SourceError::Unreadable`].

@@ -1,4 +1,5 @@
-//! What a hostile prover's inputs come to is the same on 64 bits and on 32 bits, with and without overflow checks.
+//! The outcomes of a hostile prover's inputs are the same on 64 bits and on 32 bits, with and without overflow
+//! checks.
 //!
 //! `tests/extremes.txt` holds a line for each case ([`conformance::extremes`]). `UPDATE_EXPECT=1` writes it anew; a build
 //! for 64 bits should do that, and `cargo xtask test32` compare.
@@ -18,10 +19,10 @@ fn extreme_inputs_come_to_the_same_on_every_machine() {
     let mut names = BTreeSet::new();
     for case in extremes::cases() {
         let line = case.line();
-        // Counting, as before a job is enqueued, changes nothing.
+        // Counting, which happens before a job is enqueued, changes nothing.
         let counted = program::run_counted(&case.input).map(|(outcome, _)| outcome);
         assert_eq!(counted, program::run_detailed(&case.input), "{}", case.name);
-        // Operands of a block that is refused would say nothing.
+        // The operands of a refused block would say nothing.
         assert_eq!(case.marks.text.len(), case.marks.tuples.len(), "{}", case.name);
         assert!(names.insert(case.name.clone()), "two cases are named {}", case.name);
         if let Some((_, found)) = line.split_once(": ")
@@ -40,7 +41,7 @@ fn extreme_inputs_come_to_the_same_on_every_machine() {
     file.assert_eq(&table);
 }
 
-/// Which operands came to something else, or what did.
+/// The operands whose results differ, or else the difference itself.
 fn difference(case: &Case, found: &str, expected: &str) -> String {
     let marks = |text: &str| text.rsplit_once("; ").map(|(_, marks)| marks.to_owned());
     if let (Some(found), Some(expected)) = (marks(found), marks(expected))

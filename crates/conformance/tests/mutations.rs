@@ -1,7 +1,7 @@
-//! Whatever is changed in an honest input, the program refuses it or says the same as before.
+//! Whatever is changed in an honest input, the program refuses it or returns the same as before.
 //!
 //! The changes are made one at a time: to every item of the witness, to every field of every block (the RLP is taken
-//! apart, so no field can be forgotten), and to the encoding anywhere. What comes of them is a table,
+//! apart, so that no field can be forgotten), and to the encoding at any place. The results are a table,
 //! `docs/mutations.md`: which check refuses which change. `UPDATE_EXPECT=1` writes it anew.
 
 mod rlp;
@@ -27,7 +27,7 @@ use std::{
 use strum::VariantNames;
 use witness::record::{Recorded, Recorder, Store};
 
-/// An honest input and what the program says of it.
+/// An honest input and its outcome.
 struct Honest {
     input: Input,
     pre_state_root: B256,
@@ -40,7 +40,7 @@ impl Honest {
         Self { input, pre_state_root, statement }
     }
 
-    /// What comes of the input after `change`.
+    /// The outcome of the input after `change`.
     fn outcome(&self, change: impl FnOnce(&mut Input)) -> String {
         let mut input = self.input.clone();
         change(&mut input);
@@ -53,7 +53,7 @@ impl Honest {
 
     fn judge(&self, encoded: &[u8], input: &Input) -> String {
         let (outcome, statement) = compare(encoded, &self.statement);
-        // A true statement about another block is no lie: its hash is the other block's.
+        // A true statement about another block is not a false one: its hash is the other block's.
         if let Some(other) = statement {
             let Some(Rlp::List(items)) = Rlp::decode(input.blocks.last().unwrap()) else {
                 panic!("a block is a list")
@@ -87,7 +87,7 @@ fn compare(encoded: &[u8], honest: &Statement) -> (String, Option<Statement>) {
     (what.into(), Some(statement))
 }
 
-/// The name of the check that refuses.
+/// The name of the check that refuses the input.
 fn name(error: &Error) -> String {
     let variant =
         |debug: String| debug.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
@@ -159,7 +159,7 @@ fn withdrawals() -> Honest {
     Honest::new(input, root)
 }
 
-/// Recorded real blocks, small ones; none where the folder is absent.
+/// Small recorded real blocks; none if the folder is absent.
 #[expect(clippy::print_stdout, reason = "a test that skips something says so")]
 fn real() -> Vec<(Vec<u8>, Statement)> {
     let Some(folder) = std::env::var_os("L2_PROVER_DATA") else {
@@ -269,8 +269,8 @@ fn witness_items(honest: &Honest, table: &mut Table) {
     }
 }
 
-/// Changes every leaf of a block's RLP in several ways; once as it is, and once with the roots of transactions and
-/// withdrawals made to fit, so that the change reaches what stands behind them.
+/// Changes every leaf of a block's RLP in several ways: once alone, and once with the roots of transactions and
+/// withdrawals adjusted, so that the change reaches the checks behind them.
 fn fields(honest: &Honest, table: &mut Table) {
     let block = Rlp::decode(&honest.input.blocks[0]).unwrap();
     for path in block.leaves() {
@@ -356,7 +356,7 @@ proptest! {
     }
 }
 
-/// What no single change of these blocks can reach, and the tests that reach it.
+/// The checks that no single change of these blocks can reach, and the tests that reach them.
 const ELSEWHERE: [(&str, &str); 20] = [
     ("ProofOfWork", "devnode: a_block_before_the_merge_is_refused"),
     ("ForkField", "devnode: fields_of_another_fork_are_refused"),

@@ -1,12 +1,12 @@
-//! Ethereum's official tests, a fixed spread of about one in twenty, and of one in ten on 32 bits. All of them:
-//! `l2-prover conformance`.
+//! Ethereum's official tests: a fixed sample of about one in twenty, and of one in ten on 32 bits. `l2-prover
+//! conformance` runs all of them.
 #![expect(clippy::print_stdout, reason = "how many tests were run is told with --no-capture")]
 
 mod support;
 
 use conformance::{Options, run};
 
-/// One in so many. On 32 bits nothing else runs them.
+/// One test in this many is run. On 32 bits nothing else runs them.
 const SAMPLE: u64 = if cfg!(target_pointer_width = "32") { 10 } else { 20 };
 
 #[test]

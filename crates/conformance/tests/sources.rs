@@ -1,4 +1,4 @@
-//! What cannot be read is named, and a test that cannot pass fails.
+//! Whatever cannot be read is named, and a test that cannot pass fails.
 
 use conformance::{Options, Report, SourceError, run};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! Official execution witnesses (`zkevm` fixtures of execution-spec-tests), compared with what our executor asks for.
 //!
-//! The fixtures are of an early Amsterdam whose gas is not that of any release of revm, so their blocks cannot be
-//! reproduced. What a block touches hardly depends on gas: the transactions are executed under BPO2 rules, with nothing
-//! but the official witness to answer.
+//! The fixtures are of an early Amsterdam whose gas differs from that of any release of revm, so their blocks cannot be
+//! reproduced. What a block reads hardly depends on gas: the transactions are executed under BPO2 rules, with only the
+//! official witness to read from.
 #![expect(
     clippy::print_stdout,
     reason = "how many witnesses were compared is told with --no-capture"
@@ -26,7 +26,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use witness::record::{Recorded, Recorder, Store};
 
-/// Tests whose witness holds something that nobody needs, on purpose.
+/// Tests whose witness deliberately holds something that nobody needs.
 const SUPERFLUOUS: [(&str, Unasked); 3] = [
     ("test_validation_codes_extra_unused_bytecode", Unasked { nodes: 0, codes: 1, headers: 0 }),
     ("test_validation_state_extra_unused_trie_node", Unasked { nodes: 1, codes: 0, headers: 0 }),
@@ -130,7 +130,7 @@ fn unasked(config: &ChainConfig, block: &Block) -> Result<Unasked, Error> {
         codes: codes.clone(),
         nodes: nodes.clone(),
     };
-    // The program itself judges the headers; then it refuses the block for its fork.
+    // The program itself judges the headers; then it refuses the block because of its fork.
     let pre_state_root = parent.as_ref().map_or(header.state_root, |parent| parent.state_root);
     match input.encode(pre_state_root).and_then(|input| program::run(&input)) {
         Err(Error::Block { violation: Violation::ForkField { .. }, .. }) => {}
@@ -187,6 +187,6 @@ fn build<'a>(
         }
         builder.finish().map(drop)
     })();
-    // What the executor puts in its own words, the state has in ours.
+    // The executor passes on only a message; the state has the typed error.
     state.take_failure().map_or(built, Err)
 }

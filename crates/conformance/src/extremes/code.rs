@@ -1,5 +1,5 @@
-//! Contracts of the cases: a worker that executes one opcode with operands from its calldata, and a driver that calls it
-//! with one tuple of operands after the other and logs what came of each.
+//! The contracts of the cases: a worker that executes one opcode with operands from its calldata, and a driver
+//! that calls it with one tuple of operands after the other and logs each result.
 
 use alloy_primitives::{Address, U256, address};
 
@@ -49,7 +49,7 @@ pub(super) mod op {
     pub(crate) const REVERT: u8 = 0xfd;
 }
 
-/// The contract that is called with tuples and hands each to the worker.
+/// The contract that is called with tuples and passes each to the worker.
 pub(super) const DRIVER: Address = address!("00000000000000000000000000000000000d0000");
 /// The contract that executes the opcode.
 pub(super) const WORKER: Address = address!("00000000000000000000000000000000000e0000");
@@ -58,7 +58,8 @@ pub(super) const ECHO: Address = address!("00000000000000000000000000000000000f0
 /// The identity precompile.
 const IDENTITY: u64 = 4;
 
-/// What the driver logs of a tuple: gas spent, success, length of the returned data and the first bytes of it.
+/// Length of what the driver logs for a tuple: gas spent, success, length of the returned data and its first
+/// bytes.
 pub(super) const LOG_LENGTH: usize = 96 + RETURNED;
 const RETURNED: usize = 128;
 
@@ -90,7 +91,7 @@ impl Code {
         self.push(U256::from(32 * index)).ops(&[op::CALLDATALOAD])
     }
 
-    /// Fills the first two words of memory, so that what is read there is not zero.
+    /// Fills the first two words of memory, so that reads there do not give zero.
     pub(super) fn fill(self) -> Self {
         self.push(PATTERN).push(0).ops(&[op::MSTORE]).push(!PATTERN).push(32).ops(&[op::MSTORE])
     }
@@ -125,25 +126,25 @@ impl Code {
     }
 }
 
-/// Bytes of which none is like its neighbours, and whose first is no opcode that creates something.
+/// Bytes that all differ from their neighbours, and whose first is no opcode that creates something.
 const PATTERN: U256 = U256::from_be_bytes([
     0x5f, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32,
     0x10, 0x0f, 0x1e, 0x2d, 0x3c, 0x4b, 0x5a, 0x69, 0x78, 0x87, 0x96, 0xa5, 0xb4, 0xc3, 0xd2, 0xe1,
 ]);
 
-/// Calls the worker with `gas` for each tuple of `width` operands in the calldata, and logs what came of it.
+/// Calls the worker with `gas` for each tuple of `width` operands in the calldata, and logs each result.
 ///
 /// ```text
 /// memory: gas spent, success, length of the returned data, its first bytes, the tuple
 /// ```
 pub(super) fn driver(gas: u64, width: usize) -> Vec<u8> {
     let tuple = 32 * width;
-    // What is left on the stack in the loop is the offset of the tuple.
+    // Only the offset of the tuple stays on the stack in the loop.
     let start = Code::default().push(0);
     let at = start.0.len();
     start
         .ops(&[op::JUMPDEST])
-        // Zeros where the returned data will be.
+        // Clears the place of the returned data.
         .push(U256::from(RETURNED))
         .ops(&[op::CALLDATASIZE])
         .push(96)

@@ -1,4 +1,5 @@
-//! Lengths that an encoding declares and does not have: of the input's items, and of every kind of item in a block's RLP.
+//! Declared lengths that do not match the content: of the input's items, and of every kind of item in a
+//! block's RLP.
 
 use super::{
     Case, Marks,
@@ -89,7 +90,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Where an encoded input says how long something is, in the order of `program::input`.
+/// Where an encoded input declares a length, in the order of `program::input`.
 fn words(encoded: &[u8]) -> Vec<(&'static str, usize)> {
     let mut at = 4;
     let mut words = Vec::new();
@@ -111,7 +112,7 @@ fn words(encoded: &[u8]) -> Vec<(&'static str, usize)> {
     words
 }
 
-/// The item at `path`: indices into lists. The one child of a string is the list that follows its first byte.
+/// The items inside an item. The one child of a string is the list that follows its first byte.
 fn children(list: bool, payload: &[u8]) -> (&[u8], Vec<&[u8]>) {
     let (before, mut rest) = payload.split_at(usize::from(!list));
     let mut children = Vec::new();
@@ -130,7 +131,7 @@ fn split(item: &[u8]) -> (bool, &[u8]) {
     (header.list, &rest[..header.payload_length])
 }
 
-/// How long the payload of the item at `path` is.
+/// The length of the payload of the item at `path`.
 fn length(item: &[u8], path: &[usize]) -> u64 {
     let (list, payload) = split(item);
     match path.split_first() {
@@ -139,7 +140,8 @@ fn length(item: &[u8], path: &[usize]) -> u64 {
     }
 }
 
-/// The item, in which the one at `path` claims to be `length` bytes long. All around it claims what it has.
+/// The item, in which the one at `path` claims to be `length` bytes long. All items around it declare their
+/// true lengths.
 fn with_length(item: &[u8], path: &[usize], length: u64) -> Vec<u8> {
     let (list, payload) = split(item);
     let Some((index, path)) = path.split_first() else {

@@ -1,4 +1,4 @@
-//! Headers, transactions, withdrawals and chain configs whose fields are at their ends.
+//! Headers, transactions, withdrawals and chain configs whose fields are at the ends of their ranges.
 
 use super::{
     Case,
@@ -100,7 +100,7 @@ fn times_and_numbers() -> Vec<Case> {
             cases.push(numbered.case(format!("{rules}, number one after {}", power(end))));
         }
     }
-    // The last moment at which a fork can start is no moment: it stands for "never".
+    // The last timestamp at which a fork could start is not a timestamp: it means "never".
     for time in [u64::MAX - 1, u64::MAX] {
         let mut scene = Scene::prague();
         scene.config.osaka_time = Some(time);
@@ -261,7 +261,7 @@ fn transactions() -> Vec<Case> {
     cases
 }
 
-/// Authorizations (EIP-7702) for odd chains and with odd nonces. One that does not count is no error.
+/// Authorizations (EIP-7702) for odd chains and with odd nonces. One that is skipped is not an error.
 fn delegations() -> Vec<Case> {
     let id = ChainConfig::dev().chain_id;
     let ids =
@@ -308,7 +308,8 @@ fn delegations() -> Vec<Case> {
     cases
 }
 
-/// Logs of the deposit contract whose offsets and lengths are right when they are cut to fewer bits (EIP-6110).
+/// Logs of the deposit contract whose offsets and lengths are correct only when truncated to fewer bits
+/// (EIP-6110).
 fn deposits() -> Vec<Case> {
     let mut layout = Vec::new();
     for offset in [160u64, 256, 320, 384, 512] {

@@ -27,7 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
             let name = format!("{}, transactions of {} gas", op.name, power(gas));
             cases.push(scene.room_for_all().with_operands(name, &op.high));
         }
-        // One that is refused ends its block.
+        // A refused tuple ends its block, so that each has its own.
         for gas in ABSURD_GAS {
             for operands in &op.alone {
                 let mut scene = Scene::prague().worker(op.code.clone());
@@ -43,20 +43,20 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Gas of transactions that are alone with their operands, under Prague. They can pay for 3, 24 and 47 MB of memory.
+/// Gas of transactions that hold one tuple of operands, under Prague. They can pay for 3, 24 and 47 MB of memory.
 const HIGH_GAS: [u64; 3] = [TRANSACTION_GAS, program::bound::ORDINARY_GAS, u32::MAX as u64];
-/// Gas that no chain gives: enough for more memory than the program gives, and the most that a block can have.
+/// Gas that no chain allows: enough for more memory than the program allows, and the most that a block can have.
 const ABSURD_GAS: [u64; 2] = [1 << 34, (1 << 63) - 1];
 /// Gas of an opcode that does little: too little for memory of 2^16 bytes, and enough for it.
 const LITTLE: &[u64] = &[5_000, 50_000];
-/// Gas where one run takes more than that.
+/// Gas for opcodes of which one run takes more than that.
 const MORE: &[u64] = &[50_000, 1_000_000];
 
-/// An opcode or a precompile, and what it is tried with.
+/// An opcode or a precompile, and the operands to try it with.
 struct Op {
     name: String,
     rules: Rules,
-    /// Of the worker.
+    /// The worker's code.
     code: Vec<u8>,
     gas: &'static [u64],
     tuples: Vec<Vec<U256>>,
@@ -64,7 +64,7 @@ struct Op {
     high: Vec<Vec<U256>>,
     /// Tuples that are also tried with [`ABSURD_GAS`], each in a block of its own.
     alone: Vec<Vec<U256>>,
-    /// What the transaction carries.
+    /// The blobs that the transaction carries.
     blobs: Vec<B256>,
 }
 
@@ -101,14 +101,14 @@ impl Op {
         Self { gas, ..self }
     }
 
-    /// Also with much gas.
+    /// Tries these tuples with much gas too.
     fn high(self, high: Vec<Vec<U256>>) -> Self {
         let main = high.iter().filter(|operands| operands.iter().all(is_main_edge));
         Self { alone: main.cloned().collect(), high, ..self }
     }
 }
 
-/// One after the other: every opcode that takes an offset, a length, an index, a shift or an exponent.
+/// Every opcode that takes an offset, a length, an index, a shift or an exponent, one after the other.
 fn ops() -> Vec<Op> {
     let memory = || Code::default().fill();
     // The first operand ends on the top of the stack.
@@ -148,7 +148,7 @@ fn ops() -> Vec<Op> {
         all.push(Op::new(name, with(memory(), 2).ops(&[opcode]), pairs()).high(high_pairs()));
     }
 
-    // Copies: where to, where from, how much.
+    // Operands of copies: destination, source, length.
     let copies = [
         ("MCOPY", op::MCOPY),
         ("CALLDATACOPY", op::CALLDATACOPY),
@@ -169,7 +169,7 @@ fn ops() -> Vec<Op> {
     let patterns = [U256::ONE, value, !value, U256::MAX, U256::ONE << 255];
     let numbers = || {
         let with_patterns = |first: U256| patterns.map(|second| vec![first, second]);
-        // What a shift takes modulo its width is seen only near the width.
+        // A shift that is reduced modulo its width shows only near the width.
         let near_width = [7u64, 8, 15, 16, 30, 63, 64, 127, 128, 255, 256, 257].map(U256::from);
         near().into_iter().chain(near_width).flat_map(with_patterns).collect::<Vec<_>>()
     };
@@ -207,7 +207,7 @@ fn versioned(byte: u8) -> B256 {
     hash
 }
 
-/// Jumps to where they may go, and to what is the same when it is cut to fewer bits.
+/// Jumps to valid destinations, and to numbers that equal them when truncated to fewer bits.
 fn jumps() -> Vec<Op> {
     let code = |conditional: bool| {
         let start = Code::default().fill();
@@ -250,7 +250,7 @@ fn calls() -> Vec<Op> {
         ("STATICCALL", op::STATICCALL, false),
     ];
     let zero = U256::ZERO;
-    // Gas, value, where the arguments are, how long, where the result goes, how long.
+    // Gas, value, offset and length of the arguments, offset and length of the result.
     let all_gas = U256::MAX;
     let gas = near().into_iter().map(|gas| vec![gas, zero, zero, U256::from(32), zero, zero]);
     let values = near().into_iter().map(|value| vec![all_gas, value, zero, zero, zero, zero]);
@@ -289,7 +289,7 @@ fn calls() -> Vec<Op> {
 /// Contracts made of code anywhere in memory.
 fn creations() -> Vec<Op> {
     let zero = U256::ZERO;
-    // Value, where the code is, how long.
+    // Value, offset of the code, length.
     let values = near().into_iter().map(|value| vec![value, zero, zero]);
     let codes = pairs().into_iter().map(|pair| vec![zero, pair[0], pair[1]]);
     // The limit of EIP-3860.
@@ -327,7 +327,7 @@ fn precompiles() -> Vec<Op> {
     let mut all: Vec<_> = (1..=0x11)
         .chain([0x100])
         .map(|address| {
-            // What hashes is given bytes, what computes is given zeros: points at infinity, among others.
+            // Hash functions are given bytes; arithmetic is given zeros: points at infinity, among others.
             let start = if address <= 4 { Code::default().fill() } else { Code::default() };
             let code = call(start.operand(0), address);
             Op::new(&format!("precompile {address:#x}"), code, lengths.clone()).gas(MORE)
@@ -354,7 +354,7 @@ fn precompiles() -> Vec<Op> {
             .ops(&[op::MSTORE])
     });
     let code = call(code.push(192), 5);
-    // Beyond what the program gives memory for, or nothing to compute.
+    // More than the program allows memory for, or nothing to compute.
     let (zero, one) = (U256::ZERO, U256::ONE);
     let long = [bit(26) + one, bit(31), bit(32) - one, bit(32), bit(64) - one, U256::MAX];
     let alone = long.into_iter().flat_map(|long| {
@@ -367,7 +367,7 @@ fn precompiles() -> Vec<Op> {
     all.push(modexp("Osaka"));
     all.push(Op { rules: Rules::Prague, alone: alone.collect(), ..modexp("Prague") });
 
-    // Big-endian, in the first four bytes.
+    // The number of rounds: big-endian, in the first four bytes.
     let code = Code::default().operand(0).push(224).ops(&[op::SHL]).push(0).ops(&[op::MSTORE]);
     let rounds = [0u64, 1, 12, (1 << 16) - 1, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1];
     let rounds = rounds.map(|rounds| vec![U256::from(rounds)]).into();
@@ -393,7 +393,7 @@ fn far_jumps() -> Vec<Case> {
     vec![scene.with_operands("JUMP in a code longer than 2^16, 50000 gas".into(), &tuples)]
 }
 
-/// `BLOCKHASH` in blocks with high numbers. What lies between the parent and 256 blocks back needs headers.
+/// `BLOCKHASH` in blocks with high numbers. Blocks between the parent and 256 blocks back need headers.
 fn block_hashes() -> Vec<Case> {
     let code = Code::default().fill().operand(0).ops(&[op::BLOCKHASH]).finish().0;
     [1_000, (1 << 16) + 1_000, (1 << 31) + 1_000, (1 << 32) + 1_000, u64::MAX - 1_000, u64::MAX]
@@ -415,9 +415,9 @@ fn block_hashes() -> Vec<Case> {
         .collect()
 }
 
-/// A contract that touches memory at its operand and calls itself with all gas, as deep as it goes.
+/// A contract that touches memory at its operand and calls itself with all gas, as deep as possible.
 fn nested() -> Vec<Case> {
-    // Each frame hands its operand on and returns how deep it went: what its callee returned, and one.
+    // Each frame passes its operand on and returns its depth: what its callee returned, plus one.
     let code = Code::default()
         .operand(0)
         .push(0)
@@ -481,13 +481,13 @@ fn edges() -> Vec<U256> {
     all
 }
 
-/// Where, and how long.
+/// Offset and length.
 fn pairs() -> Vec<Vec<U256>> {
     let all = near();
     all.iter().flat_map(|a| all.iter().map(|b| vec![*a, *b])).collect()
 }
 
-/// Where to, where from, how long.
+/// Destination, source, length.
 fn triples() -> Vec<Vec<U256>> {
     let all = edges();
     all.iter()
@@ -495,7 +495,7 @@ fn triples() -> Vec<Vec<U256>> {
         .collect()
 }
 
-/// Edges between which much gas makes a difference: up to 2^24 bytes it pays for.
+/// Edges between which much gas makes a difference: it pays for up to 2^24 bytes.
 fn high() -> Vec<U256> {
     let one = U256::ONE;
     let mut all = vec![bit(16), bit(24) - one, bit(26), bit(31)];
@@ -503,13 +503,13 @@ fn high() -> Vec<U256> {
     all
 }
 
-/// Whether an operand is no edge, or one of those that gas beyond all chains' is tried with.
+/// Whether an operand is not an edge, or is one of the edges to try with more gas than any chain has.
 fn is_main_edge(operand: &U256) -> bool {
     let edges = [bit(24) - U256::ONE, bit(26), bit(31), bit(32), bit(64) - U256::ONE];
     *operand <= U256::from(64) || edges.contains(operand)
 }
 
-/// Where, and how long: far, long, and both, so that the sum is cut.
+/// Offset and length: far, long, and both, so that the sum is truncated.
 fn high_pairs() -> Vec<Vec<U256>> {
     let short = U256::from(32);
     let far = high().into_iter().map(|far| vec![far, short]);
@@ -517,7 +517,7 @@ fn high_pairs() -> Vec<Vec<U256>> {
     far.chain(long).chain([vec![bit(31), bit(31)], vec![bit(64) - U256::ONE; 2]]).collect()
 }
 
-/// Where to, where from, how long: each of them far.
+/// Destination, source, length: each of them far.
 fn high_triples() -> Vec<Vec<U256>> {
     let (zero, short) = (U256::ZERO, U256::from(32));
     high()

@@ -1,4 +1,4 @@
-//! One block on a state and a parent that are made up for it.
+//! One block, on a state and a parent made up for it.
 
 use super::{
     Case, Marks,
@@ -28,33 +28,33 @@ use std::{
 };
 use witness::record::{Recorded, Recorder, Store};
 
-/// The most gas of a transaction under Osaka (EIP-7825).
+/// The maximum gas of a transaction under Osaka (EIP-7825).
 pub(super) const TRANSACTION_GAS: u64 = 1 << 24;
-/// What everybody pays for gas, unless a case is about fees.
+/// The gas price of every transaction, unless a case is about fees.
 pub(super) const GAS_PRICE: u128 = 1_000_000_000;
-/// What the driver takes for a tuple, beside what it hands on.
+/// Gas that the driver takes for a tuple, beside what it passes on.
 const DRIVER_GAS: u64 = 8_000;
-/// What a transaction of the driver keeps for its calldata.
+/// Gas that a transaction of the driver keeps for its calldata.
 const SPARE_GAS: u64 = 1_500_000;
 
 /// A chain of one block.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
     pub(super) config: ChainConfig,
-    /// The header below the block. Its state root is filled in.
+    /// The header of the block's parent. Its state root is filled in.
     pub(super) parent: Header,
     pub(super) accounts: BTreeMap<Address, GenesisAccount>,
-    /// In the block's order. Their senders are whoever the made-up signatures belong to.
+    /// In the block's order. Their senders are whoever the made-up signatures recover to.
     pub(super) transactions: Vec<Transaction>,
     pub(super) attributes: Attributes,
-    /// What a sender has.
+    /// The balance of every sender.
     pub(super) purse: U256,
     /// The nonce of every sender.
     pub(super) nonce: u64,
 }
 
 impl Scene {
-    /// Osaka from the start, a parent like any other, the contracts that the rules call, and [`ECHO`].
+    /// Osaka from the start, an ordinary parent, the contracts that the rules call, and [`ECHO`].
     pub(super) fn osaka() -> Self {
         let contracts = [
             (eip4788::BEACON_ROOTS_ADDRESS, &eip4788::BEACON_ROOTS_CODE),
@@ -107,7 +107,7 @@ impl Scene {
         self
     }
 
-    /// Calls the worker with `gas` for each tuple, in as few transactions as hold them.
+    /// Calls the worker with `gas` for each tuple, in as few transactions as possible.
     pub(super) fn drive(mut self, gas: u64, tuples: &[Vec<U256>], blobs: &[B256]) -> Self {
         let width = tuples[0].len();
         self.accounts.insert(DRIVER, contract(&driver(gas, width)));
@@ -160,7 +160,7 @@ impl Scene {
         self.transactions.push(transaction);
     }
 
-    /// Adds a transfer of nothing that may use this much gas.
+    /// Adds a transfer of zero wei that may use this much gas.
     pub(super) fn transfer(&mut self, gas_limit: u64, max_fee: u128) {
         self.transactions.push(sign(TxEip1559 {
             chain_id: self.config.chain_id,
@@ -201,8 +201,9 @@ impl Scene {
         (encoded.expect("the recorder's nodes were hashed when they were read"), receipts)
     }
 
-    /// The input, the state root below its block, and the block's receipts if a block could be made. Where none can, the block is what an honest header
-    /// would nearly be, and the program has to say what is wrong with it.
+    /// The input, the parent's state root, and the block's receipts if a block could be made. If none could be
+    /// made, the block is close to what an honest header would give, and the program has to say what is wrong
+    /// with it.
     pub(super) fn input(mut self) -> (Input, B256, Option<Vec<Receipt>>) {
         for transaction in &self.transactions {
             let sender = transaction.recover_signer().expect("the signature was tried");
@@ -269,7 +270,7 @@ impl Scene {
         Ok((block, Recorded::new(state, parent.number + 1), built.receipts))
     }
 
-    /// Of all transactions.
+    /// Blob gas of all transactions.
     fn blob_gas(&self) -> Option<u64> {
         let gas = self.transactions.iter().filter_map(|transaction| transaction.blob_gas_used());
         Some(gas.fold(0, u64::saturating_add))
@@ -301,7 +302,7 @@ impl Scene {
         Block { header, body }
     }
 
-    /// What executing a block asks for before it fails.
+    /// What executing a block reads before it fails.
     fn touched(&self, store: &Store, parent: &Sealed<Header>, block: &Block) -> Recorded {
         let mut state = State::from_source(parent.state_root, Recorder::new(store));
         let decoded = DecodedBlock::decode(&alloy_rlp::encode(block))
@@ -329,7 +330,7 @@ fn words(words: &[U256]) -> Bytes {
     words.iter().flat_map(|word| word.to_be_bytes::<32>()).collect()
 }
 
-/// Signs with a made-up signature: whoever it belongs to is the sender, and a made-up state gives them money.
+/// Signs with a made-up signature: whoever it recovers to is the sender, who has money in the made-up state.
 pub(super) fn sign<T: SignableTransaction<Signature> + Clone>(transaction: T) -> Transaction
 where
     Transaction: From<alloy_consensus::Signed<T>>,
@@ -341,7 +342,7 @@ where
         .expect("half of all numbers are on the curve")
 }
 
-/// What the tuples did: of the driver's transactions, what it logged of each; of others, what their receipts say.
+/// The results of the tuples: for the driver's transactions, what it logged; for others, what their receipts say.
 fn marks(receipts: &[Receipt]) -> String {
     let mut before = 0;
     let mut text = String::new();

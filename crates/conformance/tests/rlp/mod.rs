@@ -1,8 +1,8 @@
-//! A block's RLP, taken apart down to the last field, and put together again.
+//! A block's RLP, decoded down to the last field and encoded again.
 
 use alloy_rlp::Header;
 
-/// An RLP item; a typed transaction is seen through.
+/// An RLP item; a typed transaction is decoded too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rlp {
     /// A string.
@@ -30,18 +30,18 @@ pub const CHANGES: [Change; 5] = [
         bytes.insert(0, 1);
         bytes
     },
-    // Nothing.
+    // The empty string.
     |_| Vec::new(),
-    // Everything.
+    // All bits set.
     |bytes| vec![0xff; bytes.len().max(1)],
-    // A byte less.
+    // One byte less.
     |bytes| bytes.get(1..).unwrap_or_default().to_vec(),
-    // A zero in front.
+    // A leading zero.
     |bytes| [&[0], bytes].concat(),
 ];
 
 impl Rlp {
-    /// Takes an item apart.
+    /// Decodes an item.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let item = Self::next(&mut rest)?;
@@ -87,7 +87,7 @@ impl Rlp {
         }
     }
 
-    /// What the encoding holds.
+    /// The payload of the encoding.
     pub fn payload(&self) -> Vec<u8> {
         match self {
             Self::Bytes(bytes) => bytes.clone(),
@@ -122,7 +122,7 @@ impl Rlp {
         }
         *item = match item {
             Self::Bytes(bytes) => Self::Bytes(change(bytes)),
-            // An empty list gets a string, which no list here may hold.
+            // An empty list gets a string, which no list here may contain.
             Self::List(_) | Self::Typed(..) => Self::List(vec![Self::Bytes(change(&[]))]),
         };
         (changed != *self).then_some(changed)

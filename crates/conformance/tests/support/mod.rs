@@ -1,8 +1,8 @@
-//! What tests of official fixtures share.
+//! Helpers for tests of official fixtures.
 
 use std::path::PathBuf;
 
-/// The archive with this name in the data folder; says what is skipped where it is absent.
+/// The archive with this name in the data folder; prints what is skipped if it is absent.
 #[expect(clippy::print_stdout, reason = "a test that skips something says so")]
 pub fn archive(name: &str, skipped: &str) -> Option<PathBuf> {
     let archive = std::env::var_os("L2_PROVER_DATA")
