@@ -21,14 +21,14 @@ if [ ! -x "$anvil" ] || [ ! -x "$cast" ]; then
     (cd "$tools" && npm install --no-audit --no-fund --no-save "@foundry-rs/anvil@$foundry" "@foundry-rs/cast@$foundry") \
         >"$folder/npm.log" 2>&1 || die "npm could not install anvil and cast"
 fi
-# The programs themselves: what npm links is a script that starts them.
+# The executables themselves: npm links only a script that starts them.
 anvil=$(find "$tools/node_modules/@foundry-rs" -path '*/bin/anvil' -type f -size +1M | head -n 1)
 cast=$(find "$tools/node_modules/@foundry-rs" -path '*/bin/cast' -type f -size +1M | head -n 1)
 cd "$folder"
 
 port=$(free_port)
 url=http://127.0.0.1:$port
-# At so low a base fee it stays where it is; after a reorg anvil goes on with the fee of the branch that is gone.
+# At such a low base fee it stays constant; after a reorg anvil continues with the fee of the abandoned branch.
 "$anvil" --port "$port" --hardfork cancun --block-base-fee-per-gas 7 --no-mining >anvil.log 2>&1 &
 pids[anvil]=$!
 rpc() { "$cast" rpc --rpc-url "$url" "$@"; }
@@ -42,7 +42,7 @@ alice=$(key 0) bob=$(key 1) carol=$(key 2) dave=$(key 3)
 send() { "$cast" send --async --rpc-url "$url" --gas-limit 200000 --private-key "$@" >/dev/null; }
 mine() { rpc evm_mine >/dev/null; }
 
-# Stores the second word of what it is called with in the slot that the first one names.
+# Stores the second word of its call data in the slot that the first word names.
 send "$alice" --create 0x6860203560003555000060005260096017f3
 mine
 store=$("$cast" compute-address --nonce 0 "$("$cast" wallet address "$alice")" | sed 's/.*: //')
@@ -69,7 +69,7 @@ echo "blocks 2 to $last of anvil: $(((($(date +%s%N) - begun) / 1000000) / block
 if "$prover" execute --rpc-url "$url" --block 1 --chain anvil --prover exec >/dev/null 2>refused.log; then
     die "block 1 was executed, though its parent's header does not commit to a state"
 fi
-# The same rules as the node itself tells them.
+# The same rules as reported by the node itself.
 "$prover" execute --rpc-url "$url" --block "$last" --chain node --prover exec >/dev/null
 # A block that clears a slot: anvil keeps zeroes in its storage tries, so its state root is not Ethereum's.
 send "$bob" "$store" "$(printf '0x%064x%064x' 1 0)"

@@ -24,7 +24,7 @@ class Service:
         atexit.register(self.stop)
 
     def events(self, message, count):
-        """When each of the next `count` events of this name was, with its fields."""
+        """The times and fields of the next `count` events of this name."""
         found = []
         for line in self.process.stderr:
             event = json.loads(line)

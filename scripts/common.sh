@@ -3,7 +3,7 @@
 folder=$(mktemp -d)
 declare -A pids
 
-# What else must end, before the folder goes.
+# Stops other processes before the folder is deleted.
 stop_rest() { :; }
 
 cleanup() {

@@ -18,7 +18,7 @@ from scipy.optimize import nnls
 # Total cycles are user cycles and paging in segments that are never quite full.
 SEGMENTS = 1.03
 SIZES = ("blocks", "transactions", "block bytes", "header bytes", "codes", "code bytes", "node bytes")
-# What each phase's cycles go by.
+# The quantities that each phase's cycles depend on.
 PHASES = {
     "input": ("block bytes", "header bytes", "transactions"),
     "pre-state": ("node bytes",),
@@ -59,7 +59,7 @@ def summed(features):
 
 
 def precompiles(worst):
-    """Cycles per gas of each precompile: of its dearest block, less what a block costs that does nothing."""
+    """Cycles per gas of each precompile: of its most expensive block, less the cost of a block that does nothing."""
     least = min(row["user_cycles"] + row["paging_cycles"] for row in worst)
     dearest = {}
     for row in worst:
@@ -92,7 +92,7 @@ def fit(real, known):
         solution, _ = nnls(matrix / scale, np.array(target))
         for name, value in zip(names, solution / scale):
             phases[name] = phases.get(name, 0) + value
-    # Flat: what one use of each opcode takes.
+    # The flat numbers: cycles for one use of each opcode.
     flat = {name: value for name, value in phases.items() if name in SIZES or name == "instruction"}
     for group, names in GROUPS.items():
         flat |= {name: phases["instruction"] + phases[group] for name in names}

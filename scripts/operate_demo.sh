@@ -1,6 +1,7 @@
 #!/bin/bash
-# Runs a dev node, a Prover Server and two Prover Clients with the exec prover, lets an operator's commands loose on them, and
-# writes what they print into docs/operate.md. Needs nothing but the built command, curl and python3.
+# Runs a dev node, a Prover Server and two Prover Clients with the exec prover, runs an operator's
+# commands against them, and writes their output into docs/operate.md. Needs only the built command,
+# curl and python3.
 #
 #   scripts/operate_demo.sh PATH/TO/l2-prover
 set -euo pipefail
@@ -31,7 +32,7 @@ until_true() {
     exit 1
 }
 
-# demo NAME COMMAND…: runs an operator's command and puts it, with what it prints, into the page.
+# demo NAME COMMAND…: runs an operator's command and writes it, with its output, into the page.
 demo() {
     local name=$1
     shift

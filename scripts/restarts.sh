@@ -42,7 +42,7 @@ while [ $SECONDS -lt $end ]; do
         kills[$victim]=$((kills[$victim] + 1))
         unset "pids[$victim]"
     done
-    # Whoever is down stays down a while. A server does not start without its node.
+    # A process that was killed stays down for a while. A server does not start without its node.
     sleep 0.$((RANDOM % 10))
     [ -n "${pids[node]:-}" ] || start_node
     until_true "the node is back" head_block

@@ -21,7 +21,7 @@ EMPTY_ROOT = keccak(rlp.encode(b""))
 NO_OMMERS = keccak(rlp.encode([]))
 NO_REQUESTS = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
-# A header's fields in the order of the encoding, and the fork since which they are there.
+# A header's fields in the order of the encoding, and the fork that introduced each.
 HEADER = {
     "parent_hash": "Paris", "ommers_hash": "Paris", "coinbase": "Paris", "state_root": "Paris",
     "transactions_root": "Paris", "receipt_root": "Paris", "bloom": "Paris", "difficulty": "Paris",
@@ -31,9 +31,9 @@ HEADER = {
     "requests_hash": "Prague",
 }  # fmt: skip
 
-# From the specification's exceptions to the names of execution-spec-tests.
+# Maps the specification's exceptions to the names of execution-spec-tests.
 REASONS = {
-    # What cannot be decoded is malformed, whatever is wrong with it.
+    # Bytes that cannot be decoded are malformed, whatever is wrong with them.
     "DecodingError": ["RLP_INVALID_DATA"],
     "InsufficientBalanceError": ["INSUFFICIENT_ACCOUNT_FUNDS"],
     "InvalidSenderError": ["SENDER_NOT_EOA"],
@@ -71,7 +71,7 @@ def _blobs(raw):
         return 0
 
 
-# What execution decides of a header, and the name of a refusal where it is not that.
+# Header fields that execution determines, and the name of the refusal if one is wrong.
 DECIDED = {
     "state_root": "INVALID_STATE_ROOT",
     "receipt_root": "INVALID_RECEIPTS_ROOT",
@@ -121,13 +121,13 @@ class Chain:
         } | genesis  # fmt: skip
         raw = self._encode(self._fields(header), [], [])
         self.genesis = raw
-        # The specification wants the parent's header only, and the hashes behind it.
+        # The specification needs only the parent's header, and the hashes before it.
         self.chain = self.spec.fork.BlockChain(blocks=[self._decode(raw)], state=state, chain_id=U64(chain_id))
         self.last_hash = keccak(rlp.encode(self._fields(header)))
         self.blocks = []
         self.refused = 0
 
-    # What a family wants to know of the chain's head.
+    # What a family reads of the chain's head.
 
     def account(self, where):
         """The account at an address, as the specification's `Account`."""
@@ -165,7 +165,7 @@ class Chain:
         withdrawals = list(withdrawals)
         fields, state, error = self._execute(transactions, withdrawals, header)
         if error is not None:
-            # A header as if the transactions had not been there: their fault is found before it matters.
+            # Makes a header as if the transactions were absent: their fault is found before it matters.
             fields, state, nothing = self._execute([], withdrawals, header)
             if nothing is not None:
                 fields = self.outline(header)
@@ -267,7 +267,7 @@ class Chain:
             fields["blob_gas_used"] = int(output.blob_gas_used)
         if since(self.fork, "Prague"):
             fields["requests_hash"] = bytes(spec.requests.compute_requests_hash(output.requests))
-        # What the caller asked for stands; what was computed is there for the rest.
+        # The caller's fields stay; the others are computed.
         return fields | header, state, None
 
     def _judge(self, raw, state):

@@ -16,9 +16,9 @@ import zstandard
 from . import families
 from .run import scenario
 
-# How many seeds of each family, from 0 on, for each of its turns.
+# Number of seeds of each family, from 0 on, for each of its turns.
 SEEDS = 40
-# Seeds beyond those, which showed differences when there were any.
+# Further seeds, which once showed differences.
 FOUND = {
     "collisions": (131, 167, 171, 261, 271, 351, 396, 421, 561, 591, 904, 958),
     "delegations": (92, 174, 215, 250, 322, 512, 592, 782, 852, 1022, 2012, 2132, 2992, 3042, 4852, 6112, 6122, 8412, 8712),

@@ -7,7 +7,7 @@ import collections
 
 from .spec import keccak
 
-# So many numbers are tried: enough for pairs of nine or ten nibbles.
+# How many numbers are tried: enough for pairs of nine or ten nibbles.
 COUNT = 1 << 20
 
 

@@ -1,4 +1,4 @@
-"""RLP, written out: what the specification's encoder does to whole blocks is too slow for thousands of seeds."""
+"""An RLP encoder: on whole blocks, the specification's is too slow for thousands of seeds."""
 
 
 def encode(item):

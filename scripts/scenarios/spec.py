@@ -13,7 +13,7 @@ SECP256K1N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 def aside(rng):
-    """Dice of their own, so that what a seed made before they were thrown it makes still."""
+    """A random generator of its own, so that a seed still makes what it made before this generator was used."""
     return random.Random(f"{rng.getstate()}")
 
 

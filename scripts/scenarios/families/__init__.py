@@ -2,7 +2,7 @@
 
 import importlib
 
-# Of so many consecutive seeds, this many belong to a family.
+# Of as many consecutive seeds as these add up to, how many belong to each family.
 WEIGHTS = {
     "lifecycles": 5,
     "collisions": 2,

@@ -1,4 +1,4 @@
-"""Creation where an account is already (EIP-684, EIP-7610): any mix of nonce, code, storage and balance."""
+"""Creation at the address of an existing account (EIP-684, EIP-7610): any mix of nonce, code, storage and balance."""
 
 from ..asm import Data, code, deploy
 from ..chain import Account, Chain
@@ -26,7 +26,7 @@ def make(rng, fork):
         )
     )
     way = rng.choice(("transaction", "CREATE", "CREATE2"))
-    # A creator at the greatest nonce creates nothing.
+    # A creator with the greatest nonce creates nothing.
     creator_nonce = rng.choice((1, 1, 1, 1, 1, 1, 2**64 - 2, 2**64 - 1))
     # Init code may have 49,152 bytes from Shanghai on.
     length = rng.choice((49_152, 49_153)) if rng.random() < 0.06 else len(init)
@@ -46,14 +46,15 @@ def make(rng, fork):
     create += (
         [5, length, 0, rng.choice((0, 1)), "CREATE2"] if way == "CREATE2" else [length, 0, rng.choice((0, 1)), "CREATE"]
     )
-    # A beneficiary that is empty is gone with its storage before anything is created there.
+    # An empty beneficiary is removed with its storage before anything is created there.
     prelude = []
     dice = aside(rng)
     if dice.random() < 0.25:
         prelude = look(9, [0, 0, 0, 0, dice.choice((0, 0, 1)), dice.choice((DYING, DYING, REVERTING)), 100_000, "CALL"])
         if dice.random() < 0.3:
             prelude += look(10, [0, 0, 0, 0, 1, target, 40_000, "CALL"])
-    # What the creator sees: whether it worked, what it left, and what it and the look-ups cost.
+    # What the creator sees: whether the creation worked, what it left, and what it and the look-ups
+    # cost.
     creator = code(
         prelude,
         look(1, ["GAS"]),

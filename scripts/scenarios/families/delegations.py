@@ -10,7 +10,7 @@ from ..transactions import authorize, sign
 
 COUNTER, LOOKER, KILLER, MAKER = (address(0x7700 + number) for number in range(4))
 MARK = b"\xef\x01\x00"
-# What may be wrong with a sender that is an authority as well.
+# What may be wrong with a sender that is also an authority.
 SENDER = [
     "TransactionException." + name for name in ("SENDER_NOT_EOA", "NONCE_MISMATCH_TOO_LOW", "NONCE_MISMATCH_TOO_HIGH")
 ]
@@ -60,7 +60,7 @@ def make(rng, fork):
     for authority in names:
         roll = rng.random()
         if roll < 0.15:
-            # Clearing the delegation of an account that has storage only takes the storage.
+            # Clearing the delegation of an account that has only storage removes the storage.
             accounts[authority] = Account(storage={0: 1, 1: 2})
         elif roll < 0.75:
             accounts[authority] = Account(
@@ -90,14 +90,16 @@ def make(rng, fork):
             entries = []
             for _ in range(rng.choice((1, 1, 2, 3))):
                 authority = rng.choice([*authorities, *authorities, payer])
-                # A skipped entry leaves the nonce as it is, so later guesses may miss: that is a case too.
+                # A skipped entry leaves the nonce unchanged, so later guesses may miss: that is a case
+                # too.
                 nonce = min(nonce_of(authority.address) + rng.choice((0, 0, 0, 0, 1)), 2**64 - 1)
                 used[authority.address] = used.get(authority.address, 0) + 1
                 entries.append(
                     authorize(authority, rng.choice(targets), nonce, rng.choice((0, 1, 1, 2, 2**200)), _breakage(rng))
                 )
             if bare and (dice := aside(rng)).random() < 0.2:
-                # What has neither nonce nor balance is gone when it is cleared, and what it delegates to finds no storage.
+                # An account without nonce and balance is deleted when its delegation is cleared, and the
+                # code that it delegates to next finds no storage.
                 again = dice.choice(bare)
                 entries = [
                     authorize(again, target, nonce, 1, lambda signature: None)

@@ -34,10 +34,10 @@ def _data(rng):
         at = 32 * rng.choice((0, 1, 2, 3, 4, 5, 8, 10, 12, 16)) + rng.choice((0, 15, 31))
         data[at] ^= rng.choice((1, 0x80))
     elif kind == 3:
-        # Padding, which nobody looks at.
+        # Padding, which no rule reads.
         data[rng.choice((32 * 7 + 20, 32 * 11 + 9, 32 * 17 + 31))] = rng.randrange(1, 256)
     elif kind == 4:
-        # The parts in another order, which a decoder of the ABI takes.
+        # The parts in another order, which an ABI decoder accepts.
         parts = [rng.randbytes(length) for length in LENGTHS]
         swapped = layout(rng, [parts[1], parts[0], *parts[2:]])
         return swapped[32:64] + swapped[:32] + swapped[64:]

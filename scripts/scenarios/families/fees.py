@@ -14,7 +14,7 @@ def make(rng, fork):
     sender = key(5)
     # Below 2^255, so that no sum of balances leaves 256 bits.
     balance = rng.choice((10**20, 2**127, 2**128, 2**160, 2**200, 2**254))
-    # An excess that makes blobs cost up to about 2^120.
+    # An excess that makes a blob cost up to about 2^120.
     fraction = 3_338_477 if fork == "Cancun" else 5_007_716
     excess = rng.choice((0, 0, 393_216, rng.randrange(10**7), fraction * rng.randrange(20, 80)))
     look = [
@@ -61,7 +61,7 @@ def make(rng, fork):
             price = int(chain.spec.gas.calculate_blob_gas_price(chain.spec.gas.calculate_excess_blob_gas(chain.parent)))
             blob_fee = rng.choice((price, price, price + 1, 2 * price, max(0, price - 1)))
             blob_cost = blob_fee * len(blobs) * 131_072
-        # The most that it can pay, about that, more than that, or what is usual; never beyond the 128 bits of a field.
+        # The maximum that it can pay, about that, more than that, or the usual; never beyond the 128 bits of a field.
         can = max(0, owned - value - blob_cost) // gas
         fee = min(rng.choice((can, can, can + 1, max(base, can // 2), base, base + 1, 2**127)), 2**128 - 1)
         fields = dict(nonce=nonce, gas=gas, to=rng.choice((LOOKER, LOOKER, address(0xABC))), value=value)

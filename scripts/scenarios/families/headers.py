@@ -1,4 +1,4 @@
-"""Headers whose fields stand at the ends of their ranges, and blocks with one field that is not what it must be."""
+"""Headers whose fields are at the ends of their ranges, and blocks with one wrong field."""
 
 from ethereum_rlp import rlp as spec_rlp
 
@@ -57,8 +57,8 @@ def _extra(rng, header, parent):
     header["one field more"] = bytes(32)
 
 
-# Field, what is done to it, and the names of execution-spec-tests that a refusal may have. Where the field follows
-# from execution, its own name is enough; where it changes what is executed, so are those of what it changes.
+# Field, how it is changed, and the names that execution-spec-tests may give the refusal. If the field follows from
+# execution, its own name is enough; if it changes the execution, the names of what it changes count too.
 CHANGES = (
     _bytes("parent_hash", "UNKNOWN_PARENT"),
     _bytes("ommers_hash", "INVALID_UNCLES_HASH"),
@@ -82,7 +82,7 @@ CHANGES = (
     _bytes("requests_hash", "INVALID_REQUESTS"),
     ("ommers_hash", _missing, ("INCORRECT_BLOCK_FORMAT", "RLP_STRUCTURES_ENCODING", "INVALID_BASEFEE_PER_GAS")),
     ("ommers_hash", _extra, ("INCORRECT_BLOCK_FORMAT", "RLP_STRUCTURES_ENCODING")),
-    # These are free, so the block stays valid unless its execution looked at them.
+    # These fields are free, so the block stays valid unless its execution read them.
     _bytes("coinbase", "INVALID_STATE_ROOT", "INVALID_GAS_USED"),
     _bytes("prev_randao", "INVALID_STATE_ROOT", "INVALID_GAS_USED"),
     _set("extra_data", (b"", bytes(32)), "INVALID_STATE_ROOT"),
@@ -95,7 +95,7 @@ def make(rng, fork):
     read = ["NUMBER", "TIMESTAMP", "GASLIMIT", "PREVRANDAO", "COINBASE", "BASEFEE", "CHAINID"]
     read = [[name, slot, "SSTORE"] for slot, name in enumerate(read)]
     number = rng.choice((0, 0, 0, 1, 254, 255, 256, 257, 2**32 - 1, 2**53, 2**63 - 1, 2**64 - 20))
-    # What lies before a genesis that is not block 0 has a hash that nobody knows.
+    # A block before a genesis that is not block 0 has a hash that nobody knows.
     depths = (0, 1, 257, 300) if number else (0, 1, 2, 3, 255, 256, 257)
     back = [[rng.choice(depths), "NUMBER", "SUB", "BLOCKHASH", 0x20 + slot, "SSTORE"] for slot in range(3)]
     back.append(

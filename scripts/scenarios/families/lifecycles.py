@@ -50,7 +50,7 @@ def make(rng, fork):
         address(0xAB5E47),
         address(2),
     ]
-    # What is deployed may refer to the accounts above, and is itself what contracts refer to.
+    # Deployed code may refer to the accounts above, and other contracts refer to it.
     world.init_codes = [world.init_code(world.program(2)) for _ in range(2)]
     world.init_codes.append(world.init_code(world.program(2)))
     made = [create2_address(FACTORY, salt, init) for salt in (0, 1) for init in world.init_codes]

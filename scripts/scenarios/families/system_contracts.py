@@ -91,8 +91,8 @@ def make(rng, fork):
                 storage=rng.choice(({}, {}, {1: 1})),
             )
     if rng.random() < 0.08:
-        # Nothing has code until a transaction of the block creates it: no contract of the four can be, so it is
-        # the delegate that appears.
+        # Nothing has code until a transaction of the block creates it. None of the four contracts can be
+        # created that way, so the delegate is.
         late = create_address(sender.address, 0)
         accounts[rng.choice(contracts)] = Account(nonce=1, code=MARK + late)
     for contract in contracts:

@@ -10,8 +10,8 @@ COUNTER, FAILING = address(0xE1), address(0xE2)
 TX = "TransactionException."
 SIGNATURE = ("INVALID_SIGNATURE_VRS",)
 
-# The specification does not look at the chain id of a typed transaction; EIP-2930, EIP-1559, EIP-4844 and EIP-7702
-# say that it must be the chain's, so such transactions are only made where they are refused for something else.
+# The specification does not check the chain id of a typed transaction; EIP-2930, EIP-1559, EIP-4844 and EIP-7702
+# say that it must be the chain's, so such transactions are made only where they are refused for another reason.
 
 
 def _fields(rng, chain, kind, sender, nonce, price, tip):
@@ -41,8 +41,8 @@ def _fields(rng, chain, kind, sender, nonce, price, tip):
     return fields
 
 
-# Each takes `(rng, fields, kind, fork, base)`, changes the fields, and returns the reasons that there may be for a
-# refusal; `None` says that it does not apply. Some are no fault in some forks.
+# Each takes `(rng, fields, kind, fork, base)`, changes the fields, and returns the possible reasons for a refusal;
+# `None` means that it does not apply. Some are not a fault in some forks.
 
 
 def _nonce(rng, fields, kind, fork, base):
@@ -164,7 +164,7 @@ def _break_signature(rng, kind):
         elif way == 3:
             signature[rng.choice((1, 2))] = 2**256
         elif way == 4:
-            # Another signature, hence another sender, who has nothing.
+            # Another signature, hence another sender, who has no money.
             signature[1] = (signature[1] + 1) % SECP256K1N
         else:
             signature[0] = signature[0] ^ 1 if kind else signature[0] + (1 if signature[0] % 2 else -1)
@@ -180,13 +180,13 @@ def _break_bytes(rng, raw):
         return raw + b"\0" if prefix else raw
     if way == 1:
         return (bytes([rng.choice((0, 5, 6, 0x7F))]) if prefix else b"\x00") + body
-    # The list's length is kept right, its items are changed.
+    # Changes the list's items and keeps its declared length correct.
     header = 1 if body[0] < 0xF8 else 1 + body[0] - 0xF7
     items = body[header:]
     if way == 2:
         items += rlp.encode(b"")
     elif way == 3:
-        # The first number with a zero before it.
+        # Prefixes the first number with a zero.
         items = b"\x82\0" + (b"\x01" if items[:1] == b"\x80" else items[:1]) + items[1:]
     else:
         items = items[:-33]

@@ -10,8 +10,8 @@ from ..chain import Account, Chain
 from ..spec import address, key, since
 from ..transactions import sign
 
-# Made by `python3 -m scenarios.nibbles`, for each number of shared nibbles: two whose hashes share so many, and others
-# that share fewer with them.
+# Made by `python3 -m scenarios.nibbles`: for each number of shared nibbles, two whose hashes share that many, and
+# others that share fewer with them.
 SLOTS = {
     7: [[21471, 23527, 190610, 13984, 17], [14892, 25799, 499319, 1331, 36], [29974, 34352, 3841, 6], [16398, 35527, 6872, 3], [12130, 39457, 144520, 223, 9], [6663, 40817, 539468, 495, 17]],
     8: [[40364, 105566, 391578, 3598, 6], [50541, 125299, 2515, 25], [15205, 173781, 686, 40], [114992, 177240, 26527, 5676, 36], [152389, 206212, 971148, 9347, 5], [121908, 230897, 13036, 17]],
@@ -41,7 +41,7 @@ def _keeper(count):
 
 
 def _payer():
-    """Pays the address in the call data what it is given, and dies in its favour if it is given nothing."""
+    """Passes its value on to the address in the call data, and self-destructs in its favour if it is given nothing."""
     return code([0, 0, 0, 0, "CALLVALUE", 0, "CALLDATALOAD", 50_000, "CALL", 0, "SSTORE"])
 
 
@@ -67,7 +67,7 @@ def make(rng, fork):
                 (
                     Account(),
                     Account(balance=1),
-                    # An account with the same deep storage, which goes away as a whole.
+                    # An account with the same deep storage, which is removed as a whole.
                     Account(storage={slot: 1 for slot in slots}),
                     Account(balance=1, nonce=1, code=code(["CALLER", "SELFDESTRUCT"]), storage={slots[0]: 1}),
                 )
@@ -90,7 +90,7 @@ def make(rng, fork):
                 fields |= dict(to=rng.choice(names), value=rng.choice((0, 1)))
             transactions.append(sign(sender, 0, **fields))
         if rng.random() < 0.04:
-            # Tries whose keys are of one byte, of two, and both.
+            # Tries whose keys have one byte, two bytes, and both.
             fields = dict(gas_price=chain.base_fee(), gas=80_000, to=names[0])
             count = rng.choice((16, 17, 127, 128, 129, 130))
             transactions = [sign(sender, 0, nonce=nonce + index, **fields) for index in range(count)]

@@ -23,7 +23,7 @@ def make(rng, fork):
     targets = [*odd, address(0xAB5E47), PAID, sender.address, address(3)]
     contract = rng.choice((systems.WITHDRAWALS, systems.CONSOLIDATIONS))
     if rng.random() < 0.5:
-        # A contract that sends on, or answers with, the balance that it has when the block calls it.
+        # A contract that sends, or returns, the balance that it has when the block calls it.
         balance = rng.choice((["SELFBALANCE"], [odd[2], "BALANCE"], [contract, "BALANCE"]))
         send = [0, 0, 0, 0, "SELFBALANCE", rng.choice((PAID, odd[1], odd[3])), "GAS", "CALL", "POP"]
         answer = [balance, 0, "MSTORE", 32, 0, "RETURN"]
