@@ -1,7 +1,7 @@
 //! Guests: the program built for a zkVM, and its pinned id.
 //!
 //! * `guests/risc0/pinned/` holds the program binary that is proven and, in `id.toml`, its image id and what made it.
-//! * `crates/verifier/src/pinned.rs` holds the same id for whoever verifies.
+//! * `crates/verifier/src/pinned.rs` holds the same id for verifiers.
 //! * The id depends on the sources, the lock file, the compiler and the flags alone: not on the folder of the checkout,
 //!   of the target directory, of cargo's home or of the compiler's sources.
 //!
@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
 
 pub const RISC0_TARGET: &str = "riscv32im-risc0-zkvm-elf";
-/// With atomics, which `Arc` needs; a zkVM's target has them by lowering them to plain loads and stores.
+/// It has atomics, which `Arc` needs; a zkVM's target has them by lowering them to plain loads and stores.
 const BARE_TARGET: &str = "riscv32imac-unknown-none-elf";
 
 /// Flags that shape the RISC Zero guest, in the order rustc gets them.
@@ -35,7 +35,7 @@ const RISC0_FLAGS: [&str; 6] = [
     "getrandom_backend=\"custom\"",
 ];
 
-/// What `id.toml` says of a pinned guest.
+/// What `id.toml` records about a pinned guest.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Pinned {
     /// Hexadecimal image id: the program id that a verifier is asked for.
@@ -125,7 +125,7 @@ enum Symbols {
     Kept,
 }
 
-/// Builds `program` without its default features for a machine without an operating system.
+/// Builds `program`, without its default features, for a machine without an operating system.
 ///
 /// # Errors
 /// Names the missing compiler or the failed build.
@@ -171,7 +171,7 @@ fn pinned_rs(image_id: &str) -> String {
     )
 }
 
-/// Builds the RISC Zero guest: the program binary, and what there is to say about it.
+/// Builds the RISC Zero guest: returns the program binary and what `id.toml` records about it.
 fn build_risc0(
     root: &Path,
     options: &[&str],
@@ -185,7 +185,7 @@ fn build_risc0(
     let guests = root.join("guests");
 
     let mut flags: Vec<String> = RISC0_FLAGS.map(str::to_owned).to_vec();
-    // The last prefix that fits wins: the target directory may lie inside the checkout.
+    // The last prefix that matches wins: the target directory may lie inside the checkout.
     for (from, to) in [
         (cargo_home()?, "/cargo"),
         (root.to_owned(), "/l2"),
@@ -229,14 +229,14 @@ fn build_risc0(
     Ok((binary, pinned))
 }
 
-/// Crates with software for what RISC Zero has circuits for, and what comes from them. Those of elliptic curves and
-/// SHA-256 are linked as revm's defaults; that nothing calls them is seen in the cycle table (docs/cycles.md).
+/// Crates that compute in software what RISC Zero has circuits for, and what they compute. Software for elliptic curves
+/// and SHA-256 is linked because of revm's defaults; the cycle table (docs/cycles.md) shows that nothing calls it.
 const REPLACED: [(&str, &str); 2] = [("tiny_keccak", "Keccak-256"), ("4sha3", "Keccak-256")];
 
-/// Looks into the linker's map for functions that have no place in the guest.
+/// Searches the linker's map for functions that must not be in the guest.
 ///
 /// # Errors
-/// Names the accelerator that something goes past.
+/// Names the accelerator that the guest bypasses.
 fn check_accelerated(map: &Path) -> anyhow::Result<()> {
     let text =
         fs::read_to_string(map).with_context(|| format!("failed to read {}", map.display()))?;
@@ -286,10 +286,10 @@ impl Compiler {
         Ok(Self { cargo, rustc, version, std_sources, linker: linker()? })
     }
 
-    /// cargo with this compiler and `flags`, and nothing of the caller's own configuration.
+    /// cargo with this compiler and `flags`, without the caller's own configuration.
     pub(crate) fn cargo(&self, root: &Path, flags: &[String]) -> Command {
         let mut cargo = Command::new(&self.cargo);
-        // Proxies, registries and cargo's home say where crates come from; all else would change the build.
+        // Proxies, registries and cargo's home say where crates come from; any other variable would change the build.
         let kept = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR"];
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
@@ -314,14 +314,14 @@ impl Compiler {
     }
 }
 
-/// Set in a guest's build, where cargo calls this command in the place of rustc.
+/// Set in a guest's build, where cargo calls this command instead of rustc.
 pub const AS_RUSTC: &str = "L2_XTASK_AS_RUSTC";
 
 /// Runs the rustc named by the first argument, with a `-C metadata` that does not depend on any folder, and without
 /// line numbers in our own crates.
 ///
-/// Cargo derives that number, which ends up in every symbol and so in the order of functions, from the absolute path
-/// of a crate outside of the workspace: of `program` and of the standard library.
+/// Cargo derives that number from the absolute path of a crate outside the workspace: of `program` and of the standard
+/// library. It ends up in every symbol and so determines the order of functions.
 pub fn as_rustc() -> ExitCode {
     let mut arguments: Vec<String> = env::args().skip(1).collect();
     if arguments.is_empty() {
@@ -346,7 +346,7 @@ pub fn as_rustc() -> ExitCode {
         }
         arguments[at] = format!("metadata={}", &hex::encode(hash.finalize())[..16]);
     }
-    // Ours are the sources that change most: a line number in a panic message would move the id with every comment.
+    // Our own sources change most: a line number in a panic message would move the id with every comment.
     let ours = ["program", "guest-risc0"]
         .iter()
         .any(|ours| env::var("CARGO_PKG_NAME").is_ok_and(|name| name == *ours));
@@ -359,7 +359,7 @@ pub fn as_rustc() -> ExitCode {
     }
 }
 
-/// Installs Debian's compiler if it is missing and we may.
+/// Installs Debian's compiler if it is missing and this user may.
 fn install_packages() -> anyhow::Result<()> {
     let present = ["/usr/bin/rustc", "/usr/bin/cargo", "/usr/lib/rustlib/src/rust/library/std"];
     if present.iter().all(|path| Path::new(path).exists()) {

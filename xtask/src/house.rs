@@ -1,6 +1,6 @@
 //! How easy the code is to walk through, in numbers: `cargo xtask house`, for the table of docs/decisions/0014.
 //!
-//! * What is measured is production code: `crates/*/src` without test modules, and without generated files.
+//! * Production code is measured: `crates/*/src` without test modules and without generated files.
 //! * It is read as text in rustfmt's layout, so a figure can be off where a macro writes code. Two runs are comparable.
 //! * Arrows and circles are those that `cargo xtask layers` checks; a crate's root, which uses everything, is left out.
 
@@ -12,7 +12,7 @@ use anyhow::Context as _;
 
 use crate::rooms;
 
-/// The crates whose modules are drawn: those with rooms of their own.
+/// The crates whose modules are measured: those with rooms of their own.
 const ROOMY: [&str; 4] = ["server", "client", "program", "l2"];
 
 /// Measures the checkout at `root`. Returns a table in Markdown.
@@ -79,7 +79,7 @@ pub fn measure(root: &Path) -> anyhow::Result<String> {
 /// A source file without its tests.
 #[derive(Clone, Debug)]
 struct Source {
-    /// Below `src`.
+    /// The path below `src`.
     path: String,
     code: String,
 }
@@ -108,7 +108,7 @@ fn collect(src: &Path, folder: &Path, sources: &mut Vec<Source>) -> anyhow::Resu
     Ok(())
 }
 
-/// `text` without what stands under `#[cfg(test)]`.
+/// `text` without the items under `#[cfg(test)]`.
 fn without_tests(text: &str) -> String {
     let mut code = String::new();
     let mut lines = text.lines();
@@ -165,7 +165,7 @@ fn public_items(code: &str) -> (usize, usize) {
         if line.starts_with("///") {
             docs = true;
         } else if line.starts_with("pub") && !line.contains("pub use") && !line.contains("use ") {
-            // A module's docs stand in its file.
+            // A module's docs are in its own file.
             if !line.contains(" mod ") {
                 all += 1;
                 documented += usize::from(docs);

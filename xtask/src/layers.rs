@@ -1,4 +1,5 @@
-//! Which of our crates may depend on which: ARCHITECTURE.md draws the arrows, `cargo metadata` has the real ones.
+//! Which of our crates may depend on which: ARCHITECTURE.md draws the allowed arrows, `cargo metadata` has the
+//! real ones.
 //!
 //! * The table in ARCHITECTURE.md is the only place where an arrow is allowed.
 //! * Arrows point only down: a row may name only rows above it.
@@ -30,7 +31,7 @@ pub fn check(root: &Path) -> anyhow::Result<usize> {
     Ok(arrows.values().map(BTreeSet::len).sum())
 }
 
-/// An arrow to the crate named, and whether only tests and examples have it.
+/// An arrow to the named crate, and whether only tests and examples have it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Arrow {
     to: String,
@@ -106,7 +107,7 @@ impl Table {
         Ok(Self(rows))
     }
 
-    /// Everything on which the table and the real `arrows` disagree.
+    /// Every difference between the table and the real `arrows`.
     fn faults(&self, arrows: &Arrows) -> Vec<String> {
         let mut faults = Vec::new();
         for (name, uses) in arrows {
@@ -133,7 +134,7 @@ impl Table {
     }
 }
 
-/// A table of the page, whose rows have names that differ.
+/// A table of the page, whose rows have distinct names.
 pub(crate) struct Drawn<'t> {
     header: Vec<&'t str>,
     /// Each row's name and cells, in their order.
@@ -150,7 +151,7 @@ impl<'t> Drawn<'t> {
             .and_then(cells)
             .with_context(|| format!("there is no table whose first column is `{head}`"))?;
         let mut rows: Vec<(String, Vec<&str>)> = Vec::new();
-        // The line below the header only separates.
+        // The line below the header is only a separator.
         for line in lines.skip(1) {
             let Some(cells) = cells(line) else { break };
             if cells.len() != header.len() {
@@ -169,14 +170,14 @@ impl<'t> Drawn<'t> {
         Ok(Self { header, rows })
     }
 
-    /// Where the column headed `name` stands.
+    /// The position of the column headed `name`.
     pub(crate) fn column(&self, name: &str) -> anyhow::Result<usize> {
         let found = self.header.iter().position(|cell| *cell == name);
         found.with_context(|| format!("the table has no column `{name}`"))
     }
 }
 
-/// Makes sure that the row `name` may use only what `is_above` says has a row above it.
+/// Checks that the row `name` uses only rows above it, as `is_above` says.
 pub(crate) fn points_down<'u>(
     name: &str,
     mut may_use: impl Iterator<Item = &'u String>,
@@ -221,7 +222,8 @@ mod tests {
         Table::parse(&format!("{HEAD}{rows}\nText below.\n| `x` | not | of the | table |\n"))
     }
 
-    /// What the table with `rows` says of crates given as `a > b, c; d ~ a` (`>` uses, `~` uses in tests).
+    /// The faults that the table with `rows` finds in crates given as `a > b, c; d ~ a` (`>` uses, `~` uses in
+    /// tests).
     fn faults(rows: &str, crates: &str) -> Vec<String> {
         let mut arrows = Arrows::new();
         for item in crates.split(';').map(str::trim) {

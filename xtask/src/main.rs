@@ -1,4 +1,4 @@
-//! Chores of this repository: `cargo xtask <chore>`.
+//! Maintenance commands of this repository: `cargo xtask <command>`.
 
 mod guests;
 mod house;
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-/// Chores of this repository.
+/// Maintenance commands of this repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Cli {
@@ -27,7 +27,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Builds the guests and pins their program ids; installs the compiler for them where it can.
+    /// Builds the guests and pins their program ids; installs their compiler where it can.
     Guests {
         /// Changes nothing; fails if a guest's id is not the pinned one.
         #[arg(long)]
@@ -38,14 +38,14 @@ enum Chore {
     },
     /// Builds `program` for a bare RISC-V machine, as a guest without an operating system would.
     Bare,
-    /// Runs the tests of what is proven on 32 bits, as a guest has them, with and without overflow checks.
+    /// Runs the tests of what is proven on 32 bits, like a guest, with and without overflow checks.
     Test32,
     /// Fails on a dependency between our crates, or between the rooms of the larger ones, that ARCHITECTURE.md does not
     /// draw, and on a circle of more than two files.
     Layers,
     /// Measures how easy the code is to walk through: files, functions, docs, arrows and circles between modules.
     House {
-        /// Another checkout than this one.
+        /// Another checkout instead of this one.
         #[arg(long, value_name = "FOLDER")]
         tree: Option<PathBuf>,
     },
@@ -53,7 +53,7 @@ enum Chore {
     Pages,
     /// Fails on an unchecked operation in the guest's sources that guests/risc0/unchecked.toml does not explain.
     Unchecked {
-        /// Brings the table up to date; new rows wait for a reason.
+        /// Brings the table up to date; new rows need a reason.
         #[arg(long)]
         write: bool,
     },
@@ -63,12 +63,12 @@ enum Chore {
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
-    /// Takes out one check marked `SOUNDNESS:` after another, in a copy of the tree; fails unless a test notices each.
+    /// Removes each check marked `SOUNDNESS:` in turn, in a copy of the tree; fails unless a test notices each.
     Soundness {
-        /// Takes nothing out; fails if a mark has no row in xtask/soundness.toml, or a row no mark.
+        /// Removes nothing; fails if a mark has no row in xtask/soundness.toml, or a row has no mark.
         #[arg(long)]
         list: bool,
-        /// Takes out the checks of guests and no others: each builds a guest and runs it in the zkVM's executor.
+        /// Removes the checks of guests and no others: each builds a guest and runs it in the zkVM's executor.
         #[arg(long)]
         guest: bool,
         /// Only the checks whose file or mark contains this.
@@ -78,7 +78,7 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    // Inside a guest's build, cargo calls us in the place of rustc.
+    // Inside a guest's build, cargo calls this command instead of rustc.
     if std::env::var_os(guests::AS_RUSTC).is_some() {
         return guests::as_rustc();
     }
@@ -116,8 +116,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The checkout that `cargo xtask` was called in. Asked at run time: several checkouts share one target folder, and so
-/// one binary of this command.
+/// The checkout in which `cargo xtask` was called. It is looked up at run time: several checkouts share one target
+/// folder, and so one binary of this command.
 fn root() -> anyhow::Result<PathBuf> {
     let folder = std::env::var_os("CARGO_MANIFEST_DIR").context("call this as `cargo xtask`")?;
     let root = Path::new(&folder).parent().context("xtask does not lie in a checkout")?;

@@ -1,9 +1,10 @@
-//! What the pages (`*.md`) promise a reader: that links lead somewhere, and that ARCHITECTURE.md's walks name real files.
+//! What the pages (`*.md`) promise a reader: that links lead somewhere, and that ARCHITECTURE.md's walks name real
+//! files.
 //!
 //! * A relative link must point at a file or folder of the checkout; one with a fragment, at a heading of that page.
 //! * A page of `docs/` that a source, a script or a setting names must exist.
 //! * A file of the checkout that ARCHITECTURE.md names in backticks must exist.
-//! * The walks stand under [`WALKS`]. Each is a heading of the third level with a numbered list, each line of which starts
+//! * The walks are under [`WALKS`]. Each is a third-level heading with a numbered list, each line of which starts
 //!   with a file in backticks.
 //! * Links to other sites are not followed: the check needs no network.
 
@@ -12,20 +13,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 
-/// The heading of ARCHITECTURE.md below which the walks stand.
+/// The heading of ARCHITECTURE.md that the walks are under.
 const WALKS: &str = "## Seven walks";
 
 /// How many walks there are.
 const WALK_COUNT: usize = 7;
 
-/// Where decisions lie. A source may name one by its number.
+/// The folder of the decisions. A source may name one by its number.
 const DECISIONS: &str = "docs/decisions/";
 
-/// Folders that are not part of the checkout, or are no text of ours.
+/// Folders that are not part of the checkout, or have no text of ours.
 const SKIPPED: [&str; 6] =
     ["target", "corpus", "artifacts", "scenarios-failed", "node_modules", "__pycache__"];
 
-/// Checks links, named pages and walks of the checkout at `root`. Returns what was checked, in words.
+/// Checks links, named pages and walks of the checkout at `root`. Returns a summary of what was checked.
 ///
 /// # Errors
 /// Names every link that leads nowhere, every page that is named and does not exist, and every fault of the walks.
@@ -72,7 +73,7 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
     Ok(format!("{links} links, {pages} pages, {} walks: all lead somewhere", walks.len()))
 }
 
-/// All files below `folder` that may hold text of ours, in the order of their names.
+/// All files below `folder` that may contain text of ours, in the order of their names.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let listed =
         fs::read_dir(folder).with_context(|| format!("failed to list {}", folder.display()))?;
@@ -118,7 +119,7 @@ fn relative_links(text: &str) -> Vec<String> {
     links
 }
 
-/// The lines of `text` that do not stand in a fenced block.
+/// The lines of `text` that are not in a fenced block.
 fn outside_fences(text: &str) -> impl Iterator<Item = &str> {
     let mut fenced = false;
     text.lines().filter(move |line| {
@@ -128,7 +129,7 @@ fn outside_fences(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Makes sure that `link`, found in the page `from`, leads to a file, and to a heading if it has a fragment.
+/// Checks that `link`, found in the page `from`, leads to a file, and to a heading if it has a fragment.
 fn follow(from: &Path, link: &str) -> anyhow::Result<()> {
     let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
     let target = match path {
@@ -157,7 +158,7 @@ fn anchor(heading: &str) -> String {
         .collect()
 }
 
-/// The pages of `docs/` that a file other than a page names, as it names them.
+/// The pages of `docs/` named in a file that is not a page, as it names them.
 fn named_pages(text: &str) -> Vec<String> {
     let part = |c: char| c.is_ascii_alphanumeric() || ['/', '-', '_', '.'].contains(&c);
     let words = text.split(|c| !part(c)).map(|word| word.trim_end_matches('.'));
@@ -184,7 +185,7 @@ fn exists_as_named(root: &Path, page: &str) -> bool {
     root.join(page).exists() || page.starts_with(DECISIONS) && by_number()
 }
 
-/// The files and folders that a page names between backticks, by their path from the root, and that are not there.
+/// The files and folders that a page names between backticks, as paths from the root, and that do not exist.
 fn missing(root: &Path, page: &str) -> Vec<String> {
     const FOLDERS: [&str; 5] = ["crates/", "docs/", "guests/", "fuzz/", "xtask/"];
     let named = page.split('`').skip(1).step_by(2);

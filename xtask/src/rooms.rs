@@ -1,10 +1,11 @@
-//! Which rooms of a crate may use which: ARCHITECTURE.md draws the arrows, the crate's sources have the real ones.
+//! Which rooms of a crate may use which: ARCHITECTURE.md draws the allowed arrows, the crate's sources have the real
+//! ones.
 //!
 //! * A room is a module at the root of a crate, with everything below it. The root itself (`lib.rs`) is the last room.
-//! * The tables in ARCHITECTURE.md are the only place where an arrow is allowed, and arrows point only down: a row may name
-//!   only rows above it. What points up all the same stands in a column of its own.
-//! * No more than two files import each other in a circle, wherever they lie.
-//! * A re-export (`pub use`) is an address and no arrow: whoever goes through it uses the file behind it.
+//! * The tables in ARCHITECTURE.md are the only place where an arrow is allowed, and arrows point only down: a row may
+//!   name only rows above it. Arrows that still point up are in a column of their own.
+//! * No more than two files import each other in a circle, wherever they are.
+//! * A re-export (`pub use`) is an address and not an arrow: whoever goes through it uses the file behind it.
 //! * Tests may use anything.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,28 +17,28 @@ use anyhow::{Context as _, bail};
 use crate::layers::{Drawn, names, points_down};
 use crate::tokens::{Token, closing, end_of_item, tokens};
 
-/// The crates whose rooms are drawn, and whether files may import each other in circles. Those of `program` do: it changes
-/// only when its pinned id does.
+/// The crates whose rooms are checked, and whether their files may import each other in circles. Those of `program`
+/// may: it changes only when its pinned id does.
 const CRATES: [(&str, Circles); 3] =
     [("server", Circles::Refused), ("client", Circles::Refused), ("program", Circles::Kept)];
 
-/// What is done about circles of more than two files.
+/// How circles of more than two files are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Circles {
     Refused,
     Kept,
 }
 
-/// What the arrows of a crate come to, without its root.
+/// The arrows of a crate in figures, without its root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
-    /// Modules of the first level.
+    /// Number of modules of the first level.
     pub rooms: usize,
-    /// Arrows between them.
+    /// Number of arrows between them.
     pub arrows: usize,
-    /// Pairs of them with arrows both ways.
+    /// Number of pairs of modules with arrows both ways.
     pub mutual: usize,
-    /// Files of the largest circle, or none.
+    /// Number of files in the largest circle, or 0.
     pub largest_circle: usize,
 }
 
@@ -68,7 +69,7 @@ fn counted(mut arrows: Arrows) -> Figures {
 
 /// A module's path from the crate's root, which is the empty one.
 type Module = Vec<String>;
-/// Each file, as its module, and the files that it uses.
+/// Each file, as its module, with the files that it uses.
 type Arrows = BTreeMap<Module, BTreeSet<Module>>;
 
 /// Compares the arrows between the rooms of our larger crates with the tables of ARCHITECTURE.md.
@@ -96,12 +97,12 @@ pub fn check(root: &Path) -> anyhow::Result<usize> {
     Ok(checked)
 }
 
-/// What uses what in a file, before names are looked up.
+/// What a file uses, before names are resolved.
 #[derive(Debug, Default)]
 struct File {
-    /// Where each path stands (a module of the file) and the path.
+    /// The module of the file in which each path is, and the path.
     paths: Vec<(Module, Vec<String>)>,
-    /// Names that it hands on, and where they come from.
+    /// Names that the file re-exports, and where they come from.
     exports: Vec<(String, Vec<String>)>,
 }
 
@@ -148,7 +149,7 @@ impl Sources {
     fn scan(&self, module: &Module, text: &str) -> File {
         let tokens = production(&tokens(text));
         let mut file = File::default();
-        // Modules written out in the file, and the braces in between.
+        // Inline modules of the file, and the braces in between.
         let mut inside: Vec<Option<String>> = Vec::new();
         let mut at = 0;
         while let Some(token) = tokens.get(at) {
@@ -201,7 +202,7 @@ impl Sources {
         file
     }
 
-    /// The file in which what `path` names stands, if that is one of this crate.
+    /// The file that contains what `path` names, if it is a file of this crate.
     fn resolve(
         &self,
         files: &BTreeMap<&Module, File>,
@@ -209,7 +210,7 @@ impl Sources {
         path: &[String],
         depth: usize,
     ) -> Option<Module> {
-        // A re-export of itself would go on for ever.
+        // A re-export of itself would never end.
         if depth > 8 {
             return None;
         }
@@ -240,7 +241,7 @@ impl Sources {
             }
             (at, rest) = (below, tail);
         }
-        // Modules written out in a file belong to it.
+        // Inline modules belong to their file.
         while !self.0.contains_key(&at) {
             at.pop();
         }
@@ -262,7 +263,7 @@ impl Sources {
     }
 }
 
-/// The tokens without attributes and without what only tests have.
+/// The tokens without attributes and without items that only tests have.
 fn production(all: &[Token]) -> Vec<Token> {
     let (mut kept, mut at) = (Vec::new(), 0);
     while let Some(token) = all.get(at) {
@@ -284,7 +285,7 @@ fn production(all: &[Token]) -> Vec<Token> {
     kept
 }
 
-/// The modules that are declared and lie in files of their own.
+/// The modules that are declared and have files of their own.
 fn declared(tokens: &[Token]) -> Vec<String> {
     let declared = tokens.windows(3).filter_map(|three| match three {
         [Token::Word(word), Token::Word(name), end] if word == "mod" && end.is(';') => {
@@ -360,7 +361,7 @@ fn rooms(arrows: &Arrows) -> BTreeMap<&str, BTreeSet<&str>> {
     found
 }
 
-/// The groups of files of which each uses, through others of the group, each.
+/// The groups of files in which each uses every other, through files of the group.
 fn circles(arrows: &Arrows) -> Vec<Vec<&Module>> {
     let reach = |from: &Module| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
@@ -420,7 +421,7 @@ impl Table {
         Ok(Self(rows))
     }
 
-    /// Everything on which the table and the real `arrows` disagree.
+    /// Every difference between the table and the real `arrows`.
     fn faults(&self, arrows: &Arrows, allowed: Circles) -> Vec<String> {
         let mut faults = Vec::new();
         let real = rooms(arrows);
@@ -567,7 +568,7 @@ mod tests {
         );
     }
 
-    /// This repository's server, with `use` declarations planted into its files.
+    /// This repository's server, with `use` declarations added to its files.
     fn planted(imports: &[(&str, &str)]) -> Vec<String> {
         let folder = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
         let root = Path::new(&folder).parent().expect("xtask lies in the root");

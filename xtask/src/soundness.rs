@@ -1,10 +1,10 @@
 //! Soundness: every check that is marked `// SOUNDNESS:` is taken out of a copy of the tree, and a test must fail.
 //!
-//! * `xtask/soundness.toml` says for each mark which edit takes its check out, and which tests must notice.
-//! * A mark without a row, a row whose mark or text is gone, an edit that does not compile and an edit that no test notices
-//!   are failures.
-//! * The checkout itself is never touched. The copy has a target folder of its own, below the checkout's: cargo would
-//!   take what it built of a copy without a check for what it builds of the checkout.
+//! * `xtask/soundness.toml` says for each mark which edit removes its check, and which tests must notice.
+//! * Each of these is a failure: a mark without a row, a row whose mark or text is gone, an edit that does not
+//!   compile, an edit that no test notices.
+//! * The checkout itself is never changed. The copy has a target folder of its own, below the checkout's: otherwise
+//!   cargo would mistake what it built from a copy without a check for a build of the checkout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -26,7 +26,7 @@ const TABLE: &str = "xtask/soundness.toml";
 /// What a marked check begins with.
 const MARK: &str = "SOUNDNESS:";
 
-/// What to do.
+/// The options.
 pub struct Options {
     /// Only compare the marks with the table.
     pub list: bool,
@@ -47,24 +47,24 @@ struct Table {
 struct Row {
     /// The file with the mark.
     file: String,
-    /// How the mark's text begins.
+    /// The text that is replaced: its first occurrence after the mark.
     mark: String,
-    /// The text that is replaced: the first of its kind after the mark.
+    /// The replacement.
     #[serde(default)]
     find: String,
     /// What it becomes.
     #[serde(default)]
     replace: String,
-    /// The package whose tests are run.
+    /// The package whose tests run.
     #[serde(default)]
     package: String,
-    /// What of it is built: arguments of cargo.
+    /// The targets that are built: arguments of cargo.
     #[serde(default = "of_library")]
     targets: String,
-    /// Which of its tests, as nextest filters them.
+    /// The filter for its tests, as nextest takes it.
     #[serde(default)]
     tests: String,
-    /// Why no edit can show that the check is needed. Such a row has none.
+    /// Why no edit can show that the check is needed. Such a row has no edit.
     #[serde(default)]
     explained: String,
 }
@@ -74,12 +74,12 @@ fn of_library() -> String {
 }
 
 impl Row {
-    /// Whether its code runs inside a zkVM.
+    /// Whether the code runs inside a zkVM.
     fn in_guest(&self) -> bool {
         self.file.starts_with("guests/")
     }
 
-    /// The file's text without the check.
+    /// The text of the file without the check.
     fn apply(&self, text: &str) -> anyhow::Result<String> {
         let place = marks(text)
             .into_iter()
@@ -96,7 +96,7 @@ impl Row {
 #[derive(Debug, PartialEq, Eq)]
 struct Mark<'a> {
     line: usize,
-    /// Bytes before its line.
+    /// Byte offset of its line.
     offset: usize,
     /// What follows the tag on its line.
     text: &'a str,
@@ -116,7 +116,7 @@ fn marks(source: &str) -> Vec<Mark<'_>> {
     marks
 }
 
-/// Compares the marks with the table, and unless only that is wanted, takes out one check after another.
+/// Compares the marks with the table and then, unless only that is wanted, removes one check after another.
 ///
 /// # Errors
 /// Lists everything that is wrong.
@@ -167,7 +167,7 @@ pub fn check(root: &Path, options: &Options) -> anyhow::Result<String> {
     Ok(format!("{} checks taken out, one at a time: each time a test failed", rows.len()))
 }
 
-/// What is wrong with marks and rows, and a list of the marks.
+/// The faults of marks and rows, and a list of the marks.
 fn compare(root: &Path, files: &[String], rows: &[Row]) -> anyhow::Result<(Vec<String>, String)> {
     let (mut wrong, mut list, mut total) = (Vec::new(), String::new(), 0);
     let mut used = BTreeSet::new();
@@ -219,7 +219,7 @@ fn compare(root: &Path, files: &[String], rows: &[Row]) -> anyhow::Result<(Vec<S
     Ok((wrong, list))
 }
 
-/// Whether marks in this file are of checks: those in tests say what a test is about.
+/// Whether marks in this file are of checks: marks in tests say what a test is about.
 fn holds_checks(file: &str) -> bool {
     let parts: Vec<&str> = file.split('/').collect();
     matches!(parts[..], ["crates" | "guests", _, "src", ..])
@@ -228,7 +228,7 @@ fn holds_checks(file: &str) -> bool {
         && !parts.contains(&"tests")
 }
 
-/// The files of the checkout that git knows or would take.
+/// The files of the checkout that git tracks, or would add.
 fn tracked(root: &Path) -> anyhow::Result<Vec<String>> {
     let list = output(Command::new("git").current_dir(root).args([
         "ls-files",
@@ -241,22 +241,22 @@ fn tracked(root: &Path) -> anyhow::Result<Vec<String>> {
     Ok(files.map(str::to_owned).collect())
 }
 
-/// A copy of the tree, in which checks are taken out.
+/// A copy of the tree, in which checks are removed.
 struct Scratch {
     root: PathBuf,
     target: PathBuf,
 }
 
-/// What came of taking a check out.
+/// The result of removing a check.
 enum Outcome {
     /// These tests failed.
     Noticed(String),
-    /// None did, or the edit is no good.
+    /// No test failed, or the edit is invalid.
     Trouble(String),
 }
 
 impl Scratch {
-    /// Copies what differs. What does not keeps its time, by which cargo tells what to build again.
+    /// Copies files that differ. Other files keep their times, by which cargo decides what to rebuild.
     fn new(root: &Path, files: &[String]) -> anyhow::Result<Self> {
         let folder = target_folder(root)?.join("soundness");
         let scratch = Self { root: folder.join("tree"), target: folder.join("target") };
@@ -274,7 +274,7 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Fails unless every test that must notice something passes as long as nothing is taken out.
+    /// Fails unless every test that must notice something passes while no check is removed.
     fn tests_pass(&self, rows: &[&Row]) -> anyhow::Result<()> {
         let mut runs = BTreeMap::<_, BTreeSet<&str>>::new();
         for row in rows {
@@ -293,7 +293,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Takes the check out, runs its tests, and puts it back.
+    /// Removes the check, runs its tests, and restores it.
     fn without(&self, row: &Row) -> anyhow::Result<Outcome> {
         let path = self.root.join(&row.file);
         let failed = || format!("failed to edit {}", path.display());
@@ -333,7 +333,7 @@ impl Scratch {
             cargo.args(["--package", chosen]);
         }
         if package == "prover-risc0" {
-            // Every edit of a guest changes what a run costs; only what it states shall fail a test.
+            // Every edit of a guest changes what a run costs; only a change of its statement shall fail a test.
             cargo.arg("--release").env("UPDATE_EXPECT", "1");
         }
         cargo.output().context("failed to run cargo nextest")
@@ -358,8 +358,9 @@ impl Scratch {
     }
 }
 
-/// Packages that are built together. Cargo builds dependencies anew for another choice of packages, so that there are few; the
-/// fewer of ours are in one, the sooner it is built after an edit. What is in none is built with all of the workspace.
+/// Packages that are built together. Cargo rebuilds dependencies for each other choice of packages, so there are few
+/// groups; the fewer crates of ours are in one, the sooner it is built after an edit. A package that is in none is
+/// built with the whole workspace.
 const TOGETHER: [&[&str]; 4] =
     [&["program"], &["verifier"], &["witness", "devnode", "conformance"], &["prover-risc0"]];
 
@@ -379,7 +380,7 @@ fn failures(text: &str) -> String {
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// The end of what a command said.
+/// The end of a command's output.
 fn said(output: &Output) -> String {
     let text = [output.stdout.as_slice(), &output.stderr].map(String::from_utf8_lossy).concat();
     let lines: Vec<&str> = text.lines().collect();

@@ -17,7 +17,7 @@ const TARGET: &str = "i686-unknown-linux-gnu";
 /// Crates whose tests run.
 const CRATES: [&str; 2] = ["program", "conformance"];
 
-/// How numbers that do not fit are met, and whether that is checked.
+/// What happens to numbers that do not fit, and whether overflow checks are on.
 const BUILDS: [(&str, &str); 2] = [("with overflow checks", "true"), ("wrapping", "false")];
 
 /// Builds and runs the tests in both ways.
@@ -30,12 +30,12 @@ pub fn run(root: &Path) -> anyhow::Result<String> {
         has_libraries(),
         "there are no C libraries for 32 bits: install Debian's packages gcc-multilib and libc6-dev-i386"
     );
-    // One folder: what runs while compiling is the same for both builds.
+    // One folder: build scripts and procedural macros are the same for both builds.
     let target = guests::target_folder(root)?.join("test32");
     let mut failed = Vec::new();
     for (name, checks) in BUILDS {
         let mut cargo = compiler.cargo(root, &[]);
-        // Nothing here depends on where the checkout lies, so rustc needs no help with that.
+        // Nothing here depends on the path of the checkout, so rustc needs no wrapper.
         cargo.env_remove("RUSTC_WRAPPER").env_remove(guests::AS_RUSTC);
         cargo.current_dir(root).args(["test", "--locked", "--lib", "--tests", "--no-fail-fast"]);
         cargo.args(CRATES.iter().flat_map(|package| ["--package", package]));
@@ -69,12 +69,12 @@ pub fn run(root: &Path) -> anyhow::Result<String> {
     ))
 }
 
-/// Whether a C compiler finds what Debian's `libc6-dev-i386` brings, and GCC's library for 32 bits.
+/// Whether a C compiler finds what Debian's `libc6-dev-i386` installs, and GCC's library for 32 bits.
 fn has_libraries() -> bool {
     let gcc = ["-m32", "-print-file-name=libgcc_s.so.1"];
     let libc = ["-m32", "-print-file-name=libc.so"];
     [gcc, libc].iter().all(|question| {
-        // What is not found is printed as it was asked for.
+        // The compiler prints the name unchanged if it does not find the file.
         guests::output(std::process::Command::new("cc").args(question))
             .is_ok_and(|path| Path::new(&path).is_absolute())
     })

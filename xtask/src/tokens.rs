@@ -21,7 +21,7 @@ impl Token {
     }
 }
 
-/// Where the bracket that opens at `open` closes.
+/// The index of the bracket that closes the one at `open`.
 pub fn closing(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -61,7 +61,7 @@ pub fn end_of_item(tokens: &[Token], from: usize) -> usize {
         "use",
     ];
     let mut at = from;
-    // Its other attributes.
+    // The item's other attributes.
     while tokens.get(at).is_some_and(|token| token.is('#')) {
         at = closing(tokens, at + 1) + 1;
     }
@@ -69,7 +69,7 @@ pub fn end_of_item(tokens: &[Token], from: usize) -> usize {
     while let Some(token) = tokens.get(at) {
         match token {
             Token::Sign(';') => return at + 1,
-            // In an item, commas stand between generic arguments.
+            // In an item, commas separate generic arguments.
             Token::Sign(',') if !item => return at + 1,
             Token::Sign(')' | ']' | '}') => return at,
             Token::Sign('{') => return closing(tokens, at) + 1,
@@ -81,7 +81,7 @@ pub fn end_of_item(tokens: &[Token], from: usize) -> usize {
     at
 }
 
-/// Where the braces end in which `from` stands.
+/// The end of the braces that contain `from`.
 pub fn end_of_braces(tokens: &[Token], from: usize) -> usize {
     let mut at = from;
     while let Some(token) = tokens.get(at) {
@@ -95,7 +95,7 @@ pub fn end_of_braces(tokens: &[Token], from: usize) -> usize {
     at
 }
 
-/// Words, texts and single signs; no comments, numbers, characters or lifetimes.
+/// Words, texts and single signs, without comments, numbers, characters or lifetimes.
 pub fn tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let peek = |at: usize| chars.get(at).copied().unwrap_or('\0');
@@ -134,7 +134,7 @@ pub fn tokens(text: &str) -> Vec<Token> {
                 tokens.push(Token::Text(chars[start.min(end)..end].iter().collect()));
                 at = end + 1 + hashes;
             } else if word == "r" && hashes == 1 {
-                // A raw name.
+                // A raw identifier.
                 at += 1;
             } else if !(["b", "c"].contains(&word.as_str()) && ['"', '\''].contains(&peek(at))) {
                 tokens.push(Token::Word(word));

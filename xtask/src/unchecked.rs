@@ -1,12 +1,13 @@
-//! What the guest does without a check: every use in the sources of the crates that are linked into it, counted and explained.
+//! What the guest does without a check: every use in the sources of the crates that are linked into it,
+//! counted and explained.
 //!
 //! * The crates are those that `guests/Cargo.lock` gives the guest for its own target and features: normal dependencies, no procedural macros.
 //! * The sources are the modules that these features compile. Comments, strings and tests do not count.
-//! * `guests/risc0/unchecked.toml` has a row for each file, with the number of uses of each operation and the reason why they are
-//!   sound. The check refuses a use more or less, and a row without a reason.
+//! * `guests/risc0/unchecked.toml` has a row for each file, with the number of uses of each operation and
+//!   the reason why they are sound. The check refuses a use more or less, and a row without a reason.
 //!
-//! A crate counts as a whole, whether the linker keeps its functions or not: code that was inlined leaves no name in the
-//! linker's map. The standard library is not looked at: it is the compiler's.
+//! A crate counts as a whole, whether or not the linker keeps its functions: inlined code leaves no name in
+//! the linker's map. The standard library is not read: it belongs to the compiler.
 
 mod scan;
 mod table;
@@ -29,7 +30,7 @@ type Found = BTreeMap<String, BTreeMap<String, Uses>>;
 /// Compares the sources with the table of the checkout at `root`.
 ///
 /// # Errors
-/// Names every row that is not what the sources have, or that nobody explained.
+/// Names every row that differs from the sources, or that nobody has explained.
 pub fn check(root: &Path) -> anyhow::Result<String> {
     let path = path(root);
     let text = std::fs::read_to_string(&path)
@@ -49,7 +50,7 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
     Ok(format!("{}, all explained", told(&found)))
 }
 
-/// Brings the table up to date. Rows that are as they were keep their reasons; the others have none.
+/// Brings the table up to date. Unchanged rows keep their reasons; the others have none.
 ///
 /// # Errors
 /// If the sources or the table cannot be read, or the table cannot be written.
@@ -117,7 +118,8 @@ fn find(root: &Path) -> anyhow::Result<Found> {
     Ok(found)
 }
 
-/// The crates that are linked into the guest, with their features: what cargo would compile for its target.
+/// The crates that are linked into the guest, with their features: those that cargo would compile for its
+/// target.
 fn linked(manifest: &Path) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args([

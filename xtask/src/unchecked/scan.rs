@@ -1,6 +1,7 @@
 //! Finds unchecked operations in Rust's sources, as tokens: no macro is expanded and no name is resolved.
 //!
-//! What a feature, a test or another target leaves out is not looked at. A condition that cannot be told counts as met.
+//! Code that a feature, a test or another target leaves out is not read. A condition that cannot be decided counts as
+//! met.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use anyhow::Context as _;
 use super::Uses;
 use crate::tokens::{Token, closing, end_of_braces, end_of_item, tokens};
 
-/// Operations by name, whoever has them; also every name that begins or ends with "unchecked".
+/// Operations by name, on any type; also every name that begins or ends with "unchecked".
 const NAMED: [&str; 20] = [
     "assume",
     "assume_init",
@@ -33,7 +34,7 @@ const NAMED: [&str; 20] = [
     "write_unaligned",
     "zeroed",
 ];
-/// Arithmetic of pointers, where it stands in unsafe code.
+/// Pointer arithmetic, where it is in unsafe code.
 const POINTER: [&str; 8] = [
     "add",
     "byte_add",
@@ -45,7 +46,7 @@ const POINTER: [&str; 8] = [
     "sub",
 ];
 
-/// Hands out the files of a crate, from its root on, each with its uses.
+/// Passes on the files of a crate, from its root on, each with its uses.
 pub fn module_tree(
     root: &Path,
     features: &BTreeSet<String>,
@@ -72,15 +73,15 @@ pub fn module_tree(
 /// A `mod name;` or an `include!`.
 #[derive(Debug, PartialEq, Eq)]
 struct Module {
-    /// Modules written out around it.
+    /// Inline modules around it.
     inside: Vec<String>,
     name: String,
-    /// Where its attribute, or the `include!`, says that it lies.
+    /// The path that its attribute, or the `include!`, gives.
     path: Option<String>,
 }
 
 impl Module {
-    /// Its file, and the folder where its own modules are. `None` if there is none, as in a macro's pattern.
+    /// Its file, and the folder of its own modules. `None` if there is none, as in a macro's pattern.
     fn file(&self, of: &Path, folder: &Path) -> Option<(PathBuf, PathBuf)> {
         let folder = self.inside.iter().fold(folder.to_owned(), |folder, name| folder.join(name));
         let candidates = match &self.path {
@@ -223,7 +224,7 @@ fn named(word: &str) -> bool {
         || word.contains("_unchecked_")
 }
 
-/// Whether an attribute keeps what follows out of the guest.
+/// Whether an attribute keeps the code after it out of the guest.
 fn left_out(attribute: &[Token], features: &BTreeSet<String>) -> bool {
     match attribute {
         [Token::Word(word)] => word == "test" || word == "bench",
@@ -236,7 +237,7 @@ fn left_out(attribute: &[Token], features: &BTreeSet<String>) -> bool {
     }
 }
 
-/// Whether a condition of `cfg` holds in the guest; `None` if that cannot be told.
+/// Whether a condition of `cfg` holds in the guest; `None` if that cannot be decided.
 fn holds(condition: &[Token], features: &BTreeSet<String>) -> Option<bool> {
     match condition {
         [Token::Word(word)] => match word.as_str() {
@@ -271,7 +272,7 @@ fn holds(condition: &[Token], features: &BTreeSet<String>) -> Option<bool> {
     }
 }
 
-/// What stands between the commas that are in no bracket.
+/// The parts between the commas that are in no bracket.
 fn parts(tokens: &[Token]) -> Vec<&[Token]> {
     let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
     while at < tokens.len() {

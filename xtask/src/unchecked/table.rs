@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::{Found, Uses};
 
-/// What stands for a reason that nobody has given yet.
+/// The placeholder for a reason that nobody has given yet.
 const UNEXPLAINED: &str = "unexplained";
 
 const HEAD: &str = "\
@@ -23,7 +23,7 @@ pub struct Table(BTreeMap<String, Crate>);
 
 #[derive(Debug, Default)]
 struct Crate {
-    /// Of files that have none of their own.
+    /// The reason for files that have none of their own.
     reason: Option<String>,
     files: BTreeMap<String, Row>,
 }
@@ -58,7 +58,7 @@ impl Table {
         Ok(table)
     }
 
-    /// What `found` has that the table does not say, or the other way round, and what nobody explained.
+    /// Every difference between `found` and the table, and every row that nobody has explained.
     pub fn faults(&self, found: &Found) -> Vec<String> {
         let mut faults = Vec::new();
         for (name, files) in found {
@@ -92,7 +92,8 @@ impl Table {
         faults
     }
 
-    /// The table for `found`. A file with the same uses as before, maybe of another version of its crate, keeps its reason.
+    /// The table for `found`. A file with the same uses as before, perhaps of another version of its crate, keeps its
+    /// reason.
     pub fn updated(&self, found: &Found) -> Self {
         let updated = found.iter().map(|(name, files)| {
             let before = self.before(name);
@@ -110,7 +111,7 @@ impl Table {
         Self(updated.collect())
     }
 
-    /// The crate with this name and version, or else of another version, if there is only one.
+    /// The crate with this name and version, or of another version if there is only one.
     fn before(&self, name: &str) -> Option<&Crate> {
         self.0.get(name).or_else(|| {
             let short = |name: &str| name.split(' ').next().map(str::to_owned);
