@@ -250,7 +250,7 @@ impl ProverProcess {
                 }
                 continue;
             }
-            let hello = HELLO.min(setup.limit);
+            let hello = HELLO.min(setup.stall).min(setup.limit);
             let hung = if cancel.is_set() {
                 ProveError::Cancelled
             } else if !greeted && started.elapsed() > hello {
