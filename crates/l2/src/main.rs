@@ -23,10 +23,12 @@ use std::{alloc::System, process::ExitCode};
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use program::heap::Meter;
+use tokio_util::sync::CancellationToken;
 
 use crate::args::{Cli, Command};
 use crate::output::Output;
 use crate::settings::Overrides;
+use crate::signals::unless_interrupted;
 use crate::telemetry::Telemetry;
 
 /// Counts what native runs of the program allocate: what a guest's heap cannot hold is refused.
@@ -66,8 +68,16 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
     }
     // For all HTTP of this process.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    runtime.block_on(async {
-        let shutdown = signals::shutdown().context("failed to listen for signals")?;
+    let done = runtime.block_on(async {
+        let computes = matches!(
+            cli.command,
+            Command::Config(_) | Command::Verify(_) | Command::Inspect(_) | Command::Conformance(_)
+        );
+        // A command that waits for nothing cannot be asked to stop: a signal ends its process.
+        let shutdown = match computes {
+            true => CancellationToken::new(),
+            false => signals::shutdown().context("failed to listen for signals")?,
+        };
         let telemetry = match &cli.command {
             Command::Server(_) => Telemetry::start("prover_server")?,
             Command::Client(_) => Telemetry::start("prover_client")?,
@@ -83,21 +93,41 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
                 Box::pin(commands::server::run(*args, overrides, output, shutdown)).await
             }
             Command::Config(args) => commands::config::run(args, overrides, output),
-            Command::Tokens(args) => Box::pin(commands::tokens::run(args, output)).await,
+            Command::Tokens(args) => {
+                unless_interrupted(&shutdown, Box::pin(commands::tokens::run(args, output))).await
+            }
             Command::Client(args) => {
                 Box::pin(commands::client::run(args, &cli.global, output, shutdown)).await
             }
-            Command::Status(operated) => commands::top::once(&operated, output).await,
-            Command::Top(args) => commands::top::run(args, output, shutdown).await,
-            Command::Jobs(args) => commands::operate::jobs(args, output).await,
-            Command::Clients(args) => commands::operate::clients(args, output).await,
-            Command::Proofs(args) => commands::proofs::run(args, output).await,
-            Command::Failures(args) => {
-                Box::pin(commands::failures::run(args, &cli.global, output)).await
+            Command::Status(operated) => {
+                unless_interrupted(&shutdown, commands::top::once(&operated, output)).await
             }
-            Command::Gc(args) => commands::gc::gc(args, output).await,
-            Command::Backup(args) => Box::pin(commands::gc::backup(args, output)).await,
-            Command::Fsck(args) => Box::pin(commands::fsck::run(args, output)).await,
+            Command::Top(args) => commands::top::run(args, output, shutdown).await,
+            Command::Jobs(args) => {
+                unless_interrupted(&shutdown, commands::operate::jobs(args, output)).await
+            }
+            Command::Clients(args) => {
+                unless_interrupted(&shutdown, commands::operate::clients(args, output)).await
+            }
+            Command::Proofs(args) => {
+                unless_interrupted(&shutdown, commands::proofs::run(args, output)).await
+            }
+            Command::Failures(args) => {
+                unless_interrupted(
+                    &shutdown,
+                    Box::pin(commands::failures::run(args, &cli.global, output)),
+                )
+                .await
+            }
+            Command::Gc(args) => {
+                unless_interrupted(&shutdown, commands::gc::gc(args, output)).await
+            }
+            Command::Backup(args) => {
+                unless_interrupted(&shutdown, Box::pin(commands::gc::backup(args, output))).await
+            }
+            Command::Fsck(args) => {
+                unless_interrupted(&shutdown, Box::pin(commands::fsck::run(args, output))).await
+            }
             Command::Prove(args) => {
                 Box::pin(commands::prove::run(args, &cli.global, output, shutdown)).await
             }
@@ -105,7 +135,9 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
                 Box::pin(commands::execute::run(args, &cli.global, output, shutdown)).await
             }
             Command::Verify(args) => commands::verify::run(&args, output),
-            Command::Witness(args) => Box::pin(commands::witness::run(args, output)).await,
+            Command::Witness(args) => {
+                unless_interrupted(&shutdown, Box::pin(commands::witness::run(args, output))).await
+            }
             Command::Inspect(args) => commands::inspect::run(args, output),
             Command::Conformance(args) => commands::conformance::run(&args, &cli.global, output),
             Command::Bench(args) => commands::bench::run(args, &cli.global, output, shutdown).await,
@@ -113,5 +145,8 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
         };
         telemetry.stop().await;
         done
-    })
+    });
+    // Not to wait for a thread whose result nobody waits for any more.
+    runtime.shutdown_background();
+    done
 }

@@ -1,7 +1,9 @@
 //! ctrl-c and SIGTERM.
 
+use std::future::Future;
 use std::io;
 
+use anyhow::bail;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +33,21 @@ pub fn shutdown() -> io::Result<CancellationToken> {
         }
     });
     Ok(token)
+}
+
+/// The result of `work`, which is dropped where it waits when the process is interrupted first.
+///
+/// # Errors
+/// Those of `work`, or that it was interrupted.
+pub async fn unless_interrupted<T>(
+    shutdown: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => bail!("interrupted"),
+        done = work => done,
+    }
 }
 
 /// From now on ctrl-c and SIGTERM do nothing: another process decides when this one ends.

@@ -16,6 +16,7 @@ use crate::args::{Global, ProverArg, Source, ZkvmArgs};
 use crate::blocks::{self, Parent, Prepared, StatementText};
 use crate::output::{self, Output, thousands};
 use crate::provers::Workplace;
+use crate::signals::unless_interrupted;
 
 /// `l2-prover execute`
 #[derive(Debug, Args)]
@@ -47,7 +48,7 @@ pub async fn run(
     let workplace = Workplace::without_proofs();
     let prover = args.prover.build(&args.zkvm, workplace, global)?;
     if args.source.rpc_url.is_some() {
-        let prepared = blocks::from_node(&args.source).await?;
+        let prepared = unless_interrupted(&shutdown, blocks::from_node(&args.source)).await?;
         return output.report(&execute(prepared, args.prover, prover).await?);
     }
     let parent = if args.assume_parent { Parent::MayBeAssumed } else { Parent::Required };

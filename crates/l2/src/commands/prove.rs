@@ -21,6 +21,7 @@ use crate::blocks::{self, Prepared, StatementText};
 use crate::commands::proofs::save;
 use crate::output::{Output, thousands};
 use crate::provers::{self, Workplace};
+use crate::signals::unless_interrupted;
 
 /// `l2-prover prove`
 #[derive(Debug, Args)]
@@ -55,7 +56,8 @@ pub async fn run(
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
     let prover = args.prover.build(&args.zkvm, Workplace::attended(folder.path()), global)?;
     let mocked = provers::warn_if_mocked(&*prover, output);
-    let prepared = blocks::from_file_or_node(args.file.as_deref(), &args.source).await?;
+    let prepared = blocks::from_file_or_node(args.file.as_deref(), &args.source);
+    let prepared = unless_interrupted(&shutdown, prepared).await?;
 
     let cancel = Cancel::new();
     let kind = ProofKind::from(args.kind);
