@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use alloy_primitives::B256;
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
-use program::Statement;
+use program::{ChainConfig, Statement};
 use protocol::{ArtifactRef, BlockRange, JobId, JobState, JobSummary, ProofSystem, paths};
 use reqwest::Method;
 use serde::Serialize;
 use verifier::Policy;
 
 use crate::args::Operated;
+use crate::chain::ChainArg;
 use crate::commands::operate::{answer, read, request};
+use crate::commands::verify::on_chain;
 use crate::output::{Output, thousands};
 use crate::parse;
 
@@ -34,10 +36,13 @@ pub enum Proofs {
         /// Which
         #[command(flatten)]
         which: ProofBlocks,
-        /// Accept exec "proofs", which prove NOTHING
+        /// The chain whose blocks they must prove: mainnet, holesky, hoodi, sepolia, dev, anvil or a genesis file [default: any, but one]
+        #[arg(long, value_name = "CHAIN")]
+        chain: Option<ChainArg>,
+        /// DANGER: accept proofs of the exec prover, which prove nothing
         #[arg(long)]
         danger_accept_exec: bool,
-        /// Accept proofs of a zkVM's dev mode, which prove NOTHING
+        /// DANGER: accept receipts of a zkVM's dev mode, which prove nothing
         #[arg(long)]
         danger_accept_dev_mode: bool,
     },
@@ -49,6 +54,9 @@ pub struct ProofBlocks {
     /// Only proofs of these blocks: `A` or `A..B`, both included
     #[arg(long, value_parser = parse::block_range, value_name = "A..B")]
     pub block: Option<parse::BlockRange>,
+    /// Succeed although blocks between the proofs, or of --block, have none
+    #[arg(long)]
+    pub allow_gaps: bool,
     /// The server
     #[command(flatten)]
     pub operated: Operated,
@@ -61,12 +69,13 @@ const LISTED: usize = 1_000;
 pub async fn run(args: Proofs, output: &Output) -> anyhow::Result<()> {
     match args {
         Proofs::Export { which, out } => export(&which, out, output).await,
-        Proofs::Verify { which, danger_accept_exec, danger_accept_dev_mode } => {
+        Proofs::Verify { which, chain, danger_accept_exec, danger_accept_dev_mode } => {
             let policy = Policy { danger_accept_exec, danger_accept_dev_mode };
             if danger_accept_exec || danger_accept_dev_mode {
                 output.warn("proofs of exec and of dev mode prove NOTHING.");
             }
-            verify(&which, policy, output).await
+            let chain = chain.map(|chain| chain.config()).transpose();
+            verify(&which, chain.context("cannot use --chain")?.as_ref(), policy, output).await
         }
     }
 }
@@ -90,17 +99,28 @@ async fn export(which: &ProofBlocks, out: PathBuf, output: &Output) -> anyhow::R
             bytes: proof.len,
         });
     }
-    output.report(&exported)
+    let ranges: Vec<_> = exported.proofs.iter().map(|proof| proof.blocks).collect();
+    output.report(&exported)?;
+    which.complete(&ranges)
 }
 
-async fn verify(which: &ProofBlocks, policy: Policy, output: &Output) -> anyhow::Result<()> {
+async fn verify(
+    which: &ProofBlocks,
+    chain: Option<&ChainConfig>,
+    policy: Policy,
+    output: &Output,
+) -> anyhow::Result<()> {
     let (mut checked, mut before) = (Checked::default(), None::<Statement>);
+    let mut ranges = Vec::new();
     for (job, proof) in proved(which).await? {
         let blocks = job.block_numbers;
         let bytes = fetch(&which.operated, &proof).await?;
-        let statement = check(&job, &bytes, &policy).with_context(|| {
-            format!("the proof of blocks {blocks} (job {}) is refused", job.job)
-        })?;
+        let refused = || format!("the proof of blocks {blocks} (job {}) is refused", job.job);
+        let statement = check(&job, &bytes, &policy).with_context(refused)?;
+        if let Some(chain) = chain {
+            on_chain(&statement, chain).with_context(refused)?;
+        }
+        ranges.push(blocks);
         if let Some(before) = &before
             && before.last_number + 1 == statement.first_number
         {
@@ -115,7 +135,37 @@ async fn verify(which: &ProofBlocks, policy: Policy, output: &Output) -> anyhow:
         checked.gas_used += job.gas_used;
         before = Some(statement);
     }
-    output.report(&checked)
+    output.report(&checked)?;
+    which.complete(&ranges)
+}
+
+impl ProofBlocks {
+    /// Whether the proofs, in the order of their blocks, leave none out.
+    fn complete(&self, proven: &[BlockRange]) -> anyhow::Result<()> {
+        let missing = gaps(proven, self.block);
+        ensure!(
+            self.allow_gaps || missing.is_empty(),
+            "no accepted proof of blocks {} (--allow-gaps if that is expected)",
+            missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        );
+        Ok(())
+    }
+}
+
+/// The blocks without a proof: of those asked for or, if none were named, of those between the first proof and the last.
+fn gaps(proven: &[BlockRange], asked: Option<parse::BlockRange>) -> Vec<BlockRange> {
+    let Some(first) = proven.first() else { return Vec::new() };
+    let (mut next, end) = match asked {
+        Some(asked) => (asked.first(), asked.last()),
+        None => (first.first(), proven.iter().map(|range| range.last()).max().unwrap_or(0)),
+    };
+    let mut missing = Vec::new();
+    for range in proven {
+        missing.extend(BlockRange::new(next, end.min(range.first().saturating_sub(1))));
+        next = next.max(range.last().saturating_add(1));
+    }
+    missing.extend(BlockRange::new(next, end));
+    missing
 }
 
 /// Whether two proofs in a row prove one chain.
@@ -298,6 +348,17 @@ mod tests {
         let policy = Policy { danger_accept_exec: true, ..Policy::default() };
         assert_eq!(check(&job, &proof, &policy).expect("of our program"), statement());
         assert!(check(&job, &proof, &Policy::default()).is_err());
+    }
+
+    #[test]
+    fn blocks_without_a_proof_are_named() {
+        let range = |first, last| BlockRange::new(first, last).expect("not empty");
+        let asked = |text| Some(parse::block_range(text).expect("a range"));
+        let proven = [range(3, 4), range(3, 6), range(9, 9)];
+        assert_eq!(gaps(&proven, None), [range(7, 8)]);
+        assert_eq!(gaps(&proven, asked("2..12")), [range(2, 2), range(7, 8), range(10, 12)]);
+        assert_eq!(gaps(&proven, asked("4..6")), []);
+        assert_eq!(gaps(&proven[..2], None), []);
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 
 use alloy_primitives::B256;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
-use program::Statement;
+use program::{ChainConfig, Statement};
 use serde::Serialize;
 use verifier::Policy;
 
 use crate::args::ProverArg;
 use crate::blocks::{StatementText, read_at_most};
+use crate::chain::ChainArg;
 use crate::output::{Output, thousands};
 
 /// `l2-prover verify`
@@ -21,8 +22,19 @@ pub struct Verify {
     #[arg(value_name = "PROOF")]
     pub proof: PathBuf,
     /// Proof system of the proof
-    #[arg(long, value_enum, default_value_t = ProverArg::Risc0)]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = ProverArg::Risc0,
+        default_value_if("danger_accept_exec", "true", "exec")
+    )]
     pub prover: ProverArg,
+    /// The chain whose blocks it must prove: mainnet, holesky, hoodi, sepolia, dev, anvil or a genesis file [default: any]
+    #[arg(long, value_name = "CHAIN")]
+    pub chain: Option<ChainArg>,
+    /// Hash of the block after which its blocks must begin [default: any]
+    #[arg(long, value_name = "HASH")]
+    pub parent_hash: Option<B256>,
     /// Id of the program it must be a proof of, 32 bytes in hex [default: the pinned one]
     #[arg(long, value_name = "ID")]
     pub program_id: Option<B256>,
@@ -49,6 +61,8 @@ pub fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
     let milliseconds = started.elapsed().as_secs_f64() * 1e3;
     let statement = Statement::abi_decode(&verified.public_values)
         .with_context(|| format!("{file} proves something else than a statement of ours"))?;
+    expect(&statement, args)
+        .with_context(|| format!("{file} is a proof, but not the one expected"))?;
     if matches!(verified.kind, verifier::Kind::Exec | verifier::Kind::DevMode) {
         output.warn(&format!(
             "{file} was accepted as asked, but it is of the kind `{}`: it proves NOTHING.",
@@ -63,6 +77,38 @@ pub fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
         milliseconds,
         statement,
     })
+}
+
+/// Whether the statement is about the chain and the blocks that the flags name.
+fn expect(statement: &Statement, args: &Verify) -> anyhow::Result<()> {
+    if let Some(chain) = &args.chain {
+        on_chain(statement, &chain.config().context("cannot use --chain")?)?;
+    }
+    if let Some(parent) = args.parent_hash {
+        // SOUNDNESS: a proof about blocks that continue another block says nothing about this one's.
+        ensure!(
+            statement.parent_hash == parent,
+            "its blocks begin after block {}, not after {parent}",
+            statement.parent_hash
+        );
+    }
+    Ok(())
+}
+
+/// Whether the statement is about blocks that ran under the rules of `chain`.
+///
+/// # Errors
+/// Says which rules they ran under.
+pub(super) fn on_chain(statement: &Statement, chain: &ChainConfig) -> anyhow::Result<()> {
+    let digest = chain.digest();
+    // SOUNDNESS: under other rules (a chain of one's own) anything can be proven.
+    ensure!(
+        statement.chain_config_digest == digest,
+        "its blocks ran under the config {}, and that of chain {} is {digest}",
+        statement.chain_config_digest,
+        chain.chain_id
+    );
+    Ok(())
 }
 
 #[derive(Serialize)]

@@ -155,6 +155,17 @@ fn what_a_server_keeps_is_exported_verified_saved_and_cleared() {
         json(&["verify", "--prover", "exec", file, "--danger-accept-exec"]);
     }
 
+    // Blocks that were asked for and have no proof.
+    let beyond = format!("2..{}", proved + 2);
+    let some = ["--block", &beyond, "--server", &url];
+    let error = fails(1, &[&verify[..], &some].concat());
+    let missing = format!("no accepted proof of blocks {}-{}", proved + 1, proved + 2);
+    assert!(error.contains(&missing), "{error}");
+    let some = ["--block", &beyond, "--allow-gaps", "--out", &out];
+    served.ask(&[&["proofs", "export"], &some[..]].concat());
+    let error = fails(1, &[&verify[..], &["--chain", "mainnet", "--server", &url]].concat());
+    assert!(error.contains("ran under the config"), "{error}");
+
     // A job that nobody wanted: elsewhere the program runs on its input all the same.
     let job = served.list("ready", 1)[0]["job"].as_str().expect("a job has an id").to_owned();
     served.ask(&["jobs", "cancel", &job]);

@@ -2,8 +2,9 @@
 //! names the thing and what to do.
 
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
-use crate::common::{fails, recorded, run};
+use crate::common::{fails, l2_prover, recorded, run};
 use expect_test::{expect, expect_file};
 
 #[test]
@@ -164,6 +165,69 @@ fn mocked_proofs_are_refused_unless_asked_for() {
     std::fs::write(&proof, [0; 448]).expect("written");
     let error = fails(1, &["verify", "--prover", "exec", &proof]);
     assert!(error.contains("proves nothing"), "{error}");
+}
+
+#[test]
+fn a_proof_of_another_chain_or_of_other_blocks_is_refused_if_one_is_expected() {
+    let dev = program::ChainConfig::dev().digest();
+    let parent = alloy_primitives::B256::repeat_byte(7);
+    let statement = program::Statement {
+        version: program::statement::VERSION,
+        chain_config_digest: dev,
+        parent_hash: parent,
+        last_hash: Default::default(),
+        first_number: 1,
+        last_number: 4,
+        pre_state_root: Default::default(),
+        post_state_root: Default::default(),
+        deposits_digest: Default::default(),
+        deposits_count: 0,
+        messages_root: Default::default(),
+        last_timestamp: 0,
+        data_commitment: Default::default(),
+        beneficiary: Default::default(),
+    };
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let proof = folder.path().join("proof.bin").display().to_string();
+    std::fs::write(&proof, statement.abi_encode()).expect("written");
+    let verify = ["verify", "--danger-accept-exec", &proof];
+    let parent = parent.to_string();
+    for expected in [&[][..], &["--chain", "dev"], &["--parent-hash", &parent]] {
+        assert!(run(&[&verify[..], expected].concat()).status.success(), "{expected:?}");
+    }
+    let error = fails(1, &[&verify[..], &["--chain", "mainnet"]].concat());
+    assert!(error.contains(&format!("ran under the config {dev}")), "{error}");
+    let other = format!("0x{}", "08".repeat(32));
+    let error = fails(1, &[&verify[..], &["--parent-hash", &other]].concat()).replace('\n', " ");
+    assert!(error.contains(&parent) && error.contains(&other), "{error}");
+}
+
+#[test]
+fn a_signal_ends_a_command_that_waits_for_a_node_or_a_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let out = folder.path().join("out").display().to_string();
+    let commands: [&[&str]; 6] = [
+        &["witness", "--rpc-url", &url, "--block", "1", "--out", &out],
+        &["execute", "--rpc-url", &url, "--block", "1"],
+        &["prove", "--rpc-url", &url, "--block", "1", "--prover", "exec", "--out", &out],
+        &["server", "--rpc-url", &url, "--chain", "node", "--data-dir", &out],
+        &["status", "--server", &url],
+        &["proofs", "export", "--server", &url, "--out", &out],
+    ];
+    for command in commands {
+        let child = l2_prover(command).stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let child = child.expect("the command can be started");
+        // It has asked, and gets no answer.
+        let (_silent, _) = listener.accept().expect("it connects");
+        let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(kill.expect("there is a kill").success());
+        let output = child.wait_with_output().expect("it is our child");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {error}");
+        assert!(error.contains("interrupted"), "{command:?}: {error}");
+    }
 }
 
 #[test]
