@@ -23,86 +23,110 @@ const FEE_HISTORY: u64 = 1024;
 
 type Answer = Result<Value, ErrorObjectOwned>;
 
+/// Methods by their names.
+struct Methods(RpcModule<Shared>);
+
+impl Methods {
+    fn add(&mut self, name: &'static str, handler: fn(&Shared, &mut ParamsSequence<'_>) -> Answer) {
+        let method = move |params: Params<'_>, shared: Arc<Shared>, _: Extensions| {
+            handler(&shared, &mut params.sequence())
+        };
+        self.0.register_blocking_method(name, method).expect("every method has its own name");
+    }
+}
+
 /// Every method of the node.
 pub(crate) fn module(shared: Arc<Shared>) -> RpcModule<Shared> {
-    let mut module = RpcModule::from_arc(shared);
-    let mut add = |name: &'static str, handler: fn(&Shared, &mut ParamsSequence<'_>) -> Answer| {
-        module
-            .register_blocking_method(name, move |params: Params<'_>, shared, _| {
-                handler(&shared, &mut params.sequence())
-            })
-            .expect("every method has its own name");
-    };
+    let mut methods = Methods(RpcModule::from_arc(shared));
+    for group in [node, blocks, state, execution, transactions, debug] {
+        group(&mut methods);
+    }
+    let Methods(mut module) = methods;
+    module
+        .register_subscription("eth_subscribe", "eth_subscription", "eth_unsubscribe", subscribe)
+        .expect("every method has its own name");
+    module
+}
 
-    add("web3_clientVersion", |_, _| Ok(concat!("l2-devnode/v", env!("CARGO_PKG_VERSION")).into()));
-    add("web3_sha3", |_, p| {
+/// The node itself, and what every client asks first.
+fn node(methods: &mut Methods) {
+    methods.add("web3_clientVersion", |_, _| {
+        Ok(concat!("l2-devnode/v", env!("CARGO_PKG_VERSION")).into())
+    });
+    methods.add("web3_sha3", |_, p| {
         let data: Bytes = next(p)?;
         ok(alloy_primitives::keccak256(data))
     });
-    add("net_version", |s, _| ok(s.read().config().chain_id.to_string()));
-    add("net_listening", |_, _| Ok(true.into()));
-    add("net_peerCount", |_, _| Ok("0x0".into()));
-    add("eth_chainId", |s, _| ok(U64::from(s.read().config().chain_id)));
-    add("eth_syncing", |_, _| Ok(false.into()));
-    add("eth_mining", |_, _| Ok(true.into()));
+    methods.add("net_version", |s, _| ok(s.read().config().chain_id.to_string()));
+    methods.add("net_listening", |_, _| Ok(true.into()));
+    methods.add("net_peerCount", |_, _| Ok("0x0".into()));
+    methods.add("eth_chainId", |s, _| ok(U64::from(s.read().config().chain_id)));
+    methods.add("eth_syncing", |_, _| Ok(false.into()));
+    methods.add("eth_mining", |_, _| Ok(true.into()));
     // The node holds no keys: clients sign and send raw transactions.
-    add("eth_accounts", |_, _| Ok(json!([])));
-    add("eth_blockNumber", |s, _| ok(U64::from(s.read().head().number)));
+    methods.add("eth_accounts", |_, _| Ok(json!([])));
+    methods.add("eth_blockNumber", |s, _| ok(U64::from(s.read().head().number)));
+}
 
-    add("eth_getBlockByNumber", |s, p| {
+/// Blocks, and the transactions and receipts in them.
+fn blocks(methods: &mut Methods) {
+    methods.add("eth_getBlockByNumber", |s, p| {
         let (tag, full): (BlockNumberOrTag, bool) = (next(p)?, optional(p)?.unwrap_or(false));
         block(&s.read(), tag.into(), full)
     });
-    add("eth_getBlockByHash", |s, p| {
+    methods.add("eth_getBlockByHash", |s, p| {
         let (hash, full): (B256, bool) = (next(p)?, optional(p)?.unwrap_or(false));
         block(&s.read(), hash.into(), full)
     });
-    add("eth_getBlockTransactionCountByNumber", |s, p| {
+    methods.add("eth_getBlockTransactionCountByNumber", |s, p| {
         let tag: BlockNumberOrTag = next(p)?;
         let chain = s.read();
         ok(chain.resolve(tag.into()).map(|mined| U64::from(mined.block.body.transactions.len())))
     });
-    add("eth_getBlockTransactionCountByHash", |s, p| {
+    methods.add("eth_getBlockTransactionCountByHash", |s, p| {
         let hash: B256 = next(p)?;
         let chain = s.read();
         ok(chain.resolve(hash.into()).map(|mined| U64::from(mined.block.body.transactions.len())))
     });
-    add("eth_getUncleCountByBlockNumber", |_, _| Ok("0x0".into()));
-    add("eth_getUncleCountByBlockHash", |_, _| Ok("0x0".into()));
-    add("eth_getBlockReceipts", |s, p| {
+    methods.add("eth_getUncleCountByBlockNumber", |_, _| Ok("0x0".into()));
+    methods.add("eth_getUncleCountByBlockHash", |_, _| Ok("0x0".into()));
+    methods.add("eth_getBlockReceipts", |s, p| {
         let id: BlockId = next(p)?;
         let chain = s.read();
         ok(chain.resolve(id).map(|mined| convert::receipts(mined, &chain)))
     });
-    add("eth_getTransactionByHash", |s, p| {
+    methods.add("eth_getTransactionByHash", |s, p| {
         let (hash, chain): (B256, _) = (next(p)?, s.read());
         match chain.find(&hash) {
             Some((mined, index)) => ok(convert::transaction(mined, index)),
             None => ok(chain.pool().get(&hash).map(convert::pending)),
         }
     });
-    add("eth_getTransactionByBlockNumberAndIndex", |s, p| {
+    methods.add("eth_getTransactionByBlockNumberAndIndex", |s, p| {
         let (tag, index): (BlockNumberOrTag, U64) = (next(p)?, next(p)?);
         by_index(&s.read(), tag.into(), index)
     });
-    add("eth_getTransactionByBlockHashAndIndex", |s, p| {
+    methods.add("eth_getTransactionByBlockHashAndIndex", |s, p| {
         let (hash, index): (B256, U64) = (next(p)?, next(p)?);
         by_index(&s.read(), hash.into(), index)
     });
-    add("eth_getTransactionReceipt", |s, p| {
+    methods.add("eth_getTransactionReceipt", |s, p| {
         let (hash, chain): (B256, _) = (next(p)?, s.read());
         ok(chain
             .find(&hash)
             .map(|(mined, index)| convert::receipts(mined, &chain).swap_remove(index)))
     });
-    add("eth_getRawTransactionByHash", raw_transaction);
+    methods.add("eth_getRawTransactionByHash", raw_transaction);
+}
 
-    add("eth_getBalance", |s, p| {
+/// Accounts and storage, with and without proof.
+fn state(methods: &mut Methods) {
+    methods.add("eth_getBalance", |s, p| {
         let (address, id): (Address, _) = (next(p)?, block_id(p)?);
         let chain = s.read();
         ok(chain.account(at(&chain, id)?, &address).map_err(internal)?.balance)
     });
-    add("eth_getTransactionCount", |s, p| {
+    methods.add("eth_getTransactionCount", |s, p| {
         let (address, id): (Address, _) = (next(p)?, block_id(p)?);
         let chain = s.read();
         if id.is_pending() {
@@ -110,91 +134,96 @@ pub(crate) fn module(shared: Arc<Shared>) -> RpcModule<Shared> {
         }
         ok(U64::from(chain.account(at(&chain, id)?, &address).map_err(internal)?.nonce))
     });
-    add("eth_getCode", |s, p| {
+    methods.add("eth_getCode", |s, p| {
         let (address, id): (Address, _) = (next(p)?, block_id(p)?);
         let chain = s.read();
         ok(chain.code(at(&chain, id)?, &address).map_err(internal)?)
     });
-    add("eth_getStorageAt", |s, p| {
+    methods.add("eth_getStorageAt", |s, p| {
         let (address, slot, id): (Address, U256, _) = (next(p)?, next(p)?, block_id(p)?);
         let chain = s.read();
         ok(B256::from(chain.storage(at(&chain, id)?, &address, slot).map_err(internal)?))
     });
-    add("eth_getProof", |s, p| {
+    methods.add("eth_getProof", |s, p| {
         let (address, slots, id): (Address, Vec<U256>, _) = (next(p)?, next(p)?, block_id(p)?);
         let chain = s.read();
         ok(chain.proof(at(&chain, id)?, &address, &slots).map_err(internal)?)
     });
+}
 
-    add("eth_call", |s, p| {
+/// What a transaction would do, and what it costs.
+fn execution(methods: &mut Methods) {
+    methods.add("eth_call", |s, p| {
         let (request, id): (TransactionRequest, _) = (next(p)?, block_id(p)?);
         let overrides: Option<StateOverride> = optional(p)?;
         let chain = s.read();
         ok(chain.call(at(&chain, id)?, request, overrides).map_err(call_error)?)
     });
-    add("eth_estimateGas", |s, p| {
+    methods.add("eth_estimateGas", |s, p| {
         let (request, id): (TransactionRequest, _) = (next(p)?, block_id(p)?);
         let overrides: Option<StateOverride> = optional(p)?;
         let chain = s.read();
         ok(U64::from(chain.estimate(at(&chain, id)?, request, overrides).map_err(call_error)?))
     });
-    add("eth_gasPrice", |s, _| {
+    methods.add("eth_gasPrice", |s, _| {
         ok(U256::from(u128::from(s.read().next_base_fee()) + Chain::SUGGESTED_TIP))
     });
-    add("eth_maxPriorityFeePerGas", |_, _| ok(U256::from(Chain::SUGGESTED_TIP)));
-    add("eth_blobBaseFee", |s, _| ok(U256::from(s.read().next_blob_fee())));
-    add("eth_feeHistory", fee_history);
-    add("eth_getLogs", |s, p| {
+    methods.add("eth_maxPriorityFeePerGas", |_, _| ok(U256::from(Chain::SUGGESTED_TIP)));
+    methods.add("eth_blobBaseFee", |s, _| ok(U256::from(s.read().next_blob_fee())));
+    methods.add("eth_feeHistory", fee_history);
+    methods.add("eth_getLogs", |s, p| {
         let filter: Filter = next(p)?;
         ok(logs(&s.read(), &filter)?)
     });
+}
 
-    add("eth_sendRawTransaction", |s, p| {
+/// Sending transactions, and those that wait.
+fn transactions(methods: &mut Methods) {
+    methods.add("eth_sendRawTransaction", |s, p| {
         let raw: Bytes = next(p)?;
         let hash = s.write().submit_raw(&raw).map_err(pool_error)?;
         s.submitted();
         ok(hash)
     });
-    add("evm_mine", |s, _| {
+    methods.add("evm_mine", |s, _| {
         s.mine_now().map_err(internal)?;
         Ok("0x0".into())
     });
-    add("txpool_status", |s, _| {
+    methods.add("txpool_status", |s, _| {
         let (pending, queued) = convert::pool(&s.read());
         Ok(json!({ "pending": U64::from(pending.count()), "queued": U64::from(queued.count()) }))
     });
-    add("txpool_content", |s, _| {
+    methods.add("txpool_content", |s, _| {
         let (pending, queued) = convert::pool(&s.read());
         Ok(json!({ "pending": pending.content(), "queued": queued.content() }))
     });
+}
 
-    add("debug_getRawBlock", |s, p| {
+/// Raw data, and witnesses for provers.
+fn debug(methods: &mut Methods) {
+    methods.add("debug_getRawBlock", |s, p| {
         let (id, chain): (BlockId, _) = (next(p)?, s.read());
         ok(alloy_rlp_bytes(&at(&chain, id)?.block))
     });
-    add("debug_getRawHeader", |s, p| {
+    methods.add("debug_getRawHeader", |s, p| {
         let (id, chain): (BlockId, _) = (next(p)?, s.read());
         ok(alloy_rlp_bytes(&at(&chain, id)?.block.header))
     });
-    add("debug_getRawReceipts", |s, p| {
+    methods.add("debug_getRawReceipts", |s, p| {
         let (id, chain): (BlockId, _) = (next(p)?, s.read());
         ok(at(&chain, id)?.raw_receipts())
     });
-    add("debug_getRawTransaction", raw_transaction);
-    add("debug_executionWitness", |s, p| {
+    methods.add("debug_getRawTransaction", raw_transaction);
+    methods.add("debug_executionWitness", |s, p| {
         let (tag, chain): (BlockNumberOrTag, _) = (next(p)?, s.read());
         let number = at(&chain, tag.into())?.block.header.number;
         ok(chain.execution_witness(number).map_err(internal)?)
     });
-    add("debug_executionWitnessByBlockHash", |s, p| {
+    methods.add("debug_executionWitnessByBlockHash", |s, p| {
         let (hash, chain): (B256, _) = (next(p)?, s.read());
         let number = at(&chain, hash.into())?.block.header.number;
         ok(chain.execution_witness(number).map_err(internal)?)
     });
-    module
-        .register_subscription("eth_subscribe", "eth_subscription", "eth_unsubscribe", subscribe)
-        .expect("every method has its own name");
-    module
 }
 
 /// `eth_subscribe`: the headers of new blocks, each once and in order.
