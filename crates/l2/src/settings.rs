@@ -1,7 +1,11 @@
 //! The settings of `l2-prover server`: flags win over environment, environment over the file, the file over the defaults.
 //!
-//! * The file has the keys of [`server::Config`], and `rpc_url` and `chain`.
+//! * The file has the keys of [`server::Config`] and of [`NodeSettings`].
 //! * Every mistake in it is named, not only the first.
+
+mod node;
+
+pub use node::NodeSettings;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,41 +15,56 @@ use anyhow::{Context as _, bail};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::commands::server::{Server, heartbeat_for};
 
-/// Flags, by their clap ids, and the keys that they set.
-const FLAGS: [(&str, &str); 25] = [
-    ("listen_ip", "listen_ip"),
-    ("listen_port", "listen_port"),
-    ("auth", "auth"),
-    ("tls_cert", "tls_cert"),
-    ("tls_key", "tls_key"),
-    ("tls_client_ca", "tls_client_ca"),
-    ("rpc_url", "rpc_url"),
-    ("chain", "chain"),
-    ("first_block", "start_block"),
-    ("data_dir", "data_dir"),
-    ("database", "database"),
-    ("artifacts", "artifacts"),
-    ("prover", "system"),
-    ("kind", "kind"),
-    ("beneficiary", "beneficiary"),
-    ("batch_blocks", "batch_blocks"),
-    ("max_batch_cycles", "max_batch_cycles"),
-    ("max_batch_gas", "max_batch_gas"),
-    ("max_batch_bytes", "max_batch_bytes"),
-    ("max_batch_age", "max_batch_age"),
-    ("max_reorg_blocks", "max_reorg_blocks"),
-    ("lease", "lease"),
-    ("danger_accept_exec", "danger_accept_exec_proofs"),
-    ("danger_accept_dev_mode", "danger_accept_dev_mode_proofs"),
-    ("danger_listen_without_auth", "danger_listen_without_auth"),
+/// The flags that set a key; flag and key have one name.
+const FLAGS: [&str; 31] = [
+    "listen_ip",
+    "listen_port",
+    "auth",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "rpc_url",
+    "ws_url",
+    "chain",
+    "follow",
+    "witness_from",
+    "rpc_concurrency",
+    "rpc_per_second",
+    "rpc_batch",
+    "first_block",
+    "data_dir",
+    "database",
+    "artifacts",
+    "prover",
+    "kind",
+    "beneficiary",
+    "batch_blocks",
+    "max_batch_cycles",
+    "max_batch_gas",
+    "max_batch_bytes",
+    "max_batch_age",
+    "max_reorg_blocks",
+    "lease",
+    "danger_accept_exec",
+    "danger_accept_dev_mode",
+    "danger_listen_without_auth",
 ];
 
-/// Keys of the file that are no setting of the server's own.
-const NODE: [&str; 2] = ["rpc_url", "chain"];
+/// Keys that were renamed, old and new. A file may have the old ones until the version after this one.
+const RENAMED: [(&str, &str); 4] = [
+    ("start_block", "first_block"),
+    ("system", "prover"),
+    ("danger_accept_exec_proofs", "danger_accept_exec"),
+    ("danger_accept_dev_mode_proofs", "danger_accept_dev_mode"),
+];
+
+/// Keys whose values may hold passwords or keys: they are never shown, not even in a message about a mistake.
+const SECRET: [&str; 3] = ["database", "rpc_url", "ws_url"];
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -87,10 +106,8 @@ pub fn overrides(matches: &ArgMatches) -> Overrides {
 pub struct Settings {
     /// The server's.
     pub config: server::Config,
-    /// The nodes, the first one that works first.
-    pub rpc_url: Vec<String>,
-    /// The node's chain.
-    pub chain: String,
+    /// The nodes, and how they are asked.
+    pub node: NodeSettings,
     /// Where each comes from. Keys of a section are `section.key`.
     pub origins: BTreeMap<String, Origin>,
 }
@@ -102,10 +119,10 @@ impl Settings {
     /// Names the file and every mistake in it. What does not fit together is for [`server::Config::check`].
     pub fn new(args: &Server, overrides: &Overrides) -> anyhow::Result<Self> {
         let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
-        let mut values = defaults(args)?;
+        let (mut values, node_keys) = (defaults(args)?, object(&NodeSettings::default())?);
         let mut origins: BTreeMap<_, _> =
             paths(&values).into_iter().map(|key| (key, Origin::Default)).collect();
-        let flags = FLAGS.iter().filter_map(|(id, key)| Some((*key, *overrides.get(*id)?)));
+        let flags = FLAGS.iter().filter_map(|key| Some((*key, *overrides.get(*key)?)));
         for (key, origin) in flags.clone() {
             origins.insert(key.to_owned(), origin);
         }
@@ -126,36 +143,41 @@ impl Settings {
                 }
             }
         }
-        let text = |value: Option<Value>| value.and_then(|value| Some(value.as_str()?.to_owned()));
-        let rpc_url = match values.remove("rpc_url") {
-            Some(Value::Array(urls)) => {
-                urls.into_iter().filter_map(|url| text(Some(url))).collect()
-            }
-            url => text(url).into_iter().collect(),
-        };
-        let chain = text(values.remove("chain"));
-        let mut config: server::Config = serde_json::from_value(Value::Object(values))
-            .context("settings do not fit together; see `l2-prover config check`")?;
+        let (node, server) = values.into_iter().partition(|(key, _)| node_keys.contains_key(key));
+        let unfit = "settings do not fit together; see `l2-prover config check`";
+        let node = serde_json::from_value(Value::Object(node)).context(unfit)?;
+        let mut config: server::Config =
+            serde_json::from_value(Value::Object(server)).context(unfit)?;
         if origins.get("heartbeat") != Some(&Origin::File) {
             config.heartbeat = heartbeat_for(config.lease);
         }
-        Ok(Self { config, rpc_url, chain: chain.unwrap_or_default(), origins })
+        Ok(Self { config, node, origins })
     }
 
     /// The values to show: without passwords and keys.
     pub fn shown(&self) -> anyhow::Result<Map<String, Value>> {
-        let Value::Object(mut values) = serde_json::to_value(&self.config)? else {
-            bail!("settings are an object")
-        };
+        let mut values = object(&self.config)?;
+        values.extend(object(&self.node)?);
         if let Some(url) = &self.config.database {
             values.insert("database".into(), json!(url.to_string()));
         }
-        values.insert(
-            "rpc_url".into(),
-            json!(self.rpc_url.iter().map(|url| without_secrets(url)).collect::<Vec<_>>()),
-        );
-        values.insert("chain".into(), json!(self.chain));
+        let urls = self.node.rpc_url.iter().map(|url| without_secrets(url));
+        values.insert("rpc_url".into(), urls.collect());
+        if let Some(url) = &self.node.ws_url {
+            values.insert("ws_url".into(), json!(without_secrets(url)));
+        }
         Ok(values)
+    }
+
+    /// The secret keys whose values are shown only in part.
+    fn hidden(&self) -> Vec<&'static str> {
+        let partly = |url: &String| without_secrets(url) != *url;
+        let hidden = [
+            self.config.database.is_some(),
+            self.node.rpc_url.iter().any(partly),
+            self.node.ws_url.iter().any(partly),
+        ];
+        SECRET.into_iter().zip(hidden).filter_map(|(key, hidden)| hidden.then_some(key)).collect()
     }
 }
 
@@ -174,7 +196,7 @@ fn defaults(args: &Server) -> anyhow::Result<Map<String, Value>> {
         system: args.prover.system(),
         kind: args.kind.into(),
         beneficiary: args.beneficiary,
-        start_block: args.first_block,
+        first_block: args.first_block,
         batch_blocks: args.batch_blocks,
         max_batch_cycles: args.max_batch_cycles,
         max_batch_gas: args.max_batch_gas,
@@ -182,17 +204,32 @@ fn defaults(args: &Server) -> anyhow::Result<Map<String, Value>> {
         max_batch_age: args.max_batch_age,
         max_reorg_blocks: args.max_reorg_blocks,
         lease: args.lease,
-        danger_accept_exec_proofs: args.danger_accept_exec,
-        danger_accept_dev_mode_proofs: args.danger_accept_dev_mode,
+        danger_accept_exec: args.danger_accept_exec,
+        danger_accept_dev_mode: args.danger_accept_dev_mode,
         danger_listen_without_auth: args.danger_listen_without_auth,
         ..server::Config::default()
     };
-    let Value::Object(mut values) = serde_json::to_value(config)? else {
-        bail!("settings are an object")
-    };
-    values.insert("rpc_url".into(), json!(args.rpc_url));
-    values.insert("chain".into(), json!(args.chain.to_string()));
+    let mut values = object(&config)?;
+    values.extend(object(&NodeSettings::of(args))?);
     Ok(values)
+}
+
+/// The keys and values of settings.
+fn object(settings: &impl Serialize) -> anyhow::Result<Map<String, Value>> {
+    match serde_json::to_value(settings)? {
+        Value::Object(values) => Ok(values),
+        _ => bail!("settings are an object"),
+    }
+}
+
+/// Where the server of the settings file at `path` keeps things; every other setting is the default.
+///
+/// # Errors
+/// Names the file and every mistake in it.
+pub fn places(path: &Path) -> anyhow::Result<server::Config> {
+    let mut values = read(path)?;
+    values.retain(|key, _| ["data_dir", "database", "artifacts"].contains(&key.as_str()));
+    Ok(serde_json::from_value(Value::Object(values))?)
 }
 
 /// The keys of `values`; those of a section as `section.key`.
@@ -213,8 +250,16 @@ fn read(path: &Path) -> anyhow::Result<Map<String, Value>> {
         let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
         anyhow::anyhow!("{file} is no TOML: line {line}: {}", error.message())
     })?;
-    let Value::Object(values) = serde_json::to_value(table)? else { bail!("{file} is no table") };
-    let mistakes = mistakes(&values)?;
+    let mut values = object(&table)?;
+    let mut mistakes = Vec::new();
+    for (old, new) in RENAMED {
+        let Some(value) = values.remove(old) else { continue };
+        tracing::warn!(code = "setting_renamed", old, new, "a setting has a new name");
+        if values.insert(new.to_owned(), value).is_some() {
+            mistakes.push(format!("{old}: that is the old name of {new}, which is set too"));
+        }
+    }
+    mistakes.extend(self::mistakes(&values)?);
     if !mistakes.is_empty() {
         bail!("{file} cannot be used:\n  {}", mistakes.join("\n  "));
     }
@@ -223,10 +268,9 @@ fn read(path: &Path) -> anyhow::Result<Map<String, Value>> {
 
 /// All that is wrong with keys and types.
 fn mistakes(values: &Map<String, Value>) -> anyhow::Result<Vec<String>> {
-    let Value::Object(mut known) = serde_json::to_value(server::Config::default())? else {
-        bail!("settings are an object")
-    };
-    known.extend(NODE.map(|key| (key.to_owned(), Value::Null)));
+    let node = object(&NodeSettings::default())?;
+    let mut known = object(&server::Config::default())?;
+    known.extend(node.clone());
     let mut mistakes = Vec::new();
     for (key, value) in values {
         match (known.get(key), value) {
@@ -235,37 +279,48 @@ fn mistakes(values: &Map<String, Value>) -> anyhow::Result<Vec<String>> {
                 for (name, value) in inner {
                     if section.contains_key(name) {
                         let one = json!({ key: { name: value } });
-                        mistakes.extend(unreadable(&format!("{key}.{name}"), one));
+                        mistakes
+                            .extend(unreadable::<server::Config>(&format!("{key}.{name}"), one));
                     } else {
                         mistakes.push(unknown(name, section.keys(), &format!("{key}.")));
                     }
                 }
             }
-            (Some(_), value) if NODE.contains(&key.as_str()) => {
-                let texts = |values: &Vec<Value>| values.iter().all(Value::is_string);
-                let several = key == "rpc_url" && value.as_array().is_some_and(texts);
-                if !value.is_string() && !several {
-                    mistakes.push(format!("{key}: must be a text"));
-                }
+            (Some(_), value) => {
+                let one = json!({ key: value });
+                mistakes.extend(match node.contains_key(key) {
+                    true => unreadable::<NodeSettings>(key, one),
+                    false => unreadable::<server::Config>(key, one),
+                });
             }
-            (Some(_), value) => mistakes.extend(unreadable(key, json!({ key: value }))),
         }
     }
     Ok(mistakes)
 }
 
-fn unreadable(key: &str, one: Value) -> Option<String> {
-    let error = serde_json::from_value::<server::Config>(one).err()?;
-    // An address may hold a password, and the message repeats the value.
-    let secret = key == "database";
-    let error = if secret { "must be a text".to_owned() } else { error.to_string() };
+/// What is wrong with `one`, an object with the one key, as part of `T`.
+fn unreadable<T: DeserializeOwned>(key: &str, one: Value) -> Option<String> {
+    let error = serde_json::from_value::<T>(one).err()?.to_string();
+    let error = match key {
+        "rpc_url" => "must be a text, or a list of texts".to_owned(),
+        _ if SECRET.contains(&key) => "must be a text".to_owned(),
+        _ => error,
+    };
     Some(format!("{key}: {error}"))
 }
 
+/// Says that there is no such key, and names one that is spelled nearly so, if there is one.
 fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>, section: &str) -> String {
-    let nearest = known.min_by_key(|name| strsim::damerau_levenshtein(name, key));
-    let nearest = nearest.map_or("", String::as_str);
-    format!("{section}{key}: there is no such key; the nearest is {section}{nearest}")
+    let distance = |name: &String| strsim::damerau_levenshtein(name, key);
+    let nearest = known.map(|name| (distance(name), name)).min();
+    match nearest.filter(|(distance, _)| distance * 3 <= key.len()) {
+        Some((_, name)) => {
+            format!("{section}{key}: there is no such key; did you mean {section}{name}?")
+        }
+        None => format!(
+            "{section}{key}: there is no such key; `l2-prover config check --rpc-url URL` shows all of them"
+        ),
+    }
 }
 
 /// A URL as far as it can be shown: user, password, path and query may be keys.
@@ -287,6 +342,8 @@ pub struct Checked {
     config: Map<String, Value>,
     origins: BTreeMap<String, Origin>,
     file: Option<PathBuf>,
+    #[serde(skip)]
+    hidden: Vec<&'static str>,
 }
 
 impl Checked {
@@ -296,7 +353,7 @@ impl Checked {
     /// If they cannot be written as JSON.
     pub fn new(settings: &Settings, file: Option<PathBuf>) -> anyhow::Result<Self> {
         let (config, origins) = (settings.shown()?, settings.origins.clone());
-        Ok(Self { event: "checked", config, origins, file })
+        Ok(Self { event: "checked", config, origins, file, hidden: settings.hidden() })
     }
 
     fn line(
@@ -314,6 +371,10 @@ impl Checked {
         };
         match value {
             Value::Null => writeln!(f, "# {key} is not set"),
+            // What is shown is not what counts: in a file it would be wrong.
+            value if self.hidden.contains(&key) => {
+                writeln!(f, "# {key} is set ({origin}) and shown in part: {value}")
+            }
             // JSON's texts, numbers and truth values are TOML's too.
             value => writeln!(f, "{:<44} # {origin}", format!("{key} = {value}")),
         }

@@ -45,6 +45,7 @@ pub struct Config {
     pub artifacts: Option<Url>,
 
     /// The proof system that jobs ask for.
+    #[serde(rename = "prover", alias = "system")]
     pub system: ProofSystem,
     /// The program that jobs ask for. Left out: the one pinned in the verifier for that proof system.
     pub program_id: Option<B256>,
@@ -54,7 +55,8 @@ pub struct Config {
     pub beneficiary: Option<Address>,
 
     /// The first block to prove, when the database is still empty.
-    pub start_block: u64,
+    #[serde(alias = "start_block")]
+    pub first_block: u64,
     /// Blocks in a batch.
     pub batch_blocks: u64,
     /// A batch of several blocks is cut in half until its proof is expected to take no more cycles, judging by
@@ -100,9 +102,11 @@ pub struct Config {
     pub verify_threads: usize,
 
     /// Accept "proofs" of the exec prover, which prove nothing.
-    pub danger_accept_exec_proofs: bool,
+    #[serde(alias = "danger_accept_exec_proofs")]
+    pub danger_accept_exec: bool,
     /// Accept proofs mocked by a zkVM's dev mode, which prove nothing.
-    pub danger_accept_dev_mode_proofs: bool,
+    #[serde(alias = "danger_accept_dev_mode_proofs")]
+    pub danger_accept_dev_mode: bool,
     /// Listen without authentication on an address that other machines may reach: anyone there can read the inputs, take
     /// jobs and fill the disk. (They cannot make the server believe a false proof.)
     pub danger_listen_without_auth: bool,
@@ -112,20 +116,20 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen_ip: Ipv4Addr::LOCALHOST.into(),
-            listen_port: 4000,
+            listen_port: 3900,
             auth: Auth::Open,
             tls_cert: None,
             tls_key: None,
             tls_client_ca: None,
             limits: Limits::default(),
-            data_dir: "data/server".into(),
+            data_dir: ".l2-prover/server".into(),
             database: None,
             artifacts: None,
             system: ProofSystem::Risc0,
             program_id: None,
             kind: ProofKind::Composite,
             beneficiary: None,
-            start_block: 1,
+            first_block: 1,
             batch_blocks: 1,
             max_batch_cycles: 4_000_000_000,
             max_batch_gas: None,
@@ -143,8 +147,8 @@ impl Default for Config {
             max_rejected: 3,
             max_artifact_bytes: 1 << 30,
             verify_threads: 1,
-            danger_accept_exec_proofs: false,
-            danger_accept_dev_mode_proofs: false,
+            danger_accept_exec: false,
+            danger_accept_dev_mode: false,
             danger_listen_without_auth: false,
         }
     }
@@ -192,9 +196,9 @@ impl Config {
         if let Some((key, _)) = zeroes.into_iter().find(|(_, zero)| *zero) {
             return problem(key, "must not be zero");
         }
-        if self.start_block == 0 {
+        if self.first_block == 0 {
             return problem(
-                "start_block",
+                "first_block",
                 "must not be zero: the genesis block has no parent and is not proven",
             );
         }
@@ -204,10 +208,10 @@ impl Config {
                 "must be at most half of lease, or one late heartbeat costs the client its job",
             );
         }
-        if self.system == ProofSystem::Exec && !self.danger_accept_exec_proofs {
+        if self.system == ProofSystem::Exec && !self.danger_accept_exec {
             return problem(
-                "system",
-                "is exec, whose proofs prove nothing: set danger_accept_exec_proofs to allow them",
+                "prover",
+                "is exec, whose proofs prove nothing: set danger_accept_exec to allow them",
             );
         }
         if let Err(error) = verifier::check_not_revoked(&self.wanted_program_id().0) {
@@ -322,10 +326,10 @@ mod tests {
         assert!(error.contains("unknown field `listen_prot`"), "{error}");
         let wrong = [
             (Config { listen_ip: Ipv4Addr::UNSPECIFIED.into(), ..Config::default() }, "listen_ip"),
-            (Config { system: ProofSystem::Exec, ..Config::default() }, "system"),
+            (Config { system: ProofSystem::Exec, ..Config::default() }, "prover"),
             (Config { heartbeat: Duration::from_secs(40), ..Config::default() }, "heartbeat"),
             (Config { batch_blocks: 0, ..Config::default() }, "batch_blocks"),
-            (Config { start_block: 0, ..Config::default() }, "start_block"),
+            (Config { first_block: 0, ..Config::default() }, "first_block"),
             (
                 Config {
                     program_id: Some(B256::new(verifier::REVOKED[0].id)),

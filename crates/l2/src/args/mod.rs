@@ -12,7 +12,7 @@ mod source;
 pub use self::server::{AccessArgs, Kept, Operated, ServerData};
 pub use dev_node::NodeArgs;
 pub use prover::{ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
-pub use source::{NodeAccess, Source, TermsArgs};
+pub use source::{NodeAccess, Source, TermsArgs, WitnessFrom};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 

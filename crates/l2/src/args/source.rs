@@ -1,7 +1,10 @@
 //! Flags about blocks to work on: where they come from, and what the statement says besides.
 
+use std::num::{NonZeroU16, NonZeroU32};
+
 use alloy_primitives::{Address, B256};
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::chain::ChainArg;
 use crate::parse;
@@ -50,22 +53,11 @@ pub struct NodeAccess {
     )]
     pub witness_from: WitnessFrom,
     /// Requests to a node at the same time; a batch of calls is one
-    #[arg(
-        long,
-        env = "PROVER_SERVER_RPC_CONCURRENCY",
-        default_value_t = 8,
-        value_parser = clap::value_parser!(u16).range(1..),
-        value_name = "N"
-    )]
-    pub rpc_concurrency: u16,
+    #[arg(long, env = "PROVER_SERVER_RPC_CONCURRENCY", default_value = "8", value_name = "N")]
+    pub rpc_concurrency: NonZeroU16,
     /// Most calls to a node in a second; those of a batch count singly [default: no limit]
-    #[arg(
-        long,
-        env = "PROVER_SERVER_RPC_PER_SECOND",
-        value_parser = clap::value_parser!(u32).range(1..),
-        value_name = "N"
-    )]
-    pub rpc_per_second: Option<u32>,
+    #[arg(long, env = "PROVER_SERVER_RPC_PER_SECOND", value_name = "N")]
+    pub rpc_per_second: Option<NonZeroU32>,
     /// Most calls in a batch; 1 for nodes that take no batches
     #[arg(
         long,
@@ -87,8 +79,8 @@ impl NodeAccess {
                 WitnessFrom::Proofs => witness::WitnessSource::Proofs,
             },
             limits: witness::Limits {
-                concurrency: self.rpc_concurrency.into(),
-                per_second: self.rpc_per_second,
+                concurrency: usize::from(self.rpc_concurrency.get()),
+                per_second: self.rpc_per_second.map(NonZeroU32::get),
                 batch: self.rpc_batch.into(),
             },
         }
@@ -96,7 +88,8 @@ impl NodeAccess {
 }
 
 /// Where witnesses come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WitnessFrom {
     /// debug_executionWitness, and eth_getProof where the node does not have that
     Any,

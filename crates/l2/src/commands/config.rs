@@ -22,10 +22,11 @@ pub fn run(args: Config, overrides: &Overrides, output: &Output) -> anyhow::Resu
     settings.config.check()?;
     server::tls::Tls::new(&settings.config)?;
     ensure!(
-        args.dev_node || !settings.rpc_url.is_empty(),
+        args.dev_node || !settings.node.rpc_url.is_empty(),
         "setting rpc_url is missing: name the L2 node (--rpc-url)"
     );
-    let chain: ChainArg = settings.chain.parse().expect("every text is a chain's name or file");
+    let chain: ChainArg =
+        settings.node.chain.parse().expect("every text is a chain's name or file");
     // A node tells its chain when the server starts.
     if chain != ChainArg::Node {
         let config = chain.config().context("setting chain cannot be used")?;

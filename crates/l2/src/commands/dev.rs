@@ -94,12 +94,12 @@ pub async fn run(
         data_dir: data.path().join("server"),
         system: arg.system(),
         kind,
-        start_block: FIRST_BLOCK,
+        first_block: FIRST_BLOCK,
         batch_blocks: args.batch_blocks,
         heartbeat: HEARTBEAT,
         // Nothing but this process is told to believe them.
-        danger_accept_exec_proofs: mocked && arg == ProverArg::Exec,
-        danger_accept_dev_mode_proofs: mocked && arg != ProverArg::Exec,
+        danger_accept_exec: mocked && arg == ProverArg::Exec,
+        danger_accept_dev_mode: mocked && arg != ProverArg::Exec,
         ..server::Config::default()
     };
     let server = server::Server::start(config, Some(source))

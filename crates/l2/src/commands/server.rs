@@ -19,6 +19,7 @@ use crate::commands::node::{self, Defaults};
 use crate::output::Output;
 use crate::parse;
 use crate::settings::{Origin, Overrides, Settings};
+use crate::signals::unless_interrupted;
 
 /// Who needs a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -218,14 +219,14 @@ pub async fn run(
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Settings { mut config, rpc_url, chain, origins } = Settings::new(&args, overrides)?;
-    if config.danger_accept_exec_proofs {
+    let Settings { mut config, node: settings, origins } = Settings::new(&args, overrides)?;
+    if config.danger_accept_exec {
         output.warn("this server accepts exec proofs, which prove NOTHING.");
     }
-    if config.danger_accept_dev_mode_proofs {
+    if config.danger_accept_dev_mode {
         output.warn("this server accepts dev-mode proofs, which prove NOTHING.");
     }
-    let mocked = config.danger_accept_exec_proofs || config.danger_accept_dev_mode_proofs;
+    let mocked = config.danger_accept_exec || config.danger_accept_dev_mode;
     let (dev_node, data) = if args.dev_node {
         let defaults = if mocked { Defaults::MOCKED } else { Defaults::PROVEN };
         let asked = origins.get("data_dir") != Some(&Origin::Default);
@@ -239,21 +240,23 @@ pub async fn run(
         Some(node) => (vec![node.url()], node.chain_config().clone()),
         None => {
             ensure!(
-                !rpc_url.is_empty(),
+                !settings.rpc_url.is_empty(),
                 "--rpc-url or --dev-node is needed, or rpc_url in the file"
             );
-            let chain: ChainArg = chain.parse().expect("every text is a chain's name or file");
-            let chain = chain.config_at(&rpc_url).await;
-            (rpc_url, chain.context("failed to learn the chain (see --chain)")?)
+            let chain: ChainArg =
+                settings.chain.parse().expect("every text is a chain's name or file");
+            let chain = unless_interrupted(&shutdown, chain.config_at(&settings.rpc_url)).await;
+            (settings.rpc_url.clone(), chain.context("failed to learn the chain (see --chain)")?)
         }
     };
     let (chain_id, chain_config_digest) = (chain.chain_id, chain.digest());
-    let mut source = witness::Nodes::connect(&urls, chain, args.access.options(), args.follow)
-        .await
-        .context("failed to use the node (see --rpc-url, --chain)")?;
+    let mut source =
+        witness::Nodes::connect(&urls, chain, settings.access().options(), settings.follow)
+            .await
+            .context("failed to use the node (see --rpc-url, --chain)")?;
     // The dev node tells of its blocks at the same address.
     let told = dev_node.as_ref().map(|node| node.url().replacen("http", "ws", 1));
-    if let Some(url) = args.ws_url.or(told) {
+    if let Some(url) = told.or(settings.ws_url) {
         source.listen(&url).context("failed to listen for new blocks (see --ws-url)")?;
     }
     let started = Started {

@@ -33,15 +33,20 @@ fn tokens_made_before_the_server_runs_open_it_to_their_owners() {
     let operator = create("operator");
     create("client");
     let shown = text(&["tokens", "create", "--name", "x", "--role", "viewer", "--data-dir", &data]);
-    assert!(shown.contains("it is not shown again:\nl2p_"), "{shown}");
+    assert!(shown.starts_with("l2p_") && shown.trim_end().lines().count() == 1, "{shown}");
+    let error = fails(1, &["tokens", "list", "--data-dir", &path("elsewhere")]);
+    assert!(error.contains("elsewhere holds no tokens"), "{error}");
+    assert!(!folder.path().join("elsewhere").exists(), "looking makes no folder");
 
     let config = path("server.toml");
     let settings =
-        "auth = 'required'\nsystem = 'exec'\ndanger_accept_exec_proofs = true\nlisten_port = 0\n";
-    fs::write(&config, settings).expect("written");
+        "auth = 'required'\nprover = 'exec'\ndanger_accept_exec = true\nlisten_port = 0\n";
+    fs::write(&config, format!("data_dir = '{data}'\n{settings}")).expect("written");
+    let listed = json(&["tokens", "list", "--config", &config]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(3), "{listed}");
     let (_node, started) = Service::start(&["node", "--node-port", "0", "--block-time", "200ms"]);
     let node = started["node"].as_str().expect("it names the node").to_owned();
-    let server = ["server", "--config", &config, "--rpc-url", &node, "--data-dir", &data];
+    let server = ["server", "--config", &config, "--rpc-url", &node];
     let (mut server, started) = Service::start(&server);
     let url = started["server"].as_str().expect("it names itself").to_owned();
 
@@ -92,19 +97,27 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
     let check = ["config", "check", "--config", &config];
 
     write(
-        "listen_prot = 1\nbatch_blocks = 'many'\nlease = '1 fortnight'\n[limits]\nupload = 3\nidle_time = 5\n",
+        "listen_prot = 1\nbatch_blocks = 'many'\nlease = '1 fortnight'\nsecret_sauce = 1\nrpc_batch = 0\n\
+         follow = 'newest'\nws_url = 12345\nrpc_url = [6789]\nfirst_block = 2\nstart_block = 3\n[limits]\nupload = 3\nidle_time = 5\n",
     );
     let error = fails(1, &check);
     for part in [
-        "listen_prot: there is no such key; the nearest is listen_port",
-        "limits.upload: there is no such key; the nearest is limits.uploads",
+        "listen_prot: there is no such key; did you mean listen_port?",
+        "limits.upload: there is no such key; did you mean limits.uploads?",
         "batch_blocks: invalid type",
         "lease: ",
         "limits.idle_time: invalid type",
+        "secret_sauce: there is no such key; `l2-prover config check",
+        "rpc_batch: 0 is not in 1..=1000",
+        "follow: `newest` is no depth",
+        "ws_url: must be a text",
+        "rpc_url: must be a text, or a list of texts",
+        "start_block: that is the old name of first_block, which is set too",
         "server.toml cannot be used",
     ] {
         assert!(error.contains(part), "{part}: {error}");
     }
+    assert!(!error.contains("12345") && !error.contains("6789"), "{error}");
     write("lease = \n");
     let error = fails(1, &check);
     assert!(error.contains("server.toml is no TOML: line 1"), "{error}");
@@ -123,7 +136,8 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
     write(
         "rpc_url = 'https://user:hunter2@node.example/key-hunter2'\n\
          database = 'postgres://prover:hunter2@db.example/jobs'\n\
-         lease = '20s'\nlisten_port = 1\nbatch_blocks = 2\nstart_block = 9\n[limits]\nuploads = 3\n",
+         lease = '20s'\nlisten_port = 1\nbatch_blocks = 2\nstart_block = 9\nfollow = 12\n\
+         ws_url = 'wss://node.example/key-hunter2'\nwitness_from = 'proofs'\nrpc_per_second = 50\n[limits]\nuploads = 3\n",
     );
     let output = l2_prover(&[&check[..], &["--batch-blocks", "4", "--json"]].concat())
         .env("PROVER_SERVER_LISTEN_PORT", "2")
@@ -137,7 +151,12 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
         ("listen_port", 2.into(), "environment"),
         ("lease", "20s".into(), "file"),
         ("heartbeat", "5s".into(), "default"),
-        ("start_block", 9.into(), "file"),
+        ("first_block", 9.into(), "file"),
+        ("follow", "12".into(), "file"),
+        ("witness_from", "proofs".into(), "file"),
+        ("rpc_per_second", 50.into(), "file"),
+        ("rpc_batch", 64.into(), "default"),
+        ("ws_url", "wss://node.example/…".into(), "file"),
         ("database", "jobs at db.example:5432".into(), "file"),
         ("rpc_url", serde_json::json!(["https://node.example/…"]), "file"),
         ("verify_threads", 1.into(), "default"),
@@ -162,10 +181,11 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
          database = 'postgres://prover:hunter2@db.example/jobs'\nlease = '20s'\n",
     );
 
-    // As text it is a file that can be used again, but for what is not shown.
+    // As text it is a file that can be used again: what is not shown in full is a comment.
     let shown = text(&check);
     assert!(!shown.contains("hunter2") && shown.contains("[limits]\n"), "{shown}");
-    write(&shown.replace("jobs at db.example:5432", "postgres://prover@db.example/jobs"));
+    assert!(shown.contains("# database is set (file)"), "{shown}");
+    write(&format!("rpc_url = 'http://x'\n{shown}"));
     let again = text(&check);
     assert!(again.contains("lease = \"20s\""), "{again}");
 }

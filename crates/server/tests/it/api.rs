@@ -150,7 +150,7 @@ async fn a_client_whose_proofs_would_be_refused_gets_no_job() {
     let dir = tempfile::tempdir().unwrap();
     let strict = Config {
         system: protocol::ProofSystem::Risc0,
-        danger_accept_exec_proofs: false,
+        danger_accept_exec: false,
         ..config(dir.path())
     };
     let running = serve(strict, &Chain::new(1)).await;

@@ -182,7 +182,7 @@ pub fn config(dir: &Path) -> Config {
         data_dir: dir.join("server"),
         system: ProofSystem::Exec,
         poll_interval: Duration::from_millis(20),
-        danger_accept_exec_proofs: true,
+        danger_accept_exec: true,
         ..Config::default()
     }
 }

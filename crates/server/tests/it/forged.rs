@@ -62,8 +62,8 @@ async fn serve(dir: &Path, program_id: B256, statement: &[u8]) -> (Running, Conf
     let config = Config {
         system: ProofSystem::Risc0,
         program_id: Some(program_id),
-        start_block: 3,
-        danger_accept_exec_proofs: false,
+        first_block: 3,
+        danger_accept_exec: false,
         ..config(dir)
     };
     let source = ThirdBlock(statement.to_vec());

@@ -421,7 +421,7 @@ async fn batches_of_several_blocks_wait_until_they_are_full() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::new(8);
     let server =
-        serve(Config { batch_blocks: 3, start_block: 2, ..config(dir.path()) }, &chain).await;
+        serve(Config { batch_blocks: 3, first_block: 2, ..config(dir.path()) }, &chain).await;
     until("2-4 and 5-7 are in", async || server.status().await.unwrap().last_enqueued == Some(7))
         .await;
     let ranges: Vec<String> = server

@@ -214,7 +214,7 @@ async fn serve(folder: &Path, lease: Duration) -> anyhow::Result<Running> {
         listen_port: 0,
         data_dir: folder.to_owned(),
         system: TARGET.system,
-        danger_accept_exec_proofs: true,
+        danger_accept_exec: true,
         lease,
         heartbeat: lease / 4,
         ..Config::default()
