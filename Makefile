@@ -14,7 +14,7 @@ ROUNDS ?= 100
 .PHONY: help release dev dev-exec test test-32 simulate chaos two-servers restarts anvil statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 # Two calls of cargo: in one, `l2-prover` would get RISC Zero's proving code through the features it shares with the executable.
 RISC0 = $(CARGO) build --release -p l2 --features build_zkvm --bin l2-prover-risc0

@@ -27,9 +27,12 @@ pub(crate) fn lock(folder: &Path, sharing: Sharing) -> Result<File, Error> {
     }
 }
 
+/// Name of the SQLite file in a server's folder.
+pub const JOBS: &str = "jobs.sqlite";
+
 /// The SQLite file in a server's folder.
 pub(crate) fn existing(data_dir: &Path) -> Result<PathBuf, Error> {
-    let file = data_dir.join("jobs.sqlite");
+    let file = data_dir.join(JOBS);
     match fs::metadata(&file) {
         Ok(_) => Ok(file),
         Err(source) => Err(Error::Folder { path: file, source }),

@@ -117,7 +117,9 @@ impl Server {
             max_rejected: config.max_rejected,
         };
         let store = match &config.database {
-            None => Box::pin(JobStore::open(&config.data_dir.join("jobs.sqlite"), rules)).await?,
+            None => {
+                Box::pin(JobStore::open(&config.data_dir.join(data_folder::JOBS), rules)).await?
+            }
             Some(url) => {
                 let store = Box::pin(JobStore::connect(url, rules)).await?;
                 same_artifacts(&store, &artifacts, &place, url).await?;
@@ -134,13 +136,13 @@ impl Server {
             verify_threads: config.verify_threads,
             max_proof_bytes: config.max_artifact_bytes,
             policy: verifier::Policy {
-                danger_accept_exec: config.danger_accept_exec_proofs,
-                danger_accept_dev_mode: config.danger_accept_dev_mode_proofs,
+                danger_accept_exec: config.danger_accept_exec,
+                danger_accept_dev_mode: config.danger_accept_dev_mode,
             },
         };
         for (name, on) in [
-            ("danger_accept_exec_proofs", config.danger_accept_exec_proofs),
-            ("danger_accept_dev_mode_proofs", config.danger_accept_dev_mode_proofs),
+            ("danger_accept_exec", config.danger_accept_exec),
+            ("danger_accept_dev_mode", config.danger_accept_dev_mode),
             ("danger_listen_without_auth", config.danger_listen_without_auth),
         ] {
             if on {
@@ -178,7 +180,7 @@ impl Server {
                     kind: config.kind,
                 },
                 beneficiary: config.beneficiary.unwrap_or_default(),
-                start_block: config.start_block,
+                start_block: config.first_block,
                 policy: BatchPolicy {
                     blocks: config.batch_blocks,
                     cycles: config.max_batch_cycles,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use url::Url;
 
+use crate::settings;
+
 /// What is shown to a server, and by what it is known. A token is not a flag: others can read a command line.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Access")]
@@ -37,7 +39,12 @@ impl AccessArgs {
 #[derive(Debug, Args)]
 pub struct Operated {
     /// The Prover Server; of several on one database, any
-    #[arg(long, default_value = "http://127.0.0.1:3900", value_name = "URL")]
+    #[arg(
+        long,
+        env = "L2_PROVER_SERVER",
+        default_value = "http://127.0.0.1:3900",
+        value_name = "URL"
+    )]
     pub server: String,
     /// The server's door
     #[command(flatten)]
@@ -57,28 +64,48 @@ pub struct Kept {
 
 impl Kept {
     /// The settings of that server, as far as they say where things are.
-    pub fn config(&self) -> server::Config {
-        server::Config {
-            data_dir: self.data.data_dir.clone(),
-            database: self.data.database.clone().map(server::DatabaseUrl::new),
-            artifacts: self.artifacts.clone(),
-            ..server::Config::default()
+    ///
+    /// # Errors
+    /// Names what is wrong with the settings file.
+    pub fn config(&self) -> anyhow::Result<server::Config> {
+        let mut config = self.data.config()?;
+        if self.artifacts.is_some() {
+            config.artifacts = self.artifacts.clone();
         }
+        Ok(config)
     }
 }
 
 /// Where a server keeps its jobs and tokens.
 #[derive(Debug, Args)]
 pub struct ServerData {
-    /// The server's folder
-    #[arg(
-        long,
-        env = "PROVER_SERVER_DATA_DIR",
-        default_value = ".l2-prover/server",
-        value_name = "FOLDER"
-    )]
-    pub data_dir: PathBuf,
+    /// The server's settings file, which says where the server keeps things unless a flag does
+    #[arg(long, env = "PROVER_SERVER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The server's folder [default: .l2-prover/server]
+    #[arg(long, env = "PROVER_SERVER_DATA_DIR", value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
     /// The server's PostgreSQL database
     #[arg(long, env = "PROVER_SERVER_DATABASE", hide_env_values = true, value_name = "URL")]
     pub database: Option<String>,
+}
+
+impl ServerData {
+    /// The settings of that server, as far as they say where jobs and tokens are.
+    ///
+    /// # Errors
+    /// Names what is wrong with the settings file.
+    pub fn config(&self) -> anyhow::Result<server::Config> {
+        let mut config = match &self.config {
+            Some(file) => settings::places(file)?,
+            None => server::Config::default(),
+        };
+        if let Some(folder) = &self.data_dir {
+            config.data_dir = folder.clone();
+        }
+        if let Some(url) = &self.database {
+            config.database = Some(server::DatabaseUrl::new(url.clone()));
+        }
+        Ok(config)
+    }
 }

@@ -223,9 +223,11 @@ impl fmt::Display for Executed {
             self.transactions
         )?;
         let (milliseconds, speed) = (self.milliseconds, self.mgas_per_second);
+        // A zkVM's executor is a million times slower.
+        let digits = if speed < 1.0 { 5 } else { 1 };
         writeln!(
             f,
-            "  time                 {milliseconds:.1} ms in {}, {speed:.1} Mgas/s",
+            "  time                 {milliseconds:.1} ms in {}, {speed:.digits$} Mgas/s",
             self.prover
         )?;
         if let Some(cycles) = self.cycles {

@@ -19,7 +19,7 @@ pub struct Fsck {
 
 /// Runs the command. Findings are reported, and then are a failure.
 pub async fn run(args: Fsck, output: &Output) -> anyhow::Result<()> {
-    let config = args.kept.config();
+    let config = args.kept.config()?;
     let report = server::fsck::run(&config).await;
     let report =
         report.with_context(|| format!("failed to check {}", config.data_dir.display()))?;

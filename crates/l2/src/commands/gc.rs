@@ -55,7 +55,7 @@ pub async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
 
 /// Runs `l2-prover backup`.
 pub async fn backup(args: Backup, output: &Output) -> anyhow::Result<()> {
-    let config = args.kept.config();
+    let config = args.kept.config()?;
     let backup = server::backup::backup(&config, &args.out).await;
     let backup = backup.context("the backup is not complete: do not use it")?;
     output.report(&Copied(backup))

@@ -21,8 +21,8 @@ pub struct Node {
     #[arg(long)]
     pub print_genesis: bool,
     /// File in which the blocks are kept, so that the chain goes on where it was [default: it begins anew]
-    #[arg(long, value_name = "FILE")]
-    pub blocks: Option<PathBuf>,
+    #[arg(long, alias = "blocks", value_name = "FILE")]
+    pub blocks_file: Option<PathBuf>,
     /// The dev node
     #[command(flatten)]
     pub node: NodeArgs,
@@ -33,7 +33,7 @@ pub async fn run(args: Node, output: &Output, shutdown: CancellationToken) -> an
     if args.print_genesis {
         return output.report(&Genesis(genesis(&args.node)?));
     }
-    let node = start(&args.node, args.blocks, &Defaults::MOCKED).await?;
+    let node = start(&args.node, args.blocks_file, &Defaults::MOCKED).await?;
     output.report(&Started::of(&node))?;
     shutdown.cancelled().await;
     node.stop().await;
@@ -92,9 +92,9 @@ pub async fn start(
         traffic: (!args.no_traffic).then_some(traffic),
         blocks,
     };
-    DevNode::start(config)
-        .await
-        .context("failed to start the dev node (see --node-ip, --node-port, --genesis, --blocks)")
+    DevNode::start(config).await.context(
+        "failed to start the dev node (see --node-ip, --node-port, --genesis, --blocks-file)",
+    )
 }
 
 /// JSON either way: the format is geth's.

@@ -74,11 +74,11 @@ pub enum Clients {
     /// List the clients that were heard latest
     List(Operated),
     /// Let a client finish what it has, and give it no other job
-    Drain(SomeClients),
+    Drain(DrainedClients),
     /// Give a client no more jobs, not even the one it has
     Quarantine(OneClient),
     /// Trust a client again. One that was drained has to be started anew
-    Release(SomeClients),
+    Release(ReleasedClients),
 }
 
 /// A client.
@@ -91,13 +91,27 @@ pub struct OneClient {
     pub operated: Operated,
 }
 
-/// One client, or all.
+/// One client to drain, or all.
 #[derive(Debug, Args)]
-pub struct SomeClients {
+pub struct DrainedClients {
     /// The client's id
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub client: Option<protocol::ClientId>,
     /// All of this server, until it starts again: it grants no more leases
+    #[arg(long)]
+    pub all: bool,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// One client to release, or all.
+#[derive(Debug, Args)]
+pub struct ReleasedClients {
+    /// The client's id
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub client: Option<protocol::ClientId>,
+    /// End `drain --all`: the server grants leases again. Clients that are quarantined or drained by their id stay so
     #[arg(long)]
     pub all: bool,
     /// The server
@@ -134,7 +148,7 @@ pub async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {
 pub async fn clients(args: Clients, output: &Output) -> anyhow::Result<()> {
     let operated = match args {
         Clients::List(operated) => operated,
-        Clients::Drain(SomeClients { client, operated, .. }) => {
+        Clients::Drain(DrainedClients { client, operated, .. }) => {
             match client {
                 Some(client) => {
                     tell(&operated, Method::POST, &paths::client(&client, "drain")).await?;
@@ -147,7 +161,7 @@ pub async fn clients(args: Clients, output: &Output) -> anyhow::Result<()> {
             tell(&one.operated, Method::POST, &paths::client(&one.client, "quarantine")).await?;
             one.operated
         }
-        Clients::Release(SomeClients { client, operated, .. }) => {
+        Clients::Release(ReleasedClients { client, operated, .. }) => {
             match client {
                 Some(client) => {
                     tell(&operated, Method::POST, &paths::client(&client, "release")).await?;

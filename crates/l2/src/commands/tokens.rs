@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -102,15 +102,15 @@ pub enum TokensCommand {
 pub async fn run(args: TokensCommand, output: &Output) -> anyhow::Result<()> {
     match args {
         TokensCommand::Create { name, role, client, certificate, expires, data } => {
-            let tokens = open(&data).await?;
+            let tokens = open(&data, Folder::MayBeNew, output).await?;
             let new =
                 NewToken { name, role: role.into(), client, certificate, lifetime: expires.0 };
             let made = tokens.create(&new).await.context("failed to make a token")?;
             tokens.close().await;
-            output.report(&Made::new("created", made))
+            report(&Made::new("created", made), output)
         }
         TokensCommand::List { data } => {
-            let tokens = open(&data).await?;
+            let tokens = open(&data, Folder::Exists, output).await?;
             let (list, now) = (tokens.list().await, tokens.now().await);
             tokens.close().await;
             let list = list.context("failed to read the tokens")?;
@@ -118,13 +118,13 @@ pub async fn run(args: TokensCommand, output: &Output) -> anyhow::Result<()> {
             output.report(&List(list.into_iter().map(|token| Listed::new(token, now)).collect()))
         }
         TokensCommand::Rotate { token, certificate, expires, grace, data } => {
-            let tokens = open(&data).await?;
+            let tokens = open(&data, Folder::Exists, output).await?;
             let made = tokens.rotate(token, certificate.as_deref(), expires.0, grace).await;
             tokens.close().await;
-            output.report(&Made::new("rotated", made.context("failed to rotate the token")?))
+            report(&Made::new("rotated", made.context("failed to rotate the token")?), output)
         }
         TokensCommand::Revoke { token, data } => {
-            let tokens = open(&data).await?;
+            let tokens = open(&data, Folder::Exists, output).await?;
             let token = tokens.revoke(token).await;
             tokens.close().await;
             let token = token.context("failed to revoke the token")?;
@@ -133,10 +133,27 @@ pub async fn run(args: TokensCommand, output: &Output) -> anyhow::Result<()> {
     }
 }
 
-async fn open(data: &ServerData) -> anyhow::Result<Tokens> {
-    let database = data.database.clone().map(server::DatabaseUrl::new);
-    let tokens = Tokens::open(&data.data_dir, database.as_ref()).await;
-    tokens.with_context(|| format!("failed to open the tokens of {}", data.data_dir.display()))
+/// Whether the server's folder must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Folder {
+    /// A server has run there.
+    Exists,
+    /// The first token may be made before a server has run.
+    MayBeNew,
+}
+
+async fn open(data: &ServerData, folder: Folder, output: &Output) -> anyhow::Result<Tokens> {
+    let config = data.config()?;
+    let shown = config.data_dir.display();
+    if config.database.is_none() && !config.data_dir.join(server::data_folder::JOBS).exists() {
+        ensure!(
+            folder == Folder::MayBeNew,
+            "{shown} holds no tokens: name the server's settings file or folder (--config, --data-dir)"
+        );
+        output.note(&format!("{shown} is new: start the server with this --data-dir"));
+    }
+    let tokens = Tokens::open(&config.data_dir, config.database.as_ref()).await;
+    tokens.with_context(|| format!("failed to open the tokens of {}", config.data_dir.display()))
 }
 
 #[derive(Serialize)]
@@ -154,13 +171,26 @@ impl Made {
     }
 }
 
+/// On stdout a secret stands alone, for scripts and files.
+fn report(made: &Made, output: &Output) -> anyhow::Result<()> {
+    if made.token.is_some() {
+        output.note(&format!("{}; it is not shown again:", made.words()));
+    }
+    output.report(made)
+}
+
+impl Made {
+    fn words(&self) -> String {
+        let Token { id, name, role, .. } = &self.made;
+        format!("token {id} of {name:?}, role {}", role.name())
+    }
+}
+
 impl fmt::Display for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Token { id, name, role, .. } = &self.made;
-        write!(f, "token {id} of {name:?}, role {}", role.name())?;
         match &self.token {
-            Some(token) => write!(f, "; it is not shown again:\n{token}"),
-            None => f.write_str("; its owner shows the certificate"),
+            Some(token) => f.write_str(token),
+            None => write!(f, "{}; its owner shows the certificate", self.words()),
         }
     }
 }

@@ -97,10 +97,7 @@ async fn a_stopped_proving_process_keeps_its_lease_until_it_is_given_up_as_hung(
     let error = job.last_error.clone().expect("it says why");
     // It may have been stopped before its first word.
     let hung = ["no progress for 4s", "did not say within 4s that it is a prover executable"];
-    assert!(
-        error.contains("timeout") && hung.iter().any(|hung| error.contains(hung)),
-        "{error}"
-    );
+    assert!(error.contains("timeout") && hung.iter().any(|hung| error.contains(hung)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use crate::{
     artifacts::Sharing,
     clock::{Timestamp, millis},
     config::Config,
-    data_folder::lock,
+    data_folder::{self, lock},
     database::{Database, DatabaseError, DatabaseUrl, Schema},
     error::Error,
 };
@@ -252,7 +252,7 @@ impl Tokens {
                 Err(Error::FolderInUse(_)) => (Schema::AsItIs, None),
                 Err(error) => return Err(error),
             };
-            return Ok(Self(Database::sqlite(&data_dir.join("jobs.sqlite"), schema).await?));
+            return Ok(Self(Database::sqlite(&data_dir.join(data_folder::JOBS), schema).await?));
         };
         Config { database: Some(url.clone()), ..Config::default() }.check()?;
         Ok(Self(Database::postgres(url, Schema::Ours).await?))

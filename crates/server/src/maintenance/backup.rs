@@ -37,6 +37,11 @@ pub struct Backup {
 pub async fn backup(config: &Config, to: &Path) -> Result<Backup, Error> {
     config.check()?;
     let fail = |source| Error::Folder { path: to.into(), source };
+    // Before anything is made: what is to be copied is there.
+    let from = Artifacts::existing(&config.artifacts_place())?;
+    if config.database.is_none() {
+        data_folder::existing(&config.data_dir)?;
+    }
     std::fs::create_dir_all(to).map_err(fail)?;
     if std::fs::read_dir(to).map_err(fail)?.next().is_some() {
         return Err(fail(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "it is not empty")));
@@ -47,7 +52,7 @@ pub async fn backup(config: &Config, to: &Path) -> Result<Backup, Error> {
         Some(url) => Database::postgres(url, Schema::AsItIs).await?,
         None => {
             let file = data_folder::existing(&config.data_dir)?;
-            let snapshot = to.join("jobs.sqlite");
+            let snapshot = to.join(data_folder::JOBS);
             let db = Database::sqlite(&file, Schema::AsItIs).await?;
             let copied = db.copy(&snapshot).await;
             db.close().await;
@@ -64,7 +69,6 @@ pub async fn backup(config: &Config, to: &Path) -> Result<Backup, Error> {
     store.close().await;
     let needed: HashMap<_, _> =
         needed?.into_iter().map(|(artifact, _)| (artifact.sha256, artifact.len)).collect();
-    let from = Artifacts::existing(&config.artifacts_place())?;
     let into = Artifacts::open(&copy.artifacts_place(), u64::MAX)?;
     let backup = Backup {
         folder: to.into(),
