@@ -196,6 +196,40 @@ impl Config {
         if let Some((key, _)) = zeroes.into_iter().find(|(_, zero)| *zero) {
             return problem(key, "must not be zero");
         }
+        let second = Duration::from_secs(1);
+        let beyond = [
+            ("batch_blocks", self.batch_blocks > 1_024, "must not be more than 1024"),
+            ("prepare_ahead", self.prepare_ahead > 64, "must not be more than 64"),
+            ("verify_threads", self.verify_threads > 256, "must not be more than 256"),
+            (
+                "lease",
+                self.lease < second,
+                "must be at least 1s: each client sends several heartbeats in it",
+            ),
+            (
+                "lease",
+                self.lease > 24 * 3_600 * second,
+                "must not be longer than 24h: a dead client keeps its job so long",
+            ),
+            (
+                "max_wait",
+                self.max_wait > 600 * second,
+                "must not be longer than 10m: connections are cut after that",
+            ),
+            ("poll_interval", self.poll_interval > 600 * second, "must not be longer than 10m"),
+        ];
+        if let Some((key, _, wrong)) = beyond.into_iter().find(|(_, beyond, _)| *beyond) {
+            return problem(key, wrong);
+        }
+        if self.batch_blocks > self.max_reorg_blocks {
+            return Err(InvalidConfig {
+                key: "max_reorg_blocks",
+                problem: format!(
+                    "is {}, less than batch_blocks ({}): a reorg of one block supersedes a whole batch, which would halt the server",
+                    self.max_reorg_blocks, self.batch_blocks
+                ),
+            });
+        }
         if self.first_block == 0 {
             return problem(
                 "first_block",
@@ -329,6 +363,11 @@ mod tests {
             (Config { system: ProofSystem::Exec, ..Config::default() }, "prover"),
             (Config { heartbeat: Duration::from_secs(40), ..Config::default() }, "heartbeat"),
             (Config { batch_blocks: 0, ..Config::default() }, "batch_blocks"),
+            (Config { batch_blocks: 129, ..Config::default() }, "max_reorg_blocks"),
+            (Config { lease: Duration::from_millis(4), ..Config::default() }, "lease"),
+            (Config { lease: Duration::from_secs(90_000), ..Config::default() }, "lease"),
+            (Config { verify_threads: 1_000_000, ..Config::default() }, "verify_threads"),
+            (Config { max_wait: Duration::from_secs(3_600), ..Config::default() }, "max_wait"),
             (Config { first_block: 0, ..Config::default() }, "first_block"),
             (
                 Config {

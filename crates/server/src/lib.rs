@@ -126,7 +126,7 @@ impl Server {
                 store
             }
         };
-        let gate = Gate::new(config.auth, Tokens::of(store.database())).await?;
+        let gate = Gate::new(&config, Tokens::of(store.database())).await?;
         let space = Space::new(&config.data_dir, &config.limits);
         let stopping = CancellationToken::new();
         let jobs_config = JobsConfig {

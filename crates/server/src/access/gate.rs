@@ -4,8 +4,15 @@
 //! * A caller is judged by its headers alone: before its body is read, and before anything it names is looked up.
 //! * Tokens are held in memory and read anew every [`REFRESH`], so that strangers cost the database nothing.
 
-use super::tokens::{BearerToken, Kind, Role, Token, TokenId, Tokens};
-use crate::{clock::Timestamp, config::Auth, database::DatabaseError};
+use super::{
+    browser::{self, Foreign},
+    tokens::{BearerToken, Kind, Role, Token, TokenId, Tokens},
+};
+use crate::{
+    clock::Timestamp,
+    config::{Auth, Config},
+    database::DatabaseError,
+};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use protocol::ClientId;
 use std::{
@@ -38,7 +45,7 @@ pub struct Caller {
 }
 
 /// Why a caller is not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// It shows nothing that opens anything. Why is not said.
     #[error(
@@ -48,6 +55,9 @@ pub enum Denied {
     /// It is somebody, but may not do this.
     #[error("a token of role {} may not do this", .0.name())]
     Role(Role),
+    /// A web page sent it, or may have.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
 }
 
 /// Lets callers in. Clones share everything.
@@ -57,6 +67,8 @@ pub struct Gate(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     auth: Auth,
+    /// Only this machine can reach the server, and needs no token.
+    trusts_loopback: bool,
     tokens: Tokens,
     known: RwLock<Known>,
 }
@@ -71,11 +83,12 @@ struct Known {
 }
 
 impl Gate {
-    /// A gate for the holders of `tokens`.
+    /// A gate for the holders of `tokens`, as `config` has it.
     ///
     /// # Errors
     /// [`DatabaseError`] if they cannot be read.
-    pub async fn new(auth: Auth, tokens: Tokens) -> Result<Self, DatabaseError> {
+    pub async fn new(config: &Config, tokens: Tokens) -> Result<Self, DatabaseError> {
+        let auth = config.auth;
         let known = known(&tokens).await?;
         if auth == Auth::Required && known.secrets.is_empty() && known.certificates.is_empty() {
             tracing::warn!(
@@ -83,7 +96,8 @@ impl Gate {
                 "nobody has a token yet: make one with `l2-prover tokens create`"
             );
         }
-        Ok(Self(Arc::new(Inner { auth, tokens, known: RwLock::new(known) })))
+        let trusts_loopback = auth == Auth::Open && config.listen_ip.is_loopback();
+        Ok(Self(Arc::new(Inner { auth, trusts_loopback, tokens, known: RwLock::new(known) })))
     }
 
     /// Reads the tokens anew, until `stopping`. While the database fails, those known last count.
@@ -117,6 +131,9 @@ impl Gate {
         certificate: Option<[u8; 32]>,
         headers: &HeaderMap,
     ) -> (Option<TokenId>, Result<Caller, Denied>) {
+        if let Err(foreign) = browser::check(headers, self.0.trusts_loopback) {
+            return (None, Err(foreign.into()));
+        }
         let open = Ok(Caller { client: None });
         if self.0.auth == Auth::Open || access == Access::Public {
             return (None, open);

@@ -31,11 +31,12 @@ pub struct Limits {
     pub connections: usize,
     /// The most connections of one address.
     pub connections_per_address: usize,
-    /// The most requests of one caller in a second.
+    /// The most requests of one caller in a second, counted apart likewise.
     pub requests_per_second: NonZeroU32,
     /// The most that it may send at once after a pause.
     pub requests_at_once: NonZeroU32,
-    /// The most requests of one caller that are being answered, those that wait for work included.
+    /// The most requests of one caller that are being answered: so many that wait for work, so many heartbeats, so many uploads
+    /// and so many others.
     pub requests_open: usize,
     /// The most artifacts that one caller uploads at the same time.
     pub uploads: usize,

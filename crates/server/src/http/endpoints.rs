@@ -6,6 +6,7 @@
 
 use super::{
     handlers,
+    limits::Budget,
     schema::{Answers, Content, Takes, json, message},
     service::Service,
 };
@@ -38,6 +39,8 @@ pub struct Endpoint {
     pub takes: Takes,
     /// What a caller hears.
     pub answers: Answers,
+    /// What its requests are counted as.
+    pub budget: Budget,
     pub(super) handler: MethodRouter<Service>,
 }
 
@@ -52,10 +55,12 @@ pub fn endpoints() -> Vec<Endpoint> {
     const LOOKS: Access = Access::Only(&[Operator, Viewer]);
     vec![
         post("/v1/request", PROVES, handlers::request)
+            .counts(Budget::Waiting)
             .does("Asks for a job. Held open until there is one, for `wait_ms` at most")
             .takes(message!(Request))
             .answers(&[message!(Response), message!(NoWork)]),
         post("/v1/jobs/{job}/heartbeat", PROVES, handlers::heartbeat)
+            .counts(Budget::Heartbeat)
             .does("Keeps a lease alive")
             .takes(message!(Heartbeat))
             .answers(&[message!(HeartbeatAck)]),
@@ -72,6 +77,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             answers: Answers::Created,
             ..endpoint(Method::PUT, "/v1/artifacts/{sha256}", STORES, handlers::upload)
         }
+        .counts(Budget::Upload)
         .does("Uploads bytes, which must hash to the name"),
         get("/v1/artifacts/{sha256}", FETCHES, handlers::download)
             .does("Downloads bytes")
@@ -145,13 +151,17 @@ fn endpoint<H: Handler<T, Service>, T: 'static>(
 ) -> Endpoint {
     let filter = MethodFilter::try_from(method.clone()).expect("it is a common method");
     let handler = on(filter, handler);
-    let (takes, answers) = (Takes::Nothing, Answers::NoContent);
-    Endpoint { method, path, access, summary: "", takes, answers, handler }
+    let (takes, answers, budget) = (Takes::Nothing, Answers::NoContent, Budget::Other);
+    Endpoint { method, path, access, summary: "", takes, answers, budget, handler }
 }
 
 impl Endpoint {
     fn does(self, summary: &'static str) -> Self {
         Self { summary, ..self }
+    }
+
+    fn counts(self, budget: Budget) -> Self {
+        Self { budget, ..self }
     }
 
     fn takes(self, content: Content) -> Self {

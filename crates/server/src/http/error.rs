@@ -75,7 +75,7 @@ impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         let (status, code) = match denied {
             Denied::Unknown => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated),
-            Denied::Role(_) => (StatusCode::FORBIDDEN, ErrorCode::Forbidden),
+            Denied::Role(_) | Denied::Foreign(_) => (StatusCode::FORBIDDEN, ErrorCode::Forbidden),
         };
         retry_later(status, code, denied.to_string())
     }

@@ -96,15 +96,31 @@ impl<K: Copy + Eq + std::hash::Hash> Drop for Counted<K> {
     }
 }
 
+/// What a caller's requests are counted as. Each has a budget of its own, so that requests that only wait for work leave room
+/// for the heartbeats of leases that are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Budget {
+    /// Waits for work.
+    Waiting,
+    /// Keeps a lease alive.
+    Heartbeat,
+    /// Stores an artifact.
+    Upload,
+    /// Everything else.
+    Other,
+}
+
 /// A request that counts until its answer has been sent.
-pub type Open = (Counted<Who>, Option<Counted<Who>>);
+pub type Open = (Counted<(Who, Budget)>, Option<Counted<Who>>);
+
+type Key = (Who, Budget);
 
 /// Limits callers. Clones share the counts.
 #[derive(Clone)]
 pub struct Limiter {
     limits: Limits,
-    rate: Arc<RateLimiter<Who, HashMapStateStore<Who>, DefaultClock>>,
-    open: Arc<Counter<Who>>,
+    rate: Arc<RateLimiter<Key, HashMapStateStore<Key>, DefaultClock>>,
+    open: Arc<Counter<Key>>,
     uploads: Arc<Counter<Who>>,
 }
 
@@ -128,28 +144,28 @@ impl Limiter {
         &self.limits
     }
 
-    /// Counts a request of `who`, if it is not too many.
+    /// Counts a request of `who`, if it is not too many of its budget.
     ///
     /// # Errors
     /// [`Wait`].
-    pub fn rate(&self, who: Who) -> Result<(), Wait> {
-        self.rate.check_key(&who).map_err(|until| Wait::Rate {
+    pub fn rate(&self, who: Who, budget: Budget) -> Result<(), Wait> {
+        self.rate.check_key(&(who, budget)).map_err(|until| Wait::Rate {
             per_second: self.limits.requests_per_second,
             pause: until.wait_time_from(DefaultClock::default().now()),
         })
     }
 
-    /// Opens a request of `who`, an upload or not, if there are not too many.
+    /// Opens a request of `who`, if there are not too many of its budget.
     ///
     /// # Errors
     /// [`Wait`].
-    pub fn open(&self, who: Who, upload: bool) -> Result<Open, Wait> {
+    pub fn open(&self, who: Who, budget: Budget) -> Result<Open, Wait> {
         let Limits { requests_open, uploads, .. } = self.limits;
-        let open = self.open.take(who, requests_open);
+        let open = self.open.take((who, budget), requests_open);
         let open = open.ok_or(Wait::Open { most: requests_open })?;
-        let upload = match upload {
-            false => None,
-            true => {
+        let upload = match budget {
+            Budget::Waiting | Budget::Heartbeat | Budget::Other => None,
+            Budget::Upload => {
                 let upload = self.uploads.take(who, uploads);
                 Some(upload.ok_or(Wait::Uploads { most: uploads })?)
             }

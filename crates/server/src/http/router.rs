@@ -4,6 +4,7 @@ use super::{
     body::{Paced, With},
     endpoints::{Endpoint, endpoints},
     error::{Answer, no_such_endpoint},
+    limits::Budget,
     peer::{Peer, Who},
     schema::Takes,
     service::Service,
@@ -23,17 +24,16 @@ use std::{collections::BTreeSet, net::Ipv6Addr, sync::LazyLock, time::Instant};
 pub fn router(service: Service) -> Router {
     let message_bytes = service.limiter().limits().message_bytes;
     let mut router = Router::new();
-    for Endpoint { path, access, handler, takes, .. } in endpoints() {
-        let upload = matches!(takes, Takes::Artifact);
-        let body = match upload {
-            false => DefaultBodyLimit::max(message_bytes),
-            true => DefaultBodyLimit::disable(),
+    for Endpoint { path, access, handler, takes, budget, .. } in endpoints() {
+        let body = match takes {
+            Takes::Nothing | Takes::Message(_) => DefaultBodyLimit::max(message_bytes),
+            Takes::Artifact => DefaultBodyLimit::disable(),
         };
-        let guard = from_fn_with_state((service.clone(), access, upload), guard);
+        let guard = from_fn_with_state((service.clone(), access, budget), guard);
         router = router.route(path, handler.layer(body).layer(guard));
     }
     // Strangers do not learn either what there is and what not.
-    let stranger = from_fn_with_state((service.clone(), Access::Known, false), guard);
+    let stranger = from_fn_with_state((service.clone(), Access::Known, Budget::Other), guard);
     let nowhere = no_such_endpoint.layer(stranger);
     router
         .fallback(nowhere.clone())
@@ -44,7 +44,7 @@ pub fn router(service: Service) -> Router {
 
 /// Lets a request pass if its caller may do this now.
 async fn guard(
-    State((service, access, upload)): State<(Service, Access, bool)>,
+    State((service, access, budget)): State<(Service, Access, Budget)>,
     request: Request,
     next: Next,
 ) -> Answer<Response> {
@@ -53,13 +53,13 @@ async fn guard(
     let (token, caller) = service.gate().admit(access, peer.certificate, request.headers());
     let who = token.map_or_else(|| Who::peer(peer.ip), Who::Token);
     let limiter = service.limiter();
-    limiter.rate(who)?;
+    limiter.rate(who, budget)?;
     if let Err(denied) = &caller {
         // A caller's own words are not logged: they may be a token, mistyped.
         tracing::debug!(ip = %peer.ip, ?who, %denied, "a request was refused");
     }
     let caller = caller?;
-    let open = limiter.open(who, upload)?;
+    let open = limiter.open(who, budget)?;
     let mut request = request.map(|body| Body::new(Paced::new(body, limiter.limits())));
     request.extensions_mut().insert(caller);
     let answer = next.run(request).await;

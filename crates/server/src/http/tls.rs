@@ -10,13 +10,19 @@ use rustls::{
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Once a day the log says that a certificate expires within so many days.
+const EXPIRES_SOON: i64 = 14;
 
 /// How often the files are read anew: certificates are renewed while the server runs.
 const RENEW: Duration = Duration::from_secs(60);
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// The server's side of TLS. Clones share it.
 #[derive(Clone, Debug)]
@@ -27,7 +33,22 @@ struct Inner {
     certificate: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Loaded>,
+}
+
+/// What was read last.
+#[derive(Clone, Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    expires: Expires,
+}
+
+/// When the certificate expires.
+#[derive(Clone, Debug)]
+struct Expires {
+    /// So many days after it was read.
+    days: i64,
+    text: String,
 }
 
 impl Tls {
@@ -47,18 +68,35 @@ impl Tls {
 
     /// What handshakes the next connection.
     pub fn acceptor(&self) -> TlsAcceptor {
-        self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone().into()
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).config.clone().into()
     }
 
     /// Reads the files every minute until `stopping`. Files that cannot be used leave everything as it is.
     pub async fn run(self, stopping: CancellationToken) {
-        while stopping.run_until_cancelled(tokio::time::sleep(RENEW)).await.is_some() {
+        let mut warned = None;
+        loop {
+            if warned.is_none_or(|at: Instant| at.elapsed() > DAY)
+                && let Some(Expires { days, text: expires }) = self.expires_soon()
+            {
+                let file = self.0.certificate.display();
+                tracing::warn!(code = "certificate_expires", %file, days, expires, "the server's certificate expires soon");
+                warned = Some(Instant::now());
+            }
+            if stopping.run_until_cancelled(tokio::time::sleep(RENEW)).await.is_none() {
+                return;
+            }
             let this = self.clone();
             let renew = move || this.renew();
             if let Ok(Err(error)) = tokio::task::spawn_blocking(renew).await {
                 tracing::warn!(code = "certificate_not_renewed", %error, "the certificate was not renewed");
             }
         }
+    }
+
+    /// When the certificate expires, if that is soon.
+    fn expires_soon(&self) -> Option<Expires> {
+        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
+        Some(current.expires.clone()).filter(|expires| expires.days < EXPIRES_SOON)
     }
 
     /// Reads the files now.
@@ -73,17 +111,31 @@ impl Tls {
     }
 }
 
-fn load(
-    certificate: &Path,
-    key: &Path,
-    client_ca: Option<&Path>,
-) -> Result<Arc<ServerConfig>, InvalidConfig> {
+fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, InvalidConfig> {
     let wrong = |key, path: &Path, what: &str, error: &dyn std::fmt::Display| InvalidConfig {
         key,
         problem: format!("is {}, which is no {what}: {error}", path.display()),
     };
     let chain = certificates(certificate)
         .map_err(|error| wrong("tls_cert", certificate, "certificate in PEM", &error))?;
+    let own = chain.first().map_or(&[][..], |own| own);
+    let (_, own) = X509Certificate::from_der(own)
+        .map_err(|error| wrong("tls_cert", certificate, "certificate", &error))?;
+    let validity = own.validity();
+    if !validity.is_valid() {
+        let problem = format!(
+            "is {}, which is valid from {} to {}, and not now",
+            certificate.display(),
+            validity.not_before,
+            validity.not_after
+        );
+        return Err(InvalidConfig { key: "tls_cert", problem });
+    }
+    let left = validity.time_to_expiration();
+    let expires = Expires {
+        days: left.map_or(0, |left| left.whole_days()),
+        text: validity.not_after.to_string(),
+    };
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| wrong("tls_key", key, "private key in PEM", &error))?;
     let provider = Arc::new(ring::default_provider());
@@ -109,7 +161,7 @@ fn load(
     let mut config =
         config.map_err(|error| wrong("tls_key", key, "key of the certificate", &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Loaded { config: Arc::new(config), expires })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -4,7 +4,7 @@ use crate::common::{
     Chain, Echo, client_config, config, everything, http, raw, serve, to_end, token, until,
 };
 use client::{Access, Client, Phase};
-use protocol::{ApiError, ErrorCode};
+use protocol::{ApiError, Capability, ErrorCode, Heartbeat, ProofData, ProofSystem, Request};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use server::{
@@ -21,6 +21,77 @@ const ID: &str = "00112233445566778899aabbccddeeff";
 
 fn closed(dir: &std::path::Path) -> Config {
     Config { auth: Auth::Required, ..config(dir) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_web_page_cannot_use_a_server_that_needs_no_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    let url = server.url();
+    let send = async |method: Method, path: &str, header: (&str, &str)| {
+        let request = http().request(method, format!("{url}{path}")).header(header.0, header.1);
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    for (header, value) in
+        [("origin", "http://evil.example"), ("origin", "null"), ("host", "evil.example:3900")]
+    {
+        for (method, path) in
+            [(Method::POST, "/v1/drain"), (Method::GET, "/v1/status"), (Method::GET, "/livez")]
+        {
+            let (status, text) = send(method, path, (header, value)).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{header}: {value}: {path}: {text}");
+            let error: ApiError = serde_json::from_str(&text).unwrap();
+            assert_eq!(error.code, ErrorCode::Forbidden);
+        }
+    }
+    let (status, text) = send(Method::POST, "/v1/drain", ("origin", &url)).await;
+    assert_eq!(status, StatusCode::NO_CONTENT, "{text}");
+    let port = url.rsplit(':').next().unwrap();
+    let named = format!("localhost:{port}");
+    assert_eq!(send(Method::GET, "/v1/status", ("host", &named)).await.0, StatusCode::OK);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_wait_for_work_leave_room_for_heartbeats() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { requests_open: 2, ..Limits::default() };
+    let config = Config { limits, ..config(dir.path()) };
+    let server = serve(config.clone(), &Chain::new(0)).await;
+    let url = server.url();
+    let capability = Capability {
+        system: ProofSystem::Exec,
+        program_id: config.wanted_program_id(),
+        mocked: false,
+    };
+    let request = |wait_ms| {
+        ProofData::Request(Request {
+            client: ID.parse().unwrap(),
+            capabilities: vec![capability.clone()],
+            wait_ms,
+        })
+    };
+    let waits = || {
+        let waits = http().post(format!("{url}/v1/request")).json(&request(20_000));
+        tokio::spawn(waits.send())
+    };
+    let (first, second) = (waits(), waits());
+    let another = serde_json::to_string(&request(0)).unwrap();
+    until("a third request is one too many", async || {
+        let (status, _) = ask(&url, &Method::POST, "/v1/request", None, &another).await;
+        status == StatusCode::TOO_MANY_REQUESTS
+    })
+    .await;
+    let (client, lease) = (ID.parse().unwrap(), ID.parse().unwrap());
+    let beat = ProofData::Heartbeat(Heartbeat { client, lease, progress: None });
+    let beat = serde_json::to_string(&beat).unwrap();
+    let path = format!("/v1/jobs/{ID}/heartbeat");
+    let (status, code) = ask(&url, &Method::POST, &path, None, &beat).await;
+    assert_eq!((status, code), (StatusCode::NOT_FOUND, Some(ErrorCode::NoSuchJob)));
+    first.abort();
+    second.abort();
+    server.stop().await;
 }
 
 /// The status and, of a refusal, the code.
@@ -152,7 +223,7 @@ async fn a_stranger_is_refused_before_its_body_is_read() {
     let mut stream = raw(&running).await;
     let id = "0".repeat(64);
     let head =
-        format!("PUT /v1/artifacts/{id} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n");
+        format!("PUT /v1/artifacts/{id} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = to_end(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("unauthenticated"), "{answer}");

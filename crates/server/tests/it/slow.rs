@@ -60,9 +60,9 @@ async fn headers_that_drip_are_cut_while_others_are_served() {
     let lorises = futures::future::join_all((0..20).map(|n| {
         loris(match n % 3 {
             0 => "",
-            1 => "GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: ",
+            1 => "GET /livez HTTP/1.1\r\nhost: localhost\r\nx-slow: ",
             // The second request on a connection, too.
-            _ => "GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET /livez HTTP/1.1\r\nx-slow: ",
+            _ => "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\nGET /livez HTTP/1.1\r\nx-slow: ",
         })
     }));
     let others = async {
@@ -84,8 +84,8 @@ async fn bodies_that_drip_are_cut_with_a_reason_and_leave_nothing() {
     let running = serve(impatient(dir.path()), &Chain::new(0)).await;
     let id = ArtifactId::of(b"never whole");
     for head in [
-        format!("PUT /v1/artifacts/{id} HTTP/1.1\r\nhost: x\r\ncontent-length: 30000\r\n\r\n"),
-        "POST /v1/request HTTP/1.1\r\nhost: x\r\ncontent-length: 30000\r\n\r\n".to_owned(),
+        format!("PUT /v1/artifacts/{id} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 30000\r\n\r\n"),
+        "POST /v1/request HTTP/1.1\r\nhost: localhost\r\ncontent-length: 30000\r\n\r\n".to_owned(),
     ] {
         let answer = drip(&running, &head, &[b'x'; 30_000]).await;
         assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"too_slow\""), "{answer}");
@@ -107,7 +107,7 @@ async fn who_does_not_read_its_answer_is_cut() {
     // The lazy one has the only connection that there may be, until it is cut.
     let mut lazy = loop {
         let mut lazy = raw(&running).await;
-        let head = format!("GET /v1/artifacts/{id} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let head = format!("GET /v1/artifacts/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let mut begun = [0; 12];
         if lazy.write_all(head.as_bytes()).await.is_ok()
             && lazy.read_exact(&mut begun).await.is_ok()
@@ -134,7 +134,7 @@ async fn waiting_for_work_is_not_being_slow_and_a_quiet_connection_is_closed() {
     .to_string();
     let mut stream = raw(&running).await;
     let head = format!(
-        "POST /v1/request HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{wait}",
+        "POST /v1/request HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{wait}",
         wait.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();

@@ -54,6 +54,23 @@ impl Authority {
     }
 }
 
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Authority::new(dir.path(), "ours");
+    let config = secure(dir.path(), &ours);
+    Tls::new(&config).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2024, 2, 29);
+    let certificate = params.signed_by(&key, &ours.issuer).unwrap().pem();
+    fs::write(ours.path("server.pem"), certificate).unwrap();
+    fs::write(ours.path("server.key"), key.serialize_pem()).unwrap();
+    let error = Tls::new(&config).unwrap_err().to_string();
+    assert!(error.contains("setting tls_cert is") && error.contains("Feb 29"), "{error}");
+    assert!(error.contains("and not now"), "{error}");
+}
+
 fn secure(dir: &Path, authority: &Authority) -> Config {
     authority.sign("server");
     Config {
