@@ -4,7 +4,7 @@ use crate::ids::Bytes32;
 use crate::{ArtifactRef, BlockRange, ClientId, JobId, LeaseId};
 use alloy_primitives::B256;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::{fmt, str::FromStr};
 
 /// Every message between a Prover Client and the Prover Server.
@@ -37,11 +37,26 @@ pub enum ProofData {
 pub struct Request {
     /// Who asks.
     pub client: ClientId,
-    /// What the client can prove.
+    /// What the client can prove. A capability of a proof system that the server does not know is left out, so that a client
+    /// of a later version is served by an earlier server.
+    #[serde(deserialize_with = "of_known_systems")]
     pub capabilities: Vec<Capability>,
     /// How long the server may hold the request open until there is work, in milliseconds.
     #[serde(default)]
     pub wait_ms: u64,
+}
+
+/// Reads the capabilities of proof systems that this version knows.
+fn of_known_systems<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Capability>, D::Error> {
+    let all = Vec::<serde_json::Value>::deserialize(deserializer)?;
+    let known = |capability: &serde_json::Value| {
+        let system = capability.get("system").and_then(serde_json::Value::as_str);
+        system.is_none_or(|system| system.parse::<ProofSystem>().is_ok())
+    };
+    let known = all.into_iter().filter(known);
+    known.map(|one| Capability::deserialize(one).map_err(serde::de::Error::custom)).collect()
 }
 
 /// One program that a client can prove with one proof system.

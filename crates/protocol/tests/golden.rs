@@ -141,6 +141,27 @@ fn names_added_by_a_later_version_are_understood_as_other() {
 }
 
 #[test]
+fn a_request_is_served_for_the_proof_systems_that_are_known() {
+    let id = format!("0x{}", "07".repeat(32));
+    let request = |capabilities: serde_json::Value| {
+        serde_json::from_value::<Request>(serde_json::json!({
+            "client": "00112233445566778899aabbccddeeff",
+            "capabilities": capabilities,
+        }))
+    };
+    let later = serde_json::json!({"system": "sp9", "program_id": "of another form"});
+    let known = serde_json::json!({"system": "risc0", "program_id": id});
+    let both = request(serde_json::json!([later, known])).unwrap();
+    assert_eq!(both.capabilities.len(), 1);
+    assert_eq!(both.capabilities[0].system, ProofSystem::Risc0);
+    assert!(request(serde_json::json!([later])).unwrap().capabilities.is_empty());
+    // What is known must still be right.
+    let wrong = serde_json::json!([later, {"system": "risc0", "program_id": "0x12"}]);
+    assert!(request(wrong).is_err());
+    assert!(request(serde_json::json!([{"program_id": id}])).is_err());
+}
+
+#[test]
 fn every_failure_class_is_named_as_it_is_written() {
     for class in FailureClass::ALL {
         assert_eq!(serde_json::to_value(class).unwrap(), class.name());
