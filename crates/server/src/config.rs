@@ -6,7 +6,10 @@ pub use limits::Limits;
 
 use crate::artifacts::{Place, Sharing};
 use crate::database::DatabaseUrl;
-use crate::jobs::verification::verifier_of;
+use crate::jobs::{
+    batch::{Target, Targets},
+    verification::verifier_of,
+};
 use alloy_primitives::{Address, B256};
 use protocol::{ProofKind, ProofSystem};
 use serde::{Deserialize, Serialize};
@@ -300,6 +303,12 @@ impl Config {
                 Place::Folder(self.data_dir.join("artifacts"), sharing)
             }
         }
+    }
+
+    /// The proofs that jobs ask for.
+    pub fn targets(&self) -> Targets {
+        let (program_id, kind) = (self.wanted_program_id(), self.kind);
+        Target { system: self.system, program_id, kind }.into()
     }
 
     /// The program that jobs ask for.

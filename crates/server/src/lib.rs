@@ -60,7 +60,7 @@ use data_folder::Space;
 use dispatch::{Jobs, JobsConfig, peers::Peers};
 use http::{connection, limits::Limiter, router, service::Service};
 use intake::{BatchPolicy, Intake, Progress};
-use jobs::{batch::Target, state::Rules};
+use jobs::state::Rules;
 use protocol::{ArtifactId, IntakeStatus};
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 use store::{JobStore, StoreError};
@@ -174,11 +174,7 @@ impl Server {
                 source: Arc::new(source),
                 jobs: jobs.clone(),
                 artifacts: artifacts.clone(),
-                target: Target {
-                    system: config.system,
-                    program_id: config.wanted_program_id(),
-                    kind: config.kind,
-                },
+                targets: config.targets(),
                 beneficiary: config.beneficiary.unwrap_or_default(),
                 start_block: config.first_block,
                 policy: BatchPolicy {

@@ -17,7 +17,7 @@ use crate::{
     artifacts::Artifacts,
     clock::Timestamp,
     database::Notification,
-    jobs::batch::{NewBatch, Target, Tip},
+    jobs::batch::{NewBatch, Targets, Tip},
     observe::metrics::Metrics,
     store::{Done, Fact, JobStore, StoreError, Superseded},
 };
@@ -147,15 +147,21 @@ impl Jobs {
         self.0.store.close().await;
     }
 
-    /// Takes in a batch and its job.
+    /// Takes in a batch and a job on it for each of `targets`: see [`JobStore::enqueue`].
     ///
     /// # Errors
     /// [`StoreError::Unlinked`] if it does not continue the last one.
-    pub async fn enqueue(&self, batch: &NewBatch, target: &Target) -> Result<JobId, StoreError> {
-        let job = self.0.store.enqueue(batch, target, self.now().await?).await?;
-        tracing::info!(%job, blocks = %batch.blocks, "job enqueued");
+    pub async fn enqueue(
+        &self,
+        batch: &NewBatch,
+        targets: &Targets,
+    ) -> Result<Vec<JobId>, StoreError> {
+        let jobs = self.0.store.enqueue(batch, targets, self.now().await?).await?;
+        for job in &jobs {
+            tracing::info!(%job, blocks = %batch.blocks, "job enqueued");
+        }
         self.0.ready.notify_waiters();
-        Ok(job)
+        Ok(jobs)
     }
 
     /// Takes every batch with a block from `from` on off the chain, because a reorg did so with the blocks: see

@@ -111,11 +111,12 @@ impl<S: BatchSource> Intake<S> {
         let prepared_at = SystemTime::now();
         // Before the input is written: a node on another chain must not fill the disk.
         let mut batch = self.follows(&tip, &prepared)?;
-        // ORDER: the input is durable before the job that names it.
+        // ORDER: the input is durable before the jobs that name it.
         let input = Bytes::from(prepared.input);
         batch.input = self.artifacts.put(input.clone()).await?;
-        let job = self.jobs.enqueue(&batch, &self.target).await?;
-        traces::enqueued(job, batch.blocks.to_string(), seen, prepared_at);
+        for job in self.jobs.enqueue(&batch, &self.targets).await? {
+            traces::enqueued(job, batch.blocks.to_string(), seen, prepared_at);
+        }
         // One stored long ago may have been removed as garbage just before it was needed again.
         if let Err(ArtifactError::Missing(_)) = self.artifacts.len(batch.input.sha256).await {
             self.artifacts.put(input).await?;

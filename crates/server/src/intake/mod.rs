@@ -21,13 +21,13 @@ pub use error::IntakeError;
 pub use policy::BatchPolicy;
 pub use source::{BatchSource, BoxError, PreparedBatch};
 
-use crate::{artifacts::Artifacts, data_folder::Space, dispatch::Jobs, jobs::batch::Target};
+use crate::{artifacts::Artifacts, data_folder::Space, dispatch::Jobs, jobs::batch::Targets};
 use alloy_primitives::Address;
 use protocol::IntakeStatus;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
-/// Follows a node's head and enqueues a job for every batch.
+/// Follows a node's head and enqueues the jobs of every batch.
 pub struct Intake<S> {
     /// The node.
     pub source: Arc<S>,
@@ -35,8 +35,8 @@ pub struct Intake<S> {
     pub jobs: Jobs,
     /// Where the inputs go.
     pub artifacts: Artifacts,
-    /// The proof wanted of each batch.
-    pub target: Target,
+    /// The proofs wanted of each batch.
+    pub targets: Targets,
     /// Who may claim the rewards of the proofs; zero means nobody.
     pub beneficiary: Address,
     /// The first block, if nothing has been enqueued yet.

@@ -1,6 +1,7 @@
-//! A batch of blocks, the proof that is wanted of it, and the job that follows from both.
+//! A batch of blocks, the proofs that are wanted of it, and the jobs that follow from both.
 //!
 //! * Batches form a chain: each continues its predecessor by number and by hash ([`follows`]).
+//! * Of every batch one proof or several are wanted, and each is a job of its own ([`Targets`]).
 //! * A job's id follows from its batch and its target, so whoever enqueues twice enqueues once ([`job_id`]).
 
 use super::cost::ProvingCost;
@@ -47,6 +48,59 @@ impl Target {
     pub(crate) fn suits(&self, capability: &Capability) -> bool {
         self.system == capability.system && self.program_id == capability.program_id
     }
+}
+
+/// The proofs that are wanted of every batch: one at least, and none twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Targets(Vec<Target>);
+
+impl Targets {
+    /// These, in this order.
+    ///
+    /// # Errors
+    /// [`InvalidTargets`] if there is none, or one is there twice.
+    pub fn new(targets: impl IntoIterator<Item = Target>) -> Result<Self, InvalidTargets> {
+        let mut wanted = Vec::new();
+        for target in targets {
+            if wanted.contains(&target) {
+                return Err(InvalidTargets::Twice(target));
+            }
+            wanted.push(target);
+        }
+        if wanted.is_empty() { Err(InvalidTargets::None) } else { Ok(Self(wanted)) }
+    }
+
+    /// Each of them, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Target> {
+        self.0.iter()
+    }
+}
+
+impl From<Target> for Targets {
+    fn from(target: Target) -> Self {
+        Self(vec![target])
+    }
+}
+
+impl<'a> IntoIterator for &'a Targets {
+    type Item = &'a Target;
+    type IntoIter = std::slice::Iter<'a, Target>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Why proofs cannot be wanted of every batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTargets {
+    /// There is none.
+    #[error("no proof is wanted of a batch: name one target at least")]
+    None,
+    /// One is there twice.
+    #[error("{} proofs by {} of program {} are wanted twice: name each target once", .0.kind, .0.system, .0.program_id)]
+    Twice(Target),
 }
 
 /// The end of the chain of batches.
@@ -125,4 +179,31 @@ pub fn job_id(batch: &NewBatch, target: &Target) -> JobId {
     let mut id = [0; 16];
     id.copy_from_slice(&hash.finalize()[..16]);
     JobId::from_bytes(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_one_at_least_and_none_twice() {
+        let one = Target {
+            system: ProofSystem::Risc0,
+            program_id: B256::repeat_byte(1),
+            kind: ProofKind::Composite,
+        };
+        let other = Target { kind: ProofKind::Succinct, ..one };
+        let both = Targets::new([one, other]).unwrap();
+        assert_eq!(both.iter().collect::<Vec<_>>(), [&one, &other]);
+        assert_eq!(Targets::new([one]).unwrap(), Targets::from(one));
+        assert_eq!(Targets::new([]), Err(InvalidTargets::None));
+        let twice = Targets::new([one, other, one]).unwrap_err();
+        assert_eq!(
+            twice.to_string(),
+            format!(
+                "composite proofs by risc0 of program {} are wanted twice: name each target once",
+                one.program_id
+            )
+        );
+    }
 }

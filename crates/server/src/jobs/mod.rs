@@ -10,6 +10,8 @@ pub mod standing;
 pub mod state;
 pub mod verification;
 
-pub use batch::{NewBatch, Target, Tip, Unlinked, Wanted, follows, job_id};
+pub use batch::{
+    InvalidTargets, NewBatch, Target, Targets, Tip, Unlinked, Wanted, follows, job_id,
+};
 pub use standing::{Standing, StandingEvent};
 pub use state::{Event, Job, Rules};

@@ -17,7 +17,7 @@ use crate::{
 };
 use alloy_primitives::keccak256;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What was looked at, and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -62,11 +62,10 @@ const CHECKS: [Check; 13] = [
         sql: "SELECT statement_digest AS subject FROM batches b WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id)",
     },
     Check {
-        subject: "batch",
-        problem: "is on the chain, but none of its jobs is",
-        sql: "SELECT statement_digest AS subject FROM batches b WHERE superseded_at IS NULL
-              AND EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id)
-              AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.superseded = 0)",
+        subject: "job",
+        problem: "is superseded, but its batch is on the chain",
+        sql: "SELECT j.id AS subject FROM jobs j JOIN batches b ON b.id = j.batch
+              WHERE b.superseded_at IS NULL AND j.superseded <> 0",
     },
     Check {
         subject: "job",
@@ -174,7 +173,12 @@ impl JobStore {
         self.check_chain(&mut tx, &mut report).await?;
         let needed = self.needed_artifacts(&mut tx).await?;
         drop(tx);
+        let mut seen = HashSet::new();
         for (artifact, reason) in needed {
+            // All jobs of a batch have one input.
+            if !seen.insert(artifact.sha256) {
+                continue;
+            }
             report.artifacts += 1;
             let problem = match artifacts.read(artifact.sha256).await {
                 Ok(bytes) if bytes.len() as u64 == artifact.len => continue,

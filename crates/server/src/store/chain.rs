@@ -11,12 +11,12 @@ use crate::{
     clock::Timestamp,
     database::{Notification, Tx},
     jobs::{
-        batch::{NewBatch, Target, Tip, follows, job_id},
+        batch::{NewBatch, Target, Targets, Tip, follows, job_id},
         outcome::LeaseOutcome,
         state::{Event, due},
     },
 };
-use protocol::{JobId, JobState, LeaseId};
+use protocol::{JobId, LeaseId};
 use sqlx::{AnyConnection, any::AnyRow};
 
 /// What a reorg did.
@@ -53,19 +53,21 @@ impl JobStore {
         self.ok(row)?.map(|row| self.end(&row)).transpose()
     }
 
-    /// Takes in a batch and the one job on it. A batch on the chain may be enqueued again: the same job is returned. One that
-    /// a reorg took away comes back with what has come of its job, even a proof.
+    /// Takes in a batch and a job on it for each of `targets`, all or nothing; returns the jobs in the order of the targets.
+    ///
+    /// A batch on the chain may be enqueued again: it keeps its input, which clients may be reading, and gets the jobs that it
+    /// lacks. One that a reorg took away comes back with what has come of all its jobs, even proofs, and with those it lacks.
     ///
     /// # Errors
     /// [`StoreError::Unlinked`] if the batch does not continue the last one.
     pub async fn enqueue(
         &self,
         batch: &NewBatch,
-        target: &Target,
+        targets: &Targets,
         now: Timestamp,
-    ) -> Result<JobId> {
-        let jobs = self.enqueue_all(std::slice::from_ref(batch), target, now).await?;
-        Ok(jobs[0])
+    ) -> Result<Vec<JobId>> {
+        let mut jobs = self.enqueue_all(std::slice::from_ref(batch), targets, now).await?;
+        Ok(jobs.swap_remove(0))
     }
 
     /// The same for several batches, all or none of them.
@@ -75,14 +77,14 @@ impl JobStore {
     pub async fn enqueue_all(
         &self,
         batches: &[NewBatch],
-        target: &Target,
+        targets: &Targets,
         now: Timestamp,
-    ) -> Result<Vec<JobId>> {
+    ) -> Result<Vec<Vec<JobId>>> {
         let mut tx = self.db.begin().await?;
         self.db.lock_chain(&mut tx).await?;
         let mut jobs = Vec::with_capacity(batches.len());
         for batch in batches {
-            jobs.push(self.enqueue_in(&mut tx, batch, target, now).await?);
+            jobs.push(self.enqueue_in(&mut tx, batch, targets, now).await?);
         }
         self.db.tell(&mut tx, Notification::Ready).await?;
         self.ok(tx.commit().await)?;
@@ -160,24 +162,37 @@ impl JobStore {
         Ok(update.rows_affected())
     }
 
-    pub(super) async fn enqueue_in(
+    async fn enqueue_in(
         &self,
         tx: &mut Tx,
         batch: &NewBatch,
-        target: &Target,
+        targets: &Targets,
         now: Timestamp,
-    ) -> Result<JobId> {
-        let id = job_id(batch, target);
-        let known = match self.find(tx, id).await {
-            Ok(known) if known.job.state.name() != JobState::Superseded => return Ok(id),
-            Ok(known) => Some(known),
-            Err(StoreError::NoSuchJob(_)) => None,
-            Err(error) => return Err(error),
+    ) -> Result<Vec<JobId>> {
+        let on_chain = sqlx::query(
+            "SELECT id FROM batches WHERE first = $1 AND last = $2 AND statement_digest = $3 AND superseded_at IS NULL",
+        )
+        .bind(int(batch.blocks.first()))
+        .bind(int(batch.blocks.last()))
+        .bind(blob(batch.statement_digest.as_slice()))
+        .fetch_optional(&mut **tx);
+        let row: i64 = match self.ok(on_chain.await)? {
+            Some(row) => self.get(&row, "id")?,
+            None => self.append(tx, batch, now).await?,
         };
+        let mut jobs = Vec::new();
+        for target in targets {
+            jobs.push(self.add_job(tx, row, batch, target, now).await?);
+        }
+        Ok(jobs)
+    }
+
+    /// Puts a batch at the end of the chain: a new one, or one that a reorg took away, with its jobs.
+    async fn append(&self, tx: &mut Tx, batch: &NewBatch, now: Timestamp) -> Result<i64> {
         if let Some(tip) = self.tip_in(tx).await? {
             follows(&tip, batch)?;
         }
-        // A batch that is here already is not on the chain, or it would not follow the tip. Its input may be another by now.
+        // The input of a batch that comes back may be another by now.
         let row = sqlx::query(
             "INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input,
              input_len, gas_used, transactions, created_at, estimated_cycles)
@@ -198,27 +213,43 @@ impl JobStore {
         .bind(int(now.0))
         .bind(int(batch.estimated_cycles))
         .fetch_one(&mut **tx);
-        let batch_row: i64 = self.get(&self.ok(row.await)?, "id")?;
-        match known {
-            Some(known) => {
-                self.apply(tx, known, &Event::Revive, now).await?;
-            }
-            None => {
-                let job = sqlx::query(
-                    "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
-                     VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7)",
-                )
-                .bind(blob(id.as_bytes()))
-                .bind(batch_row)
-                .bind(target.system.to_string())
-                .bind(blob(target.program_id.as_slice()))
-                .bind(target.kind.to_string())
-                .bind(int(now.0))
-                .bind(int(due(now, 0).0))
-                .execute(&mut **tx);
-                self.ok(job.await)?;
-            }
+        let row: i64 = self.get(&self.ok(row.await)?, "id")?;
+        let back = self.db.locking(concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM jobs WHERE batch = $1 AND superseded = 1 ORDER BY seq"
+        ));
+        let back = sqlx::query(back).bind(row).fetch_all(&mut **tx).await;
+        for job in self.ok(back)? {
+            let job = self.job_row(&job)?;
+            self.apply(tx, job, &Event::Revive, now).await?;
         }
+        Ok(row)
+    }
+
+    /// Adds the job for `target` to a batch, unless it is there.
+    async fn add_job(
+        &self,
+        tx: &mut Tx,
+        row: i64,
+        batch: &NewBatch,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<JobId> {
+        let id = job_id(batch, target);
+        let job = sqlx::query(
+            "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
+             VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(blob(id.as_bytes()))
+        .bind(row)
+        .bind(target.system.to_string())
+        .bind(blob(target.program_id.as_slice()))
+        .bind(target.kind.to_string())
+        .bind(int(now.0))
+        .bind(int(due(now, 0).0))
+        .execute(&mut **tx);
+        self.ok(job.await)?;
         Ok(id)
     }
 

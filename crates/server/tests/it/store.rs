@@ -12,8 +12,8 @@ use server::{
     database::DatabaseError,
     fsck::Report,
     jobs::{
-        NewBatch, Rules, Target, Unlinked, standing::StandingEvent, state::Refused,
-        verification::Rejection,
+        NewBatch, Rules, Target, Targets, Unlinked, job_id, standing::StandingEvent,
+        state::Refused, verification::Rejection,
     },
     store::{JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
 };
@@ -113,13 +113,15 @@ on_both_stores! {
     fsck_is_content_with_what_we_write_and_names_what_others_wrote
     a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came_of_them
     final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded
+    a_batch_has_a_job_for_each_proof_that_is_wanted_of_it
+    a_batch_that_comes_back_brings_all_its_jobs_and_gets_those_it_lacks
 }
 
 /// A store with jobs on blocks 1 to `blocks`.
 pub async fn store(place: &Place, blocks: u64) -> JobStore {
     let (store, chain) = (place.open().await, Chain::new(blocks));
     for number in 1..=blocks {
-        store.enqueue(&batch(&chain, number), &TARGET, at(0)).await.unwrap();
+        store.enqueue(&batch(&chain, number), &TARGET.into(), at(0)).await.unwrap();
     }
     store
 }
@@ -326,15 +328,15 @@ async fn a_job_that_fails_everywhere_is_given_up_until_it_is_requeued(place: &Pl
 async fn no_block_is_skipped_and_no_other_chain_is_mixed_in(place: &Place) {
     let (store, chain) = (store(place, 2).await, Chain::new(9));
     let again = batch(&chain, 2);
-    let known = store.enqueue(&again, &TARGET, at(5)).await.unwrap();
-    assert_eq!(store.jobs().await.unwrap()[1].job, known);
+    let known = store.enqueue(&again, &TARGET.into(), at(5)).await.unwrap();
+    assert_eq!(known, [store.jobs().await.unwrap()[1].job]);
     assert_eq!(store.counts().await.unwrap().ready, 2);
 
-    let gap = store.enqueue(&batch(&chain, 4), &TARGET, at(5)).await.unwrap_err();
+    let gap = store.enqueue(&batch(&chain, 4), &TARGET.into(), at(5)).await.unwrap_err();
     assert!(matches!(gap, StoreError::Unlinked(Unlinked::Gap { expected: 3, found: 4 })), "{gap}");
     let mut other = batch(&chain, 3);
     other.parent_hash = B256::repeat_byte(7);
-    let parent = store.enqueue(&other, &TARGET, at(5)).await.unwrap_err();
+    let parent = store.enqueue(&other, &TARGET.into(), at(5)).await.unwrap_err();
     assert!(matches!(parent, StoreError::Unlinked(Unlinked::Parent { first: 3, .. })), "{parent}");
     assert_eq!(store.tip().await.unwrap().unwrap().last, 2);
 }
@@ -530,7 +532,7 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
 
     // The other branch: the same numbers, other blocks.
     for number in 2..=7 {
-        store.enqueue(&forked(2, number), &TARGET, at(3)).await.unwrap();
+        store.enqueue(&forked(2, number), &TARGET.into(), at(3)).await.unwrap();
     }
     let leased = lease(&store, 8, at(4)).await.unwrap();
     assert_eq!(leased.blocks, BlockRange::new(2, 2).unwrap());
@@ -546,7 +548,7 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     let tip = store.tip().await.unwrap();
     assert_eq!(store.supersede(2, tip, at(5)).await.unwrap().batches, 6);
     for number in 2..=6 {
-        store.enqueue(&batch(&main, number), &TARGET, at(6)).await.unwrap();
+        store.enqueue(&batch(&main, number), &TARGET.into(), at(6)).await.unwrap();
     }
     let found = &states().await[..6];
     assert_eq!(found, ["1 proved", "2 proved", "3 dead", "4 proved", "5 proved", "6 ready"]);
@@ -576,9 +578,11 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     }
     tx.commit().await.unwrap();
     let found = store.fsck(&artifacts).await.unwrap().findings;
-    for problem in
-        ["is not superseded, but its batch is", "none of its jobs is", "block 6 comes next"]
-    {
+    for problem in [
+        "is not superseded, but its batch is",
+        "is superseded, but its batch is",
+        "block 6 comes next",
+    ] {
         let count = found.iter().filter(|finding| finding.problem.contains(problem)).count();
         assert_eq!(count, 1, "{problem}: {found:#?}");
     }
@@ -600,11 +604,109 @@ async fn final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded(place
     // Enqueued twice, by two servers: once.
     let again = forked(4, 4);
     let ids = [
-        store.enqueue(&again, &TARGET, at(3)).await.unwrap(),
-        store.enqueue(&again, &TARGET, at(3)).await.unwrap(),
+        store.enqueue(&again, &TARGET.into(), at(3)).await.unwrap(),
+        store.enqueue(&again, &TARGET.into(), at(3)).await.unwrap(),
     ];
     assert_eq!(ids[0], ids[1]);
     assert_eq!(store.counts().await.unwrap().ready, 4);
+}
+
+/// Another proof that may be wanted of a batch: of another program.
+const NEXT: Target = Target { program_id: B256::repeat_byte(2), ..TARGET };
+
+/// A lease on a job of the program [`NEXT`].
+async fn lease_next(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
+    let able = Capability { system: NEXT.system, program_id: NEXT.program_id, mocked: true };
+    let lease = LeaseId::from_bytes(rand::random());
+    match store.lease(client(n), &[able], lease, now, now).await.unwrap().value {
+        Offer::Job(leased) => Some(*leased),
+        _ => None,
+    }
+}
+
+async fn a_batch_has_a_job_for_each_proof_that_is_wanted_of_it(place: &Place) {
+    let (store, chain) = (store(place, 1).await, Chain::new(9));
+    let both = Targets::new([NEXT, TARGET]).unwrap();
+    let second = batch(&chain, 2);
+    let ids = store.enqueue(&second, &both, at(1)).await.unwrap();
+    assert_eq!(ids, [job_id(&second, &NEXT), job_id(&second, &TARGET)]);
+    assert_eq!(store.enqueue(&second, &both, at(2)).await.unwrap(), ids, "once is enough");
+    assert_eq!(store.counts().await.unwrap().ready, 3);
+
+    // Each goes to who can prove it, and the batch is proved when both are.
+    let first = lease(&store, 1, at(3)).await.unwrap();
+    assert_eq!(first.job, job_id(&batch(&chain, 1), &TARGET));
+    let old = lease(&store, 2, at(3)).await.unwrap();
+    let new = lease_next(&store, 3, at(3)).await.unwrap();
+    assert_eq!([new.job, old.job], [ids[0], ids[1]]);
+    assert!(lease_next(&store, 4, at(3)).await.is_none());
+    for (leased, through) in [(first, Some(1)), (old, Some(1)), (new, Some(2))] {
+        let proof = submit(&leased, b"proof");
+        drop(store.submit(leased.job, &proof, at(4)).await.unwrap());
+        drop(store.judge(leased.job, &proof, Ok(()), at(4)).await.unwrap());
+        assert_eq!(store.proved_through().await.unwrap(), through);
+    }
+
+    // A batch on the chain gets the job that it lacks, and keeps its input.
+    let other = NewBatch { input: ArtifactRef::of(b"another"), ..batch(&chain, 1) };
+    let ids = store.enqueue(&other, &both, at(5)).await.unwrap();
+    let added = lease_next(&store, 3, at(5)).await.unwrap();
+    assert_eq!((added.job, added.input), (ids[0], batch(&chain, 1).input));
+    assert_eq!(store.tip().await.unwrap().unwrap().last, 2);
+
+    // All or nothing.
+    let gap = store.enqueue_all(&[batch(&chain, 3), batch(&chain, 5)], &both, at(6)).await;
+    assert!(matches!(gap, Err(StoreError::Unlinked(Unlinked::Gap { .. }))), "{gap:?}");
+    assert_eq!(store.counts().await.unwrap().ready, 0);
+}
+
+async fn a_batch_that_comes_back_brings_all_its_jobs_and_gets_those_it_lacks(place: &Place) {
+    let (store, main) = (store(place, 3).await, Chain::new(9));
+    let both = Targets::new([TARGET, NEXT]).unwrap();
+    for number in [2, 3] {
+        store.enqueue(&batch(&main, number), &both, at(0)).await.unwrap();
+    }
+    // Of block 2: one proved, one held. Of block 3: both ready.
+    let held = lease_next(&store, 1, at(0)).await.unwrap();
+    for n in [2, 3] {
+        let leased = lease(&store, n, at(0)).await.unwrap();
+        let proof = submit(&leased, &[n]);
+        drop(store.submit(leased.job, &proof, at(0)).await.unwrap());
+        drop(store.judge(leased.job, &proof, Ok(()), at(0)).await.unwrap());
+    }
+    let done = store.supersede(2, store.tip().await.unwrap(), at(1)).await.unwrap();
+    assert_eq!((done.batches, done.leases), (2, vec![held.lease.id]));
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.proved, counts.superseded), (1, 4));
+
+    // It is enqueued for another program: what it had comes back as well.
+    let third = Target { program_id: B256::repeat_byte(3), ..TARGET };
+    for number in [2, 3] {
+        store.enqueue(&batch(&main, number), &third.into(), at(2)).await.unwrap();
+    }
+    let jobs = store.jobs().await.unwrap();
+    let found: Vec<_> = jobs
+        .iter()
+        .map(|job| format!("{} of {}: {}", job.block_numbers, job.program_id[0], job.state.name()))
+        .collect();
+    let expected = [
+        "1 of 0: proved",
+        "2 of 0: proved",
+        "3 of 0: ready",
+        "2 of 2: ready",
+        "3 of 2: ready",
+        "2 of 3: ready",
+        "3 of 3: ready",
+    ];
+    assert_eq!(found, expected);
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts =
+        Artifacts::open(&artifacts::Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20)
+            .unwrap();
+    let findings = store.fsck(&artifacts).await.unwrap().findings;
+    let odd: Vec<_> = findings.iter().filter(|f| !f.problem.contains("is missing")).collect();
+    assert!(odd.is_empty(), "{odd:#?}");
+    assert_eq!(findings.len(), 4, "two inputs and two proofs, each named once: {findings:#?}");
 }
 
 async fn figures_say_how_things_stand(place: &Place) {

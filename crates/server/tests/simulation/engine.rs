@@ -179,11 +179,11 @@ impl Engine {
         let model = self.enqueue_in_model(id, batch, now);
         if let Some(real) = &self.real {
             let found =
-                real.store.enqueue(batch, &TARGET, now).await.map_err(|error| match error {
+                real.store.enqueue(batch, &TARGET.into(), now).await.map_err(|error| match error {
                     StoreError::Unlinked(unlinked) => unlinked,
                     other => panic!("the store failed: {other}"),
                 });
-            assert_eq!(found, model);
+            assert_eq!(found, model.clone().map(|job| vec![job]));
         }
         model
     }

@@ -136,7 +136,7 @@ async fn load(args: &BenchServer, clients: u64) -> anyhow::Result<Load> {
     let tip = store.tip().await?.map_or(0, |tip| tip.last);
     // More than can be proved in the time.
     let jobs = batches(tip, args.seconds * 4_000);
-    store.enqueue_all(&jobs, &TARGET, store.now().await?).await?;
+    store.enqueue_all(&jobs, &TARGET.into(), store.now().await?).await?;
     let (proved, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut working = JoinSet::new();
     for _ in 0..clients {
@@ -254,7 +254,7 @@ impl fmt::Display for ColdStart {
 async fn cold_start(jobs: u64) -> anyhow::Result<ColdStart> {
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
     let store = open(folder.path(), None).await?;
-    store.enqueue_all(&batches(0, jobs), &TARGET, store.now().await?).await?;
+    store.enqueue_all(&batches(0, jobs), &TARGET.into(), store.now().await?).await?;
     store.close().await;
     memory::reset_peak();
     let begun = Instant::now();
@@ -311,7 +311,7 @@ impl fmt::Display for Death {
 async fn death() -> anyhow::Result<Death> {
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
     let store = open(folder.path(), None).await?;
-    store.enqueue_all(&batches(0, 1), &TARGET, store.now().await?).await?;
+    store.enqueue_all(&batches(0, 1), &TARGET.into(), store.now().await?).await?;
     store.close().await;
     let server = serve(folder.path(), LEASE).await?;
     let (http, url) = (reqwest::Client::new(), format!("{}/v1/request", server.url()));
