@@ -162,6 +162,9 @@ fn table(status: &Status) -> String {
     if counts.superseded != 0 {
         let _ = writeln!(text, "{} superseded by a reorg", counts.superseded);
     }
+    if counts.set_aside != 0 {
+        let _ = writeln!(text, "{} set aside: their proofs are no longer wanted", counts.set_aside);
+    }
     if let IntakeStatus::Retrying { error } | IntakeStatus::Halted { error } = &status.intake {
         let _ = writeln!(text, "intake: {error}");
     }

@@ -69,6 +69,10 @@ pub struct Counts {
     /// Of blocks that a reorg removed from the chain.
     #[serde(default)]
     pub superseded: u64,
+    /// Of those ready, leased or verifying: jobs whose proof the server no longer wants, since it now asks for another
+    /// program, proof system or kind. A client that names their program still gets them.
+    #[serde(default)]
+    pub set_aside: u64,
 }
 
 /// Where a job is in its life.

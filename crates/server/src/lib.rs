@@ -130,6 +130,7 @@ impl Server {
         let space = Space::new(&config.data_dir, &config.limits);
         let stopping = CancellationToken::new();
         let jobs_config = JobsConfig {
+            targets: config.targets(),
             lease: config.lease,
             heartbeat: config.heartbeat,
             max_wait: config.max_wait,
@@ -158,6 +159,7 @@ impl Server {
         if peers.as_ref().is_none_or(Peers::alone) {
             jobs.resume().await?;
         }
+        jobs.report_set_aside().await?;
         let (leading, leads) = watch::channel(peers.is_none());
         let mut tasks = vec![("verifying", tokio::spawn(jobs.clone().judge_left_behind()))];
         if let Some(mut peers) = peers {
@@ -174,7 +176,6 @@ impl Server {
                 source: Arc::new(source),
                 jobs: jobs.clone(),
                 artifacts: artifacts.clone(),
-                targets: config.targets(),
                 beneficiary: config.beneficiary.unwrap_or_default(),
                 start_block: config.first_block,
                 policy: BatchPolicy {

@@ -273,13 +273,16 @@ impl fmt::Display for Snapshot {
             number(self.lag)
         )?;
         writeln!(f, "intake   {intake}")?;
-        let Counts { ready, leased, verifying, proved, dead, superseded } = self.jobs;
+        let Counts { ready, leased, verifying, proved, dead, superseded, set_aside } = self.jobs;
         writeln!(
             f,
             "jobs     {ready} ready, {leased} leased, {verifying} verifying, {proved} proved, {dead} dead"
         )?;
         if superseded > 0 {
             writeln!(f, "         {superseded} superseded by a reorg")?;
+        }
+        if set_aside > 0 {
+            writeln!(f, "         {set_aside} set aside: their proofs are no longer wanted")?;
         }
         let rates = &self.rates;
         write!(

@@ -19,9 +19,9 @@ use crate::{
     database::Notification,
     jobs::batch::{NewBatch, Targets, Tip},
     observe::metrics::Metrics,
-    store::{Done, Fact, JobStore, StoreError, Superseded},
+    store::{Done, Fact, JobStore, StoreError, Stranded, Superseded},
 };
-use protocol::{ArtifactId, JobId, LeaseId, Progress, Verdict};
+use protocol::{ArtifactId, BlockRange, JobId, LeaseId, Progress, Verdict};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
@@ -59,8 +59,10 @@ struct Inner {
 type Verifying = (JobId, LeaseId, ArtifactId);
 
 /// What the jobs' keeper has to know.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct JobsConfig {
+    /// The proofs that are wanted of every batch.
+    pub targets: Targets,
     /// How long a lease runs without a heartbeat.
     pub lease: Duration,
     /// How often clients are told to send one.
@@ -83,6 +85,7 @@ impl Jobs {
         rules: JobsConfig,
         stopping: CancellationToken,
     ) -> Self {
+        let permits = Semaphore::new(rules.verify_threads);
         Self(Arc::new(Inner {
             store,
             artifacts,
@@ -92,7 +95,7 @@ impl Jobs {
             taken: Notify::new(),
             progress: Mutex::default(),
             verifying: Mutex::default(),
-            permits: Semaphore::new(rules.verify_threads),
+            permits,
             draining: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stopping,
@@ -102,6 +105,11 @@ impl Jobs {
     /// Where the jobs are kept.
     pub fn store(&self) -> &JobStore {
         &self.0.store
+    }
+
+    /// The proofs that are wanted of every batch.
+    pub fn targets(&self) -> &Targets {
+        &self.0.rules.targets
     }
 
     /// What is counted.
@@ -147,21 +155,53 @@ impl Jobs {
         self.0.store.close().await;
     }
 
-    /// Takes in a batch and a job on it for each of `targets`: see [`JobStore::enqueue`].
+    /// Takes in a batch and a job on it for each proof that is wanted: see [`JobStore::enqueue`].
     ///
     /// # Errors
     /// [`StoreError::Unlinked`] if it does not continue the last one.
-    pub async fn enqueue(
-        &self,
-        batch: &NewBatch,
-        targets: &Targets,
-    ) -> Result<Vec<JobId>, StoreError> {
-        let jobs = self.0.store.enqueue(batch, targets, self.now().await?).await?;
-        for job in &jobs {
-            tracing::info!(%job, blocks = %batch.blocks, "job enqueued");
+    pub async fn enqueue(&self, batch: &NewBatch) -> Result<Vec<JobId>, StoreError> {
+        let jobs = self.0.store.enqueue(batch, self.targets(), self.now().await?).await?;
+        self.enqueued(&jobs, batch.blocks);
+        Ok(jobs)
+    }
+
+    /// Adds the jobs that a batch lacks which nothing proves any more: see [`JobStore::rescue`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn rescue(&self, batch: &Stranded) -> Result<Vec<JobId>, StoreError> {
+        let jobs = self.0.store.rescue(batch, self.targets(), self.now().await?).await?;
+        self.enqueued(&jobs, batch.blocks);
+        Ok(jobs)
+    }
+
+    fn enqueued(&self, jobs: &[JobId], blocks: BlockRange) {
+        for job in jobs {
+            tracing::info!(%job, %blocks, "job enqueued");
         }
         self.0.ready.notify_waiters();
-        Ok(jobs)
+    }
+
+    /// Says how many jobs are set aside, if there are any.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn report_set_aside(&self) -> Result<(), StoreError> {
+        let (targets, jobs) = self.0.store.set_aside(self.targets()).await?;
+        if jobs > 0 {
+            let targets: Vec<_> = targets
+                .iter()
+                .map(|target| format!("{} {} {}", target.system, target.program_id, target.kind))
+                .collect();
+            tracing::warn!(
+                code = "jobs_set_aside",
+                jobs,
+                targets = targets.join(", "),
+                "jobs ask for proofs that are no longer wanted, and are set aside: run a client of the version that makes \
+                 these proofs, or give the jobs up (l2-prover jobs cancel)"
+            );
+        }
+        Ok(())
     }
 
     /// Takes every batch with a block from `from` on off the chain, because a reorg did so with the blocks: see

@@ -9,7 +9,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Checks the parts that clients depend on. Answers to strangers name the part; the log says what is wrong with it.
 pub async fn check(jobs: &Jobs, artifacts: &Artifacts, intake: &IntakeStatus) -> Readiness {
-    let database = tokio::time::timeout(PATIENCE, jobs.store().ready());
+    let database = tokio::time::timeout(PATIENCE, jobs.store().ready(jobs.targets()));
     let writing = tokio::time::timeout(PATIENCE, artifacts.probe());
     let (database, writing) = tokio::join!(database, writing);
     let database = flatten(database);

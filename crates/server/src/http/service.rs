@@ -89,7 +89,8 @@ impl Service {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn metrics_text(&self) -> Result<String, StoreError> {
-        let figures = self.jobs.store().figures(self.jobs.now().await?, metrics::ALIVE).await?;
+        let (now, targets) = (self.jobs.now().await?, self.jobs.targets());
+        let figures = self.jobs.store().figures(targets, now, metrics::ALIVE).await?;
         let Progress { status, head } = self.intake.borrow().clone();
         Ok(self.metrics().text(&figures, &status, head))
     }
@@ -106,15 +107,15 @@ impl Service {
     /// [`StoreError`] if the database fails.
     pub async fn status(&self) -> Result<Status, StoreError> {
         let now = self.jobs.now().await?;
-        let store = self.jobs.store();
+        let (store, targets) = (self.jobs.store(), self.jobs.targets());
         let Progress { status: intake, head } = self.intake.borrow().clone();
         Ok(Status {
             now: now.0,
             intake,
             head,
             last_enqueued: store.tip().await?.map(|tip| tip.last),
-            proved_through: store.proved_through().await?,
-            counts: store.counts().await?,
+            proved_through: store.proved_through(targets).await?,
+            counts: store.counts(targets).await?,
             jobs: self.jobs.summaries().await?,
             clients: store.clients(now).await?,
         })

@@ -6,6 +6,7 @@ use super::{
     error::{IntakeError, halts},
     reorg::{Anchor, Reorg},
     source::BatchSource,
+    stranded,
 };
 use crate::{artifacts::ArtifactError, observe::traces};
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use protocol::{BlockRange, IntakeStatus};
 use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
-enum Step {
+pub(super) enum Step {
     /// A batch was enqueued; there may be more.
     Enqueued,
     /// All blocks have jobs.
@@ -22,15 +23,23 @@ enum Step {
     Full,
 }
 
+/// What the intake remembers from one step to the next, while it leads.
+#[derive(Default)]
+struct Underway {
+    ahead: Ahead,
+    waiting: Option<Waiting>,
+    /// Not known before the first step.
+    stranded: Option<stranded::Queue>,
+}
+
 impl<S: BatchSource> Intake<S> {
     /// Runs until `shutdown`. What fails is tried again: a block is never skipped.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut failures = 0;
-        let mut ahead = Ahead::new();
-        let mut waiting = None;
+        let mut underway = Underway::default();
         loop {
             if !*self.leads.borrow() {
-                ahead.clear();
+                underway = Underway::default();
                 self.progress.send_modify(|progress| progress.status = IntakeStatus::Standby);
                 tokio::select! {
                     biased;
@@ -42,7 +51,7 @@ impl<S: BatchSource> Intake<S> {
             let step = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                step = self.step(&mut ahead, &mut waiting) => step,
+                step = self.step(&mut underway) => step,
             };
             let pause = match &step {
                 Ok(Step::Enqueued) => Duration::ZERO,
@@ -55,7 +64,7 @@ impl<S: BatchSource> Intake<S> {
                     .mul_f64(rand::random_range(0.75..1.25)),
             };
             if step.is_err() {
-                ahead.clear();
+                underway.ahead.clear();
             }
             failures = if step.is_err() { (failures + 1).min(6) } else { 0 };
             self.tell(&step);
@@ -70,11 +79,8 @@ impl<S: BatchSource> Intake<S> {
     }
 
     /// Enqueues the next batch, if there is one and room for it.
-    async fn step(
-        &self,
-        ahead: &mut Ahead,
-        waiting: &mut Option<Waiting>,
-    ) -> Result<Step, IntakeError> {
+    async fn step(&self, underway: &mut Underway) -> Result<Step, IntakeError> {
+        let Underway { ahead, waiting, stranded } = underway;
         let head = self.source.head().await.map_err(IntakeError::Head)?;
         self.progress.send_if_modified(|progress| progress.head.replace(head) != Some(head));
         let Anchor { tip, reorg } = self.anchor(head).await?;
@@ -91,8 +97,11 @@ impl<S: BatchSource> Intake<S> {
             }
             self.jobs.supersede(first, Some(last)).await?;
         }
+        if let Some(step) = self.rescue(stranded).await? {
+            return Ok(step);
+        }
         let Some(asked) = self.due(first, head, waiting).await? else { return Ok(Step::AtHead) };
-        let ready = self.jobs.store().ready().await?;
+        let ready = self.jobs.store().ready(self.jobs.targets()).await?;
         if ready >= self.ready_jobs {
             return Ok(Step::Full);
         }
@@ -114,7 +123,7 @@ impl<S: BatchSource> Intake<S> {
         // ORDER: the input is durable before the jobs that name it.
         let input = Bytes::from(prepared.input);
         batch.input = self.artifacts.put(input.clone()).await?;
-        for job in self.jobs.enqueue(&batch, &self.targets).await? {
+        for job in self.jobs.enqueue(&batch).await? {
             traces::enqueued(job, batch.blocks.to_string(), seen, prepared_at);
         }
         // One stored long ago may have been removed as garbage just before it was needed again.

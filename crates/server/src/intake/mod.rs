@@ -5,7 +5,8 @@
 //!   has shown a valid block. A node that shares no block with what was enqueued, or none that is new enough, halts the
 //!   intake until it takes that back.
 //! * What is more than the program takes at once is made of fewer blocks. A single block that is halts the intake.
-//! * An input is durable before its job is.
+//! * An input is durable before its jobs are.
+//! * If the server came to want other proofs than before, batches that nothing proves any more get new jobs first.
 //! * Of several servers on one database, one follows the node, and another takes over when it goes.
 //! * Only so many jobs are prepared ahead, and only so many inputs at once: the node's head may run away, our disk and our
 //!   memory may not.
@@ -16,12 +17,13 @@ mod follow;
 mod policy;
 mod reorg;
 mod source;
+mod stranded;
 
 pub use error::IntakeError;
 pub use policy::BatchPolicy;
 pub use source::{BatchSource, BoxError, PreparedBatch};
 
-use crate::{artifacts::Artifacts, data_folder::Space, dispatch::Jobs, jobs::batch::Targets};
+use crate::{artifacts::Artifacts, data_folder::Space, dispatch::Jobs};
 use alloy_primitives::Address;
 use protocol::IntakeStatus;
 use std::{sync::Arc, time::Duration};
@@ -35,8 +37,6 @@ pub struct Intake<S> {
     pub jobs: Jobs,
     /// Where the inputs go.
     pub artifacts: Artifacts,
-    /// The proofs wanted of each batch.
-    pub targets: Targets,
     /// Who may claim the rewards of the proofs; zero means nobody.
     pub beneficiary: Address,
     /// The first block, if nothing has been enqueued yet.
@@ -47,7 +47,7 @@ pub struct Intake<S> {
     pub max_reorg_blocks: u64,
     /// Batches that are prepared at the same time.
     pub prepare_ahead: usize,
-    /// Inputs are prepared until so many jobs are ready.
+    /// Inputs are prepared until so many jobs are ready for one of the proofs wanted.
     pub ready_jobs: u64,
     /// How often the node is asked.
     pub poll_interval: Duration,

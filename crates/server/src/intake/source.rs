@@ -29,6 +29,10 @@ pub trait BatchSource: Send + Sync + 'static {
         blocks: BlockRange,
         beneficiary: Address,
     ) -> Result<PreparedBatch, BoxError>;
+
+    /// Executes an input that was stored earlier, and returns the statement's ABI bytes: what a proof by the program of today
+    /// would commit to. An error if the program cannot read the input, or refuses it.
+    async fn restate(&self, input: Vec<u8>) -> Result<Vec<u8>, BoxError>;
 }
 
 /// Blocks that have been executed here.
@@ -84,5 +88,10 @@ impl BatchSource for witness::Nodes {
             estimated_cycles: prepared.estimated_cycles,
             input: prepared.input,
         })
+    }
+
+    async fn restate(&self, input: Vec<u8>) -> Result<Vec<u8>, BoxError> {
+        let run = tokio::task::spawn_blocking(move || program::run(&input));
+        Ok(run.await??.abi_encode())
     }
 }

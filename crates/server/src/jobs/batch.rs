@@ -6,7 +6,7 @@
 
 use super::cost::ProvingCost;
 use alloy_primitives::B256;
-use protocol::{ArtifactRef, BlockRange, Capability, JobId, ProofKind, ProofSystem};
+use protocol::{ArtifactRef, BlockRange, Capability, JobId, JobState, ProofKind, ProofSystem};
 use sha2::{Digest, Sha256};
 
 /// A batch to be proven, as the server itself computed it.
@@ -70,6 +70,30 @@ impl Targets {
         if wanted.is_empty() { Err(InvalidTargets::None) } else { Ok(Self(wanted)) }
     }
 
+    /// Whether a proof for `target` is one of them.
+    pub fn demand(&self, target: &Target) -> Demand {
+        if self.0.contains(target) { Demand::Wanted } else { Demand::SetAside }
+    }
+
+    /// The jobs to be added to a batch on the chain that has `jobs`, after the server came to want other proofs than before.
+    ///
+    /// None if the batch has a proof, of whatever program, or waits for one that is wanted: an upgrade does not have blocks
+    /// proven anew. A job that was given up, or cancelled, is there already: to have it again is for an operator to say.
+    pub fn lacking(&self, jobs: &[(Target, JobState)]) -> Vec<Target> {
+        let settled = |(target, state): &(Target, JobState)| match state {
+            JobState::Proved => true,
+            JobState::Ready | JobState::Leased | JobState::Verifying => {
+                self.demand(target) == Demand::Wanted
+            }
+            JobState::Dead | JobState::Superseded => false,
+        };
+        if jobs.iter().any(settled) {
+            return Vec::new();
+        }
+        let missing = |target: &&Target| jobs.iter().all(|(there, _)| there != *target);
+        self.iter().filter(missing).copied().collect()
+    }
+
     /// Each of them, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Target> {
         self.0.iter()
@@ -89,6 +113,16 @@ impl<'a> IntoIterator for &'a Targets {
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
+}
+
+/// Whether the server wants the proof that a job asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// It does.
+    Wanted,
+    /// It did once: the job is of another program, proof system or kind. It does not count towards the limit of the intake,
+    /// and waits for a client that can still prove it, or for an operator who cancels it.
+    SetAside,
 }
 
 /// Why proofs cannot be wanted of every batch.
@@ -205,5 +239,32 @@ mod tests {
                 one.program_id
             )
         );
+    }
+
+    #[test]
+    fn a_batch_gets_a_new_job_only_if_nothing_proves_it_any_more() {
+        use JobState::{Dead, Leased, Proved, Ready, Verifying};
+        let of = |n: u8| Target {
+            system: ProofSystem::Risc0,
+            program_id: B256::repeat_byte(n),
+            kind: ProofKind::Composite,
+        };
+        let (old, new, third) = (of(1), of(2), of(3));
+        let wanted = Targets::from(new);
+        assert_eq!((wanted.demand(&new), wanted.demand(&old)), (Demand::Wanted, Demand::SetAside));
+        let succinct = Target { kind: ProofKind::Succinct, ..new };
+        assert_eq!(wanted.demand(&succinct), Demand::SetAside, "another kind is another proof");
+        for open in [Ready, Leased, Verifying, Dead] {
+            assert_eq!(wanted.lacking(&[(old, open)]), [new], "{open:?}");
+        }
+        for open in [Ready, Leased, Verifying] {
+            assert_eq!(wanted.lacking(&[(old, Dead), (new, open)]), [], "{open:?}");
+        }
+        assert_eq!(wanted.lacking(&[(old, Proved)]), [], "it has a proof");
+        assert_eq!(wanted.lacking(&[(old, Ready), (new, Dead)]), [], "an operator cancelled it");
+        let both = Targets::new([new, third]).unwrap();
+        assert_eq!(both.lacking(&[(old, Ready)]), [new, third]);
+        assert_eq!(both.lacking(&[(new, Dead)]), [third]);
+        assert_eq!(both.lacking(&[(new, Ready)]), []);
     }
 }

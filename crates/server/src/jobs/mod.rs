@@ -11,7 +11,7 @@ pub mod state;
 pub mod verification;
 
 pub use batch::{
-    InvalidTargets, NewBatch, Target, Targets, Tip, Unlinked, Wanted, follows, job_id,
+    Demand, InvalidTargets, NewBatch, Target, Targets, Tip, Unlinked, Wanted, follows, job_id,
 };
 pub use standing::{Standing, StandingEvent};
 pub use state::{Event, Job, Rules};

@@ -59,6 +59,7 @@ struct Inner {
     requests: Family<Endpoint, Counter>,
     request_time: Series<Route, Histogram>,
     jobs: Family<StateIs, Gauge>,
+    set_aside: Gauge,
     intake: Family<StateIs, Gauge>,
     clients_alive: Gauge,
     clients_busy: Gauge,
@@ -121,6 +122,7 @@ impl Metrics {
             requests: Family::default(),
             request_time: Family::new_with_constructor(seconds),
             jobs: Family::default(),
+            set_aside: Gauge::default(),
             intake: Family::default(),
             clients_alive: Gauge::default(),
             clients_busy: Gauge::default(),
@@ -155,8 +157,13 @@ impl Metrics {
         let r = &mut registry;
         r.register("jobs", "Jobs in each state", inner.jobs.clone());
         r.register(
+            "jobs_set_aside",
+            "Jobs ready, leased or verifying whose proof is no longer wanted: of another program, system or kind",
+            inner.set_aside.clone(),
+        );
+        r.register(
             "oldest_open_batch_age_seconds",
-            "Time since the oldest batch that is neither proved nor given up was enqueued; 0 if there is none",
+            "Time since the oldest batch that is neither proved, given up nor set aside was enqueued; 0 if there is none",
             inner.oldest_open.clone(),
         );
         r.register("head_block", "Newest block of the L2 node; 0 if unknown", inner.head.clone());
@@ -302,7 +309,9 @@ impl Metrics {
     /// Everything, as text, with the gauges set to what the arguments say.
     pub fn text(&self, figures: &Figures, intake: &IntakeStatus, head: Option<u64>) -> String {
         let inner = &*self.0;
-        let Counts { ready, leased, verifying, proved, dead, superseded } = figures.counts;
+        let Counts { ready, leased, verifying, proved, dead, superseded, set_aside } =
+            figures.counts;
+        inner.set_aside.set(set_aside.cast_signed());
         for (state, count) in [
             ("ready", ready),
             ("leased", leased),

@@ -228,7 +228,7 @@ impl JobStore {
     }
 
     /// Adds the job for `target` to a batch, unless it is there.
-    async fn add_job(
+    pub(super) async fn add_job(
         &self,
         tx: &mut Tx,
         row: i64,

@@ -1,7 +1,7 @@
 //! What is counted for metrics, from rows.
 
-use super::{JobStore, Result, StoreError};
-use crate::clock::Timestamp;
+use super::{JobStore, Result, StoreError, queries::Census};
+use crate::{clock::Timestamp, jobs::batch::Targets};
 use protocol::Counts;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Figures {
     /// Jobs in each state.
     pub counts: Counts,
-    /// Time since the oldest job that is neither proved nor given up was enqueued.
+    /// Time since the oldest job that is neither proved, nor given up, nor set aside was enqueued.
     pub oldest_open: Option<Duration>,
     /// The first block that has a job.
     pub first_block: Option<u64>,
@@ -31,11 +31,15 @@ impl JobStore {
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn figures(&self, now: Timestamp, alive: Duration) -> Result<Figures, StoreError> {
+    pub async fn figures(
+        &self,
+        targets: &Targets,
+        now: Timestamp,
+        alive: Duration,
+    ) -> Result<Figures, StoreError> {
         let since = now.0.saturating_sub(crate::clock::millis(alive));
         let row = sqlx::query(
-            "SELECT (SELECT min(created_at) FROM jobs WHERE superseded = 0 AND state IN ('ready', 'leased', 'verifying')) AS oldest,
-             (SELECT min(first) FROM batches) AS first, (SELECT max(last) FROM batches WHERE superseded_at IS NULL) AS last,
+            "SELECT (SELECT min(first) FROM batches) AS first, (SELECT max(last) FROM batches WHERE superseded_at IS NULL) AS last,
              (SELECT count(*) FROM clients WHERE last_seen >= $1) AS alive,
              (SELECT count(DISTINCT lease_client) FROM jobs WHERE state = 'leased') AS busy,
              (SELECT count(*) FROM clients WHERE quarantined <> 0) AS quarantined",
@@ -46,12 +50,13 @@ impl JobStore {
         let optional = |column| {
             self.get::<Option<i64>>(&row, column).map(|number| number.map(i64::cast_unsigned))
         };
+        let Census { counts, oldest_open, .. } = self.census(targets).await?;
         Ok(Figures {
-            counts: self.counts().await?,
-            oldest_open: optional("oldest")?.map(|oldest| now.after(Timestamp(oldest))),
+            counts,
+            oldest_open: oldest_open.map(|oldest| now.after(oldest)),
             first_block: optional("first")?,
             enqueued: optional("last")?,
-            proved_through: self.proved_through().await?,
+            proved_through: self.proved_through(targets).await?,
             clients_alive: number("alive")?,
             clients_busy: number("busy")?,
             clients_quarantined: number("quarantined")?,

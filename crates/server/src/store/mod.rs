@@ -16,6 +16,7 @@ pub(crate) mod needed;
 mod operators;
 pub mod queries;
 pub(crate) mod rows;
+pub mod stranded;
 pub mod submissions;
 mod transitions;
 
@@ -24,6 +25,7 @@ pub use error::StoreError;
 pub use facts::{Done, Fact};
 pub use figures::Figures;
 pub use leases::{Leased, Offer};
+pub use stranded::Stranded;
 pub use submissions::Submitted;
 
 use crate::{

@@ -2,24 +2,36 @@
 
 use super::{
     JobStore, Result, SHOWN, StoreError,
-    rows::{JobRow, blob, job_columns},
+    rows::{JobRow, blob, int, job_columns},
 };
-use crate::jobs::state::State;
+use crate::{
+    clock::Timestamp,
+    jobs::{
+        batch::{Demand, Target, Targets},
+        state::State,
+    },
+};
 use protocol::{ClientId, Counts, JobId, JobState, JobSummary, LeaseId};
 use sqlx::{AssertSqlSafe, any::AnyRow};
 use std::ops::RangeInclusive;
 
 impl JobStore {
-    /// How many jobs wait for a client.
+    /// How many jobs wait for a client: of each of `targets`, and the most of those. What is set aside does not count.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn ready(&self) -> Result<u64> {
-        let count =
-            sqlx::query("SELECT count(*) AS n FROM jobs WHERE state = 'ready' AND superseded = 0")
-                .fetch_one(self.db.readers());
-        let row = self.ok(count.await)?;
-        self.uint(&row, "n")
+    pub async fn ready(&self, targets: &Targets) -> Result<u64> {
+        let rows = sqlx::query(
+            "SELECT system, program_id, kind, count(*) AS n FROM jobs WHERE state = 'ready' AND superseded = 0
+             GROUP BY system, program_id, kind",
+        );
+        let mut most = 0;
+        for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
+            if targets.demand(&self.target(&row)?) == Demand::Wanted {
+                most = most.max(self.uint(&row, "n")?);
+            }
+        }
+        Ok(most)
     }
 
     /// The newest jobs, oldest of them first.
@@ -81,42 +93,90 @@ impl JobStore {
             .collect()
     }
 
-    /// How many jobs are in each state.
+    /// How many jobs are in each state, and how many of the open ones are set aside.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn counts(&self) -> Result<Counts> {
-        let rows = sqlx::query(
-            "SELECT state, superseded, count(*) AS n FROM jobs GROUP BY state, superseded",
-        );
-        let mut counts = Counts::default();
-        for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
-            let n = self.uint(&row, "n")?;
-            match self.state_name(&row)? {
-                _ if self.uint(&row, "superseded")? != 0 => counts.superseded += n,
-                JobState::Ready => counts.ready = n,
-                JobState::Leased => counts.leased = n,
-                JobState::Verifying => counts.verifying = n,
-                JobState::Proved => counts.proved = n,
-                JobState::Dead | JobState::Superseded => counts.dead = n,
-            }
-        }
-        Ok(counts)
+    pub async fn counts(&self, targets: &Targets) -> Result<Counts> {
+        Ok(self.census(targets).await?.counts)
     }
 
-    /// The block up to which everything is proved.
+    /// What the open jobs that are set aside ask for, and how many they are.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn proved_through(&self) -> Result<Option<u64>> {
-        let row = sqlx::query(
-            "SELECT max(b.last) AS last FROM batches b JOIN jobs j ON j.batch = b.id
-             WHERE j.state = 'proved' AND j.superseded = 0 AND b.first <
-             coalesce((SELECT min(b.first) FROM jobs j JOIN batches b ON j.batch = b.id
-                       WHERE j.state <> 'proved' AND j.superseded = 0), b.first + 1)",
+    pub async fn set_aside(&self, targets: &Targets) -> Result<(Vec<Target>, u64)> {
+        let census = self.census(targets).await?;
+        Ok((census.set_aside, census.counts.set_aside))
+    }
+
+    /// All jobs, counted.
+    pub(super) async fn census(&self, targets: &Targets) -> Result<Census> {
+        let rows = sqlx::query(
+            "SELECT system, program_id, kind, state, superseded, count(*) AS n, min(created_at) AS oldest FROM jobs
+             GROUP BY system, program_id, kind, state, superseded ORDER BY oldest",
         );
-        let row = self.ok(row.fetch_one(self.db.readers()).await)?;
-        self.optional_uint(&row, "last")
+        let mut census = Census::default();
+        for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
+            let (n, target) = (self.uint(&row, "n")?, self.target(&row)?);
+            let counts = &mut census.counts;
+            let state = match self.uint(&row, "superseded")? {
+                0 => self.state_name(&row)?,
+                _ => JobState::Superseded,
+            };
+            *match state {
+                JobState::Ready => &mut counts.ready,
+                JobState::Leased => &mut counts.leased,
+                JobState::Verifying => &mut counts.verifying,
+                JobState::Proved => &mut counts.proved,
+                JobState::Dead => &mut counts.dead,
+                JobState::Superseded => &mut counts.superseded,
+            } += n;
+            if !matches!(state, JobState::Ready | JobState::Leased | JobState::Verifying) {
+                continue;
+            }
+            match targets.demand(&target) {
+                Demand::Wanted if census.oldest_open.is_none() => {
+                    census.oldest_open = Some(Timestamp(self.uint(&row, "oldest")?));
+                }
+                Demand::Wanted => {}
+                Demand::SetAside => {
+                    counts.set_aside += n;
+                    if !census.set_aside.contains(&target) {
+                        census.set_aside.push(target);
+                    }
+                }
+            }
+        }
+        Ok(census)
+    }
+
+    /// The block up to which everything is proved: each batch has a proof, and no other is wanted of it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn proved_through(&self, targets: &Targets) -> Result<Option<u64>> {
+        let rows = sqlx::query(
+            "SELECT j.system, j.program_id, j.kind, min(b.first) AS first,
+             min(CASE WHEN EXISTS (SELECT 1 FROM jobs p WHERE p.batch = b.id AND p.state = 'proved') THEN NULL
+                 ELSE b.first END) AS unproved
+             FROM jobs j JOIN batches b ON b.id = j.batch WHERE j.state <> 'proved' AND j.superseded = 0
+             GROUP BY j.system, j.program_id, j.kind",
+        );
+        let mut end = i64::MAX.cast_unsigned();
+        for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
+            let column = match targets.demand(&self.target(&row)?) {
+                Demand::Wanted => "first",
+                // A batch may do without that proof, but not without any.
+                Demand::SetAside => "unproved",
+            };
+            end = end.min(self.optional_uint(&row, column)?.unwrap_or(end));
+        }
+        let row = sqlx::query(
+            "SELECT last FROM batches WHERE superseded_at IS NULL AND first < $1 ORDER BY first DESC LIMIT 1",
+        );
+        let row = self.ok(row.bind(int(end)).fetch_optional(self.db.readers()).await)?;
+        row.map(|row| self.uint(&row, "last")).transpose()
     }
 
     pub(super) fn summary(&self, row: &AnyRow) -> Result<JobSummary> {
@@ -151,6 +211,16 @@ impl JobStore {
             last_error: self.optional_text(row, "last_error")?,
         })
     }
+}
+
+/// All jobs, counted.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    pub(super) counts: Counts,
+    /// When the oldest open job whose proof is wanted was enqueued.
+    pub(super) oldest_open: Option<Timestamp>,
+    /// What the open jobs that are set aside ask for.
+    pub(super) set_aside: Vec<Target>,
 }
 
 /// Reads summaries of the jobs that `filter` leaves.

@@ -93,11 +93,7 @@ impl JobStore {
         Ok(JobRow {
             seq: self.get(row, "seq")?,
             id: JobId::from_bytes(self.bytes(row, "id")?),
-            target: Target {
-                system: self.parsed(row, "system")?,
-                program_id: self.bytes(row, "program_id")?.into(),
-                kind: self.parsed(row, "kind")?,
-            },
+            target: self.target(row)?,
             job: Job {
                 state,
                 not_before: Timestamp(self.uint(row, "not_before")?),
@@ -111,6 +107,14 @@ impl JobStore {
             created_at: Timestamp(self.uint(row, "created_at")?),
             due: Timestamp(self.uint(row, "due")?),
             finished_at: self.optional_uint(row, "finished_at")?.map(Timestamp),
+        })
+    }
+
+    pub(super) fn target(&self, row: &AnyRow) -> Result<Target> {
+        Ok(Target {
+            system: self.parsed(row, "system")?,
+            program_id: self.bytes(row, "program_id")?.into(),
+            kind: self.parsed(row, "kind")?,
         })
     }
 

@@ -31,13 +31,22 @@ pub struct Chain {
     pub lies: Arc<AtomicBool>,
     /// Whether blocks are more than the program takes.
     pub too_much: fn(BlockRange) -> bool,
+    /// Whether its program reads inputs that were stored earlier.
+    pub reads: bool,
 }
 
 impl Chain {
     pub fn new(head: u64) -> Self {
         let name = Arc::new(Mutex::new("main"));
         let head = Arc::new(AtomicU64::new(head));
-        Self { name, forks_at: Arc::default(), head, lies: Arc::default(), too_much: |_| false }
+        Self {
+            name,
+            forks_at: Arc::default(),
+            head,
+            lies: Arc::default(),
+            too_much: |_| false,
+            reads: true,
+        }
     }
 
     /// A reorg: from block `from` on it is the chain `name`, up to `head`.
@@ -105,6 +114,14 @@ impl BatchSource for Chain {
             bytes[428..].copy_from_slice(beneficiary.as_slice());
         }
         Ok(prepared)
+    }
+
+    async fn restate(&self, input: Vec<u8>) -> Result<Vec<u8>, BoxError> {
+        if self.reads {
+            Ok(input)
+        } else {
+            Err("expected the magic bytes of another version".into())
+        }
     }
 }
 

@@ -44,6 +44,10 @@ impl BatchSource for ThirdBlock {
             estimated_cycles: 7,
         })
     }
+
+    async fn restate(&self, _input: Vec<u8>) -> Result<Vec<u8>, BoxError> {
+        Ok(self.0.clone())
+    }
 }
 
 /// A proof that is checked in: its bytes, its program and what it states.

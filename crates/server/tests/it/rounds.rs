@@ -1,10 +1,10 @@
 //! Whole rounds: a chain, a server and real clients over HTTP.
 
 use crate::{
-    common::{Chain, Echo, client_config, config, serve, until},
+    common::{Chain, Echo, client_config, config, http, serve, until},
     store::RULES,
 };
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use client::{Client, Phase, Prover};
 use protocol::{BlockRange, IntakeStatus, JobState};
 use server::{Config, Running, store::JobStore};
@@ -204,8 +204,8 @@ async fn a_failing_prover_is_reported_by_class() {
         fn system(&self) -> client::ProofSystem {
             client::ProofSystem::Exec
         }
-        fn program_id(&self) -> alloy_primitives::B256 {
-            alloy_primitives::B256::ZERO
+        fn program_id(&self) -> B256 {
+            B256::ZERO
         }
         fn danger(&self) -> Option<&'static str> {
             None
@@ -382,6 +382,80 @@ async fn a_node_that_merely_says_other_hashes_takes_nothing_away() {
     chain.lies.store(false, Ordering::SeqCst);
     until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(7)).await;
     assert_eq!(server.status().await.unwrap().counts.superseded, 0);
+    server.stop().await;
+}
+
+/// A server whose eight jobs are of an old program, upgraded.
+async fn upgraded(config: &Config, chain: &Chain) -> Running {
+    let program_id = Some(B256::repeat_byte(7));
+    let old = Config { program_id, ready_jobs: 8, ..config.clone() };
+    let server = serve(old, &Chain::new(12)).await;
+    until("it has enough", async || server.status().await.unwrap().intake == IntakeStatus::Full)
+        .await;
+    let counts = server.status().await.unwrap().counts;
+    assert_eq!((counts.ready, counts.set_aside), (8, 0));
+    server.stop().await;
+    serve(config.clone(), chain).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_of_an_old_program_do_not_fill_the_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    // The new program reads no input of the old one: those batches are left alone, and new blocks get jobs.
+    let chain = Chain { reads: false, ..Chain::new(12) };
+    let server = upgraded(&config(dir.path()), &chain).await;
+    until("new blocks have jobs", async || {
+        server.status().await.unwrap().last_enqueued == Some(12)
+    })
+    .await;
+    let status = server.status().await.unwrap();
+    assert_eq!((status.counts.ready, status.counts.set_aside), (8 + 4, 8));
+    assert_eq!(status.intake, IntakeStatus::Following);
+    let client =
+        Client::start(client_config(dir.path(), "new", &server.url()), echo(0)).await.unwrap();
+    until("those are proved", async || proved(&server).await == 4).await;
+    let status = server.status().await.unwrap();
+    assert_eq!((status.counts.ready, status.counts.set_aside, status.proved_through), (8, 8, None));
+
+    // What was cancelled is no longer there to be set aside.
+    let cancel = format!("{}{}", server.url(), protocol::paths::cancel(&status.jobs[0].job));
+    assert!(http().post(cancel).send().await.unwrap().status().is_success());
+    let counts = server.status().await.unwrap().counts;
+    assert_eq!((counts.set_aside, counts.dead), (7, 1));
+    client.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_leaves_no_hole_and_keeps_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(12);
+    let config = Config { ready_jobs: 8, ..config(dir.path()) };
+    // As many as there may be, and the oldest first.
+    let server = upgraded(&Config { ready_jobs: 3, ..config.clone() }, &chain).await;
+    until("three have new jobs", async || server.status().await.unwrap().counts.ready == 11).await;
+    until("it waits", async || server.status().await.unwrap().intake == IntakeStatus::Full).await;
+    let status = server.status().await.unwrap();
+    let new = status.jobs.iter().filter(|job| job.program_id == B256::ZERO);
+    assert_eq!(new.map(|job| job.block_numbers.first()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!((status.last_enqueued, status.counts.set_aside), (Some(8), 8));
+    server.stop().await;
+
+    let server = serve(config, &chain).await;
+    let prover = echo(0);
+    let client = Client::start(client_config(dir.path(), "new", &server.url()), prover.clone())
+        .await
+        .unwrap();
+    until("all blocks are proved", async || {
+        server.status().await.unwrap().proved_through == Some(12)
+    })
+    .await;
+    let counts = server.status().await.unwrap().counts;
+    assert_eq!((counts.proved, counts.ready, counts.set_aside), (12, 8, 8));
+    let proven = prover.proven.lock().unwrap().clone();
+    let blocks = (1..=12).map(|n| chain.statement(BlockRange::new(n, n).unwrap()));
+    assert_eq!(proven, blocks.collect::<Vec<_>>(), "each once, the oldest first");
+    client.stop().await;
     server.stop().await;
 }
 

@@ -115,6 +115,7 @@ on_both_stores! {
     final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded
     a_batch_has_a_job_for_each_proof_that_is_wanted_of_it
     a_batch_that_comes_back_brings_all_its_jobs_and_gets_those_it_lacks
+    jobs_of_an_old_program_are_set_aside_and_their_batches_get_new_ones
 }
 
 /// A store with jobs on blocks 1 to `blocks`.
@@ -247,7 +248,7 @@ async fn a_rejected_proof_frees_the_job_at_once_and_its_client_rests(place: &Pla
         Verdict::Accepted
     );
     assert_eq!(store.jobs().await.unwrap()[0].proof, Some(ArtifactRef::of(b"right")));
-    assert_eq!(store.proved_through().await.unwrap(), Some(1));
+    assert_eq!(store.proved_through(&TARGET.into()).await.unwrap(), Some(1));
 }
 
 async fn proofs_that_cost_more_than_expected_correct_what_is_expected(place: &Place) {
@@ -330,7 +331,7 @@ async fn no_block_is_skipped_and_no_other_chain_is_mixed_in(place: &Place) {
     let again = batch(&chain, 2);
     let known = store.enqueue(&again, &TARGET.into(), at(5)).await.unwrap();
     assert_eq!(known, [store.jobs().await.unwrap()[1].job]);
-    assert_eq!(store.counts().await.unwrap().ready, 2);
+    assert_eq!(store.counts(&TARGET.into()).await.unwrap().ready, 2);
 
     let gap = store.enqueue(&batch(&chain, 4), &TARGET.into(), at(5)).await.unwrap_err();
     assert!(matches!(gap, StoreError::Unlinked(Unlinked::Gap { expected: 3, found: 4 })), "{gap}");
@@ -502,10 +503,10 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     let done = store.supersede(2, tip, at(1)).await.unwrap();
     assert_eq!((done.batches, done.leases), (5, vec![held.lease.id, checked.lease.id]));
     assert_eq!(store.tip().await.unwrap().unwrap().last, 1);
-    assert_eq!(store.proved_through().await.unwrap(), Some(1));
-    let counts = store.counts().await.unwrap();
+    assert_eq!(store.proved_through(&TARGET.into()).await.unwrap(), Some(1));
+    let counts = store.counts(&TARGET.into()).await.unwrap();
     assert_eq!((counts.proved, counts.superseded, counts.ready), (1, 5, 0));
-    assert_eq!(store.ready().await.unwrap(), 0);
+    assert_eq!(store.ready(&TARGET.into()).await.unwrap(), 0);
     assert_eq!(store.list(Some(JobState::Superseded), 0..=99, 9).await.unwrap().len(), 5);
     assert_eq!(store.jobs().await.unwrap()[1].proof, None, "it is no proof of the chain");
 
@@ -542,7 +543,7 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
         store.judge(leased.job, &proof, Ok(()), at(4)).await.unwrap().value,
         Verdict::Accepted
     );
-    assert_eq!(store.proved_through().await.unwrap(), Some(2));
+    assert_eq!(store.proved_through(&TARGET.into()).await.unwrap(), Some(2));
 
     // And back: nothing is proven twice.
     let tip = store.tip().await.unwrap();
@@ -608,7 +609,7 @@ async fn final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded(place
         store.enqueue(&again, &TARGET.into(), at(3)).await.unwrap(),
     ];
     assert_eq!(ids[0], ids[1]);
-    assert_eq!(store.counts().await.unwrap().ready, 4);
+    assert_eq!(store.counts(&TARGET.into()).await.unwrap().ready, 4);
 }
 
 /// Another proof that may be wanted of a batch: of another program.
@@ -631,7 +632,7 @@ async fn a_batch_has_a_job_for_each_proof_that_is_wanted_of_it(place: &Place) {
     let ids = store.enqueue(&second, &both, at(1)).await.unwrap();
     assert_eq!(ids, [job_id(&second, &NEXT), job_id(&second, &TARGET)]);
     assert_eq!(store.enqueue(&second, &both, at(2)).await.unwrap(), ids, "once is enough");
-    assert_eq!(store.counts().await.unwrap().ready, 3);
+    assert_eq!(store.counts(&TARGET.into()).await.unwrap().ready, 3);
 
     // Each goes to who can prove it, and the batch is proved when both are.
     let first = lease(&store, 1, at(3)).await.unwrap();
@@ -644,7 +645,7 @@ async fn a_batch_has_a_job_for_each_proof_that_is_wanted_of_it(place: &Place) {
         let proof = submit(&leased, b"proof");
         drop(store.submit(leased.job, &proof, at(4)).await.unwrap());
         drop(store.judge(leased.job, &proof, Ok(()), at(4)).await.unwrap());
-        assert_eq!(store.proved_through().await.unwrap(), through);
+        assert_eq!(store.proved_through(&both).await.unwrap(), through);
     }
 
     // A batch on the chain gets the job that it lacks, and keeps its input.
@@ -657,7 +658,7 @@ async fn a_batch_has_a_job_for_each_proof_that_is_wanted_of_it(place: &Place) {
     // All or nothing.
     let gap = store.enqueue_all(&[batch(&chain, 3), batch(&chain, 5)], &both, at(6)).await;
     assert!(matches!(gap, Err(StoreError::Unlinked(Unlinked::Gap { .. }))), "{gap:?}");
-    assert_eq!(store.counts().await.unwrap().ready, 0);
+    assert_eq!(store.counts(&TARGET.into()).await.unwrap().ready, 0);
 }
 
 async fn a_batch_that_comes_back_brings_all_its_jobs_and_gets_those_it_lacks(place: &Place) {
@@ -676,7 +677,7 @@ async fn a_batch_that_comes_back_brings_all_its_jobs_and_gets_those_it_lacks(pla
     }
     let done = store.supersede(2, store.tip().await.unwrap(), at(1)).await.unwrap();
     assert_eq!((done.batches, done.leases), (2, vec![held.lease.id]));
-    let counts = store.counts().await.unwrap();
+    let counts = store.counts(&TARGET.into()).await.unwrap();
     assert_eq!((counts.proved, counts.superseded), (1, 4));
 
     // It is enqueued for another program: what it had comes back as well.
@@ -709,12 +710,75 @@ async fn a_batch_that_comes_back_brings_all_its_jobs_and_gets_those_it_lacks(pla
     assert_eq!(findings.len(), 4, "two inputs and two proofs, each named once: {findings:#?}");
 }
 
+async fn jobs_of_an_old_program_are_set_aside_and_their_batches_get_new_ones(place: &Place) {
+    let (store, new) = (store(place, 6).await, Targets::from(NEXT));
+    // 1 proved, 2 held, 3 cancelled, 4 ready; 5 has a job for the new program already, 6 a cancelled one.
+    let proved = lease(&store, 1, at(0)).await.unwrap();
+    let proof = submit(&proved, b"1");
+    drop(store.submit(proved.job, &proof, at(0)).await.unwrap());
+    drop(store.judge(proved.job, &proof, Ok(()), at(0)).await.unwrap());
+    let held = lease(&store, 1, at(0)).await.unwrap();
+    let unwanted = lease(&store, 2, at(0)).await.unwrap();
+    store.cancel(unwanted.job, at(0)).await.unwrap();
+    let chain = Chain::new(9);
+    store.enqueue(&batch(&chain, 5), &new, at(0)).await.unwrap();
+    let last = store.enqueue(&batch(&chain, 6), &new, at(0)).await.unwrap();
+    store.cancel(last[0], at(0)).await.unwrap();
+
+    let old = Targets::from(TARGET);
+    assert_eq!((store.ready(&old).await.unwrap(), store.ready(&new).await.unwrap()), (3, 1));
+    let counts = store.counts(&new).await.unwrap();
+    assert_eq!((counts.ready, counts.leased, counts.set_aside), (4, 1, 4));
+    assert_eq!(store.counts(&old).await.unwrap().set_aside, 1);
+    assert_eq!(store.set_aside(&new).await.unwrap(), (vec![TARGET], 4));
+
+    let stranded = store.stranded(&new).await.unwrap();
+    let blocks: Vec<_> = stranded.iter().map(|batch| batch.blocks.first()).collect();
+    assert_eq!(blocks, [2, 3, 4], "of 1 there is a proof, of 5 a job, and 6 was cancelled");
+    for batch in &stranded {
+        assert_eq!(store.rescue(batch, &new, at(1)).await.unwrap().len(), 1);
+        assert_eq!(store.rescue(batch, &new, at(1)).await.unwrap(), [], "once is enough");
+    }
+    assert_eq!(store.stranded(&new).await.unwrap(), []);
+    assert_eq!(store.ready(&new).await.unwrap(), 4);
+    assert_eq!(store.counts(&new).await.unwrap().set_aside, 4);
+
+    // What is set aside is still served to who names its program, and its proof is as good as another.
+    let figures = store.figures(&new, at(11), Duration::from_secs(60)).await.unwrap();
+    assert_eq!(figures.oldest_open, Some(Duration::from_secs(11)));
+    assert_eq!(lease(&store, 3, at(2)).await.unwrap().blocks, BlockRange::new(4, 4).unwrap());
+    let mut next = Vec::new();
+    for n in 11..=14 {
+        let leased = lease_next(&store, n, at(2)).await.unwrap();
+        next.push(leased.blocks.first());
+        let proof = submit(&leased, &[n]);
+        drop(store.submit(leased.job, &proof, at(3)).await.unwrap());
+        drop(store.judge(leased.job, &proof, Ok(()), at(3)).await.unwrap());
+    }
+    assert_eq!(next, [5, 2, 3, 4], "in the order in which they were enqueued");
+    assert_eq!(store.proved_through(&new).await.unwrap(), Some(5), "6 was cancelled");
+    let both = Targets::new([TARGET, NEXT]).unwrap();
+    assert_eq!(store.proved_through(&both).await.unwrap(), Some(1), "2 is still held");
+    let late = submit(&held, b"2");
+    drop(store.submit(held.job, &late, at(4)).await.unwrap());
+    let verdict = store.judge(held.job, &late, Ok(()), at(4)).await.unwrap().value;
+    assert_eq!(verdict, Verdict::Accepted);
+
+    // A reorg was faster.
+    let tip = store.tip().await.unwrap();
+    let third = Targets::from(Target { program_id: B256::repeat_byte(3), ..TARGET });
+    let stranded = store.stranded(&third).await.unwrap();
+    assert_eq!(stranded.len(), 1, "only 6 has no proof");
+    store.supersede(6, tip, at(5)).await.unwrap();
+    assert_eq!(store.rescue(&stranded[0], &third, at(6)).await.unwrap(), []);
+}
+
 async fn figures_say_how_things_stand(place: &Place) {
     let store = store(place, 3).await;
     lease(&store, 1, at(10)).await.unwrap();
     store.decide(client(1), StandingEvent::Quarantine, at(10)).await.unwrap();
     lease(&store, 2, at(100)).await.unwrap();
-    let figures = store.figures(at(130), Duration::from_secs(60)).await.unwrap();
+    let figures = store.figures(&TARGET.into(), at(130), Duration::from_secs(60)).await.unwrap();
     let expected = Figures {
         counts: Counts { ready: 2, leased: 1, ..Counts::default() },
         oldest_open: Some(Duration::from_secs(130)),

@@ -548,7 +548,7 @@ impl Engine {
             .collect();
         through.sort_by_key(|(blocks, _)| blocks.first());
         let proved = through.iter().take_while(|(_, proved)| *proved).last();
-        let found = real.store.proved_through().await.unwrap();
+        let found = real.store.proved_through(&TARGET.into()).await.unwrap();
         assert_eq!(found, proved.map(|(blocks, _)| blocks.last()));
     }
 }
