@@ -231,6 +231,7 @@ mod tests {
             head: Some(5),
             last_enqueued: Some(3),
             proved_through: Some(1),
+            finalized: None,
             counts: Counts { ready: 1, leased: 1, proved: 1, ..Counts::default() },
             jobs: vec![job(1, JobState::Proved), job(2, JobState::Leased), job(3, JobState::Ready)],
             clients: Vec::new(),

@@ -19,6 +19,9 @@ pub struct Status {
     pub last_enqueued: Option<u64>,
     /// Every block up to this one is proved, without a gap.
     pub proved_through: Option<u64>,
+    /// The last block that has a job and that no reorg may take away, since the L2 node has called it final.
+    #[serde(default)]
+    pub finalized: Option<u64>,
     /// How many jobs are in each state.
     pub counts: Counts,
     /// The newest jobs, oldest of them first.

@@ -164,6 +164,19 @@ impl Node {
         }
     }
 
+    /// The number of the newest block that the node calls final; `None` if there is none yet, or the node does not know what
+    /// that is.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], [`Error::Malformed`].
+    pub async fn finalized(&self) -> Result<Option<u64>, Error> {
+        match self.head_at(Depth::Finalized).await {
+            Ok(number) => Ok(Some(number).filter(|number| *number > 0)),
+            Err(Error::Rpc { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What the node reports about its block with this number, unchecked, or `None` if it has none.
     ///
     /// # Errors

@@ -66,6 +66,13 @@ impl Endpoint {
         self.health().rests_until.is_some_and(|until| until > Instant::now())
     }
 
+    /// It did not answer in time.
+    fn silent(&self) -> Error {
+        let node = ErrorSource::Node(origin(&self.url));
+        let reason = format!("no newest block in {} s", HEAD_TIMEOUT.as_secs());
+        Error::Unreachable { node, reason }
+    }
+
     fn works(&self) {
         let mut health = self.health();
         if health.fault.take().is_some_and(|_| health.failures > 0) {
@@ -196,12 +203,31 @@ impl Nodes {
         let head = tokio::time::timeout(HEAD_TIMEOUT, async {
             self.node(endpoint).await?.head_at(self.depth).await
         });
-        let silent = |_| {
-            let node = ErrorSource::Node(origin(&endpoint.url));
-            let reason = format!("no newest block in {} s", HEAD_TIMEOUT.as_secs());
-            Err(Error::Unreachable { node, reason })
-        };
-        (endpoint, head.await.unwrap_or_else(silent))
+        (endpoint, head.await.unwrap_or_else(|_| Err(endpoint.silent())))
+    }
+
+    /// The number of the newest block that all nodes that answer, and call any block final, call so; `None` if none does. A
+    /// node that cannot say it is as good as before.
+    ///
+    /// # Errors
+    /// If no node could say.
+    pub async fn finalized(&self) -> Result<Option<u64>, Error> {
+        let asked = self.order().into_iter().map(|endpoint| async move {
+            let finalized = async { self.node(endpoint).await?.finalized().await };
+            let finalized = tokio::time::timeout(HEAD_TIMEOUT, finalized).await;
+            finalized.unwrap_or_else(|_| Err(endpoint.silent()))
+        });
+        let (mut finalized, mut errors) = (Vec::new(), Vec::new());
+        for answer in futures::future::join_all(asked).await {
+            match answer {
+                Ok(answer) => finalized.push(answer),
+                Err(error) => errors.push(error),
+            }
+        }
+        if finalized.is_empty() {
+            return Err(one_or_all(errors));
+        }
+        Ok(finalized.into_iter().flatten().min())
     }
 
     /// What the first working node reports about the block with this number; `None` if it has no such block.

@@ -20,11 +20,13 @@ struct Says {
     chain_id: u64,
     raw_blocks: bool,
     witness: Option<fn(&Known) -> Value>,
+    finalized: Result<u64, &'static str>,
 }
 
 impl Says {
     fn honest() -> Self {
-        Self { blocks: chain(), chain_id: 1337, raw_blocks: true, witness: Some(Known::witness) }
+        let (witness, finalized) = (Some(Known::witness as fn(&Known) -> Value), Ok(0));
+        Self { blocks: chain(), chain_id: 1337, raw_blocks: true, witness, finalized }
     }
 
     async fn start(self) -> (ServerHandle, String) {
@@ -48,15 +50,18 @@ impl Says {
         module.register_method("eth_blockNumber", |_, _, _| "0x2").unwrap();
         module
             .register_method("eth_getBlockByNumber", |params, says, _| {
-                match params.sequence().next().unwrap() {
-                    "safe" => return says.blocks[0].object(),
-                    "finalized" => return Value::Null,
-                    _ => {}
-                }
-                match number(&params) {
-                    0 => header_object(&says.blocks[0].parent),
-                    number => find(says, number).map_or(Value::Null, Known::object),
-                }
+                let object = |number| find(says, number).map_or(Value::Null, Known::object);
+                Ok::<_, ErrorObjectOwned>(match params.sequence().next().unwrap() {
+                    "safe" => says.blocks[0].object(),
+                    "finalized" => object(
+                        says.finalized
+                            .map_err(|error| ErrorObjectOwned::owned(-32602, error, None::<()>))?,
+                    ),
+                    _ => match number(&params) {
+                        0 => header_object(&says.blocks[0].parent),
+                        number => object(number),
+                    },
+                })
             })
             .unwrap();
         if raw_blocks {
@@ -332,6 +337,26 @@ async fn the_terms_are_those_of_whoever_asks() {
     let (urls, options) = ([url], NodeOptions::default());
     let nodes = Nodes::connect(&urls, ChainConfig::dev(), options, Depth::Latest).await.unwrap();
     assert_eq!(nodes.prepare(1, 2, beneficiary).await.unwrap(), alone);
+}
+
+#[tokio::test]
+async fn of_several_nodes_the_least_that_any_calls_final_counts() {
+    let says = async |finalized| Says { finalized, ..Says::honest() }.start().await;
+    let (_one, one) = says(Ok(1)).await;
+    let (_two, two) = says(Ok(2)).await;
+    let (_none, none) = says(Ok(0)).await;
+    let (_ignorant, ignorant) = says(Err("invalid block tag")).await;
+    let nowhere = "http://127.0.0.1:1".to_owned();
+    let finalized = async |urls: &[&String]| {
+        let urls: Vec<_> = urls.iter().map(|url| (*url).clone()).collect();
+        let (config, options) = (ChainConfig::dev(), NodeOptions::default());
+        let nodes = Nodes::connect(&urls, config, options, Depth::Latest).await.unwrap();
+        (nodes.finalized().await.unwrap(), nodes.faults().len())
+    };
+    assert_eq!(finalized(&[&two]).await, (Some(2), 0));
+    assert_eq!(finalized(&[&two, &none, &ignorant, &one]).await, (Some(1), 0));
+    assert_eq!(finalized(&[&nowhere, &two]).await, (Some(2), 1), "who is away says nothing");
+    assert_eq!(finalized(&[&none, &ignorant]).await, (None, 0), "and that is no fault");
 }
 
 #[tokio::test]

@@ -448,6 +448,7 @@ mod tests {
             head: Some(1_204),
             last_enqueued: Some(4),
             proved_through: Some(2),
+            finalized: None,
             counts: Counts { ready: 1, leased: 1, proved: 2, ..Counts::default() },
             jobs,
             clients: vec![client(0xcd, true), client(0xab, false)],

@@ -220,6 +220,18 @@ impl Jobs {
         Ok(done)
     }
 
+    /// Notes that the node has called the blocks up to `end` final: see [`JobStore::finalize`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn finalize(&self, end: Tip) -> Result<(), StoreError> {
+        let batches = self.0.store.finalize(end).await?;
+        if batches > 0 {
+            tracing::info!(batches, block = end.last, "batches are final");
+        }
+        Ok(())
+    }
+
     /// Waits until a job left the ready ones.
     pub async fn taken(&self) {
         self.0.taken.notified().await;

@@ -115,6 +115,7 @@ impl Service {
             head,
             last_enqueued: store.tip().await?.map(|tip| tip.last),
             proved_through: store.proved_through(targets).await?,
+            finalized: store.finalized().await?,
             counts: store.counts(targets).await?,
             jobs: self.jobs.summaries().await?,
             clients: store.clients(now).await?,

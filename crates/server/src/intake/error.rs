@@ -76,6 +76,8 @@ pub(super) fn halts(error: &IntakeError) -> bool {
         error,
         IntakeError::Behind { .. }
             | IntakeError::Bound { .. }
-            | IntakeError::Store(StoreError::Unlinked(Unlinked::Parent { .. }))
+            | IntakeError::Store(
+                StoreError::Unlinked(Unlinked::Parent { .. }) | StoreError::Final { .. }
+            )
     )
 }

@@ -4,6 +4,7 @@ use super::{
     Intake,
     batching::{Ahead, Waiting},
     error::{IntakeError, halts},
+    finality::Finality,
     reorg::{Anchor, Reorg},
     source::BatchSource,
     stranded,
@@ -30,6 +31,7 @@ struct Underway {
     waiting: Option<Waiting>,
     /// Not known before the first step.
     stranded: Option<stranded::Queue>,
+    finality: Finality,
 }
 
 impl<S: BatchSource> Intake<S> {
@@ -80,7 +82,7 @@ impl<S: BatchSource> Intake<S> {
 
     /// Enqueues the next batch, if there is one and room for it.
     async fn step(&self, underway: &mut Underway) -> Result<Step, IntakeError> {
-        let Underway { ahead, waiting, stranded } = underway;
+        let Underway { ahead, waiting, stranded, finality } = underway;
         let head = self.source.head().await.map_err(IntakeError::Head)?;
         self.progress.send_if_modified(|progress| progress.head.replace(head) != Some(head));
         let Anchor { tip, reorg } = self.anchor(head).await?;
@@ -96,6 +98,8 @@ impl<S: BatchSource> Intake<S> {
                 return Err(IntakeError::Contradiction { block: gone.last });
             }
             self.jobs.supersede(first, Some(last)).await?;
+        } else if let Some(tip) = tip {
+            self.finalize(finality, head, tip).await?;
         }
         if let Some(step) = self.rescue(stranded).await? {
             return Ok(step);

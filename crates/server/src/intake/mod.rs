@@ -4,6 +4,7 @@
 //! * Each batch continues the one before by hash. After a reorg, what it took away is superseded as soon as the new branch
 //!   has shown a valid block. A node that shares no block with what was enqueued, or none that is new enough, halts the
 //!   intake until it takes that back.
+//! * What the node calls final stays: a reorg beneath that halts the intake too.
 //! * What is more than the program takes at once is made of fewer blocks. A single block that is halts the intake.
 //! * An input is durable before its jobs are.
 //! * If the server came to want other proofs than before, batches that nothing proves any more get new jobs first.
@@ -13,6 +14,7 @@
 
 mod batching;
 mod error;
+mod finality;
 mod follow;
 mod policy;
 mod reorg;

@@ -17,6 +17,9 @@ pub trait BatchSource: Send + Sync + 'static {
     /// The block with this number, as it is said to be; `None` if there is none.
     async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError>;
 
+    /// Number of the newest block that is said to be final; `None` if none is, or the node does not know what that is.
+    async fn finalized(&self) -> Result<Option<u64>, BoxError>;
+
     /// Returns when there may be a newer block. It may as well never return: the head is asked for now and then anyway.
     async fn news(&self) {
         std::future::pending().await
@@ -64,6 +67,10 @@ impl BatchSource for witness::Nodes {
 
     async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError> {
         Ok(witness::Nodes::block(self, number).await?)
+    }
+
+    async fn finalized(&self) -> Result<Option<u64>, BoxError> {
+        Ok(witness::Nodes::finalized(self).await?)
     }
 
     async fn news(&self) {

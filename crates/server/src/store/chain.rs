@@ -53,6 +53,21 @@ impl JobStore {
         self.ok(row)?.map(|row| self.end(&row)).transpose()
     }
 
+    /// The last block of the final batches, if there are any.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn finalized(&self) -> Result<Option<u64>> {
+        // What is final is the beginning of the chain: the first that is not tells where it ends.
+        let row = sqlx::query(
+            "SELECT last FROM batches WHERE superseded_at IS NULL AND first < coalesce(
+             (SELECT first FROM batches WHERE superseded_at IS NULL AND final = 0 ORDER BY last LIMIT 1), $1)
+             ORDER BY first DESC LIMIT 1",
+        );
+        let row = row.bind(i64::MAX).fetch_optional(self.db.readers()).await;
+        self.ok(row)?.map(|row| self.uint(&row, "last")).transpose()
+    }
+
     /// Takes in a batch and a job on it for each of `targets`, all or nothing; returns the jobs in the order of the targets.
     ///
     /// A batch on the chain may be enqueued again: it keeps its input, which clients may be reading, and gets the jobs that it
@@ -146,18 +161,20 @@ impl JobStore {
         Ok(Superseded { batches, leases, tip })
     }
 
-    /// Notes that no reorg will take the blocks up to `last` away: batches that end there or before stay on the chain, for
-    /// good, so the caller has made sure that the chain of batches is the node's. Returns how many became final.
+    /// Notes that no reorg will take the blocks up to `end` away: the batch that ends there, and those before it, stay on the
+    /// chain for good. Returns how many became final: none if no batch on the chain ends there, with this hash.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn finalize(&self, last: u64) -> Result<u64> {
+    pub async fn finalize(&self, end: Tip) -> Result<u64> {
         let mut tx = self.db.begin().await?;
         self.db.lock_chain(&mut tx).await?;
         let update = sqlx::query(
-            "UPDATE batches SET final = 1 WHERE superseded_at IS NULL AND final = 0 AND last <= $1",
+            "UPDATE batches SET final = 1 WHERE superseded_at IS NULL AND final = 0 AND last <= $1 AND EXISTS
+             (SELECT 1 FROM batches b WHERE b.superseded_at IS NULL AND b.last = $1 AND b.last_hash = $2)",
         );
-        let update = self.ok(update.bind(int(last)).execute(&mut *tx).await)?;
+        let update = update.bind(int(end.last)).bind(blob(end.last_hash.as_slice()));
+        let update = self.ok(update.execute(&mut *tx).await)?;
         self.ok(tx.commit().await)?;
         Ok(update.rows_affected())
     }

@@ -27,6 +27,12 @@ pub struct Chain {
     /// Blocks before this one are those of the chain `main`.
     pub forks_at: Arc<AtomicU64>,
     pub head: Arc<AtomicU64>,
+    /// The newest block that it calls final; 0: none.
+    pub finalized: Arc<AtomicU64>,
+    /// How often it was asked what is final.
+    pub asked: Arc<AtomicU64>,
+    /// It says another hash of this one block.
+    pub lies_of: Arc<AtomicU64>,
     /// It says other hashes than those of its blocks.
     pub lies: Arc<AtomicBool>,
     /// Whether blocks are more than the program takes.
@@ -42,6 +48,9 @@ impl Chain {
         Self {
             name,
             forks_at: Arc::default(),
+            finalized: Arc::default(),
+            asked: Arc::default(),
+            lies_of: Arc::default(),
             head,
             lies: Arc::default(),
             too_much: |_| false,
@@ -94,7 +103,8 @@ impl BatchSource for Chain {
 
     async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError> {
         let head = self.head.load(Ordering::SeqCst);
-        let lies = number > 1 && self.lies.load(Ordering::SeqCst);
+        let lies = number > 1 && self.lies.load(Ordering::SeqCst)
+            || number == self.lies_of.load(Ordering::SeqCst);
         let hash = if lies { B256::ZERO } else { self.hash(number) };
         Ok((number <= head).then_some(HeaderSummary { hash, gas_used: 21_000 }))
     }
@@ -114,6 +124,12 @@ impl BatchSource for Chain {
             bytes[428..].copy_from_slice(beneficiary.as_slice());
         }
         Ok(prepared)
+    }
+
+    async fn finalized(&self) -> Result<Option<u64>, BoxError> {
+        let finalized = self.finalized.load(Ordering::SeqCst);
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Ok(Some(finalized).filter(|number| *number > 0))
     }
 
     async fn restate(&self, input: Vec<u8>) -> Result<Vec<u8>, BoxError> {

@@ -45,6 +45,10 @@ impl BatchSource for ThirdBlock {
         })
     }
 
+    async fn finalized(&self) -> Result<Option<u64>, BoxError> {
+        Ok(None)
+    }
+
     async fn restate(&self, _input: Vec<u8>) -> Result<Vec<u8>, BoxError> {
         Ok(self.0.clone())
     }

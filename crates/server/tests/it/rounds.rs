@@ -385,6 +385,82 @@ async fn a_node_that_merely_says_other_hashes_takes_nothing_away() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_node_calls_final_stays_and_a_reorg_beneath_it_halts_the_intake() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(5);
+    let config = Config { batch_blocks: 2, ..config(dir.path()) };
+    let server = serve(config, &chain).await;
+    let finalized = async || server.status().await.unwrap().finalized;
+    until("two batches are in", async || server.status().await.unwrap().last_enqueued == Some(4))
+        .await;
+    assert_eq!(finalized().await, None, "the node says nothing of it");
+    // Block 3 is final: so is the batch of blocks 1 and 2, and not that of 3 and 4.
+    chain.finalized.store(3, Ordering::SeqCst);
+    chain.head.store(6, Ordering::SeqCst);
+    until("a batch is final", async || {
+        let status = server.status().await.unwrap();
+        status.finalized.is_some() && status.last_enqueued == Some(6)
+    })
+    .await;
+    assert_eq!(finalized().await, Some(2));
+
+    // A reorg above it is one like every other.
+    chain.fork(3, "fork", 8);
+    until("it follows", async || {
+        let status = server.status().await.unwrap();
+        status.counts.superseded == 2 && status.last_enqueued == Some(8)
+    })
+    .await;
+    chain.finalized.store(4, Ordering::SeqCst);
+    chain.head.store(9, Ordering::SeqCst);
+    until("more is final", async || finalized().await == Some(4)).await;
+
+    // Beneath it is another chain.
+    chain.fork(3, "other", 10);
+    let halted = async || match server.status().await.unwrap().intake {
+        IntakeStatus::Halted { error } => Some(error),
+        _ => None,
+    };
+    until("it halts", async || halted().await.is_some()).await;
+    let error = halted().await.unwrap();
+    assert!(error.contains("the batch of blocks 3-4, which the node has called final"), "{error}");
+    assert_eq!(server.status().await.unwrap().counts.superseded, 2, "nothing else was taken away");
+    chain.fork(3, "fork", 10);
+    until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(10)).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_calls_final_what_it_does_not_have_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(4);
+    let server = serve(Config { ready_jobs: 99, ..config(dir.path()) }, &chain).await;
+    until("all is in", async || server.status().await.unwrap().last_enqueued == Some(4)).await;
+    let asked = async |head: u64| {
+        let before = chain.asked.load(Ordering::SeqCst);
+        chain.head.store(head, Ordering::SeqCst);
+        until("it is asked and the block is in", async || {
+            let status = server.status().await.unwrap();
+            chain.asked.load(Ordering::SeqCst) > before && status.last_enqueued == Some(head)
+        })
+        .await;
+        server.status().await.unwrap().finalized
+    };
+    chain.finalized.store(99, Ordering::SeqCst);
+    assert_eq!(asked(6).await, None, "it has no block 99");
+    // It has block 3, but says another hash of the blocks that were enqueued. Its head is as it was.
+    chain.finalized.store(3, Ordering::SeqCst);
+    chain.lies_of.store(3, Ordering::SeqCst);
+    assert_eq!(asked(8).await, None, "its block 3 is another");
+    assert_eq!(asked(9).await, None, "and still is");
+    chain.lies_of.store(0, Ordering::SeqCst);
+    asked(10).await;
+    until("block 3 is final", async || server.status().await.unwrap().finalized == Some(3)).await;
+    assert_eq!(server.status().await.unwrap().intake, IntakeStatus::Following);
+    server.stop().await;
+}
+
 /// A server whose eight jobs are of an old program, upgraded.
 async fn upgraded(config: &Config, chain: &Chain) -> Running {
     let program_id = Some(B256::repeat_byte(7));

@@ -12,7 +12,7 @@ use server::{
     database::DatabaseError,
     fsck::Report,
     jobs::{
-        NewBatch, Rules, Target, Targets, Unlinked, job_id, standing::StandingEvent,
+        NewBatch, Rules, Target, Targets, Tip, Unlinked, job_id, standing::StandingEvent,
         state::Refused, verification::Rejection,
     },
     store::{JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
@@ -592,8 +592,15 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
 async fn final_batches_and_a_chain_that_moved_meanwhile_are_not_superseded(place: &Place) {
     let store = store(place, 4).await;
     let tip = store.tip().await.unwrap();
-    assert_eq!(store.finalize(2).await.unwrap(), 2);
-    assert_eq!(store.finalize(2).await.unwrap(), 0);
+    assert_eq!(store.finalized().await.unwrap(), None);
+    let end = Tip { last: 2, last_hash: Chain::new(4).hash(2) };
+    for other in [Tip { last_hash: B256::ZERO, ..end }, Tip { last: 9, ..end }] {
+        assert_eq!(store.finalize(other).await.unwrap(), 0, "no batch ends there");
+    }
+    assert_eq!(store.finalized().await.unwrap(), None);
+    assert_eq!(store.finalize(end).await.unwrap(), 2);
+    assert_eq!(store.finalize(end).await.unwrap(), 0);
+    assert_eq!(store.finalized().await.unwrap(), Some(2));
     let refused = store.supersede(2, tip, at(1)).await.unwrap_err();
     assert!(matches!(refused, StoreError::Final { from: 2, .. }), "{refused}");
     assert_eq!(store.tip().await.unwrap(), tip, "nothing has changed");

@@ -257,6 +257,9 @@ impl Engine {
     }
 
     pub async fn finalize(&mut self, last: u64) {
+        let end = self.live().into_iter().rfind(|batch| batch.blocks.last() <= last);
+        let Some(end) = end else { return };
+        let end = Tip { last: end.blocks.last(), last_hash: end.last_hash };
         let mut count = 0u64;
         for batch in &mut self.batches {
             if !batch.superseded && !batch.last_word && batch.batch.blocks.last() <= last {
@@ -264,7 +267,7 @@ impl Engine {
                 count += 1;
             }
         }
-        compare!(self, Ok::<_, Refused>(count), finalize(last));
+        compare!(self, Ok::<_, Refused>(count), finalize(end));
     }
 
     pub async fn lease(
