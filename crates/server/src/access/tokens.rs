@@ -9,14 +9,17 @@ use crate::{
     clock::{Timestamp, millis},
     config::Config,
     data_folder::{self, lock},
-    database::{Database, DatabaseError, DatabaseUrl, Schema},
+    database::{
+        Database, DatabaseError, DatabaseUrl, Schema,
+        columns::{Col, Column, named},
+    },
     error::Error,
 };
 use protocol::ClientId;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{any::AnyRow, error::BoxDynError};
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -147,6 +150,16 @@ pub enum Kind {
     Secret,
     /// It has the key of a client certificate.
     Certificate,
+}
+
+impl Kind {
+    /// As it is written.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Certificate => "certificate",
+        }
+    }
 }
 
 /// A token, as the database has it.
@@ -343,7 +356,7 @@ impl Tokens {
         let mut tx = self.0.begin().await?;
         self.insert(&mut tx, &new).await?;
         let end = sqlx::query("UPDATE tokens SET expires_at = $2 WHERE id = $1");
-        let end = end.bind(id.0.cast_signed()).bind(ends.cast_signed()).execute(&mut *tx).await;
+        let end = end.bind(Col(id)).bind(Col(ends)).execute(&mut *tx).await;
         self.0.ok(end)?;
         self.0.ok(tx.commit().await)?;
         Ok((new, shown))
@@ -358,7 +371,7 @@ impl Tokens {
         let mut tx = self.0.begin().await?;
         let end =
             sqlx::query("UPDATE tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL");
-        let end = end.bind(id.0.cast_signed()).bind(now.0.cast_signed()).execute(&mut *tx).await;
+        let end = end.bind(Col(id)).bind(Col(now)).execute(&mut *tx).await;
         self.0.ok(end)?;
         self.0.ok(tx.commit().await)?;
         self.one(id).await
@@ -391,42 +404,47 @@ impl Tokens {
             "INSERT INTO tokens (id, name, role, client, kind, hash, created_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
-        .bind(token.id.0.cast_signed())
+        .bind(Col(token.id))
         .bind(token.name.clone())
-        .bind(token.role.name())
-        .bind(token.client.map(|client| client.as_bytes().to_vec()))
-        .bind(match token.kind {
-            Kind::Secret => "secret",
-            Kind::Certificate => "certificate",
-        })
-        .bind(token.hash.to_vec())
-        .bind(token.created_at.cast_signed())
-        .bind(token.expires_at.map(u64::cast_signed));
+        .bind(Col(token.role))
+        .bind(Col(token.client))
+        .bind(Col(token.kind))
+        .bind(Col(token.hash))
+        .bind(Col(token.created_at))
+        .bind(Col(token.expires_at));
         self.0.ok(insert.execute(&mut **tx).await).map(drop)
     }
 
     fn token(&self, row: &AnyRow) -> Result<Token, DatabaseError> {
-        let read = || -> Result<Token, sqlx::Error> {
-            let wrong = |column: &str| sqlx::Error::Decode(format!("tokens.{column}").into());
-            let time = |column| row.try_get::<Option<i64>, _>(column);
-            let (role, kind): (String, String) = (row.try_get("role")?, row.try_get("kind")?);
-            let client: Option<Vec<u8>> = row.try_get("client")?;
-            let client = client.map(|bytes| bytes.try_into().map(ClientId::from_bytes));
-            let hash: Vec<u8> = row.try_get("hash")?;
-            Ok(Token {
-                id: TokenId(row.try_get::<i64, _>("id")?.cast_unsigned()),
-                name: row.try_get("name")?,
-                role: *Role::ALL.iter().find(|r| r.name() == role).ok_or_else(|| wrong("role"))?,
-                client: client.transpose().map_err(|_| wrong("client"))?,
-                kind: if kind == "secret" { Kind::Secret } else { Kind::Certificate },
-                created_at: row.try_get::<i64, _>("created_at")?.cast_unsigned(),
-                expires_at: time("expires_at")?.map(i64::cast_unsigned),
-                revoked_at: time("revoked_at")?.map(i64::cast_unsigned),
-                hash: hash.try_into().map_err(|_| wrong("hash"))?,
-            })
-        };
-        read().map_err(|error| self.0.damaged(error))
+        Ok(Token {
+            id: self.0.get(row, "id")?,
+            name: self.0.get(row, "name")?,
+            role: self.0.get(row, "role")?,
+            client: self.0.get(row, "client")?,
+            kind: self.0.get(row, "kind")?,
+            created_at: self.0.get(row, "created_at")?,
+            expires_at: self.0.get(row, "expires_at")?,
+            revoked_at: self.0.get(row, "revoked_at")?,
+            hash: self.0.get(row, "hash")?,
+        })
     }
+}
+
+impl Column for TokenId {
+    type Raw = i64;
+
+    fn write(&self) -> i64 {
+        self.0.write()
+    }
+
+    fn read(raw: i64) -> std::result::Result<Self, BoxDynError> {
+        u64::read(raw).map(Self)
+    }
+}
+
+named! {
+    Role: Role::ALL, "a role";
+    Kind: [Kind::Secret, Kind::Certificate], "a kind of token";
 }
 
 /// A token with a new id and a new secret, or the certificate in the file.

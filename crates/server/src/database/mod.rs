@@ -5,6 +5,7 @@
 //!   locked, whose clock counts.
 //! * A password never leaves the address: messages name the database and its host.
 
+pub(crate) mod columns;
 mod error;
 mod group_commit;
 mod url;
@@ -16,12 +17,13 @@ use crate::{
     clock::{Clock, Timestamp, millis},
     jobs::state::LONGEST_REST,
 };
+use columns::{Col, Column};
 use group_commit::{Group, Grouped};
 use protocol::ClientId;
 use sqlx::{
-    Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor,
+    Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, Row,
     SqliteConnection, Transaction,
-    any::{AnyConnectOptions, AnyPoolOptions},
+    any::{AnyConnectOptions, AnyPoolOptions, AnyRow},
     migrate::{Migrate, MigrateError, Migrator},
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
@@ -349,6 +351,15 @@ impl Database {
             Kind::Sqlite(..) => wrap_sqlite(&self.name, error),
             Kind::Postgres(_) => wrap_postgres(&self.name, error),
         })
+    }
+
+    /// What stands in a column.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Corrupt`] if that is nothing that this program writes there.
+    pub(crate) fn get<T: Column>(&self, row: &AnyRow, column: &str) -> Result<T> {
+        let found = row.try_get::<Col<T>, _>(column);
+        found.map(|Col(value)| value).map_err(|error| self.damaged(error))
     }
 
     /// The error of rows that this program cannot have written.

@@ -22,6 +22,18 @@ pub enum LeaseOutcome {
 }
 
 impl LeaseOutcome {
+    /// All there are.
+    pub const ALL: [Self; 8] = [
+        Self::Proved,
+        Self::ProvedByOther,
+        Self::Rejected,
+        Self::Failed,
+        Self::Expired,
+        Self::Abandoned,
+        Self::Cancelled,
+        Self::Superseded,
+    ];
+
     /// As it is stored and shown.
     pub const fn name(self) -> &'static str {
         match self {

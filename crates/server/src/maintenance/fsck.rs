@@ -206,7 +206,7 @@ impl JobStore {
         for row in self.database().ok(rows)? {
             let batch = self.batch(&row)?;
             let subject = || format!("batch of blocks {}", batch.blocks);
-            if self.get::<Option<i64>>(&row, "superseded_at")?.is_none() {
+            if self.get::<Option<u64>>(&row, "superseded_at")?.is_none() {
                 if let Some(Err(unlinked)) = tip.as_ref().map(|tip| follows(tip, &batch)) {
                     find(subject(), unlinked.to_string());
                 }

@@ -3,13 +3,10 @@
 //! * The batches on the chain have no gap, each continues its predecessor's last block, and no block is in two of them.
 //! * A reorg supersedes batches: they leave the chain, and come back as they were if it does.
 
-use super::{
-    JobStore, Result, StoreError,
-    rows::{blob, int, job_columns},
-};
+use super::{JobStore, Result, StoreError, rows::job_columns};
 use crate::{
     clock::Timestamp,
-    database::{Notification, Tx},
+    database::{Notification, Tx, columns::Col},
     jobs::{
         batch::{NewBatch, Target, Targets, Tip, follows, job_id},
         outcome::LeaseOutcome,
@@ -49,7 +46,7 @@ impl JobStore {
             "SELECT last, last_hash FROM batches WHERE superseded_at IS NULL AND last <= $1
              ORDER BY first DESC LIMIT 1",
         );
-        let row = row.bind(int(block)).fetch_optional(self.db.readers()).await;
+        let row = row.bind(Col(block)).fetch_optional(self.db.readers()).await;
         self.ok(row)?.map(|row| self.end(&row)).transpose()
     }
 
@@ -65,7 +62,7 @@ impl JobStore {
              ORDER BY first DESC LIMIT 1",
         );
         let row = row.bind(i64::MAX).fetch_optional(self.db.readers()).await;
-        self.ok(row)?.map(|row| self.uint(&row, "last")).transpose()
+        self.ok(row)?.map(|row| self.get(&row, "last")).transpose()
     }
 
     /// Takes in a batch and a job on it for each of `targets`, all or nothing; returns the jobs in the order of the targets.
@@ -129,7 +126,7 @@ impl JobStore {
             "SELECT first, last FROM batches WHERE superseded_at IS NULL AND final = 1 AND last >= $1
              ORDER BY first DESC LIMIT 1",
         );
-        let last_final = last_final.bind(int(from)).fetch_optional(&mut *tx).await;
+        let last_final = last_final.bind(Col(from)).fetch_optional(&mut *tx).await;
         if let Some(row) = self.ok(last_final)? {
             return Err(StoreError::Final { from, batch: self.range(&row)? });
         }
@@ -139,7 +136,7 @@ impl JobStore {
             " FROM jobs WHERE superseded = 0 AND batch IN
              (SELECT id FROM batches WHERE superseded_at IS NULL AND last >= $1) ORDER BY seq"
         ));
-        let jobs = sqlx::query(jobs).bind(int(from)).fetch_all(&mut *tx).await;
+        let jobs = sqlx::query(jobs).bind(Col(from)).fetch_all(&mut *tx).await;
         let mut leases = Vec::new();
         for row in self.ok(jobs)? {
             let row = self.job_row(&row)?;
@@ -153,7 +150,7 @@ impl JobStore {
         let batches = sqlx::query(
             "UPDATE batches SET superseded_at = $1 WHERE superseded_at IS NULL AND last >= $2",
         );
-        let batches = batches.bind(int(now.0)).bind(int(from)).execute(&mut *tx).await;
+        let batches = batches.bind(Col(now)).bind(Col(from)).execute(&mut *tx).await;
         let batches = self.ok(batches)?.rows_affected();
         let tip = self.tip_in(&mut tx).await?;
         self.db.tell(&mut tx, Notification::Taken).await?;
@@ -173,7 +170,7 @@ impl JobStore {
             "UPDATE batches SET final = 1 WHERE superseded_at IS NULL AND final = 0 AND last <= $1 AND EXISTS
              (SELECT 1 FROM batches b WHERE b.superseded_at IS NULL AND b.last = $1 AND b.last_hash = $2)",
         );
-        let update = update.bind(int(end.last)).bind(blob(end.last_hash.as_slice()));
+        let update = update.bind(Col(end.last)).bind(Col(end.last_hash));
         let update = self.ok(update.execute(&mut *tx).await)?;
         self.ok(tx.commit().await)?;
         Ok(update.rows_affected())
@@ -189,9 +186,9 @@ impl JobStore {
         let on_chain = sqlx::query(
             "SELECT id FROM batches WHERE first = $1 AND last = $2 AND statement_digest = $3 AND superseded_at IS NULL",
         )
-        .bind(int(batch.blocks.first()))
-        .bind(int(batch.blocks.last()))
-        .bind(blob(batch.statement_digest.as_slice()))
+        .bind(Col(batch.blocks.first()))
+        .bind(Col(batch.blocks.last()))
+        .bind(Col(batch.statement_digest))
         .fetch_optional(&mut **tx);
         let row: i64 = match self.ok(on_chain.await)? {
             Some(row) => self.get(&row, "id")?,
@@ -217,18 +214,18 @@ impl JobStore {
              ON CONFLICT (first, last, statement_digest) DO UPDATE SET superseded_at = NULL, input = $7, input_len = $8
              RETURNING id",
         )
-        .bind(int(batch.blocks.first()))
-        .bind(int(batch.blocks.last()))
-        .bind(blob(batch.parent_hash.as_slice()))
-        .bind(blob(batch.last_hash.as_slice()))
-        .bind(blob(&batch.statement))
-        .bind(blob(batch.statement_digest.as_slice()))
-        .bind(blob(batch.input.sha256.as_bytes()))
-        .bind(int(batch.input.len))
-        .bind(int(batch.gas_used))
-        .bind(int(batch.transactions))
-        .bind(int(now.0))
-        .bind(int(batch.estimated_cycles))
+        .bind(Col(batch.blocks.first()))
+        .bind(Col(batch.blocks.last()))
+        .bind(Col(batch.parent_hash))
+        .bind(Col(batch.last_hash))
+        .bind(Col(batch.statement.clone()))
+        .bind(Col(batch.statement_digest))
+        .bind(Col(batch.input.sha256))
+        .bind(Col(batch.input.len))
+        .bind(Col(batch.gas_used))
+        .bind(Col(batch.transactions))
+        .bind(Col(now))
+        .bind(Col(batch.estimated_cycles))
         .fetch_one(&mut **tx);
         let row: i64 = self.get(&self.ok(row.await)?, "id")?;
         let back = self.db.locking(concat!(
@@ -258,13 +255,13 @@ impl JobStore {
             "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
              VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7) ON CONFLICT (id) DO NOTHING",
         )
-        .bind(blob(id.as_bytes()))
+        .bind(Col(id))
         .bind(row)
-        .bind(target.system.to_string())
-        .bind(blob(target.program_id.as_slice()))
-        .bind(target.kind.to_string())
-        .bind(int(now.0))
-        .bind(int(due(now, 0).0))
+        .bind(Col(target.system))
+        .bind(Col(target.program_id))
+        .bind(Col(target.kind))
+        .bind(Col(now))
+        .bind(Col(due(now, 0)))
         .execute(&mut **tx);
         self.ok(job.await)?;
         Ok(id)
@@ -278,7 +275,7 @@ impl JobStore {
     }
 
     pub(super) fn end(&self, row: &AnyRow) -> Result<Tip> {
-        let last_hash = self.bytes(row, "last_hash")?.into();
-        Ok(Tip { last: self.uint(row, "last")?, last_hash })
+        let last_hash = self.get(row, "last_hash")?;
+        Ok(Tip { last: self.get(row, "last")?, last_hash })
     }
 }

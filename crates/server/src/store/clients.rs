@@ -1,12 +1,9 @@
 //! Clients: when they were heard, how they stand, and what an operator decides about them.
 
-use super::{
-    JobStore, Result, SHOWN, StoreError,
-    rows::{blob, client_columns, int},
-};
+use super::{JobStore, Result, SHOWN, StoreError, rows::client_columns};
 use crate::{
     clock::Timestamp,
-    database::{Notification, Tx},
+    database::{Notification, Tx, columns::Col},
     jobs::standing::{Standing, StandingEvent, judge},
 };
 use protocol::{ClientId, ClientSummary};
@@ -41,18 +38,17 @@ impl JobStore {
             client_columns!(),
             " FROM clients ORDER BY last_seen DESC LIMIT $1"
         ));
-        let rows = self.ok(rows.bind(i64::from(SHOWN)).fetch_all(self.db.readers()).await)?;
+        let rows = self.ok(rows.bind(Col(SHOWN)).fetch_all(self.db.readers()).await)?;
         rows.iter()
             .map(|row| {
                 Ok(ClientSummary {
-                    client: ClientId::from_bytes(self.bytes(row, "id")?),
-                    last_seen: self.uint(row, "last_seen")?,
-                    proved: self.uint(row, "proved")?,
-                    rejected: self.uint(row, "rejected")?,
-                    rests_until: Some(self.uint(row, "rests_until")?)
-                        .filter(|until| *until > now.0),
-                    quarantined: self.uint(row, "quarantined")? != 0,
-                    draining: self.uint(row, "draining")? != 0,
+                    client: self.get(row, "id")?,
+                    last_seen: self.get(row, "last_seen")?,
+                    proved: self.get(row, "proved")?,
+                    rejected: self.get(row, "rejected")?,
+                    rests_until: Some(self.get(row, "rests_until")?).filter(|until| *until > now.0),
+                    quarantined: self.get(row, "quarantined")?,
+                    draining: self.get(row, "draining")?,
                 })
             })
             .collect()
@@ -70,7 +66,7 @@ impl JobStore {
                  ON CONFLICT (id) DO UPDATE SET last_seen = $2 RETURNING ",
             client_columns!(),
         ));
-        let row = row.bind(blob(client.as_bytes())).bind(int(now.0)).fetch_one(&mut **tx);
+        let row = row.bind(Col(client)).bind(Col(now)).fetch_one(&mut **tx);
         self.standing(&self.ok(row.await)?)
     }
 
@@ -84,21 +80,21 @@ impl JobStore {
     ) -> Result<bool> {
         let row =
             self.db.locking(concat!("SELECT ", client_columns!(), " FROM clients WHERE id = $1"));
-        let row = sqlx::query(row).bind(blob(client.as_bytes())).fetch_optional(&mut **tx);
+        let row = sqlx::query(row).bind(Col(client)).fetch_optional(&mut **tx);
         let Some(row) = self.ok(row.await)? else { return Ok(false) };
         let after = judge(&self.standing(&row)?, deed, now, &self.rules);
         let update = sqlx::query(
             "UPDATE clients SET proved = proved + $1, rejected = rejected + $2, strikes = $3, rejected_in_a_row = $4,
              rests_until = $5, quarantined = $6, draining = $7 WHERE id = $8",
         )
-        .bind(i64::from(deed == StandingEvent::Proved))
-        .bind(i64::from(deed == StandingEvent::Rejected))
-        .bind(i64::from(after.strikes))
-        .bind(i64::from(after.rejected))
-        .bind(int(after.rests_until.0))
-        .bind(i64::from(after.quarantined))
-        .bind(i64::from(after.draining))
-        .bind(blob(client.as_bytes()))
+        .bind(Col(deed == StandingEvent::Proved))
+        .bind(Col(deed == StandingEvent::Rejected))
+        .bind(Col(after.strikes))
+        .bind(Col(after.rejected))
+        .bind(Col(after.rests_until))
+        .bind(Col(after.quarantined))
+        .bind(Col(after.draining))
+        .bind(Col(client))
         .execute(&mut **tx);
         self.ok(update.await)?;
         Ok(true)
@@ -106,11 +102,11 @@ impl JobStore {
 
     pub(super) fn standing(&self, row: &AnyRow) -> Result<Standing> {
         Ok(Standing {
-            strikes: self.small(row, "strikes")?,
-            rejected: self.small(row, "rejected_in_a_row")?,
-            rests_until: Timestamp(self.uint(row, "rests_until")?),
-            quarantined: self.uint(row, "quarantined")? != 0,
-            draining: self.uint(row, "draining")? != 0,
+            strikes: self.get(row, "strikes")?,
+            rejected: self.get(row, "rejected_in_a_row")?,
+            rests_until: self.get(row, "rests_until")?,
+            quarantined: self.get(row, "quarantined")?,
+            draining: self.get(row, "draining")?,
         })
     }
 }

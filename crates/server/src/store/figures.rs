@@ -1,7 +1,7 @@
 //! What is counted for metrics, from rows.
 
 use super::{JobStore, Result, StoreError, queries::Census};
-use crate::{clock::Timestamp, jobs::batch::Targets};
+use crate::{clock::Timestamp, database::columns::Col, jobs::batch::Targets};
 use protocol::Counts;
 use std::time::Duration;
 
@@ -44,22 +44,18 @@ impl JobStore {
              (SELECT count(DISTINCT lease_client) FROM jobs WHERE state = 'leased') AS busy,
              (SELECT count(*) FROM clients WHERE quarantined <> 0) AS quarantined",
         );
-        let row = row.bind(since.cast_signed()).fetch_one(self.database().readers());
+        let row = row.bind(Col(since)).fetch_one(self.database().readers());
         let row = self.database().ok(row.await)?;
-        let number = |column| self.get::<i64>(&row, column).map(i64::cast_unsigned);
-        let optional = |column| {
-            self.get::<Option<i64>>(&row, column).map(|number| number.map(i64::cast_unsigned))
-        };
         let Census { counts, oldest_open, .. } = self.census(targets).await?;
         Ok(Figures {
             counts,
             oldest_open: oldest_open.map(|oldest| now.after(oldest)),
-            first_block: optional("first")?,
-            enqueued: optional("last")?,
+            first_block: self.get(&row, "first")?,
+            enqueued: self.get(&row, "last")?,
             proved_through: self.proved_through(targets).await?,
-            clients_alive: number("alive")?,
-            clients_busy: number("busy")?,
-            clients_quarantined: number("quarantined")?,
+            clients_alive: self.get(&row, "alive")?,
+            clients_busy: self.get(&row, "busy")?,
+            clients_quarantined: self.get(&row, "quarantined")?,
         })
     }
 }

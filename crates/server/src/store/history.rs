@@ -1,10 +1,11 @@
 //! What happened to a job.
 
-use super::{
-    JobStore, StoreError,
-    rows::{blob, submission_columns},
+use super::{JobStore, StoreError, rows::submission_columns};
+use crate::{
+    database::columns::Col,
+    jobs::outcome::{LeaseOutcome, RecordedVerdict},
 };
-use protocol::{ClientId, JobHistory, JobId, LeaseId, LeaseSummary, SubmittedProof};
+use protocol::{JobHistory, JobId, LeaseSummary, SubmittedProof};
 
 impl JobStore {
     /// The leases of a job and the proofs handed in for it, oldest first.
@@ -15,15 +16,17 @@ impl JobStore {
         self.job(job).await?;
         let db = self.database();
         let rows = sqlx::query("SELECT id, client, granted_at, ended_at, outcome FROM leases WHERE job = $1 ORDER BY granted_at, id")
-            .bind(blob(job.as_bytes()));
+            .bind(Col(job));
         let leases = db.ok(rows.fetch_all(db.readers()).await)?;
         let leases = leases.iter().map(|row| {
             Ok(LeaseSummary {
-                lease: LeaseId::from_bytes(self.bytes(row, "id")?),
-                client: ClientId::from_bytes(self.bytes(row, "client")?),
-                granted_at: self.uint(row, "granted_at")?,
-                ended_at: self.optional_uint(row, "ended_at")?,
-                outcome: self.optional_text(row, "outcome")?,
+                lease: self.get(row, "id")?,
+                client: self.get(row, "client")?,
+                granted_at: self.get(row, "granted_at")?,
+                ended_at: self.get(row, "ended_at")?,
+                outcome: self
+                    .get::<Option<LeaseOutcome>>(row, "outcome")?
+                    .map(|it| it.name().into()),
             })
         });
         let leases = leases.collect::<Result<_, StoreError>>()?;
@@ -32,18 +35,20 @@ impl JobStore {
             submission_columns!(),
             " FROM submissions WHERE job = $1 ORDER BY received_at"
         ))
-        .bind(blob(job.as_bytes()));
+        .bind(Col(job));
         let proofs = db.ok(rows.fetch_all(db.readers()).await)?;
         let proofs = proofs.iter().map(|row| {
             Ok(SubmittedProof {
                 proof: self.artifact(row, "proof", "proof_len")?,
-                client: ClientId::from_bytes(self.bytes(row, "client")?),
-                system: self.parsed(row, "system")?,
-                program_id: self.bytes(row, "program_id")?.into(),
-                kind: self.parsed(row, "kind")?,
-                received_at: self.uint(row, "received_at")?,
-                verdict: self.optional_text(row, "verdict")?,
-                reason: self.optional_text(row, "reason")?,
+                client: self.get(row, "client")?,
+                system: self.get(row, "system")?,
+                program_id: self.get(row, "program_id")?,
+                kind: self.get(row, "kind")?,
+                received_at: self.get(row, "received_at")?,
+                verdict: self
+                    .get::<Option<RecordedVerdict>>(row, "verdict")?
+                    .map(|it| it.name().into()),
+                reason: self.get(row, "reason")?,
             })
         });
         Ok(JobHistory { leases, proofs: proofs.collect::<Result<_, StoreError>>()? })

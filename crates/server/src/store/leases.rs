@@ -3,11 +3,11 @@
 use super::{
     JobStore, Result,
     facts::{Done, Fact},
-    rows::{JobRow, blob, int, job_columns},
+    rows::{JobRow, job_columns},
 };
 use crate::{
     clock::Timestamp,
-    database::Tx,
+    database::{Tx, columns::Col},
     jobs::{
         batch::Target,
         outcome::LeaseOutcome,
@@ -122,7 +122,7 @@ impl JobStore {
             job_columns!(),
             " FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq"
         ));
-        let rows = sqlx::query(rows).bind(blob(client.as_bytes())).fetch_all(&mut **tx);
+        let rows = sqlx::query(rows).bind(Col(client)).fetch_all(&mut **tx);
         let (mut held, mut lost) = (None, Vec::new());
         for row in self.ok(rows.await)? {
             let row = self.job_row(&row)?;
@@ -157,10 +157,10 @@ impl JobStore {
                     job_columns!(),
                 ));
                 let row = sqlx::query(row)
-                    .bind(int(now.0))
-                    .bind(capability.system.to_string())
-                    .bind(blob(capability.program_id.as_slice()))
-                    .bind(blob(client.as_bytes()))
+                    .bind(Col(now))
+                    .bind(Col(capability.system))
+                    .bind(Col(capability.program_id))
+                    .bind(Col(client))
                     .fetch_optional(&mut **tx);
                 if let Some(row) = self.ok(row.await)? {
                     let row = self.job_row(&row)?;
@@ -194,7 +194,7 @@ impl JobStore {
         let batch = sqlx::query(
             "SELECT b.first, b.last, b.input, b.input_len FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = $1",
         );
-        let batch = self.ok(batch.bind(blob(job.as_bytes())).fetch_one(&mut **tx).await)?;
+        let batch = self.ok(batch.bind(Col(job)).fetch_one(&mut **tx).await)?;
         Ok(Offer::Job(Box::new(Leased {
             job,
             lease,
@@ -212,9 +212,9 @@ impl JobStore {
                  SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before > $1
                  UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased') AS times) AS next",
         );
-        let row = self.ok(row.bind(int(now.0)).fetch_one(&mut **tx).await)?;
-        let next = self.optional_uint(&row, "next")?.map(Timestamp);
-        Ok(Offer::Nothing { for_others: self.uint(&row, "others")? != 0, next })
+        let row = self.ok(row.bind(Col(now)).fetch_one(&mut **tx).await)?;
+        let others: u64 = self.get(&row, "others")?;
+        Ok(Offer::Nothing { for_others: others != 0, next: self.get(&row, "next")? })
     }
 
     /// Keeps a lease alive, and says how its client stands.
@@ -267,7 +267,7 @@ impl JobStore {
             let any = sqlx::query(
                 "SELECT 1 FROM jobs WHERE state = 'leased' AND lease_expires_at < $1 AND lease_client <> $2 LIMIT 1",
             );
-            let any = any.bind(int(now.0)).bind(blob(client.as_bytes()));
+            let any = any.bind(Col(now)).bind(Col(client));
             if self.ok(any.fetch_optional(self.db.readers()).await)?.is_none() {
                 return Ok(lost);
             }
@@ -278,7 +278,7 @@ impl JobStore {
                 " FROM jobs WHERE state = 'leased' AND lease_expires_at < $1 AND lease_client <> $2
                  ORDER BY seq LIMIT 1"
             ));
-            let row = sqlx::query(row).bind(int(now.0)).bind(blob(client.as_bytes()));
+            let row = sqlx::query(row).bind(Col(now)).bind(Col(client));
             let Some(row) = self.ok(row.fetch_optional(&mut *tx).await)? else { return Ok(lost) };
             let row = self.job_row(&row)?;
             let fact = self.lose(&mut tx, row, &Event::Expire, now).await?;
@@ -321,9 +321,9 @@ impl JobStore {
         let end = sqlx::query(
             "UPDATE leases SET ended_at = $1, outcome = $2 WHERE id = $3 AND ended_at IS NULL",
         )
-        .bind(int(now.0))
-        .bind(outcome.name())
-        .bind(blob(lease.as_bytes()))
+        .bind(Col(now))
+        .bind(Col(outcome))
+        .bind(Col(lease))
         .execute(&mut **tx);
         self.ok(end.await).map(drop)
     }

@@ -1,8 +1,8 @@
 //! Which artifacts are needed: without them something cannot go on.
 
-use super::{JobStore, Result, rows::blob};
-use crate::database::Tx;
-use protocol::{ArtifactId, ArtifactRef};
+use super::{JobStore, Result};
+use crate::database::{Tx, columns::Col};
+use protocol::{ArtifactId, ArtifactRef, JobId};
 use sqlx::AssertSqlSafe;
 
 /// The artifacts without which something cannot go on.
@@ -18,8 +18,8 @@ impl JobStore {
         let mut needed = Vec::new();
         for row in self.database().ok(rows)? {
             let what: String = self.get(&row, "what")?;
-            let job: Vec<u8> = self.get(&row, "job")?;
-            needed.push((self.artifact(&row, "hash", "len")?, format!("{what} job {}", hex(&job))));
+            let job: JobId = self.get(&row, "job")?;
+            needed.push((self.artifact(&row, "hash", "len")?, format!("{what} job {job}")));
         }
         Ok(needed)
     }
@@ -27,9 +27,9 @@ impl JobStore {
     /// Whether an artifact is one of them.
     pub(crate) async fn needs(&self, tx: &mut Tx, id: ArtifactId) -> Result<bool> {
         let sql = format!("SELECT COUNT(*) AS found FROM ({NEEDED}) AS needed WHERE hash = $1");
-        let row = sqlx::query(AssertSqlSafe(sql)).bind(blob(id.as_bytes()));
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(Col(id));
         let row = self.database().ok(row.fetch_one(&mut **tx).await)?;
-        Ok(self.get::<i64>(&row, "found")? > 0)
+        Ok(self.get::<u64>(&row, "found")? > 0)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What an operator decides about a job.
 
-use super::{JobStore, Result, rows::int};
+use super::{JobStore, Result};
 use crate::{
     clock::Timestamp,
+    database::columns::Col,
     jobs::{
         outcome::LeaseOutcome,
         state::{Event, due},
@@ -45,8 +46,8 @@ impl JobStore {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let update = sqlx::query("UPDATE jobs SET priority = $1, due = $2 WHERE seq = $3")
-            .bind(i64::from(priority))
-            .bind(int(due(row.created_at, priority).0))
+            .bind(Col(priority))
+            .bind(Col(due(row.created_at, priority)))
             .bind(row.seq)
             .execute(&mut *tx);
         self.ok(update.await)?;

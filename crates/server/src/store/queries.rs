@@ -2,16 +2,17 @@
 
 use super::{
     JobStore, Result, SHOWN, StoreError,
-    rows::{JobRow, blob, int, job_columns},
+    rows::{JobRow, job_columns},
 };
 use crate::{
     clock::Timestamp,
+    database::columns::Col,
     jobs::{
         batch::{Demand, Target, Targets},
         state::State,
     },
 };
-use protocol::{ClientId, Counts, JobId, JobState, JobSummary, LeaseId};
+use protocol::{Counts, JobId, JobState, JobSummary, LeaseId};
 use sqlx::{AssertSqlSafe, any::AnyRow};
 use std::ops::RangeInclusive;
 
@@ -28,7 +29,7 @@ impl JobStore {
         let mut most = 0;
         for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
             if targets.demand(&self.target(&row)?) == Demand::Wanted {
-                most = most.max(self.uint(&row, "n")?);
+                most = most.max(self.get(&row, "n")?);
             }
         }
         Ok(most)
@@ -61,7 +62,7 @@ impl JobStore {
             .bind(state.map_or("", JobState::name))
             .bind(block(*blocks.start()))
             .bind(block(*blocks.end()))
-            .bind(i64::from(limit));
+            .bind(Col(limit));
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
         rows.iter().map(|row| self.summary(row)).collect()
     }
@@ -71,7 +72,7 @@ impl JobStore {
     /// # Errors
     /// [`StoreError::NoSuchJob`].
     pub async fn job(&self, job: JobId) -> Result<JobSummary> {
-        let row = sqlx::query(summaries("WHERE id = $1")).bind(blob(job.as_bytes()));
+        let row = sqlx::query(summaries("WHERE id = $1")).bind(Col(job));
         let row = self.ok(row.fetch_optional(self.db.readers()).await)?;
         self.summary(&row.ok_or(StoreError::NoSuchJob(job))?)
     }
@@ -83,14 +84,7 @@ impl JobStore {
     pub async fn held(&self) -> Result<Vec<(JobId, LeaseId)>> {
         let rows = sqlx::query("SELECT id, lease FROM jobs WHERE state IN ('leased', 'verifying')");
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
-        rows.iter()
-            .map(|row| {
-                Ok((
-                    JobId::from_bytes(self.bytes(row, "id")?),
-                    LeaseId::from_bytes(self.bytes(row, "lease")?),
-                ))
-            })
-            .collect()
+        rows.iter().map(|row| Ok((self.get(row, "id")?, self.get(row, "lease")?))).collect()
     }
 
     /// How many jobs are in each state, and how many of the open ones are set aside.
@@ -118,11 +112,11 @@ impl JobStore {
         );
         let mut census = Census::default();
         for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
-            let (n, target) = (self.uint(&row, "n")?, self.target(&row)?);
+            let (n, target): (u64, _) = (self.get(&row, "n")?, self.target(&row)?);
             let counts = &mut census.counts;
-            let state = match self.uint(&row, "superseded")? {
-                0 => self.state_name(&row)?,
-                _ => JobState::Superseded,
+            let state = match self.get(&row, "superseded")? {
+                true => JobState::Superseded,
+                false => self.get(&row, "state")?,
             };
             *match state {
                 JobState::Ready => &mut counts.ready,
@@ -137,7 +131,7 @@ impl JobStore {
             }
             match targets.demand(&target) {
                 Demand::Wanted if census.oldest_open.is_none() => {
-                    census.oldest_open = Some(Timestamp(self.uint(&row, "oldest")?));
+                    census.oldest_open = Some(self.get(&row, "oldest")?);
                 }
                 Demand::Wanted => {}
                 Demand::SetAside => {
@@ -170,13 +164,13 @@ impl JobStore {
                 // A batch may do without that proof, but not without any.
                 Demand::SetAside => "unproved",
             };
-            end = end.min(self.optional_uint(&row, column)?.unwrap_or(end));
+            end = end.min(self.get::<Option<u64>>(&row, column)?.unwrap_or(end));
         }
         let row = sqlx::query(
             "SELECT last FROM batches WHERE superseded_at IS NULL AND first < $1 ORDER BY first DESC LIMIT 1",
         );
-        let row = self.ok(row.bind(int(end)).fetch_optional(self.db.readers()).await)?;
-        row.map(|row| self.uint(&row, "last")).transpose()
+        let row = self.ok(row.bind(Col(end)).fetch_optional(self.db.readers()).await)?;
+        row.map(|row| self.get(&row, "last")).transpose()
     }
 
     pub(super) fn summary(&self, row: &AnyRow) -> Result<JobSummary> {
@@ -184,7 +178,7 @@ impl JobStore {
         let proved = job.state == State::Proved;
         let client = match job.state.lease() {
             Some(lease) => Some(lease.client),
-            None if proved => Some(ClientId::from_bytes(self.bytes(row, "proved_by")?)),
+            None if proved => Some(self.get(row, "proved_by")?),
             None => None,
         };
         Ok(JobSummary {
@@ -192,23 +186,22 @@ impl JobStore {
             block_numbers: self.range(row)?,
             state: job.state.name(),
             cause: job.state.cause(),
-            priority: i32::try_from(self.get::<i64>(row, "priority")?)
-                .map_err(|error| self.damaged(error))?,
+            priority: self.get(row, "priority")?,
             system: target.system,
             program_id: target.program_id,
             kind: target.kind,
-            gas_used: self.uint(row, "gas_used")?,
-            transactions: self.uint(row, "transactions")?,
+            gas_used: self.get(row, "gas_used")?,
+            transactions: self.get(row, "transactions")?,
             prover_inputs: self.artifact(row, "input", "input_len")?,
             client,
             progress: None,
-            created_at: self.uint(row, "created_at")?,
-            leased_at: self.optional_uint(row, "leased_at")?,
-            finished_at: self.optional_uint(row, "finished_at")?,
+            created_at: self.get(row, "created_at")?,
+            leased_at: self.get(row, "leased_at")?,
+            finished_at: self.get(row, "finished_at")?,
             failures: job.failures,
             lost: job.lost,
             proof: if proved { Some(self.artifact(row, "proof", "proof_len")?) } else { None },
-            last_error: self.optional_text(row, "last_error")?,
+            last_error: self.get(row, "last_error")?,
         })
     }
 }

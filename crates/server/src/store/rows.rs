@@ -4,15 +4,14 @@
 use super::{JobStore, Result};
 use crate::{
     clock::Timestamp,
+    database::columns::Column,
     jobs::{
         batch::{NewBatch, Target},
         state::{Job, Lease, State},
     },
 };
-use protocol::{
-    ArtifactId, ArtifactRef, BlockRange, ClientId, DeadCause, JobId, JobState, LeaseId,
-};
-use sqlx::{Any, Row, any::AnyRow};
+use protocol::{ArtifactRef, BlockRange, DeadCause, JobId, JobState};
+use sqlx::any::AnyRow;
 
 /// The columns of a job that are read: what decides about it.
 macro_rules! job_columns {
@@ -61,60 +60,51 @@ impl JobStore {
     pub(super) fn job_row(&self, row: &AnyRow) -> Result<JobRow> {
         let lease = || -> Result<Lease> {
             Ok(Lease {
-                id: LeaseId::from_bytes(self.bytes(row, "lease")?),
-                client: ClientId::from_bytes(self.bytes(row, "lease_client")?),
-                since: Timestamp(self.uint(row, "lease_since")?),
-                expires_at: Timestamp(self.uint(row, "lease_expires_at")?),
-                heard: self.optional_uint(row, "lease_heard")?.map(Timestamp),
+                id: self.get(row, "lease")?,
+                client: self.get(row, "lease_client")?,
+                since: self.get(row, "lease_since")?,
+                expires_at: self.get(row, "lease_expires_at")?,
+                heard: self.get(row, "lease_heard")?,
                 // Rows of an earlier version do not say.
-                handed: self
-                    .optional_uint(row, "lease_handed")?
-                    .map_or(Ok(1), |n| u32::try_from(n).map_err(|error| self.damaged(error)))?,
+                handed: self.get::<Option<u32>>(row, "lease_handed")?.unwrap_or(1),
             })
         };
-        let state = match self.state_name(row)? {
+        let state = match self.get(row, "state")? {
             JobState::Ready => State::Ready,
             JobState::Leased => State::Leased(lease()?),
             JobState::Verifying => State::Verifying(lease()?),
             JobState::Proved => State::Proved,
             JobState::Dead | JobState::Superseded => {
-                State::Dead(match self.optional_text(row, "cause")?.as_deref() {
-                    None => DeadCause::Budget,
-                    Some("quarantined") => DeadCause::Quarantined,
-                    Some("cancelled") => DeadCause::Cancelled,
-                    Some(_) => return Err(self.damaged("a job is dead for no known cause")),
-                })
+                let cause: Option<DeadCause> = self.get(row, "cause")?;
+                State::Dead(cause.unwrap_or(DeadCause::Budget))
             }
         };
-        let state = match self.uint(row, "superseded")? {
-            0 => state,
-            _ => State::Superseded(state.outcome()),
+        let state = match self.get(row, "superseded")? {
+            true => State::Superseded(state.outcome()),
+            false => state,
         };
         Ok(JobRow {
             seq: self.get(row, "seq")?,
-            id: JobId::from_bytes(self.bytes(row, "id")?),
+            id: self.get(row, "id")?,
             target: self.target(row)?,
             job: Job {
                 state,
-                not_before: Timestamp(self.uint(row, "not_before")?),
-                failures: self.small(row, "failures")?,
-                lost: self.small(row, "lost")?,
-                lost_to: match self.get::<Option<Vec<u8>>>(row, "lost_to")? {
-                    Some(_) => Some(ClientId::from_bytes(self.bytes(row, "lost_to")?)),
-                    None => None,
-                },
+                not_before: self.get(row, "not_before")?,
+                failures: self.get(row, "failures")?,
+                lost: self.get(row, "lost")?,
+                lost_to: self.get(row, "lost_to")?,
             },
-            created_at: Timestamp(self.uint(row, "created_at")?),
-            due: Timestamp(self.uint(row, "due")?),
-            finished_at: self.optional_uint(row, "finished_at")?.map(Timestamp),
+            created_at: self.get(row, "created_at")?,
+            due: self.get(row, "due")?,
+            finished_at: self.get(row, "finished_at")?,
         })
     }
 
     pub(super) fn target(&self, row: &AnyRow) -> Result<Target> {
         Ok(Target {
-            system: self.parsed(row, "system")?,
-            program_id: self.bytes(row, "program_id")?.into(),
-            kind: self.parsed(row, "kind")?,
+            system: self.get(row, "system")?,
+            program_id: self.get(row, "program_id")?,
+            kind: self.get(row, "kind")?,
         })
     }
 
@@ -125,86 +115,27 @@ impl JobStore {
     pub(crate) fn batch(&self, row: &AnyRow) -> Result<NewBatch> {
         Ok(NewBatch {
             blocks: self.range(row)?,
-            parent_hash: self.bytes(row, "parent_hash")?.into(),
-            last_hash: self.bytes(row, "last_hash")?.into(),
+            parent_hash: self.get(row, "parent_hash")?,
+            last_hash: self.get(row, "last_hash")?,
             statement: self.get(row, "statement")?,
-            statement_digest: self.bytes(row, "statement_digest")?.into(),
+            statement_digest: self.get(row, "statement_digest")?,
             input: self.artifact(row, "input", "input_len")?,
-            gas_used: self.uint(row, "gas_used")?,
-            transactions: self.uint(row, "transactions")?,
-            estimated_cycles: self.uint(row, "estimated_cycles")?,
+            gas_used: self.get(row, "gas_used")?,
+            transactions: self.get(row, "transactions")?,
+            estimated_cycles: self.get(row, "estimated_cycles")?,
         })
     }
 
-    pub(super) fn state_name(&self, row: &AnyRow) -> Result<JobState> {
-        let text: String = self.get(row, "state")?;
-        let states = [
-            JobState::Ready,
-            JobState::Leased,
-            JobState::Verifying,
-            JobState::Proved,
-            JobState::Dead,
-        ];
-        let found = states.into_iter().find(|state| state.name() == text);
-        found.ok_or_else(|| self.damaged("a job is in no known state"))
-    }
-
-    pub(crate) fn get<'r, T>(&self, row: &'r AnyRow, column: &str) -> Result<T>
-    where
-        T: sqlx::Decode<'r, Any> + sqlx::Type<Any>,
-    {
-        row.try_get(column).map_err(|error| self.damaged(error))
-    }
-
-    pub(crate) fn uint(&self, row: &AnyRow, column: &str) -> Result<u64> {
-        Ok(self.get::<i64>(row, column)?.cast_unsigned())
-    }
-
-    pub(crate) fn optional_uint(&self, row: &AnyRow, column: &str) -> Result<Option<u64>> {
-        Ok(self.get::<Option<i64>>(row, column)?.map(i64::cast_unsigned))
-    }
-
-    pub(super) fn small(&self, row: &AnyRow, column: &str) -> Result<u32> {
-        u32::try_from(self.uint(row, column)?).map_err(|error| self.damaged(error))
-    }
-
-    pub(crate) fn optional_text(&self, row: &AnyRow, column: &str) -> Result<Option<String>> {
-        self.get(row, column)
-    }
-
-    pub(crate) fn bytes<const N: usize>(&self, row: &AnyRow, column: &str) -> Result<[u8; N]> {
-        let bytes: Vec<u8> = self.get(row, column)?;
-        bytes
-            .try_into()
-            .map_err(|_| self.damaged(format!("column {column} does not have {N} bytes")))
-    }
-
-    pub(crate) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
-        &self,
-        row: &AnyRow,
-        column: &str,
-    ) -> Result<T> {
-        self.get::<String>(row, column)?.parse().map_err(|error| self.damaged(error))
+    pub(crate) fn get<T: Column>(&self, row: &AnyRow, column: &str) -> Result<T> {
+        Ok(self.db.get(row, column)?)
     }
 
     pub(crate) fn artifact(&self, row: &AnyRow, hash: &str, len: &str) -> Result<ArtifactRef> {
-        Ok(ArtifactRef {
-            sha256: ArtifactId::from_bytes(self.bytes(row, hash)?),
-            len: self.uint(row, len)?,
-        })
+        Ok(ArtifactRef { sha256: self.get(row, hash)?, len: self.get(row, len)? })
     }
 
     pub(super) fn range(&self, row: &AnyRow) -> Result<BlockRange> {
-        BlockRange::new(self.uint(row, "first")?, self.uint(row, "last")?)
+        BlockRange::new(self.get(row, "first")?, self.get(row, "last")?)
             .map_err(|error| self.damaged(error))
     }
-}
-
-/// SQLite's integers are signed; ours go in and come out bit by bit. (Order holds for every number a chain can reach.)
-pub(super) fn int(number: u64) -> i64 {
-    number.cast_signed()
-}
-
-pub(crate) fn blob(bytes: &[u8]) -> Vec<u8> {
-    bytes.to_vec()
 }

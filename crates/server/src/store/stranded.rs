@@ -92,6 +92,6 @@ impl JobStore {
     }
 
     fn target_and_state(&self, row: &AnyRow) -> Result<(Target, JobState)> {
-        Ok((self.target(row)?, self.state_name(row)?))
+        Ok((self.target(row)?, self.get(row, "state")?))
     }
 }

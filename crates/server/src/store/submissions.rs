@@ -5,11 +5,11 @@
 use super::{
     JobStore, Result,
     facts::{Done, Fact},
-    rows::{blob, int, submission_columns},
+    rows::submission_columns,
 };
 use crate::{
     clock::Timestamp,
-    database::Tx,
+    database::{Tx, columns::Col},
     jobs::{
         batch::Wanted,
         cost::{CostCorrection, ProvingCost},
@@ -19,7 +19,7 @@ use crate::{
         verification::Rejection,
     },
 };
-use protocol::{ClientId, JobId, LeaseId, Submit, Verdict};
+use protocol::{JobId, Submit, Verdict};
 
 /// What is to be done with a proof that was handed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,16 +41,16 @@ impl JobStore {
             submission_columns!(),
             " FROM submissions WHERE verdict IS NULL AND received_at <= $1 ORDER BY received_at"
         ));
-        let rows = self.ok(rows.bind(int(before.0)).fetch_all(self.db.readers()).await)?;
+        let rows = self.ok(rows.bind(Col(before)).fetch_all(self.db.readers()).await)?;
         rows.iter()
             .map(|row| {
-                let job = JobId::from_bytes(self.bytes(row, "job")?);
+                let job = self.get(row, "job")?;
                 let submit = Submit {
-                    client: ClientId::from_bytes(self.bytes(row, "client")?),
-                    lease: LeaseId::from_bytes(self.bytes(row, "lease")?),
-                    system: self.parsed(row, "system")?,
-                    program_id: self.bytes(row, "program_id")?.into(),
-                    kind: self.parsed(row, "kind")?,
+                    client: self.get(row, "client")?,
+                    lease: self.get(row, "lease")?,
+                    system: self.get(row, "system")?,
+                    program_id: self.get(row, "program_id")?,
+                    kind: self.get(row, "kind")?,
                     proof: self.artifact(row, "proof", "proof_len")?,
                 };
                 Ok((job, submit))
@@ -95,8 +95,8 @@ impl JobStore {
                 let statement = self.ok(statement.bind(seq).fetch_one(&mut *tx).await)?;
                 let effort = ProvingCost {
                     time,
-                    gas: self.uint(&statement, "gas_used")?,
-                    cycles: self.uint(&statement, "estimated_cycles")?,
+                    gas: self.get(&statement, "gas_used")?,
+                    cycles: self.get(&statement, "estimated_cycles")?,
                 };
                 let statement = self.get(&statement, "statement")?;
                 Submitted::Verify(Wanted { target, statement, effort })
@@ -157,8 +157,8 @@ impl JobStore {
                 self.set_last_error(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
                 // Anyone can name a client, but only the client knows its leases.
                 let its = sqlx::query("SELECT 1 FROM leases WHERE id = $1 AND client = $2")
-                    .bind(blob(submit.lease.as_bytes()))
-                    .bind(blob(submit.client.as_bytes()))
+                    .bind(Col(submit.lease))
+                    .bind(Col(submit.client))
                     .fetch_optional(&mut *tx);
                 if self.ok(its.await)?.is_some() {
                     self.record_standing_event(
@@ -185,8 +185,8 @@ impl JobStore {
     pub async fn record_proven_cycles(&self, job: JobId, cycles: u64) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let update = sqlx::query("UPDATE jobs SET proven_cycles = $1 WHERE id = $2")
-            .bind(int(cycles))
-            .bind(blob(job.as_bytes()))
+            .bind(Col(cycles))
+            .bind(Col(job))
             .execute(&mut *tx);
         self.ok(update.await)?;
         self.ok(tx.commit().await)
@@ -205,7 +205,7 @@ impl JobStore {
         let rows = self.ok(lately.fetch_all(&mut *tx).await)?;
         let proofs: Result<Vec<_>> = rows
             .iter()
-            .map(|row| Ok((self.uint(row, "estimated_cycles")?, self.uint(row, "proven_cycles")?)))
+            .map(|row| Ok((self.get(row, "estimated_cycles")?, self.get(row, "proven_cycles")?)))
             .collect();
         Ok(CostCorrection::of(proofs?))
     }
@@ -215,18 +215,19 @@ impl JobStore {
         let row = sqlx::query(
             "SELECT verdict, reason FROM submissions WHERE job = $1 AND lease = $2 AND proof = $3",
         )
-        .bind(blob(job.as_bytes()))
-        .bind(blob(submit.lease.as_bytes()))
-        .bind(blob(submit.proof.sha256.as_bytes()))
+        .bind(Col(job))
+        .bind(Col(submit.lease))
+        .bind(Col(submit.proof.sha256))
         .fetch_optional(&mut **tx);
         let Some(row) = self.ok(row.await)? else { return Ok(Known::New) };
-        let reason = self.optional_text(&row, "reason")?.unwrap_or_default();
-        let verdict = self.optional_text(&row, "verdict")?;
-        Ok(match verdict.as_deref() {
+        Ok(match self.get(&row, "verdict")? {
             None => Known::Open,
-            Some("accepted") => Known::Judged(Verdict::Accepted),
-            Some("duplicate") => Known::Judged(Verdict::Duplicate),
-            Some(_) => Known::Judged(Verdict::Rejected { reason }),
+            Some(RecordedVerdict::Accepted) => Known::Judged(Verdict::Accepted),
+            Some(RecordedVerdict::Duplicate) => Known::Judged(Verdict::Duplicate),
+            Some(RecordedVerdict::Rejected) => {
+                let reason: Option<String> = self.get(&row, "reason")?;
+                Known::Judged(Verdict::Rejected { reason: reason.unwrap_or_default() })
+            }
         })
     }
 
@@ -241,15 +242,15 @@ impl JobStore {
             "INSERT INTO submissions (job, lease, proof, proof_len, client, system, program_id, kind, received_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
-        .bind(blob(job.as_bytes()))
-        .bind(blob(submit.lease.as_bytes()))
-        .bind(blob(submit.proof.sha256.as_bytes()))
-        .bind(int(submit.proof.len))
-        .bind(blob(submit.client.as_bytes()))
-        .bind(submit.system.to_string())
-        .bind(blob(submit.program_id.as_slice()))
-        .bind(submit.kind.to_string())
-        .bind(int(now.0))
+        .bind(Col(job))
+        .bind(Col(submit.lease))
+        .bind(Col(submit.proof.sha256))
+        .bind(Col(submit.proof.len))
+        .bind(Col(submit.client))
+        .bind(Col(submit.system))
+        .bind(Col(submit.program_id))
+        .bind(Col(submit.kind))
+        .bind(Col(now))
         .execute(&mut **tx);
         self.ok(insert.await).map(drop)
     }
@@ -264,11 +265,11 @@ impl JobStore {
     ) -> Result<Fact> {
         let update =
             sqlx::query("UPDATE submissions SET verdict = $1, reason = $2 WHERE job = $3 AND lease = $4 AND proof = $5")
-                .bind(verdict.name())
+                .bind(Col(verdict))
                 .bind(reason)
-                .bind(blob(job.as_bytes()))
-                .bind(blob(submit.lease.as_bytes()))
-                .bind(blob(submit.proof.sha256.as_bytes()))
+                .bind(Col(job))
+                .bind(Col(submit.lease))
+                .bind(Col(submit.proof.sha256))
                 .execute(&mut **tx);
         self.ok(update.await)?;
         Ok(Fact::Judged(verdict))

@@ -2,11 +2,11 @@
 
 use super::{
     JobStore, Result, StoreError,
-    rows::{JobRow, blob, int, job_columns},
+    rows::{JobRow, job_columns},
 };
 use crate::{
     clock::Timestamp,
-    database::{Notification, Tx},
+    database::{Notification, Tx, columns::Col},
     jobs::state::{Event, Job, Outcome, Refused, State, next},
 };
 use protocol::{ArtifactRef, ClientId, DeadCause, JobId, JobState};
@@ -14,7 +14,7 @@ use protocol::{ArtifactRef, ClientId, DeadCause, JobId, JobState};
 impl JobStore {
     pub(super) async fn find(&self, tx: &mut Tx, job: JobId) -> Result<JobRow> {
         let row = self.db.locking(concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1"));
-        let row = sqlx::query(row).bind(blob(job.as_bytes())).fetch_optional(&mut **tx);
+        let row = sqlx::query(row).bind(Col(job)).fetch_optional(&mut **tx);
         let row = self.ok(row.await)?.ok_or(StoreError::NoSuchJob(job))?;
         self.job_row(&row)
     }
@@ -67,10 +67,10 @@ impl JobStore {
             let granted = sqlx::query(
                 "INSERT INTO leases (id, job, client, granted_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
             )
-            .bind(blob(lease.id.as_bytes()))
-            .bind(blob(row.id.as_bytes()))
-            .bind(blob(lease.client.as_bytes()))
-            .bind(int(lease.since.0))
+            .bind(Col(lease.id))
+            .bind(Col(row.id))
+            .bind(Col(lease.client))
+            .bind(Col(lease.since))
             .execute(&mut **tx);
             self.ok(granted.await)?;
         }
@@ -94,23 +94,23 @@ impl JobStore {
              proof_len = coalesce($11, proof_len), proved_by = coalesce($12, proved_by), cause = $13, lost_to = $14,
              superseded = $15, lease_heard = $16, lease_handed = $17 WHERE seq = $18",
         )
-        .bind(column.name())
-        .bind(int(after.not_before.0))
-        .bind(i64::from(after.failures))
-        .bind(i64::from(after.lost))
-        .bind(lease.map(|lease| blob(lease.id.as_bytes())))
-        .bind(lease.map(|lease| blob(lease.client.as_bytes())))
-        .bind(lease.map(|lease| int(lease.since.0)))
-        .bind(lease.map(|lease| int(lease.expires_at.0)))
-        .bind(finished.map(|finished| int(finished.0)))
-        .bind(proof.map(|(proof, _)| blob(proof.sha256.as_bytes())))
-        .bind(proof.map(|(proof, _)| int(proof.len)))
-        .bind(proof.map(|(_, client)| blob(client.as_bytes())))
-        .bind(after.state.cause().filter(|cause| *cause != DeadCause::Budget).map(DeadCause::name))
-        .bind(after.lost_to.map(|client| blob(client.as_bytes())))
-        .bind(i64::from(superseded))
-        .bind(lease.and_then(|lease| lease.heard).map(|heard| int(heard.0)))
-        .bind(lease.map(|lease| i64::from(lease.handed)))
+        .bind(Col(column))
+        .bind(Col(after.not_before))
+        .bind(Col(after.failures))
+        .bind(Col(after.lost))
+        .bind(lease.map(|lease| Col(lease.id)))
+        .bind(lease.map(|lease| Col(lease.client)))
+        .bind(lease.map(|lease| Col(lease.since)))
+        .bind(lease.map(|lease| Col(lease.expires_at)))
+        .bind(finished.map(Col))
+        .bind(proof.map(|(proof, _)| Col(proof.sha256)))
+        .bind(proof.map(|(proof, _)| Col(proof.len)))
+        .bind(proof.map(|(_, client)| Col(client)))
+        .bind(after.state.cause().filter(|cause| *cause != DeadCause::Budget).map(Col))
+        .bind(after.lost_to.map(Col))
+        .bind(Col(superseded))
+        .bind(lease.and_then(|lease| lease.heard).map(Col))
+        .bind(lease.map(|lease| Col(lease.handed)))
         .bind(row.seq)
         .execute(&mut **tx);
         self.ok(update.await)?;
