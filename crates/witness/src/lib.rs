@@ -89,6 +89,7 @@ mod nodes;
 mod proofs;
 pub mod record;
 mod rpc;
+mod transport;
 
 pub use error::{Error, ErrorSource};
 pub use eth_config::chain_config;

@@ -138,7 +138,17 @@ impl Node {
     /// # Errors
     /// [`Error::Unreachable`], [`Error::Rpc`], [`Error::Malformed`].
     pub async fn head(&self) -> Result<u64, Error> {
-        Ok(self.ask::<U64>("eth_blockNumber", json!([])).await?.to())
+        self.plausible(self.ask::<U64>("eth_blockNumber", json!([])).await?.to())
+    }
+
+    /// Refuses a number that no chain reaches: differences of block numbers have to fit signed counters.
+    fn plausible(&self, number: u64) -> Result<u64, Error> {
+        if i64::try_from(number).is_ok() {
+            return Ok(number);
+        }
+        Err(self
+            .rpc
+            .malformed(format!("its newest block has number {number}, which no chain reaches")))
     }
 
     /// The number of the newest block at this `depth`; 0 if there is none yet.
@@ -157,7 +167,7 @@ impl Node {
             Depth::Finalized => "finalized",
         };
         match self.ask::<Option<Number>>("eth_getBlockByNumber", json!([tag, false])).await {
-            Ok(block) => Ok(block.map_or(0, |block| block.number.to())),
+            Ok(block) => self.plausible(block.map_or(0, |block| block.number.to())),
             // geth's answer while there is no such block.
             Err(Error::Rpc { message, .. }) if message.contains("not found") => Ok(0),
             Err(error) => Err(error),

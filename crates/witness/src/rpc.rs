@@ -4,7 +4,10 @@
 //!   pauses.
 //! * Nothing but scheme, host and port of its URL is ever shown: the rest may hold a key.
 
-use crate::{Error, ErrorSource};
+use crate::{
+    Error, ErrorSource,
+    transport::{Http, cut},
+};
 use alloy_provider::{
     Provider, ProviderBuilder, RootProvider,
     transport::{
@@ -12,7 +15,7 @@ use alloy_provider::{
         layers::{RateLimitRetryPolicy, RetryPolicy},
     },
 };
-use alloy_rpc_client::BatchRequest;
+use alloy_rpc_client::{BatchRequest, RpcClient};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -26,8 +29,10 @@ use std::{
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-/// How long one answer may take. Some nodes need minutes to make the witness of a large block.
-const TIMEOUT: Duration = Duration::from_secs(180);
+/// How long an answer may take that the node has ready, a block for example: then the next node is asked.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take that the node has to compute. Some nodes need minutes to make the witness of a large block.
+const LONG_TIMEOUT: Duration = Duration::from_secs(180);
 /// JSON-RPC's code for a method that does not exist.
 pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
 /// How often a request is sent to a node that is out of capacity.
@@ -102,7 +107,9 @@ fn http(url: &Url) -> Result<reqwest::Client, Error> {
     // A default is installed already if this is not the first client: the same one, or the one that the application
     // chose.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::builder();
+    let http = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(TIMEOUT);
     // The system's certificate authorities are needed only for https; there may be none.
     let http = if url.scheme() == "https" { http } else { http.tls_certs_only([]) };
     http.build().map_err(|error| Error::Url { reason: error.to_string() })
@@ -118,7 +125,8 @@ impl Rpc {
         let _ = (quoted.set_username(""), quoted.set_password(None));
         let secrets = quoted.as_str().strip_prefix(&origin).unwrap_or_default().to_owned();
         Ok(Self(Arc::new(Inner {
-            provider: ProviderBuilder::default().connect_reqwest(http(&url)?, url),
+            provider: ProviderBuilder::default()
+                .connect_client(RpcClient::new(Http { client: http(&url)?, url }, false)),
             name: ErrorSource::Node(origin),
             secrets,
             limits,
@@ -156,10 +164,9 @@ impl Rpc {
                 Err(error) if may_pass(&error) => {
                     // Randomised, so that waiting requests do not all return at once.
                     let random = pause.mul_f64(rand::random_range(0.5..1.5));
-                    tokio::time::sleep(
-                        RateLimitRetryPolicy::default().backoff_hint(&error).unwrap_or(random),
-                    )
-                    .await;
+                    let hint = RateLimitRetryPolicy::default().backoff_hint(&error);
+                    // A node that wants a longer pause is asked once more, and then rests while another is asked.
+                    tokio::time::sleep(hint.unwrap_or(random).min(LONGEST_PAUSE)).await;
                     pause = (pause * 3).min(LONGEST_PAUSE);
                 }
                 Err(error) => return Err(self.failure(method, error)),
@@ -176,8 +183,8 @@ impl Rpc {
         self.pace(1).await;
         let _slot = self.0.slots.acquire().await.expect("never closed");
         let answer = self.0.provider.raw_request(method.into(), params);
-        let answer = tokio::time::timeout(TIMEOUT, answer).await;
-        answer.map_err(|_| Failure::Other(self.silent(method)))
+        let answer = tokio::time::timeout(time_for(method, 1), answer).await;
+        answer.map_err(|_| Failure::Other(self.silent(method, 1)))
     }
 
     /// Sends many calls of one kind; the answers are in the order of `calls`.
@@ -227,9 +234,9 @@ impl Rpc {
             .map(|(method, params)| batch.add_call::<_, R>(*method, params))
             .collect::<Result<Vec<_>, _>>()
             .map_err(failed)?;
-        match tokio::time::timeout(TIMEOUT, batch.send()).await {
+        match tokio::time::timeout(time_for(method, calls.len()), batch.send()).await {
             Ok(sent) => sent.map_err(failed)?,
-            Err(_) => return Err(self.silent(method)),
+            Err(_) => return Err(self.silent(method, calls.len())),
         }
         let mut answers = Vec::with_capacity(waiting.len());
         for answer in waiting {
@@ -252,8 +259,8 @@ impl Rpc {
         tokio::time::sleep_until(at).await;
     }
 
-    fn silent(&self, method: &str) -> Error {
-        let reason = format!("no answer to {method} in {} s", TIMEOUT.as_secs());
+    fn silent(&self, method: &str, calls: usize) -> Error {
+        let reason = format!("no answer to {method} in {} s", time_for(method, calls).as_secs());
         Error::Unreachable { node: self.name(), reason }
     }
 
@@ -266,17 +273,17 @@ impl Rpc {
                 Failure::NoSuchMethod
             }
             RpcError::ErrorResp(error) if pruned(&error.message) => {
-                let message = error.message.into();
+                let message = cut(&error.message);
                 Failure::Other(Error::Pruned { node, method, message })
             }
             RpcError::ErrorResp(error) => Failure::Other(Error::Rpc {
                 node,
                 method,
                 code: error.code,
-                message: error.message.into(),
+                message: cut(&error.message),
             }),
             RpcError::DeserError { err, .. } => {
-                Failure::Other(self.malformed(format!("its answer to {method}: {err}")))
+                Failure::Other(self.malformed(cut(&format!("its answer to {method}: {err}"))))
             }
             RpcError::NullResp => {
                 Failure::Other(self.malformed(format!("its answer to {method} is null")))
@@ -290,10 +297,16 @@ impl Rpc {
                 if self.0.secrets.len() > 1 {
                     reason = reason.replace(&self.0.secrets, "/…");
                 }
-                Failure::Other(Error::Unreachable { node, reason })
+                Failure::Other(Error::Unreachable { node, reason: cut(&reason) })
             }
         }
     }
+}
+
+/// How long the node may take to answer `calls` calls of `method`.
+fn time_for(method: &str, calls: usize) -> Duration {
+    let computed = method.starts_with("debug_") || method == "eth_getProof" || calls > 1;
+    if computed { LONG_TIMEOUT } else { TIMEOUT }
 }
 
 /// What an answer must be.

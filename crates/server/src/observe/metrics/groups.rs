@@ -128,11 +128,13 @@ impl Progress {
             self.intake.get_or_create(&StateIs { state }).set(i64::from(state == now));
         }
         let through = figures.proved_through.or(figures.first_block.map(|first| first - 1));
-        self.head.set(head.unwrap_or(0).cast_signed());
+        // A head that no chain reaches is refused before; should one come through, it must not look like no lag.
+        let counted = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.head.set(counted(head.unwrap_or(0)));
         self.enqueued.set(figures.enqueued.unwrap_or(0).cast_signed());
         self.proved.set(figures.proved_through.unwrap_or(0).cast_signed());
         let lag = head.zip(through).map_or(0, |(head, last)| head.saturating_sub(last));
-        self.lag.set(lag.cast_signed());
+        self.lag.set(counted(lag));
     }
 }
 
