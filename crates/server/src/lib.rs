@@ -43,6 +43,7 @@ pub mod intake;
 pub mod jobs;
 pub mod maintenance;
 pub mod observe;
+pub mod parts;
 pub mod store;
 
 pub use access::tokens;
@@ -61,6 +62,7 @@ use dispatch::{Jobs, JobsConfig, peers::Peers};
 use http::{connection, limits::Limiter, router, service::Service};
 use intake::{BatchPolicy, Intake, Progress};
 use jobs::state::Rules;
+use parts::Parts;
 use protocol::{ArtifactId, IntakeStatus};
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 use store::{JobStore, StoreError};
@@ -161,11 +163,12 @@ impl Server {
         }
         jobs.report_set_aside().await?;
         let (leading, leads) = watch::channel(peers.is_none());
-        let mut tasks = vec![("verifying", tokio::spawn(jobs.clone().judge_left_behind()))];
+        let mut parts = Parts::new(stopping.clone());
+        parts.start("verifying", jobs.clone().judge_left_behind());
         if let Some(mut peers) = peers {
             jobs.store().database().ok(peers.welcome().await)?;
             let run = peers.run(jobs.clone(), leading, stopping.clone());
-            tasks.push(("peers", tokio::spawn(run)));
+            parts.start("peers", run);
         }
 
         let (progress, watching) =
@@ -193,20 +196,21 @@ impl Server {
                 leads,
                 progress,
             };
-            tasks.push(("intake", tokio::spawn(intake.run(stopping.clone()))));
+            parts.start("intake", intake.run(stopping.clone()));
         }
         let (secure, limiter) = (tls.is_some(), Limiter::new(config.limits));
-        tasks.push(("auth", tokio::spawn(gate.clone().run(stopping.clone()))));
-        tasks.push(("limits", tokio::spawn(limiter.clone().run(stopping.clone()))));
+        parts.start("auth", gate.clone().run(stopping.clone()));
+        parts.start("limits", limiter.clone().run(stopping.clone()));
         if let Some(tls) = tls.clone() {
-            tasks.push(("tls", tokio::spawn(tls.run(stopping.clone()))));
+            parts.start("tls", tls.run(stopping.clone()));
         }
-        let service = Service::new(jobs, artifacts, watching, gate, limiter, space);
+        let service =
+            Service::new(jobs, artifacts, watching, gate, limiter, space, parts.crashed());
         let router = router::router(service.clone());
         let http =
             tokio::spawn(connection::serve(listener, router, tls, config.limits, stopping.clone()));
         tracing::info!(%addr, "server started");
-        Ok(Running { addr, secure, service, stopping, tasks, http, _lock: lock })
+        Ok(Running { addr, secure, service, stopping, parts, http, _lock: lock })
     }
 }
 
@@ -217,7 +221,7 @@ pub struct Running {
     secure: bool,
     service: Service,
     stopping: CancellationToken,
-    tasks: Vec<(&'static str, JoinHandle<()>)>,
+    parts: Parts,
     http: JoinHandle<()>,
     _lock: File,
 }
@@ -241,24 +245,26 @@ impl Running {
         self.service.status().await
     }
 
+    /// Waits until a part of the server crashes, and returns its name. The others still run, but the server cannot do its work: stop it.
+    /// Waits for ever if none does.
+    pub async fn crashed(&self) -> &'static str {
+        let mut crashed = self.parts.crashed();
+        match crashed.wait_for(Option::is_some).await {
+            Ok(part) => part.unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Stops: no new requests, the ones under way end or are cut, proofs being verified are judged.
     pub async fn stop(mut self) {
         self.stopping.cancel();
-        for (name, task) in self.tasks {
-            report(name, task.await);
-        }
+        self.parts.join().await;
         match tokio::time::timeout(STOP_PATIENCE, &mut self.http).await {
-            Ok(ended) => report("http", ended),
+            Ok(ended) => parts::report("http", &ended),
             Err(_elapsed) => self.http.abort(),
         }
         self.service.jobs().close().await;
         tracing::info!(addr = %self.addr, "server stopped");
-    }
-}
-
-fn report<T>(part: &'static str, ended: Result<T, tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(code = "part_crashed", part, %error, "a part of the server crashed");
     }
 }
 

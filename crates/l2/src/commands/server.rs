@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -275,10 +275,18 @@ pub async fn run(
         .await
         .context("failed to start the Prover Server")?;
     output.report(&Started { server: running.url(), ..started })?;
-    shutdown.cancelled().await;
+    let crashed = tokio::select! {
+        () = shutdown.cancelled() => None,
+        part = running.crashed() => Some(part),
+    };
     running.stop().await;
     if let Some(node) = dev_node {
         node.stop().await;
+    }
+    if let Some(part) = crashed {
+        bail!(
+            "the part {part} of the Prover Server crashed; nothing accepted is lost: start it again, and report this, with the log"
+        );
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .takes(json!(CollectGarbage))
             .answers(&[json!(Garbage)]),
         get("/livez", Access::Public, handlers::live)
-            .does("Answers as long as the process lives")
+            .does("Answers as long as all parts of the server live")
             .answers(&[Content::Text("text/plain")]),
         Endpoint {
             answers: Answers::OkOrNot(json!(Readiness)),

@@ -1,7 +1,7 @@
 //! Handlers: each decodes, calls one function, encodes.
 
 use super::{
-    error::{Answer, Refusal, malformed, no_such_endpoint, other_message},
+    error::{Answer, Refusal, malformed, no_such_endpoint, other_message, retry_later},
     extract::{Path, Said, WholeBody, id, too_slow},
     service::Service,
 };
@@ -17,8 +17,8 @@ use axum::{
 };
 use futures::{StreamExt, TryStreamExt};
 use protocol::{
-    ArtifactId, CollectGarbage, FailAck, HeartbeatAck, JobId, JobState, Priority, ProofData,
-    SubmitAck,
+    ArtifactId, CollectGarbage, ErrorCode, FailAck, HeartbeatAck, JobId, JobState, Priority,
+    ProofData, SubmitAck,
 };
 use serde::Deserialize;
 
@@ -220,6 +220,12 @@ pub(super) async fn upload(
     }
 }
 
-pub(super) async fn live() -> &'static str {
-    "ok\n"
+pub(super) async fn live(State(service): State<Service>) -> Answer<&'static str> {
+    match service.crashed() {
+        None => Ok("ok\n"),
+        Some(part) => {
+            let message = format!("the server's part {part} has crashed: start it again");
+            Err(retry_later(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, message))
+        }
+    }
 }

@@ -9,6 +9,7 @@ use crate::{
     intake::Progress,
     maintenance::gc,
     observe::metrics::{self, Metrics},
+    parts::Crashed,
     store::StoreError,
 };
 use protocol::{CollectGarbage, Garbage, Readiness, Status};
@@ -24,6 +25,7 @@ pub struct Service {
     gate: Gate,
     limiter: Limiter,
     space: Space,
+    crashed: Crashed,
 }
 
 impl Service {
@@ -35,8 +37,9 @@ impl Service {
         gate: Gate,
         limiter: Limiter,
         space: Space,
+        crashed: Crashed,
     ) -> Self {
-        Self { jobs, artifacts, intake, gate, limiter, space }
+        Self { jobs, artifacts, intake, gate, limiter, space, crashed }
     }
 
     /// Who may come in.
@@ -56,6 +59,11 @@ impl Service {
     pub async fn room(&self) -> Result<(), NoRoom> {
         let space = self.space.clone();
         tokio::task::spawn_blocking(move || space.for_proofs()).await.unwrap_or(Ok(()))
+    }
+
+    /// The part of the server that crashed, if one did: then it lives no more.
+    pub fn crashed(&self) -> Option<&'static str> {
+        *self.crashed.borrow()
     }
 
     /// The jobs.

@@ -5,7 +5,16 @@ use crate::{
     database::columns::Col,
     jobs::outcome::{LeaseOutcome, RecordedVerdict},
 };
-use protocol::{JobHistory, JobId, LeaseSummary, SubmittedProof};
+use protocol::{JobHistory, JobId, LeaseId, LeaseSummary, SubmittedProof};
+use sha2::{Digest, Sha256};
+
+/// The name of a lease for everybody but its client. Whoever knows a live lease's id can end it, so the id stays between server and
+/// client.
+fn public(lease: LeaseId) -> LeaseId {
+    let mut name = [0; 16];
+    name.copy_from_slice(&Sha256::digest(lease.as_bytes())[..16]);
+    LeaseId::from_bytes(name)
+}
 
 impl JobStore {
     /// The leases of a job and the proofs handed in for it, oldest first.
@@ -20,7 +29,7 @@ impl JobStore {
         let leases = db.ok(rows.fetch_all(db.readers()).await)?;
         let leases = leases.iter().map(|row| {
             Ok(LeaseSummary {
-                lease: self.get(row, "id")?,
+                lease: public(self.get(row, "id")?),
                 client: self.get(row, "client")?,
                 granted_at: self.get(row, "granted_at")?,
                 ended_at: self.get(row, "ended_at")?,

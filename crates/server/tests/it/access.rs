@@ -222,8 +222,9 @@ async fn a_stranger_is_refused_before_its_body_is_read() {
     let running = serve(closed(dir.path()), &Chain::new(0)).await;
     let mut stream = raw(&running).await;
     let id = "0".repeat(64);
-    let head =
-        format!("PUT /v1/artifacts/{id} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n");
+    let head = format!(
+        "PUT /v1/artifacts/{id} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = to_end(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("unauthenticated"), "{answer}");

@@ -30,22 +30,25 @@ async fn what_is_too_long_is_refused_before_it_is_here() {
     for (method, path) in [("POST", "/v1/request"), ("PUT", &*artifact)] {
         // Announced: nothing has to be sent at all.
         for length in ["99999999999999", "9223372036854775807"] {
-            let head =
-                format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n"
+            );
             let answer = pour(&running, head, Vec::new()).await;
             assert!(answer.starts_with("HTTP/1.1 413"), "{path} {length}: {answer}");
             assert!(answer.contains("\"too_large\""), "{path} {length}: {answer}");
         }
         // Without an end.
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
         let piece = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
         let answer = pour(&running, head, piece).await;
         assert!(answer.starts_with("HTTP/1.1 413"), "{path}: {answer}");
         // No length at all, or two: HTTP itself refuses.
         for length in ["-1", "1e9", "5\r\ncontent-length: 6"] {
-            let head =
-                format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n"
+            );
             let answer = pour(&running, head, Vec::new()).await;
             assert!(answer.starts_with("HTTP/1.1 400"), "{path} {length}: {answer}");
         }

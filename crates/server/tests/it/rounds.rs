@@ -5,14 +5,16 @@ use crate::{
     store::RULES,
 };
 use alloy_primitives::{Address, B256};
-use client::{Client, Phase, Prover};
+use async_trait::async_trait;
+use client::{BoxError, Client, Phase, Prover};
 use protocol::{BlockRange, IntakeStatus, JobState};
-use server::{Config, Running, store::JobStore};
+use server::{BatchSource, Config, PreparedBatch, Running, Server, store::JobStore};
 use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
+use witness::HeaderSummary;
 
 async fn proved(server: &Running) -> u64 {
     server.status().await.unwrap().counts.proved
@@ -692,5 +694,52 @@ async fn a_proof_the_server_cannot_take_is_reported_and_kept() {
     assert_eq!(kept, 2, "the proof and the reason");
     assert_eq!(prover.proven.lock().unwrap().len(), 1, "it was not tried again");
     client.stop().await;
+    server.stop().await;
+}
+
+/// A node whose answers make the intake panic, once told to.
+#[derive(Clone, Default)]
+struct Broken(Arc<std::sync::atomic::AtomicBool>);
+
+#[async_trait]
+impl BatchSource for Broken {
+    async fn head(&self) -> Result<u64, BoxError> {
+        assert!(!self.0.load(Ordering::SeqCst), "on purpose");
+        Ok(0)
+    }
+
+    async fn block(&self, _number: u64) -> Result<Option<HeaderSummary>, BoxError> {
+        Ok(None)
+    }
+
+    async fn prepare(
+        &self,
+        blocks: BlockRange,
+        _beneficiary: Address,
+    ) -> Result<PreparedBatch, BoxError> {
+        Err(format!("there are no blocks {blocks}").into())
+    }
+
+    async fn finalized(&self) -> Result<Option<u64>, BoxError> {
+        Ok(None)
+    }
+
+    async fn restate(&self, input: Vec<u8>) -> Result<Vec<u8>, BoxError> {
+        Ok(input)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_panics_is_noticed_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Broken::default();
+    let server = Server::start(config(dir.path()), Some(source.clone())).await.unwrap();
+    let live = || http().get(format!("{}/livez", server.url())).send();
+    assert_eq!(live().await.unwrap().status(), 200);
+    source.0.store(true, Ordering::SeqCst);
+    assert_eq!(server.crashed().await, "intake");
+    let answer = live().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.text().await.unwrap().contains("intake has crashed"));
     server.stop().await;
 }

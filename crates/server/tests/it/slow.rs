@@ -84,7 +84,9 @@ async fn bodies_that_drip_are_cut_with_a_reason_and_leave_nothing() {
     let running = serve(impatient(dir.path()), &Chain::new(0)).await;
     let id = ArtifactId::of(b"never whole");
     for head in [
-        format!("PUT /v1/artifacts/{id} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 30000\r\n\r\n"),
+        format!(
+            "PUT /v1/artifacts/{id} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 30000\r\n\r\n"
+        ),
         "POST /v1/request HTTP/1.1\r\nhost: localhost\r\ncontent-length: 30000\r\n\r\n".to_owned(),
     ] {
         let answer = drip(&running, &head, &[b'x'; 30_000]).await;
