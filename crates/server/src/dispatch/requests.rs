@@ -127,8 +127,11 @@ impl Jobs {
                 progress(None);
                 Ok(Advice::Cancel)
             }
-            Err(StoreError::Refused { .. }) => {
+            Err(StoreError::Refused { refused, .. }) => {
                 progress(None);
+                if refused == Refused::Quarantined {
+                    self.0.ready.notify_waiters();
+                }
                 Ok(Advice::Lost)
             }
             Err(other) => Err(other.into()),

@@ -173,6 +173,9 @@ pub enum Refused {
     /// The lease is not the job's.
     #[error("the lease is not the job's live one")]
     NotTheLease,
+    /// Its client is quarantined: the job was taken back.
+    #[error("its client is quarantined, so the job was taken back")]
+    Quarantined,
     /// The lease has not run out.
     #[error("the lease has not run out")]
     NotExpired,

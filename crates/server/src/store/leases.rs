@@ -1,18 +1,18 @@
 //! Leases: which client may work on which job, until when, and how that ends.
 
 use super::{
-    JobStore, Result,
+    JobStore, Result, StoreError,
     facts::{Done, Fact},
     rows::{JobRow, job_columns},
 };
 use crate::{
     clock::Timestamp,
-    database::{Tx, columns::Col},
+    database::{Notification, Tx, columns::Col},
     jobs::{
         batch::Target,
         outcome::LeaseOutcome,
         standing::{Standing, StandingEvent},
-        state::{Event, Lease, State, next},
+        state::{Event, Lease, Refused, State, next},
     },
 };
 use protocol::{ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId};
@@ -59,7 +59,7 @@ impl JobStore {
     /// Gives every lease its full time again: nobody could hear heartbeats while no server ran.
     ///
     /// # Errors
-    /// [`StoreError`](super::StoreError) if the database fails.
+    /// [`StoreError`] if the database fails.
     pub async fn restart(&self, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let rows = self.db.locking(concat!(
@@ -79,7 +79,7 @@ impl JobStore {
     /// must be fresh and random.
     ///
     /// # Errors
-    /// [`StoreError`](super::StoreError) if the database fails.
+    /// [`StoreError`] if the database fails.
     pub async fn lease(
         &self,
         client: ClientId,
@@ -220,16 +220,26 @@ impl JobStore {
     /// Keeps a lease alive, and says how its client stands.
     ///
     /// # Errors
-    /// [`StoreError::Refused`](super::StoreError::Refused) if the lease is not the job's, or the job is proved or was given up.
+    /// [`StoreError::Refused`] if the lease is not the job's, or the job is proved or was given up, or the client is quarantined:
+    /// then the job is ready for others.
     pub async fn heartbeat(&self, job: JobId, lease: LeaseId, now: Timestamp) -> Result<Standing> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
-        let client = row.job.state.lease().map(|lease| lease.client);
-        self.apply(&mut tx, row, &Event::Heartbeat { lease }, now).await?;
-        let standing = match client {
-            Some(client) => self.touch_client(&mut tx, client, now).await?,
+        let held = row.job.state.lease().cloned();
+        let standing = match &held {
+            Some(held) => self.touch_client(&mut tx, held.client, now).await?,
             None => Standing::default(),
         };
+        let proves = matches!(row.job.state, State::Leased(_));
+        if standing.quarantined && proves && held.is_some_and(|held| held.id == lease) {
+            let event = Event::Fail { lease, class: FailureClass::Cancelled };
+            self.apply(&mut tx, row, &event, now).await?;
+            self.end_lease(&mut tx, lease, LeaseOutcome::Cancelled, now).await?;
+            self.db.tell(&mut tx, Notification::Ready).await?;
+            self.ok(tx.commit().await)?;
+            return Err(StoreError::Refused { job, refused: Refused::Quarantined });
+        }
+        self.apply(&mut tx, row, &Event::Heartbeat { lease }, now).await?;
         self.ok(tx.commit().await)?;
         Ok(standing)
     }
@@ -237,11 +247,15 @@ impl JobStore {
     /// Takes a lease back from a client that could not do it.
     ///
     /// # Errors
-    /// [`StoreError::Refused`](super::StoreError::Refused) if the lease is not the job's.
+    /// [`StoreError::Refused`] if the lease is not the job's, or is another client's.
     pub async fn fail(&self, job: JobId, fail: &Fail, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let (seq, held) = (row.seq, row.job.state.lease().cloned());
+        // Whoever learns a lease's id cannot end it: it is its client's.
+        if held.as_ref().is_some_and(|held| held.id == fail.lease && held.client != fail.client) {
+            return Err(StoreError::Refused { job, refused: Refused::NotTheLease });
+        }
         let event = Event::Fail { lease: fail.lease, class: fail.class };
         self.apply(&mut tx, row, &event, now).await?;
         self.end_lease(&mut tx, fail.lease, LeaseOutcome::Failed, now).await?;

@@ -108,6 +108,7 @@ on_both_stores! {
     a_cancelled_job_stops_its_client_and_a_proof_of_it_is_used_all_the_same
     an_urgent_job_is_served_first
     a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released
+    a_quarantined_client_loses_its_job_although_it_is_heard
     a_draining_client_finishes_what_it_has
     figures_say_how_things_stand
     fsck_is_content_with_what_we_write_and_names_what_others_wrote
@@ -449,6 +450,21 @@ async fn a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released(
     assert!(matches!(offer(&store, 1, at(9_003)).await, Offer::Nothing { .. }));
     let unknown = store.decide(client(77), StandingEvent::Release, at(9_004)).await.unwrap_err();
     assert!(matches!(unknown, StoreError::NoSuchClient(_)), "{unknown}");
+}
+
+async fn a_quarantined_client_loses_its_job_although_it_is_heard(place: &Place) {
+    let store = store(place, 1).await;
+    let leased = lease(&store, 1, at(0)).await.unwrap();
+    store.heartbeat(leased.job, leased.lease.id, at(1)).await.unwrap();
+    store.decide(client(1), StandingEvent::Quarantine, at(1)).await.unwrap();
+    let told = store.heartbeat(leased.job, leased.lease.id, at(2)).await.unwrap_err();
+    assert!(told.to_string().contains("quarantined"), "{told}");
+    let again = store.heartbeat(leased.job, leased.lease.id, at(3)).await.unwrap_err();
+    assert!(again.to_string().contains("not the job's live one"), "{again}");
+    assert_eq!(lease(&store, 2, at(3)).await.unwrap().job, leased.job, "another has it at once");
+    // Nobody failed on it.
+    let job = &store.jobs().await.unwrap()[0];
+    assert_eq!((job.failures, job.lost), (0, 0));
 }
 
 async fn a_draining_client_finishes_what_it_has(place: &Place) {

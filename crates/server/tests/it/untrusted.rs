@@ -116,6 +116,13 @@ async fn what_was_said_before_or_is_about_others_changes_nothing() {
     }
     assert_eq!(everything(&config).await, before);
 
+    // The right lease, said by another client; and history does not tell it.
+    assert_eq!(code(post(&path, &fail(&other, &a.lease)).await).await, ErrorCode::LeaseLost);
+    assert_eq!(everything(&config).await, before);
+    let history = http.get(format!("{url}{}", protocol::paths::history(&a.job))).send().await;
+    let history = history.unwrap().text().await.unwrap();
+    assert!(history.contains(&mine) && !history.contains(&a.lease.to_string()), "{history}");
+
     // The same failure twice is one failure.
     assert_eq!(post(&path, &fail(&mine, &a.lease)).await.status(), 200);
     let before = everything(&config).await;

@@ -353,10 +353,21 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Standing, Refused> {
         let row = self.find(job);
-        let client = self.rows[row].job.state.lease().map(|held| held.client);
-        let model = self.apply(row, &Event::Heartbeat { lease }, now);
-        let model =
-            model.map(|_| client.map_or_else(Standing::default, |c| self.touch_client(c, now)));
+        let state = self.rows[row].job.state.clone();
+        let client = state.lease().map(|held| held.client);
+        let standing = client.and_then(|client| self.clients.get(&client));
+        let quarantined = standing.is_some_and(|standing| standing.quarantined);
+        let model = match state {
+            State::Leased(held) if held.id == lease && quarantined => {
+                let class = FailureClass::Cancelled;
+                self.touch_client(held.client, now);
+                self.apply(row, &Event::Fail { lease, class }, now).expect("it is the job's lease");
+                Err(Refused::Quarantined)
+            }
+            _ => self
+                .apply(row, &Event::Heartbeat { lease }, now)
+                .map(|_| client.map_or_else(Standing::default, |c| self.touch_client(c, now))),
+        };
         compare!(self, model, heartbeat(job, lease, now));
         model
     }
@@ -446,12 +457,16 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), Refused> {
         let row = self.find(job);
-        let held = self.rows[row].job.state.lease().map(|held| held.client);
-        let model = self.apply(row, &Event::Fail { lease, class }, now).map(drop);
+        let held = self.rows[row].job.state.lease().cloned();
+        let stolen = held.as_ref().is_some_and(|held| held.id == lease && held.client != client);
+        let model = match stolen {
+            true => Err(Refused::NotTheLease),
+            false => self.apply(row, &Event::Fail { lease, class }, now).map(drop),
+        };
         if let (Ok(()), Some(held)) = (&model, held)
             && class != FailureClass::Cancelled
         {
-            self.deed(held, StandingEvent::Failed, now);
+            self.deed(held.client, StandingEvent::Failed, now);
         }
         let fail = Fail { client, lease, class, message: "no".into() };
         compare!(self, model, fail(job, &fail, now));

@@ -114,6 +114,10 @@ impl World {
                         if refused == Refused::NotTheLease {
                             self.counts.add("stale leases");
                         }
+                        if refused == Refused::Quarantined {
+                            self.counts.add("jobs taken from quarantined clients");
+                            self.watched.remove(&job);
+                        }
                         if after {
                             self.answer(from, Answer::Stop { lease });
                         }
