@@ -1,17 +1,37 @@
 //! The server's endpoints, as functions.
+//!
+//! Each call ends when the server shows no sign of life for the setting `silence`. A caller that has another server to go to
+//! watches the call's [`Pulse`] and does not wait so long.
 
-use crate::{Access, Config, access::AccessError};
+use crate::{
+    Access, Config,
+    access::AccessError,
+    pulse::{Pulse, retry_after},
+};
 use futures::StreamExt;
 use protocol::{
     Advice, ApiError, ArtifactRef, ErrorCode, Fail, Heartbeat, JobId, ProofData, Request, Submit,
     Verdict, paths,
 };
 use sha2::{Digest, Sha256};
-use std::{io, path::Path, time::Duration};
-use tokio::io::AsyncWriteExt;
+use std::{
+    io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 /// A message is at most so long, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
+
+/// A download that breaks is taken up again, unless it breaks so often in a row without one more byte.
+const MAX_BREAKS: u32 = 3;
+
+/// A download that breaks is taken up again so many times at most.
+const MAX_RESUMES: u32 = 100;
+
+/// Pause before a download is taken up again.
+const RESUME_PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +99,16 @@ impl CallError {
         }
     }
 
+    /// When the server wants to be asked again, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(error) if error.retryable => {
+                error.retry_after_ms.map(Duration::from_millis)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the server refuses a body for its length.
     pub fn too_large(&self) -> bool {
         match self {
@@ -95,6 +125,7 @@ pub struct Api {
     server: String,
     http: reqwest::Client,
     access: Access,
+    patience: Duration,
     silence: Duration,
     max_input: u64,
 }
@@ -117,10 +148,14 @@ impl Api {
             tracing::warn!(code = "token_unencrypted", %server, "the token goes over the network unencrypted: use https");
         }
         let http = access.http(&url).map_err(|error| error.to_string())?;
-        let http = http.connect_timeout(Duration::from_secs(10)).build();
-        let http = http.map_err(|error| error.to_string())?;
-        let (silence, max_input) = (config.silence, config.max_input_bytes);
-        Ok(Self { server, http, access, silence, max_input })
+        let (silence, patience) = (config.silence, config.patience.min(config.silence));
+        // A host that is gone says nothing, not even that it is: without these a request that is held open would wait for it.
+        let probes = Duration::from_secs(5);
+        let http = http.connect_timeout(patience).tcp_keepalive(probes);
+        let http = http.tcp_keepalive_interval(probes).tcp_keepalive_retries(3);
+        let http = http.build().map_err(|error| error.to_string())?;
+        let max_input = config.max_input_bytes;
+        Ok(Self { server, http, access, patience, silence, max_input })
     }
 
     /// The server's address.
@@ -145,19 +180,22 @@ impl Api {
     /// # Errors
     /// [`CallError`].
     pub async fn heartbeat(&self, job: &JobId, beat: Heartbeat) -> Result<Advice> {
-        let patience = self.silence.min(Duration::from_secs(10));
-        match self.call(&paths::heartbeat(job), ProofData::Heartbeat(beat), patience).await? {
+        match self.call(&paths::heartbeat(job), ProofData::Heartbeat(beat), self.patience).await? {
             ProofData::HeartbeatAck(ack) => Ok(ack.advice),
             other => Err(self.foreign(format!("{other:?}"))),
         }
     }
 
-    /// Hands in a proof that has been uploaded.
+    /// Hands in a proof that has been uploaded. The server may hold the request open for `wait`, in whole seconds, until there is
+    /// a verdict; a server that does not know this wish decides for itself.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn submit(&self, job: &JobId, submit: Submit) -> Result<Verdict> {
-        match self.call(&paths::submit(job), ProofData::Submit(submit), self.silence).await? {
+    pub async fn submit(&self, job: &JobId, submit: Submit, wait: Duration) -> Result<Verdict> {
+        let request = self.http.post(self.url(&paths::submit(job)));
+        let request = request.header("prefer", format!("wait={}", wait.as_secs()));
+        let patience = wait + self.silence;
+        match self.send(request, ProofData::Submit(submit), patience).await? {
             ProofData::SubmitAck(ack) => Ok(ack.verdict),
             other => Err(self.foreign(format!("{other:?}"))),
         }
@@ -178,62 +216,108 @@ impl Api {
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn upload(&self, artifact: &ArtifactRef, path: &Path) -> Result<()> {
+    pub async fn upload(&self, artifact: &ArtifactRef, path: &Path, pulse: &Pulse) -> Result<()> {
         let file = tokio::fs::File::open(path).await?;
-        let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(
-            file,
-            256 * 1024,
-        ));
+        let pieces = tokio_util::io::ReaderStream::with_capacity(file, 256 * 1024);
+        let beating = pulse.clone();
+        let body = reqwest::Body::wrap_stream(pieces.inspect(move |_| beating.beat()));
         let request = self.http.put(self.url(&paths::artifact(&artifact.sha256)));
         let request = self.access.authorize(request)?;
         let request = request.header(reqwest::header::CONTENT_LENGTH, artifact.len).body(body);
-        // As long as bytes can move: at least 64 kB a second.
-        let patience = self.silence + Duration::from_secs(artifact.len / 65_536);
-        let answer =
-            request.timeout(patience).send().await.map_err(|error| self.unreachable(&error))?;
+        let answer = tokio::select! {
+            answer = request.send() => answer.map_err(|error| self.unreachable(&error))?,
+            () = pulse.stalled(self.silence) => return Err(self.silent()),
+        };
+        pulse.beat();
         if answer.status().is_success() { Ok(()) } else { Err(self.refusal(answer).await) }
     }
 
-    /// Downloads an artifact to `path`, piece by piece, and checks it. The file is worthless if this fails.
+    /// Downloads an artifact to `path`, piece by piece, and checks it. If the connection breaks, the download continues where it
+    /// was, provided that the server supports ranges. The file is worthless if this fails.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn download(&self, artifact: &ArtifactRef, path: &Path) -> Result<()> {
+    pub async fn download(&self, artifact: &ArtifactRef, path: &Path, pulse: &Pulse) -> Result<()> {
         if artifact.len > self.max_input {
             return Err(CallError::TooLarge { len: artifact.len });
         }
+        let mut download =
+            Download { file: tokio::fs::File::create(path).await?, hash: Sha256::new(), len: 0 };
+        let (mut breaks, mut most) = (0, 0);
+        for _ in 0..MAX_RESUMES {
+            match self.pieces(artifact, &mut download, pulse).await {
+                Ok(()) => break,
+                Err(error @ CallError::Unreachable { .. }) => {
+                    breaks = if download.len > most { 1 } else { breaks + 1 };
+                    most = most.max(download.len);
+                    // Nothing has come at all: who asks decides what to do.
+                    if most == 0 || breaks >= MAX_BREAKS {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(RESUME_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        download.file.flush().await?;
+        let found: [u8; 32] = download.hash.finalize().into();
+        if download.len != artifact.len || found != *artifact.sha256.as_bytes() {
+            return Err(CallError::Corrupt(*artifact));
+        }
+        Ok(())
+    }
+
+    /// Downloads what is missing; all of it if the server does not support ranges.
+    async fn pieces(
+        &self,
+        artifact: &ArtifactRef,
+        download: &mut Download,
+        pulse: &Pulse,
+    ) -> Result<()> {
         let request = self.http.get(self.url(&paths::artifact(&artifact.sha256)));
-        let request = self.access.authorize(request)?;
+        let mut request = self.access.authorize(request)?;
+        if download.len > 0 {
+            request = request.header(reqwest::header::RANGE, format!("bytes={}-", download.len));
+        }
         let answer = tokio::time::timeout(self.silence, request.send()).await;
         let answer =
             answer.map_err(|_| self.silent())?.map_err(|error| self.unreachable(&error))?;
         if !answer.status().is_success() {
             return Err(self.refusal(answer).await);
         }
-        let mut file = tokio::fs::File::create(path).await?;
-        let (mut hash, mut len) = (Sha256::new(), 0);
+        pulse.beat();
+        let from = format!("bytes {}-", download.len);
+        let range = answer.headers().get(reqwest::header::CONTENT_RANGE);
+        let continued = answer.status() == reqwest::StatusCode::PARTIAL_CONTENT
+            && range.is_some_and(|range| range.as_bytes().starts_with(from.as_bytes()));
+        if download.len > 0 && !continued {
+            download.restart().await?;
+        }
         let mut pieces = answer.bytes_stream();
         while let Some(piece) =
             tokio::time::timeout(self.silence, pieces.next()).await.map_err(|_| self.silent())?
         {
             let piece = piece.map_err(|error| self.unreachable(&error))?;
-            len += piece.len() as u64;
-            if len > artifact.len {
+            pulse.beat();
+            if download.len + piece.len() as u64 > artifact.len {
                 return Err(CallError::Corrupt(*artifact));
             }
-            hash.update(&piece);
-            file.write_all(&piece).await?;
-        }
-        file.flush().await?;
-        let found: [u8; 32] = hash.finalize().into();
-        if len != artifact.len || found != *artifact.sha256.as_bytes() {
-            return Err(CallError::Corrupt(*artifact));
+            download.take(&piece).await?;
         }
         Ok(())
     }
 
     async fn call(&self, path: &str, message: ProofData, patience: Duration) -> Result<ProofData> {
-        let request = self.access.authorize(self.http.post(self.url(path)))?;
+        self.send(self.http.post(self.url(path)), message, patience).await
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        message: ProofData,
+        patience: Duration,
+    ) -> Result<ProofData> {
+        let request = self.access.authorize(request)?;
         let request = request.json(&message).timeout(patience);
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         if !answer.status().is_success() {
@@ -261,22 +345,31 @@ impl Api {
 
     async fn refusal(&self, answer: reqwest::Response) -> CallError {
         let status = answer.status();
-        match self.body(answer).await {
-            Err(error) => error,
-            Ok(bytes) => match serde_json::from_slice(&bytes) {
-                Ok(error) => CallError::Refused(error),
-                // Said by a proxy in between, in its own words.
-                Err(_) if status == reqwest::StatusCode::PAYLOAD_TOO_LARGE => {
-                    CallError::Refused(ApiError {
-                        code: ErrorCode::TooLarge,
-                        message: format!("{} takes no body of this length", self.server),
-                        retryable: false,
-                        retry_after_ms: None,
-                    })
-                }
-                Err(_) => self.foreign(status),
-            },
+        let again = retry_after(answer.headers(), SystemTime::now());
+        let again = again.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        let bytes = match self.body(answer).await {
+            Ok(bytes) => bytes,
+            Err(error) => return error,
+        };
+        if let Ok(error) = serde_json::from_slice::<ApiError>(&bytes) {
+            let retry_after_ms = error.retry_after_ms.max(again);
+            return CallError::Refused(ApiError { retry_after_ms, ..error });
         }
+        // Said by a proxy in between, in its own words.
+        let (code, message, retryable) = match status {
+            reqwest::StatusCode::PAYLOAD_TOO_LARGE => {
+                (ErrorCode::TooLarge, "takes no body of this length", false)
+            }
+            reqwest::StatusCode::TOO_MANY_REQUESTS => {
+                (ErrorCode::RateLimited, "wants fewer requests", true)
+            }
+            reqwest::StatusCode::SERVICE_UNAVAILABLE => {
+                (ErrorCode::Unavailable, "is not available now", true)
+            }
+            _ => return self.foreign(status),
+        };
+        let message = format!("{} {message}", self.server);
+        CallError::Refused(ApiError { code, message, retryable, retry_after_ms: again })
     }
 
     fn foreign(&self, detail: impl ToString) -> CallError {
@@ -297,5 +390,28 @@ impl Api {
             cause = inner;
         }
         CallError::Unreachable { server: self.server.clone(), detail: cause.to_string() }
+    }
+}
+
+/// What has come of an artifact.
+struct Download {
+    file: tokio::fs::File,
+    hash: Sha256,
+    len: u64,
+}
+
+impl Download {
+    async fn take(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.file.write_all(piece).await?;
+        self.hash.update(piece);
+        self.len += piece.len() as u64;
+        Ok(())
+    }
+
+    async fn restart(&mut self) -> io::Result<()> {
+        self.file.rewind().await?;
+        self.file.set_len(0).await?;
+        (self.hash, self.len) = (Sha256::new(), 0);
+        Ok(())
     }
 }

@@ -39,6 +39,11 @@ impl Breaker {
         }
     }
 
+    /// It opens, whatever came before.
+    pub fn trip(&mut self) {
+        self.failures = self.failures.max(self.limit);
+    }
+
     /// A self-test was made. If it passed, one job may be tried.
     pub fn tested(&mut self, passed: bool) {
         self.tests = self.tests.saturating_add(1);

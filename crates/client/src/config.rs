@@ -15,12 +15,15 @@ pub struct Config {
     /// Folder of the client's id and of proofs that the server has not acknowledged. Made if it is missing; one client at
     /// a time may use it.
     pub data_dir: PathBuf,
-    /// How long a request for work may be held open by the server; several servers share this time.
+    /// How long a request for work may be held open by the server.
     #[serde(with = "humantime_serde")]
     pub wait: Duration,
     /// The longest pause between attempts to reach a server.
     #[serde(with = "humantime_serde")]
     pub max_back_off: Duration,
+    /// A server that is silent for so long is not waited for any more: another one is tried meanwhile.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
     /// An attempt is given up if the server is silent for so long.
     #[serde(with = "humantime_serde")]
     pub silence: Duration,
@@ -31,6 +34,8 @@ pub struct Config {
     pub broken_pause: Duration,
     /// The largest input to accept, in bytes.
     pub max_input_bytes: u64,
+    /// The client asks for no work while the disk of its folder has less free space than this, in bytes.
+    pub min_free_bytes: u64,
 }
 
 impl Default for Config {
@@ -41,10 +46,12 @@ impl Default for Config {
             data_dir: "data/client".into(),
             wait: Duration::from_secs(20),
             max_back_off: Duration::from_secs(30),
+            patience: Duration::from_secs(5),
             silence: Duration::from_secs(60),
             broken_failures: 3,
             broken_pause: Duration::from_secs(60),
             max_input_bytes: 1 << 30,
+            min_free_bytes: 256 << 20,
         }
     }
 }

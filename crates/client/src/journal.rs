@@ -31,6 +31,16 @@ pub enum JournalError {
         /// What is wrong.
         detail: String,
     },
+    /// The disk has too little room.
+    #[error("the disk of {} has {free} bytes free, and the client wants {wanted} (min_free_bytes): free some, or set another data_dir", path.display())]
+    Full {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that should be.
+        wanted: u64,
+    },
     /// The disk failed.
     #[error("{} failed: {source}", path.display())]
     Io {
@@ -41,6 +51,9 @@ pub enum JournalError {
         source: io::Error,
     },
 }
+
+/// Bytes that a self-test writes.
+const SELF_TEST: usize = 1 << 20;
 
 /// Folder of the proving process's temporary files, below the client's.
 pub const SCRATCH: &str = "scratch";
@@ -141,6 +154,33 @@ impl Journal {
     /// The client's id.
     pub fn client(&self) -> ClientId {
         self.client
+    }
+
+    /// Whether the disk has `wanted` bytes free. Fast, but asks the file system.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`] if it has less; [`JournalError::Io`] if it does not say.
+    pub fn room(&self, wanted: u64) -> Result<()> {
+        let stat =
+            rustix::fs::statvfs(&self.root).map_err(|error| io_error(&self.root)(error.into()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free >= wanted {
+            Ok(())
+        } else {
+            Err(JournalError::Full { path: self.root.clone(), free, wanted })
+        }
+    }
+
+    /// Writes a file and removes it, if the disk has `wanted` bytes free.
+    ///
+    /// # Errors
+    /// [`JournalError`] if no file can be written.
+    pub fn self_test(&self, wanted: u64) -> Result<()> {
+        self.room(wanted)?;
+        let path = self.root.join("self-test");
+        let written = write(&path, &[0; SELF_TEST]);
+        remove(&path)?;
+        written
     }
 
     /// Where to download the input of `job` to.
@@ -320,6 +360,11 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         File::open(folder)?.sync_all()
     };
     go().map_err(io_error(path))
+}
+
+/// Whether there is no room, or none for this user.
+pub(crate) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> JournalError {

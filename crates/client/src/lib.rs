@@ -80,6 +80,7 @@ pub mod memory;
 pub mod metrics;
 pub mod process;
 pub mod prover;
+mod pulse;
 pub mod status;
 mod trace;
 mod work;
@@ -101,7 +102,7 @@ use protocol::ClientId;
 use std::{io, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use work::{Heartbeats, Server, Stop, Worker};
+use work::{Heartbeats, Server, Shared, Stop, Worker};
 
 /// Why a client does not start.
 #[derive(Debug, thiserror::Error)]
@@ -167,16 +168,16 @@ impl Client {
         let now = CancellationToken::new();
         let stop = Stop { draining: now.child_token(), now };
         let metrics = Metrics::new(prover.system());
-        let worker = Worker::new(
+        let shared = Shared::new(
             config,
             servers,
-            beats,
             Arc::new(journal),
             prover,
             status,
             metrics.clone(),
             stop.clone(),
         );
+        let worker = Worker::new(shared, beats);
         tracing::info!(%client, "client started");
         Ok(Running { stop, worker: tokio::spawn(worker.run()), watching, metrics })
     }

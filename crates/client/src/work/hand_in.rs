@@ -1,168 +1,281 @@
-//! From a proof on disk to a verdict, and failures that are reported to a server.
+//! From a proof on disk to a verdict, while the next job is proven.
+//!
+//! * Each server has a lane for the proofs of its jobs: one that takes its time with a verdict delays no other server's proofs.
+//! * A proof goes to the server that lent the job or, while that one gives no sign of life, also to others that know the job.
+//! * Proofs wait on disk; a client that was killed finds them there.
 
-use super::{Worker, blocking, servers::back_off};
+use super::{blocking, shared::Shared};
 use crate::{
     Phase,
     api::CallError,
     journal::{Entry, JournalError},
+    pulse::{Pulse, back_off, believed},
     trace,
 };
-use protocol::{ErrorCode, Fail, FailureClass, Heartbeat, JobId, LeaseId, Verdict};
-use std::time::Duration;
-use tokio::time::Instant;
+use futures::{StreamExt, stream::FuturesUnordered};
+use protocol::{Advice, ErrorCode, FailureClass, Heartbeat, Verdict};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Attempts to tell the server of a failure; after that the lease just runs out.
-const FAIL_ATTEMPTS: u32 = 3;
+/// How long a server may hold the first submission open. Until it has answered, it takes a request for work for the end of the job.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-impl Worker {
-    /// Hands a kept proof in, to the server that lent the job or to another one that knows it. `most` is the former's limit
-    /// in bytes, if it is known. Returns whether the proof was judged; it is kept otherwise.
-    pub(super) async fn hand_in(
-        &mut self,
-        entry: &Entry,
-        most: Option<u64>,
-    ) -> Result<bool, JournalError> {
-        self.status.send_modify(|status| status.phase = Phase::Submitting { job: entry.job });
-        let home = self.server_index(entry.server.as_deref());
-        let others = (0..self.servers.len()).filter(|server_index| Some(*server_index) != home);
-        let mut strangers = 0;
-        for server_index in home.into_iter().chain(others) {
-            if self.servers[server_index].next > Instant::now() {
+/// How long it may hold the next ones open.
+const NEXT_WAIT: Duration = Duration::from_secs(20);
+
+/// A proof whose verdict is pending is submitted again at the earliest after so long, doubling with each time ...
+const PENDING_FLOOR: Duration = Duration::from_millis(500);
+
+/// ... up to this.
+const LONGEST_FLOOR: Duration = Duration::from_secs(8);
+
+/// A proof that waits for its verdict.
+pub struct Owed {
+    pub(super) entry: Entry,
+    /// The lender's limit in bytes, if it is known.
+    pub(super) most: Option<u64>,
+    /// Keeps its lease alive.
+    _beats: Option<DropGuard>,
+    due: Instant,
+    attempts: u32,
+}
+
+impl Owed {
+    /// One that was not tried yet.
+    pub fn new(entry: Entry, most: Option<u64>, beats: Option<DropGuard>) -> Self {
+        Self { entry, most, _beats: beats, due: Instant::now(), attempts: 0 }
+    }
+}
+
+/// Hands the proofs of one server's jobs in, one after the other.
+pub struct Lane {
+    pub(super) shared: Arc<Shared>,
+    /// The server; none for proofs whose lender is not known any more.
+    pub(super) home: Option<usize>,
+    pub(super) waiting: Vec<Owed>,
+    pub(super) more: mpsc::Receiver<Owed>,
+    /// No more proofs come: a last attempt, then the end.
+    pub(super) last: CancellationToken,
+}
+
+impl Lane {
+    /// Works until it is stopped.
+    pub async fn run(mut self) {
+        let now = self.shared.stop.now.clone();
+        while !now.is_cancelled() {
+            let last = self.last.is_cancelled();
+            while let Ok(owed) = self.more.try_recv() {
+                self.waiting.push(owed);
+            }
+            self.hand_all_in(last).await;
+            if last {
+                return;
+            }
+            let due = self.waiting.iter().map(|owed| owed.due).min();
+            let due = due.unwrap_or_else(|| Instant::now() + self.shared.config.silence);
+            tokio::select! {
+                Some(owed) = self.more.recv() => self.waiting.push(owed),
+                () = self.last.cancelled() => {}
+                () = now.cancelled() => {}
+                () = tokio::time::sleep_until(due) => {}
+            }
+        }
+    }
+
+    /// Hands in what is due, or everything.
+    async fn hand_all_in(&mut self, all: bool) {
+        let mut index = 0;
+        while index < self.waiting.len() && !self.shared.stop.now.is_cancelled() {
+            if !all && self.waiting[index].due > Instant::now() {
+                index += 1;
                 continue;
             }
-            let lender = home.is_none_or(|home| home == server_index);
-            let attempt = async {
-                if !lender {
-                    // Asks whether it knows the job: the proof may be long.
-                    let (client, lease) = (entry.submit.client, entry.submit.lease);
-                    let beat = Heartbeat { client, lease, progress: None };
-                    self.servers[server_index].api.heartbeat(&entry.job, beat).await?;
+            let judged = self.hand_in(&self.waiting[index], all).await.unwrap_or_else(|error| {
+                tracing::error!(code = "folder_unusable", %error, "the client's folder cannot be used; trying again");
+                self.shared.status.send_modify(|status| status.last_error = Some(error.to_string()));
+                false
+            });
+            if judged {
+                // Its heartbeats end here.
+                let _judged = self.waiting.remove(index);
+                continue;
+            }
+            let owed = &mut self.waiting[index];
+            let pause = back_off(owed.attempts, self.shared.config.max_back_off, rand::random());
+            (owed.due, owed.attempts) = (Instant::now() + pause, owed.attempts.saturating_add(1));
+            index += 1;
+        }
+    }
+
+    /// Hands a kept proof in, to the server that lent the job or to another one that knows it. Returns whether the proof was
+    /// judged; it is kept otherwise. Servers that rest are left out, unless `all` are to be tried.
+    async fn hand_in(&self, owed: &Owed, all: bool) -> Result<bool, JournalError> {
+        let (shared, entry) = (&self.shared, &owed.entry);
+        shared.show(Phase::Submitting { job: entry.job });
+        let servers = shared.servers.len();
+        let others = (0..servers).filter(|server_index| Some(*server_index) != self.home);
+        let rested = |server_index: &usize| {
+            all || shared.servers[*server_index].rests_until() <= Instant::now()
+        };
+        let mut next = self.home.into_iter().chain(others).filter(rested);
+        let (mut running, mut pulse) = (FuturesUnordered::new(), Pulse::default());
+        let (mut strangers, mut more) = (0, true);
+        loop {
+            if more && running.is_empty() {
+                match next.next() {
+                    Some(server_index) => {
+                        pulse = Pulse::default();
+                        running.push(self.attempt(server_index, owed, pulse.clone()));
+                    }
+                    None => more = false,
                 }
-                self.submit(server_index, entry, most.filter(|_| lender)).await
+            }
+            if running.is_empty() {
+                break;
+            }
+            let (server_index, attempt) = tokio::select! {
+                biased;
+                () = shared.stop.now.cancelled() => return Ok(false),
+                Some(attempt) = running.next() => attempt,
+                // The one that was asked last gives no sign of life: another one is asked as well.
+                () = pulse.stalled(shared.config.patience), if more => {
+                    match next.next() {
+                        Some(server_index) => {
+                            pulse = Pulse::default();
+                            running.push(self.attempt(server_index, owed, pulse.clone()));
+                        }
+                        None => more = false,
+                    }
+                    continue;
+                }
             };
-            let attempt = tokio::select! {
-                () = self.stop.now.cancelled() => return Ok(false),
-                attempt = attempt => attempt,
-            };
+            let lender = self.home.is_none_or(|home| home == server_index);
             let verdict = match attempt {
                 Ok(verdict) => verdict,
                 Err(CallError::Refused(error)) if error.code == ErrorCode::NoSuchJob => {
+                    shared.is_stranger(entry, server_index);
                     strangers += 1;
                     // Asking again cannot help if nobody knows it; the proof is kept all the same.
-                    if strangers < self.servers.len() {
+                    if strangers < servers {
                         continue;
                     }
                     Verdict::Rejected { reason: error.to_string() }
                 }
                 Err(error) if error.retryable() || matches!(error, CallError::Disk(_)) => {
                     tracing::warn!(code = "proof_kept", job = %entry.job, "proof not handed in yet; it is kept");
-                    self.avoid(server_index, &error);
+                    shared.avoid(server_index, &error);
                     continue;
                 }
                 Err(error) => {
                     let reason = error.to_string();
                     if lender && error.too_large() {
                         let (lease, class) = (entry.submit.lease, FailureClass::ProofTooLarge);
-                        self.report(server_index, entry.job, lease, class, reason.clone()).await;
+                        let reason = reason.clone();
+                        shared.report(server_index, entry.job, lease, class, reason).await;
                     }
                     Verdict::Rejected { reason }
                 }
             };
             // What another server holds against it does not count before the lender has seen it.
-            if lender
-                || strangers == self.servers.len()
-                || !matches!(verdict, Verdict::Rejected { .. })
-            {
+            if lender || strangers == servers || !matches!(verdict, Verdict::Rejected { .. }) {
                 self.settle(entry, &verdict).await?;
-                self.let_go(entry.submit.lease);
                 return Ok(true);
             }
         }
+        shared.is_tried(entry);
         Ok(false)
     }
 
-    /// Uploads a proof and submits it until it is judged.
+    /// Uploads a proof to one server and submits it until it is judged.
+    async fn attempt(
+        &self,
+        server_index: usize,
+        owed: &Owed,
+        pulse: Pulse,
+    ) -> (usize, Result<Verdict, CallError>) {
+        let lender = self.home.is_none_or(|home| home == server_index);
+        let attempt = async {
+            let (client, lease) = (owed.entry.submit.client, owed.entry.submit.lease);
+            // Whether a submission is the end of the lease.
+            let mut ends = lender;
+            if !lender {
+                // Asks whether it knows the job: the proof may be long.
+                let beat = Heartbeat { client, lease, progress: None };
+                let api = &self.shared.servers[server_index].api;
+                let advice = api.heartbeat(&owed.entry.job, beat).await?;
+                ends = matches!(advice, Advice::Continue | Advice::Drain);
+                pulse.beat();
+            }
+            self.submit(server_index, owed, ends, &pulse).await
+        };
+        (server_index, attempt.await)
+    }
+
     async fn submit(
         &self,
         server_index: usize,
-        entry: &Entry,
-        most: Option<u64>,
+        owed: &Owed,
+        ends: bool,
+        pulse: &Pulse,
     ) -> Result<Verdict, CallError> {
-        let (api, len) = (&self.servers[server_index].api, entry.submit.proof.len);
+        let (entry, shared) = (&owed.entry, &self.shared);
+        let (api, len) = (&shared.servers[server_index].api, entry.submit.proof.len);
+        let lender = self.home.is_none_or(|home| home == server_index);
         // A body that is too long may be cut off before the server has said so: do not begin with it.
-        if let Some(most) = most.filter(|most| len > *most) {
+        if let Some(most) = owed.most.filter(|most| lender && len > *most) {
             return Err(CallError::ProofTooLarge { len, most });
         }
         // Ends with the verdict.
         let _span = trace::span(entry.traceparent.as_deref(), "submit");
-        api.upload(&entry.submit.proof, &self.journal.proof_path(entry)).await?;
+        api.upload(&entry.submit.proof, &shared.journal.proof_path(entry), pulse).await?;
+        let (mut wait, mut floor) = (FIRST_WAIT, PENDING_FLOOR);
         loop {
-            match api.submit(&entry.job, entry.submit.clone()).await? {
+            match api.submit(&entry.job, entry.submit.clone(), wait).await? {
                 Verdict::Pending { retry_after_ms } => {
-                    let pause = Duration::from_millis(retry_after_ms);
-                    tokio::time::sleep(pause.min(self.config.max_back_off)).await;
+                    if ends {
+                        shared.is_submitted(entry);
+                    }
+                    let said = Duration::from_millis(retry_after_ms);
+                    let pause = believed(said, floor, shared.config.max_back_off, rand::random());
+                    (wait, floor) = (NEXT_WAIT, (2 * floor).min(LONGEST_FLOOR));
+                    pulse.expect_within(pause + wait);
+                    tokio::time::sleep(pause).await;
                 }
-                verdict => return Ok(verdict),
+                verdict => {
+                    shared.servers[server_index].recovered();
+                    return Ok(verdict);
+                }
             }
         }
     }
 
     /// Does with a kept proof what the verdict says.
     async fn settle(&self, entry: &Entry, verdict: &Verdict) -> Result<(), JournalError> {
-        let (journal, kept, judged) = (self.journal.clone(), entry.clone(), verdict.clone());
+        let shared = &self.shared;
+        let (journal, kept, judged) = (shared.journal.clone(), entry.clone(), verdict.clone());
         let aside = blocking(move || match &judged {
             Verdict::Rejected { reason } => journal.put_aside(&kept, reason).map(Some),
             _ => journal.forget(&kept).map(|()| None),
         })
         .await?;
-        self.status.send_modify(|status| {
-            status.phase = Phase::Idle(None);
-            match verdict {
-                Verdict::Rejected { reason } => {
-                    status.rejected += 1;
-                    status.last_error = Some(format!("proof rejected: {reason}"));
-                }
-                Verdict::Duplicate | Verdict::Superseded => status.duplicate += 1,
-                _ => status.accepted += 1,
+        shared.show(Phase::Idle(None));
+        shared.status.send_modify(|status| match verdict {
+            Verdict::Rejected { reason } => {
+                status.rejected += 1;
+                status.last_error = Some(format!("proof rejected: {reason}"));
             }
+            Verdict::Duplicate | Verdict::Superseded => status.duplicate += 1,
+            _ => status.accepted += 1,
         });
-        self.metrics.judged(verdict);
+        shared.metrics.judged(verdict);
         match (verdict, aside) {
             (Verdict::Rejected { reason }, Some(path)) => {
                 tracing::error!(code = "proof_rejected", job = %entry.job, %reason, kept = %path.display(), "proof rejected");
             }
             _ => tracing::info!(job = %entry.job, ?verdict, "proof acknowledged"),
         }
+        shared.is_judged(entry);
         Ok(())
-    }
-
-    pub(super) async fn report(
-        &self,
-        server_index: usize,
-        job: JobId,
-        lease: LeaseId,
-        class: FailureClass,
-        message: String,
-    ) {
-        let fail = Fail { client: self.journal.client(), lease, class, message };
-        // A server that is gone shall not keep us; the lease runs out by itself.
-        let _given_up =
-            tokio::time::timeout(Duration::from_secs(10), self.try_report(server_index, job, fail))
-                .await;
-    }
-
-    async fn try_report(&self, server_index: usize, job: JobId, fail: Fail) {
-        for attempt in 0..FAIL_ATTEMPTS {
-            match self.servers[server_index].api.fail(&job, fail.clone()).await {
-                Err(error) if error.retryable() => {
-                    tokio::time::sleep(back_off(attempt, Duration::from_secs(2), rand::random()))
-                        .await;
-                }
-                Err(error) => {
-                    return tracing::debug!(%job, %error, "server does not take the failure");
-                }
-                Ok(()) => return,
-            }
-        }
     }
 }

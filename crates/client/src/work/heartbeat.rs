@@ -17,7 +17,10 @@ pub struct Heartbeats {
 
 /// The heartbeats of one lease.
 pub(super) struct Beat {
-    pub(super) api: Api,
+    /// The server that lent the job.
+    pub(super) lender: Api,
+    /// Others, which may share its database.
+    pub(super) others: Vec<Api>,
     pub(super) client: protocol::ClientId,
     pub(super) job: JobId,
     pub(super) lease: LeaseId,
@@ -56,7 +59,7 @@ impl Heartbeats {
 }
 
 impl Beat {
-    async fn run(self, every: Duration, progress: watch::Receiver<Option<Progress>>) {
+    async fn run(mut self, every: Duration, progress: watch::Receiver<Option<Progress>>) {
         let mut pause = every;
         while !self.cancel.is_set() {
             tokio::time::sleep(pause).await;
@@ -66,6 +69,7 @@ impl Beat {
                 // A server that does not answer may have missed it: the next one comes sooner.
                 Err(error) => {
                     tracing::warn!(code = "heartbeat_failed", job = %self.job, %error, "heartbeat failed");
+                    self.elsewhere(step).await;
                     (every / 4).min(Duration::from_secs(2))
                 }
             };
@@ -73,11 +77,7 @@ impl Beat {
     }
 
     async fn once(&self, progress: Option<Progress>) -> Result<(), CallError> {
-        let advice = self
-            .api
-            .heartbeat(&self.job, Heartbeat { client: self.client, lease: self.lease, progress })
-            .await;
-        match advice {
+        match self.lender.heartbeat(&self.job, self.message(progress)).await {
             Ok(Advice::Continue) => {}
             Ok(Advice::Drain) => self.drained.set(),
             Ok(advice @ (Advice::Cancel | Advice::Lost)) => {
@@ -89,5 +89,23 @@ impl Beat {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Tells the other servers, all at once: one that shares the lender's database keeps the lease alive. What those say that do not
+    /// does not count.
+    async fn elsewhere(&mut self, progress: Option<Progress>) {
+        let message = self.message(progress);
+        let beats = self.others.iter().map(|api| api.heartbeat(&self.job, message.clone()));
+        let answers = futures::future::join_all(beats).await;
+        let mut answers = answers.into_iter();
+        self.others.retain(|_| match answers.next() {
+            Some(Ok(advice)) => advice != Advice::Lost,
+            Some(Err(error)) => error.retryable(),
+            None => false,
+        });
+    }
+
+    fn message(&self, progress: Option<Progress>) -> Heartbeat {
+        Heartbeat { client: self.client, lease: self.lease, progress }
     }
 }

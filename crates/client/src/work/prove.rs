@@ -1,18 +1,26 @@
 //! From a lease to a proof on disk: fetches the input, proves it, keeps the proof. What a client that was killed had begun is
 //! taken over, and a prover that fails again and again gets no more jobs.
 
-use super::{Worker, blocking, heartbeat::Beat};
+use super::{Worker, blocking, hand_in::Owed, heartbeat::Beat};
 use crate::{
     JobInfo, Phase,
     api::CallError,
     exec::panic_text,
-    journal::{Claim, Entry, JournalError},
+    journal::{Claim, Entry, JournalError, is_disk_full},
     prover::{Cancel, ProveError},
+    pulse::{Pulse, believed},
     trace,
 };
+use futures::{StreamExt, stream::FuturesUnordered};
 use opentelemetry::trace::{Span as _, Status as SpanStatus};
-use protocol::{ErrorCode, FailureClass, LeaseId, Progress, Response};
-use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
+use protocol::{ErrorCode, FailureClass, Progress, Response};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 use tokio::{
     sync::{oneshot, watch},
     time::Instant,
@@ -25,20 +33,26 @@ const MAX_BEGUN: u32 = 3;
 /// Pause before a proof is written to a full disk again.
 const DISK_PAUSE: Duration = Duration::from_secs(2);
 
-/// The fastest heartbeat a server may ask for.
-const FASTEST_BEAT: Duration = Duration::from_millis(50);
+/// The fastest heartbeat a server may ask for, and the slowest.
+const BEATS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(60)];
 
 impl Worker {
     /// Finds out what the last client in this folder was killed with. The server gives it to us again when we ask, unless it
     /// is of another prover: then it goes back.
     pub(super) async fn take_over(&mut self) {
-        let journal = self.journal.clone();
+        let journal = self.shared.journal.clone();
         let Ok(Some(claim)) = blocking(move || journal.claimed()).await else { return };
-        if (claim.system, claim.program_id) == (self.prover.system(), self.prover.program_id()) {
+        if (claim.system, claim.program_id)
+            == (self.shared.prover.system(), self.shared.prover.program_id())
+        {
             tracing::info!(job = %claim.job, begun = claim.begun, "job found that a killed client had begun");
-            if let Some(server_index) = self.server_index(Some(&claim.server)) {
-                // Asked first, or the job would wait for its lease to run out.
-                self.servers.swap(0, server_index);
+            // Asked first, or the job would wait for its lease to run out.
+            let lender = self.shared.server_index(Some(&claim.server));
+            for (server_index, server) in self.shared.servers.iter().enumerate() {
+                match lender {
+                    Some(lender) if lender != server_index => server.comes_last(),
+                    _ => server.comes_first(),
+                }
             }
             self.claim = Some(Claim { begun: claim.begun.saturating_add(1), ..claim });
             return;
@@ -48,9 +62,9 @@ impl Worker {
 
     /// Gives back a job that was not finished, through nobody's fault.
     pub(super) async fn give_back(&mut self, claim: &Claim, why: &str) {
-        if let Some(server_index) = self.server_index(Some(&claim.server)) {
+        if let Some(server_index) = self.shared.server_index(Some(&claim.server)) {
             let class = FailureClass::Cancelled;
-            self.report(server_index, claim.job, claim.lease, class, why.into()).await;
+            self.shared.report(server_index, claim.job, claim.lease, class, why.into()).await;
         }
         self.unclaim().await;
     }
@@ -61,7 +75,7 @@ impl Worker {
             // The server may have counted the killed client as lost and made another lease.
             Some(claim) if claim.job == job.job => Claim { lease: job.lease, ..claim },
             _ => Claim {
-                server: self.servers[server_index].api.server().to_owned(),
+                server: self.shared.servers[server_index].api.server().to_owned(),
                 job: job.job,
                 lease: job.lease,
                 system: job.system,
@@ -74,7 +88,7 @@ impl Worker {
         if claim.begun > MAX_BEGUN {
             return Err(NotProved::Deadly(claim.begun - 1));
         }
-        let (journal, noted) = (self.journal.clone(), claim.clone());
+        let (journal, noted) = (self.shared.journal.clone(), claim.clone());
         self.claim = Some(claim.clone());
         blocking(move || journal.claim(&noted))
             .await
@@ -84,7 +98,7 @@ impl Worker {
 
     pub(super) async fn unclaim(&mut self) {
         self.claim = None;
-        let journal = self.journal.clone();
+        let journal = self.shared.journal.clone();
         if let Err(error) = blocking(move || journal.unclaim()).await {
             tracing::warn!(code = "claim_not_removed", %error, "claim cannot be removed");
         }
@@ -102,63 +116,95 @@ impl Worker {
             input_len: job.prover_inputs.len,
             progress: None,
         };
-        self.status.send_modify(|status| status.phase = Phase::Downloading(info));
+        self.shared.status.send_modify(|status| status.phase = Phase::Downloading(info));
         tracing::info!(job = %job.job, blocks = %job.block_numbers, "job taken");
 
         let cancel = Cancel::new();
         let (progress, watching) = watch::channel(None);
+        let servers = self.shared.servers.iter().enumerate();
+        let others = servers.filter(|(other, _)| *other != server_index);
+        let server = &self.shared.servers[server_index];
         let beat = Beat {
-            api: self.servers[server_index].beats.clone(),
-            client: self.journal.client(),
+            lender: server.beats.clone(),
+            others: others.map(|(_, server)| server.beats.clone()).collect(),
+            client: self.shared.journal.client(),
             job: job.job,
             lease: job.lease,
             cancel: cancel.clone(),
-            drained: self.servers[server_index].drained.clone(),
+            drained: server.drained.clone(),
         };
-        let every = Duration::from_millis(job.heartbeat_ms).max(FASTEST_BEAT);
-        self.held.push((job.lease, self.beats.keep(beat, every, watching)));
+        // Two heartbeats at least before the lease runs out, whatever interval the server names.
+        let half = Duration::from_millis(job.ttl_ms / 2);
+        let every = Duration::from_millis(job.heartbeat_ms).min(half);
+        let every = believed(every, BEATS[0], BEATS[1], 0);
+        let beats = self.beats.keep(beat, every, watching);
         let finished = self.fetch_and_prove(server_index, &job, &mut info, &cancel, progress).await;
-        let (class, message) = match finished {
+        let failure = match finished {
             // The lease is kept until the proof is judged: uploading may take its time.
             Ok(entry) => {
-                self.servers[server_index].failures = 0;
+                self.shared.servers[server_index].recovered();
                 self.breaker.proved();
-                return self.hand_in(&entry, job.max_proof_bytes).await.map(drop);
+                self.shared.status.send_modify(|status| status.phase = Phase::Idle(None));
+                self.shared.owe(&entry, Some(server_index));
+                let owed = Owed::new(entry, job.max_proof_bytes, Some(beats));
+                // If the lane has ended, so does the client: the proof is on disk.
+                let _ended = self.lanes[server_index].send(owed).await;
+                return Ok(());
             }
-            Err(NotProved::Prove(error)) => {
-                self.servers[server_index].failures = 0;
-                (error.class(), error.to_string())
+            Err(failure) => failure,
+        };
+        drop(beats);
+        let (class, message, full) = match failure {
+            NotProved::Prove(error) => {
+                self.shared.servers[server_index].recovered();
+                // A prover that has no room for its files says so in words of its own.
+                let full = says_disk_full(&error) || self.room().is_err();
+                (error.class(), error.to_string(), full && error.class() != FailureClass::Cancelled)
             }
-            Err(NotProved::Fetch(error)) => {
-                self.avoid(server_index, &error);
+            NotProved::Fetch(error) => {
+                let full = matches!(&error, CallError::Disk(error) if is_disk_full(error));
+                if !matches!(error, CallError::Disk(_)) {
+                    self.shared.avoid(server_index, &error);
+                }
                 if error.retryable() {
                     // Nobody is to blame, and another client may have more luck.
-                    self.let_go(job.lease);
+                    let phase = Phase::Unreachable { error: error.to_string() };
+                    self.shared.status.send_modify(|status| status.phase = phase);
                     let class = FailureClass::Cancelled;
-                    self.report(server_index, job.job, job.lease, class, error.to_string()).await;
+                    let report = error.to_string();
+                    self.shared.report(server_index, job.job, job.lease, class, report).await;
                     self.unclaim().await;
                     return Ok(());
                 }
-                (fetch_class(&error), error.to_string())
+                (fetch_class(&error), error.to_string(), full)
             }
-            Err(NotProved::Deadly(clients)) => (
+            NotProved::Deadly(clients) => (
                 FailureClass::ClientInternal,
                 format!(
                     "{clients} clients were killed while they had this job; the kernel's log may say why"
                 ),
+                false,
             ),
         };
-        self.let_go(job.lease);
+        // Every class but one counts against the job, which can do nothing about this client's disk.
+        let (class, message) = match full {
+            true => (FailureClass::Cancelled, format!("the client's disk is full: {message}")),
+            false => (class, message),
+        };
         tracing::warn!(code = "job_not_proved", job = %job.job, %class, %message, "job not proved");
-        self.status.send_modify(|status| {
+        self.shared.status.send_modify(|status| {
             status.phase = Phase::Idle(None);
             status.failed += 1;
             status.last_error = Some(message.clone());
         });
-        self.metrics.failed(class);
-        self.breaker.failed(class);
-        self.open_breaker(&message);
-        self.report(server_index, job.job, job.lease, class, message).await;
+        self.shared.metrics.failed(class);
+        if full {
+            self.disk_full(&message);
+        } else {
+            self.breaker.failed(class);
+            self.open_breaker(&message);
+        }
+        self.shared.report(server_index, job.job, job.lease, class, message).await;
         self.unclaim().await;
         Ok(())
     }
@@ -171,7 +217,9 @@ impl Worker {
         cancel: &Cancel,
         progress: watch::Sender<Option<Progress>>,
     ) -> Result<Entry, NotProved> {
-        if job.system != self.prover.system() || job.program_id != self.prover.program_id() {
+        if job.system != self.shared.prover.system()
+            || job.program_id != self.shared.prover.program_id()
+        {
             let error = format!("the job asks for {} program {}", job.system, job.program_id);
             return Err(NotProved::Fetch(CallError::Refused(protocol::ApiError {
                 code: ErrorCode::Other,
@@ -181,47 +229,96 @@ impl Worker {
             })));
         }
         let claim = self.note(server_index, job).await?;
-        let path = self.journal.input_path(&job.job);
+        let path = self.shared.journal.input_path(&job.job);
         let trace = job.traceparent.as_deref();
         let download = trace::span(trace, "download");
         let fetched = tokio::select! {
-            () = self.stop.now.cancelled() => {
+            () = self.shared.stop.now.cancelled() => {
                 cancel.set();
                 return Err(NotProved::Prove(ProveError::Cancelled));
             }
-            fetched = self.servers[server_index].api.download(&job.prover_inputs, &path) => fetched,
+            fetched = self.fetch(server_index, job, &path) => fetched,
         };
         fetched.map_err(NotProved::Fetch)?;
         drop(download);
         let (mut span, begun) = (trace::span(trace, "prove"), Instant::now());
-        self.status.send_modify(|status| status.phase = Phase::Proving(*info));
+        self.shared.status.send_modify(|status| status.phase = Phase::Proving(*info));
         let proof = self.prove(job, path, info, cancel, progress).await;
         if let (Some(span), Err(error)) = (&mut span, &proof) {
             span.set_status(SpanStatus::error(error.class().name()));
         }
         drop(span);
         let proof = proof.map_err(NotProved::Prove)?;
-        self.metrics.proved(begun.elapsed());
+        self.shared.metrics.proved(begun.elapsed());
         // ORDER: on disk before the server hears of it: from here on no crash loses the proof.
         let proof: Arc<[u8]> = proof.into();
         let entry = loop {
-            let (journal, claim, proof) = (self.journal.clone(), claim.clone(), proof.clone());
+            let (journal, claim, proof) =
+                (self.shared.journal.clone(), claim.clone(), proof.clone());
             let error = match blocking(move || journal.keep(&claim, &proof)).await {
                 Ok(entry) => break entry,
                 Err(error) => error,
             };
             // A full disk may have room again; a proof is worth the wait.
             tracing::error!(code = "proof_not_written", job = %job.job, %error, "finished proof cannot be written; trying again");
-            self.status.send_modify(|status| status.last_error = Some(error.to_string()));
-            if self.stop.now.is_cancelled() {
+            self.shared.status.send_modify(|status| status.last_error = Some(error.to_string()));
+            if self.shared.stop.now.is_cancelled() {
                 return Err(NotProved::Prove(ProveError::Cancelled));
             }
             // Not cut short by draining: it is what the grace time is for.
-            let _stopped = tokio::time::timeout(DISK_PAUSE, self.stop.now.cancelled()).await;
+            let _stopped = tokio::time::timeout(DISK_PAUSE, self.shared.stop.now.cancelled()).await;
         };
         self.claim = None;
         tracing::info!(job = %job.job, proof = %entry.submit.proof.sha256, "proof finished");
         Ok(entry)
+    }
+
+    /// Downloads the input from the server that lent the job. While that one gives no sign of life, the others are asked too: the
+    /// bytes are named by their hash.
+    async fn fetch(&self, lender: usize, job: &Response, path: &Path) -> Result<(), CallError> {
+        let shared = &self.shared;
+        let others = (0..shared.servers.len()).filter(|server_index| *server_index != lender);
+        let mut next = std::iter::once(lender).chain(others);
+        let download = |server_index: usize, pulse: Pulse| async move {
+            let part = path.with_extension(format!("from-{server_index}"));
+            let api = &shared.servers[server_index].api;
+            let fetched = api.download(&job.prover_inputs, &part, &pulse).await;
+            (server_index, part, fetched)
+        };
+        let (mut running, mut pulse) = (FuturesUnordered::new(), Pulse::default());
+        running.extend(next.next().map(|lender| download(lender, pulse.clone())));
+        let mut failed = None;
+        let (part, fetched) = loop {
+            tokio::select! {
+                biased;
+                Some((server_index, part, fetched)) = running.next() => match fetched {
+                    Ok(()) => break (part, Ok(())),
+                    // What the lender says counts, and what it says for good ends the attempt.
+                    Err(error) if server_index == lender => match error.retryable() {
+                        true => failed = Some(error),
+                        false => break (part, Err(error)),
+                    },
+                    Err(error) => tracing::debug!(%error, "another server does not have the input"),
+                },
+                () = pulse.stalled(shared.config.patience) => match next.next() {
+                    Some(server_index) => {
+                        pulse = Pulse::default();
+                        running.push(download(server_index, pulse.clone()));
+                    }
+                    None => pulse.expect_within(shared.config.silence),
+                },
+            }
+            if running.is_empty() {
+                let Some(server_index) = next.next() else {
+                    let error = failed.expect("the lender was asked first and has failed");
+                    return Err(error);
+                };
+                pulse = Pulse::default();
+                running.push(download(server_index, pulse.clone()));
+            }
+        };
+        fetched?;
+        Ok(tokio::fs::rename(part, path).await?)
     }
 
     /// Proves on a thread of its own, and passes progress on meanwhile.
@@ -233,7 +330,7 @@ impl Worker {
         cancel: &Cancel,
         progress: watch::Sender<Option<Progress>>,
     ) -> Result<Vec<u8>, ProveError> {
-        let (prover, flag, kind) = (self.prover.clone(), cancel.clone(), job.kind);
+        let (prover, flag, kind) = (self.shared.prover.clone(), cancel.clone(), job.kind);
         let mut seen = progress.subscribe();
         let (tell, done) = oneshot::channel();
         let prove = move || {
@@ -259,9 +356,9 @@ impl Worker {
                 }
                 Ok(()) = seen.changed() => {
                     info.progress = *seen.borrow_and_update();
-                    self.status.send_modify(|status| status.phase = Phase::Proving(*info));
+                    self.shared.status.send_modify(|status| status.phase = Phase::Proving(*info));
                 }
-                () = self.stop.now.cancelled(), if !stopped => {
+                () = self.shared.stop.now.cancelled(), if !stopped => {
                     stopped = true;
                     cancel.set();
                 }
@@ -272,11 +369,6 @@ impl Worker {
         result
     }
 
-    /// Sends no more heartbeats for a lease.
-    pub(super) fn let_go(&mut self, lease: LeaseId) {
-        self.held.retain(|(held, _)| *held != lease);
-    }
-
     /// Asks for no more work if the prover has failed too often.
     fn open_breaker(&mut self, error: &str) {
         let Some(pause) = self.breaker.open() else { return };
@@ -285,15 +377,50 @@ impl Worker {
             "this prover fails again and again; it asks for no more work until a self-test has passed"
         );
         self.test_at = Some(Instant::now() + pause);
-        self.status.send_modify(|status| status.phase = Phase::Broken { error: error.into() });
+        self.shared
+            .status
+            .send_modify(|status| status.phase = Phase::Broken { error: error.into() });
+    }
+
+    /// Whether the folder's disk has room for a job.
+    fn room(&self) -> Result<(), JournalError> {
+        self.shared.journal.room(self.shared.config.min_free_bytes)
+    }
+
+    /// Asks for no work if the disk has no room for it. Returns whether that is so.
+    pub(super) fn no_room(&mut self) -> bool {
+        let room = self.room();
+        if let Err(error) = &room {
+            self.disk_full(&error.to_string());
+        }
+        room.is_err()
+    }
+
+    /// Asks for no more work until a self-test has written a file.
+    fn disk_full(&mut self, error: &str) {
+        self.breaker.trip();
+        let pause = self.breaker.open().unwrap_or_default();
+        tracing::error!(
+            code = "client_disk_full", %error, test_in = ?pause,
+            "the disk of the client's folder is full; it asks for no work until there is room"
+        );
+        self.test_at = Some(Instant::now() + pause);
+        self.shared.status.send_modify(|status| {
+            status.last_error = Some(error.into());
+            status.phase = Phase::Broken { error: error.into() };
+        });
     }
 
     /// Tries whether the prover works again.
     pub(super) async fn self_test(&mut self) {
         let (tell, done) = oneshot::channel();
-        let prover = self.prover.clone();
+        let prover = self.shared.prover.clone();
+        let (journal, room) = (self.shared.journal.clone(), self.shared.config.min_free_bytes);
         let test = move || {
-            let test = std::panic::AssertUnwindSafe(|| prover.self_test());
+            let test = std::panic::AssertUnwindSafe(|| {
+                journal.self_test(room).map_err(|error| ProveError::Unavailable(error.into()))?;
+                prover.self_test()
+            });
             let result = std::panic::catch_unwind(test)
                 .unwrap_or_else(|panic| Err(ProveError::Failed(panic_text(&*panic).into())));
             let _nobody_waits = tell.send(result);
@@ -303,7 +430,7 @@ impl Worker {
             Err(error) => Err(ProveError::unavailable(error)),
             // A thread that is left behind goes with the process.
             Ok(_thread) => tokio::select! {
-                () = self.stop.draining.cancelled() => return,
+                () = self.shared.stop.draining.cancelled() => return,
                 result = done => result
                     .unwrap_or_else(|_| Err(ProveError::Failed("the self-test vanished".into()))),
             },
@@ -313,7 +440,7 @@ impl Worker {
         match result {
             Ok(()) => {
                 tracing::info!(code = "prover_recovered", "self-test passed; one job is tried");
-                self.status.send_modify(|status| status.phase = Phase::Idle(None));
+                self.shared.status.send_modify(|status| status.phase = Phase::Idle(None));
             }
             Err(error) => self.open_breaker(&error.to_string()),
         }
@@ -340,6 +467,23 @@ fn fetch_class(error: &CallError) -> FailureClass {
     }
 }
 
+/// Whether a prover failed because it could not write.
+fn says_disk_full(error: &ProveError) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    let mut full = false;
+    while let Some(error) = cause {
+        full |= error.downcast_ref().is_some_and(is_disk_full);
+        full |= error.to_string().contains("No space left on device");
+        cause = error.source();
+    }
+    full
+}
+
 fn disk(error: JournalError) -> CallError {
-    CallError::Disk(io::Error::other(error))
+    match error {
+        JournalError::Io { path, source } => {
+            CallError::Disk(io::Error::new(source.kind(), format!("{}: {source}", path.display())))
+        }
+        other => CallError::Disk(io::Error::other(other)),
+    }
 }

@@ -1,134 +1,304 @@
-//! The servers that a client works for: which is asked next, and for how long one that fails is left alone.
+//! The servers that a client works for: which one is asked for a job, how they are asked at the same time, and for how long one that
+//! fails is left alone.
+//!
+//! * A server that answers nothing keeps no other from being asked: the next one is asked after [`HEDGE`].
+//! * While several servers have no work, all of them hold a request open.
+//! * The first job is taken. One that a slow server lends after that is given back at once.
 
-use super::Worker;
+use super::shared::{Lent, Shared};
 use crate::{
     Phase,
     api::{Api, CallError},
-    journal::JournalError,
     prover::Cancel,
+    pulse::{back_off, believed},
 };
-use protocol::{Capability, FailureClass, NoWorkReason, ProofData, Request};
-use std::time::Duration;
-use tokio::time::Instant;
+use protocol::{FailureClass, NoWorkReason, ProofData, Request, Response};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{task::JoinSet, time::Instant};
 
 /// How long a client that stops waits for a server to say whether it has lent it something.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The next server is asked when one has not answered for so long.
+const HEDGE: Duration = Duration::from_millis(500);
+
+/// A server is asked again at the earliest after so long, whatever it says.
+const SOONEST: Duration = Duration::from_millis(250);
+
+/// A server that wants to be left alone is left alone for this long at most.
+const LONGEST_REST: Duration = Duration::from_secs(300);
 
 /// A server to work for.
 pub struct Server {
     pub(super) api: Api,
     /// For heartbeats, whose thread needs connections of its own.
     pub(super) beats: Api,
-    /// Calls in a row to which it gave no sensible answer.
-    pub(super) failures: u32,
-    /// It is left alone until then.
-    pub(super) next: Instant,
     /// Set when it says that no more jobs are to be asked for.
     pub(super) drained: Cancel,
+    health: Mutex<Health>,
+}
+
+/// How a server has behaved lately.
+#[derive(Clone, Copy, Debug)]
+struct Health {
+    /// Calls in a row to which it gave no sensible answer.
+    failures: u32,
+    /// It is left alone until then.
+    rests_until: Instant,
+    /// It has no work before then.
+    ask_at: Instant,
+    /// When it lent us a job: who did so long ago is asked first.
+    lent: Option<Instant>,
+    /// A request for work is under way.
+    asked: Option<Inquiry>,
+    /// It has said that it has no work, and nobody has lent us any since.
+    has_none: bool,
+}
+
+/// A request for work that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Inquiry {
+    since: Instant,
+    /// It is held open by the server.
+    held: bool,
 }
 
 impl Server {
     /// A server reached through `api`, and through `beats` for heartbeats only.
     pub fn new(api: Api, beats: Api) -> Self {
-        Self { api, beats, failures: 0, next: Instant::now(), drained: Cancel::new() }
+        let now = Instant::now();
+        let health = Health {
+            failures: 0,
+            rests_until: now,
+            ask_at: now,
+            lent: None,
+            asked: None,
+            has_none: false,
+        };
+        Self { api, beats, drained: Cancel::new(), health: Mutex::new(health) }
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when it is left alone.
+    pub(super) fn rests_until(&self) -> Instant {
+        self.health().rests_until
+    }
+
+    /// It works.
+    pub(super) fn recovered(&self) {
+        self.health().failures = 0;
+    }
+
+    /// It is asked for work before all others.
+    pub(super) fn comes_first(&self) {
+        self.health().lent = None;
+    }
+
+    /// It is asked for work after all others.
+    pub(super) fn comes_last(&self) {
+        self.health().lent = Some(Instant::now());
     }
 }
 
-impl Worker {
-    /// Asks one server for a job, and works on it.
-    pub(super) async fn ask(&mut self, server_index: usize) -> Result<(), JournalError> {
-        let wait = self.config.wait / u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
-        let request = Request {
-            client: self.journal.client(),
-            capabilities: vec![Capability {
-                system: self.prover.system(),
-                program_id: self.prover.program_id(),
-                mocked: self.prover.danger().is_some(),
-            }],
-            wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        };
-        let answer = tokio::select! {
-            () = self.stop.draining.cancelled() => {
-                self.leave(server_index, request).await;
-                return Ok(());
+impl Shared {
+    /// Waits for a job. None: the client drains, or its disk has no room.
+    pub(super) async fn next_job(
+        self: &Arc<Self>,
+        asking: &mut JoinSet<()>,
+        usable: impl Fn() -> bool,
+    ) -> Option<(usize, Response)> {
+        let mut lent = self.want();
+        while usable() {
+            let wake = self.ask_servers(asking);
+            tokio::select! {
+                biased;
+                () = self.stop.draining.cancelled() => break,
+                Ok(job) = &mut lent => return Some(job),
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep_until(wake) => {}
             }
-            answer = self.servers[server_index].api.request(request.clone()) => answer,
+            while asking.try_join_next().is_some() {}
+        }
+        self.want_none();
+        // It may have come in the very moment.
+        if let Ok((server_index, job)) = lent.try_recv() {
+            self.at_hand_no_more();
+            self.send_back(server_index, job, "the client stops asking for work").await;
+        }
+        None
+    }
+
+    /// Asks those servers that are due. Returns when to look again.
+    fn ask_servers(self: &Arc<Self>, asking: &mut JoinSet<()>) -> Instant {
+        let now = Instant::now();
+        let mut wake = now + self.config.max_back_off;
+        let mut due = Vec::new();
+        let mut answering = true;
+        for (server_index, server) in self.servers.iter().enumerate() {
+            let health = *server.health();
+            if let Some(Inquiry { since, held: false }) = health.asked
+                && now < since + HEDGE
+            {
+                // It may be about to lend us a job.
+                answering = false;
+                wake = wake.min(since + HEDGE);
+            }
+            if health.asked.is_some() || server.drained.is_set() || !self.may_ask(server_index) {
+                continue;
+            }
+            let at = health.rests_until.max(health.ask_at);
+            if now < at {
+                wake = wake.min(at);
+            } else {
+                let fails = health.failures > 0;
+                due.push((fails, health.has_none, health.lent, server_index));
+            }
+        }
+        if !answering {
+            return wake;
+        }
+        due.sort_unstable();
+        let alone = self.servers.len() == 1;
+        for (_, has_none, _, server_index) in due {
+            let held = alone || has_none;
+            let wait = if held { self.config.wait } else { Duration::ZERO };
+            let inquiry = Inquiry { since: now, held: held && !wait.is_zero() };
+            self.servers[server_index].health().asked = Some(inquiry);
+            asking.spawn(self.clone().ask(server_index, wait));
+            // One after the other, as long as one may have a job: two jobs would be one too many.
+            if !held {
+                return wake.min(now + HEDGE);
+            }
+        }
+        wake
+    }
+
+    /// Asks one server for a job.
+    async fn ask(self: Arc<Self>, server_index: usize, wait: Duration) {
+        let server = &self.servers[server_index];
+        let request = self.request(wait);
+        let mut call = Box::pin(server.api.request(request.clone()));
+        let slow = wait + self.config.patience;
+        let mut told = false;
+        let answer = loop {
+            tokio::select! {
+                biased;
+                () = self.leaving.cancelled() => break None,
+                answer = &mut call => break Some(answer),
+                () = tokio::time::sleep(slow), if !told => {
+                    told = true;
+                    tracing::warn!(
+                        code = "server_silent", server = server.api.server(),
+                        "a server does not answer a request for work; the others are asked meanwhile"
+                    );
+                    let error = format!("{} does not answer", server.api.server());
+                    self.show(Phase::Unreachable { error });
+                }
+            }
         };
+        drop(call);
+        let Some(answer) = answer else { return self.leave(server_index, request).await };
+        let now = Instant::now();
         match answer {
             Ok(ProofData::Response(job)) => {
-                let worked = self.work_on(server_index, job).await;
-                // The others come first now.
-                let server = &mut self.servers[server_index];
-                server.next = server.next.max(Instant::now());
-                return worked;
+                let lent = self.lent(server_index, job);
+                let known = matches!(lent, Lent::Known);
+                {
+                    let mut health = server.health();
+                    (health.failures, health.asked) = (0, None);
+                    // A server that lends the same job again would do so at once.
+                    health.ask_at = if known { now + 2 * SOONEST } else { now };
+                }
+                match lent {
+                    Lent::Known => {}
+                    Lent::Taken => {
+                        server.comes_last();
+                        for server in &self.servers {
+                            server.health().has_none = false;
+                        }
+                    }
+                    Lent::Unwanted(job) => {
+                        tracing::info!(job = %job.job, server = server.api.server(), "a job came too late; it goes back");
+                        let why = "the client had got another job before";
+                        self.send_back(server_index, job, why).await;
+                    }
+                }
             }
             Ok(ProofData::NoWork(no_work)) => {
-                let (server, reason) = (&mut self.servers[server_index], no_work.reason);
+                let reason = no_work.reason;
                 if reason != NoWorkReason::NothingReady {
                     let server = server.api.server();
                     tracing::info!(server, ?reason, "server has no job for this client");
                 }
-                self.status.send_modify(|status| status.phase = Phase::Idle(Some(reason)));
-                let pause = Duration::from_millis(no_work.retry_after_ms);
-                server.failures = 0;
-                server.next = Instant::now() + pause.min(self.config.max_back_off);
+                self.show(Phase::Idle(Some(reason)));
+                let said = Duration::from_millis(no_work.retry_after_ms);
+                let most = self.config.max_back_off;
+                let pause = believed(said, SOONEST, most, rand::random());
+                let mut health = server.health();
+                (health.failures, health.asked) = (0, None);
+                // It is asked anew at once for a request that it may hold open.
+                let hold = wait.is_zero()
+                    && self.servers.len() > 1
+                    && reason == NoWorkReason::NothingReady
+                    && !health.has_none;
+                health.ask_at = if hold { now } else { now + pause };
+                health.has_none = true;
             }
-            Ok(_) => {}
-            Err(error) => self.avoid(server_index, &error),
+            // `Api::request` returns nothing else.
+            Ok(_) => server.health().asked = None,
+            Err(error) => {
+                server.health().asked = None;
+                self.avoid(server_index, &error);
+            }
         }
-        Ok(())
+        self.changed.notify_one();
+    }
+
+    /// Gives back a job that was not begun.
+    async fn send_back(&self, server_index: usize, job: Response, why: &str) {
+        let class = FailureClass::Cancelled;
+        self.report(server_index, job.job, job.lease, class, why.to_owned()).await;
     }
 
     /// Gives back what the server may have lent us in the moment in which we stopped listening.
     async fn leave(&self, server_index: usize, request: Request) {
+        if !self.may_ask(server_index) {
+            return;
+        }
         let request = self.servers[server_index].api.request(Request { wait_ms: 0, ..request });
         if let Ok(Ok(ProofData::Response(job))) =
             tokio::time::timeout(LEAVE_PATIENCE, request).await
+            && let Lent::Unwanted(job) = self.lent(server_index, job)
         {
-            let why = "the client was stopped".to_owned();
-            self.report(server_index, job.job, job.lease, FailureClass::Cancelled, why).await;
+            self.send_back(server_index, job, "the client was stopped").await;
         }
     }
 
-    /// Leaves a server alone for a while, longer each time.
-    pub(super) fn avoid(&mut self, server_index: usize, error: &CallError) {
-        let server = &mut self.servers[server_index];
+    /// Leaves a server alone for a while, longer each time, and for as long as it wants.
+    pub(super) fn avoid(&self, server_index: usize, error: &CallError) {
+        let server = &self.servers[server_index];
         tracing::warn!(
             code = "server_unusable",
             server = server.api.server(),
             %error,
             "no luck; trying again"
         );
-        let pause = back_off(server.failures, self.config.max_back_off, rand::random());
-        server.next = Instant::now() + pause;
-        server.failures = server.failures.saturating_add(1);
-        let phase = Phase::Unreachable { error: error.to_string() };
-        self.status.send_modify(|status| status.phase = phase);
-    }
-
-    /// Which of our servers has this address.
-    pub(super) fn server_index(&self, address: Option<&str>) -> Option<usize> {
-        self.servers.iter().position(|server| Some(server.api.server()) == address)
-    }
-}
-
-/// A pause before the next attempt: doubling from a quarter second, and random (`dice`) between its half and its whole so
-/// that clients do not come back all at once.
-pub(super) fn back_off(failures: u32, most: Duration, dice: u16) -> Duration {
-    let full = (Duration::from_millis(250) * (1 << failures.min(16))).min(most);
-    full.mul_f64(0.5 + 0.5 * f64::from(dice) / f64::from(u16::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_with_jitter_up_to_the_most() {
-        let most = Duration::from_secs(30);
-        assert_eq!(back_off(0, most, u16::MAX), Duration::from_millis(250));
-        assert_eq!(back_off(0, most, 0), Duration::from_millis(125));
-        assert_eq!(back_off(3, most, u16::MAX), Duration::from_secs(2));
-        assert_eq!(back_off(u32::MAX, most, u16::MAX), most);
+        {
+            let mut health = server.health();
+            let pause = back_off(health.failures, self.config.max_back_off, rand::random());
+            let wanted = error
+                .retry_after()
+                .map(|said| believed(said, Duration::ZERO, LONGEST_REST, rand::random()));
+            health.rests_until = Instant::now() + pause.max(wanted.unwrap_or_default());
+            health.failures = health.failures.saturating_add(1);
+            health.has_none = false;
+        }
+        self.show(Phase::Unreachable { error: error.to_string() });
     }
 }

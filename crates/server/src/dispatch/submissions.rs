@@ -14,20 +14,31 @@ use tokio::sync::watch;
 const VERDICT_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Jobs {
-    /// Judges a proof whose bytes have been uploaded. Returns [`Verdict::Pending`] if that takes long; submitting the
-    /// same again joins the check under way.
+    /// Judges a proof whose bytes have been uploaded. Returns [`Verdict::Pending`] if that takes long, or longer than `wait`;
+    /// submitting the same again joins the check under way.
     ///
     /// # Errors
     /// [`JobError::ProofMissing`] or [`JobError::WrongLength`] before anything is recorded; other errors leave the
     /// submission open.
-    pub async fn submit(&self, job: JobId, submit: Submit) -> Result<Verdict, JobError> {
+    pub async fn submit(
+        &self,
+        job: JobId,
+        submit: Submit,
+        wait: Option<Duration>,
+    ) -> Result<Verdict, JobError> {
         let this = self.clone();
+        let wait = wait.map_or(VERDICT_PATIENCE, |wait| wait.min(VERDICT_PATIENCE));
         // A task of its own: a client that hangs up does not stop what has begun.
-        let task = self.0.tasks.spawn(async move { this.submit_to_end(job, submit).await });
+        let task = self.0.tasks.spawn(async move { this.submit_to_end(job, submit, wait).await });
         task.await.unwrap_or(Err(JobError::NotVerified))
     }
 
-    async fn submit_to_end(&self, job: JobId, submit: Submit) -> Result<Verdict, JobError> {
+    async fn submit_to_end(
+        &self,
+        job: JobId,
+        submit: Submit,
+        wait: Duration,
+    ) -> Result<Verdict, JobError> {
         self.check_upload(&submit.proof).await?;
         let submitted = self.0.store.submit(job, &submit, self.now().await?).await?;
         let wanted = match self.noted(submitted) {
@@ -60,7 +71,7 @@ impl Jobs {
                 }
             }
         };
-        match tokio::time::timeout(VERDICT_PATIENCE, verdict.wait_for(Option::is_some)).await {
+        match tokio::time::timeout(wait, verdict.wait_for(Option::is_some)).await {
             Ok(Ok(verdict)) => verdict.clone().ok_or(JobError::NotVerified),
             Ok(Err(_gave_up)) => Err(JobError::NotVerified),
             Err(_elapsed) => Ok(Verdict::Pending { retry_after_ms: 1_000 }),
@@ -121,7 +132,7 @@ impl Jobs {
         for (job, submit) in self.0.store.unjudged(before).await? {
             let this = self.clone();
             self.0.tasks.spawn(async move {
-                if let Err(error) = this.submit(job, submit).await {
+                if let Err(error) = this.submit(job, submit, None).await {
                     tracing::warn!(code = "submission_unjudged", %job, %error, "open submission could not be verified");
                 }
             });

@@ -12,7 +12,7 @@ use axum::{
     Json,
     body::{Body, HttpBody as _},
     extract::{Query, Request, State, rejection::QueryRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, TryStreamExt};
@@ -21,6 +21,7 @@ use protocol::{
     ProofData, SubmitAck,
 };
 use serde::Deserialize;
+use std::time::Duration;
 
 /// A list of jobs has at most so many.
 const MAX_LISTED: u32 = 1_000;
@@ -46,11 +47,20 @@ pub(super) async fn heartbeat(
 pub(super) async fn submit(
     State(service): State<Service>,
     Path(job): Path<String>,
+    headers: HeaderMap,
     Said(message): Said,
 ) -> Answer<Json<ProofData>> {
     let ProofData::Submit(submit) = message else { return Err(other_message("Submit")) };
-    let verdict = service.jobs().submit(id::<JobId>(&job)?, submit).await?;
+    let verdict = service.jobs().submit(id::<JobId>(&job)?, submit, wanted_wait(&headers)).await?;
     Ok(Json(ProofData::SubmitAck(SubmitAck { verdict })))
+}
+
+/// How long the caller wants its request held open, if it says so: `Prefer: wait=SECONDS` (RFC 7240).
+fn wanted_wait(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let mut wishes = values.flat_map(|value| value.split([',', ';'])).map(str::trim);
+    let seconds = wishes.find_map(|wish| wish.strip_prefix("wait="))?;
+    Some(Duration::from_secs(seconds.trim_matches('"').parse::<u32>().ok()?.into()))
 }
 
 pub(super) async fn fail(
