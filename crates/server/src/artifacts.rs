@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
-    WriteMultipart, aws::AmazonS3Builder, local::LocalFileSystem, memory::InMemory,
+    GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutPayload,
+    RetryConfig, WriteMultipart, aws::AmazonS3Builder, local::LocalFileSystem, memory::InMemory,
     path::Path as Location, prefix::PrefixStore,
 };
 use protocol::{ArtifactId, ArtifactRef};
@@ -20,6 +20,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::io::AsyncSeekExt;
 use tokio_util::io::ReaderStream;
 use url::Url;
 
@@ -249,11 +250,32 @@ impl Artifacts {
         &self,
         id: ArtifactId,
     ) -> Result<(BoxStream<'static, Result<Bytes, io::Error>>, u64)> {
-        let found = self.store.get(&location(&id)).await.map_err(missing(id))?;
+        self.reader_from(id, 0).await
+    }
+
+    /// The same without the first `from` bytes, of which it must have more. The length is that of the whole.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Missing`] or [`ArtifactError::Store`].
+    pub async fn reader_from(
+        &self,
+        id: ArtifactId,
+        from: u64,
+    ) -> Result<(BoxStream<'static, Result<Bytes, io::Error>>, u64)> {
+        let range = (from > 0).then_some(GetRange::Offset(from));
+        let options = GetOptions { range, ..GetOptions::default() };
+        let found = self.store.get_opts(&location(&id), options).await.map_err(missing(id))?;
         let len = found.meta.size;
         let pieces = match found.payload {
             GetResultPayload::File(file, _) => {
-                ReaderStream::with_capacity(tokio::fs::File::from_std(file), PIECE).boxed()
+                let mut file = tokio::fs::File::from_std(file);
+                // The file is the whole one, whatever range was asked for.
+                let sought = file.seek(io::SeekFrom::Start(from)).await;
+                sought.map_err(|source| object_store::Error::Generic {
+                    store: "file",
+                    source: source.into(),
+                })?;
+                ReaderStream::with_capacity(file, PIECE).boxed()
             }
             GetResultPayload::Stream(pieces) => pieces.map_err(io::Error::from).boxed(),
         };

@@ -192,15 +192,39 @@ pub(super) async fn metrics(State(service): State<Service>) -> Answer<impl IntoR
 pub(super) async fn download(
     State(service): State<Service>,
     Path(sha256): Path<String>,
+    headers: HeaderMap,
 ) -> Answer<Response> {
-    let (pieces, len) = service.artifacts().reader(id::<ArtifactId>(&sha256)?).await?;
+    let id = id::<ArtifactId>(&sha256)?;
+    let from = wanted_rest(&headers).unwrap_or_default();
+    if from > 0 {
+        let len = service.artifacts().len(id).await?;
+        if from >= len {
+            let range = [(header::CONTENT_RANGE, format!("bytes */{len}"))];
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, range).into_response());
+        }
+    }
+    let (pieces, len) = service.artifacts().reader_from(id, from).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".into()),
-        (header::CONTENT_LENGTH, len.to_string()),
+        (header::CONTENT_LENGTH, (len - from).to_string()),
+        (header::ACCEPT_RANGES, "bytes".into()),
     ];
     let metrics = service.metrics().clone();
     let pieces = pieces.inspect_ok(move |piece| metrics.sent(piece.len()));
-    Ok((headers, Body::from_stream(pieces)).into_response())
+    let body = Body::from_stream(pieces);
+    Ok(match from {
+        0 => (headers, body).into_response(),
+        _ => {
+            let range = [(header::CONTENT_RANGE, format!("bytes {from}-{}/{len}", len - 1))];
+            (StatusCode::PARTIAL_CONTENT, headers, range, body).into_response()
+        }
+    })
+}
+
+/// From where on the caller wants the bytes: `Range: bytes=N-`, for a download that broke. Other ranges are answered with the whole.
+fn wanted_rest(headers: &HeaderMap) -> Option<u64> {
+    let range = headers.get(header::RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
 }
 
 pub(super) async fn upload(

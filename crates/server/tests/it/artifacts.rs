@@ -1,6 +1,6 @@
 //! Artifacts in a folder and in an S3-compatible store: one suite for both, and a whole round of proving over S3.
 
-use crate::common::{Chain, Echo, client_config, config, serve, until};
+use crate::common::{Chain, Echo, client_config, config, http, serve, until};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use protocol::ArtifactId;
@@ -71,6 +71,12 @@ async fn keeps_what_it_is_given(place: &Place) {
     let (pieces, len) = artifacts.reader(stored.sha256).await.unwrap();
     assert_eq!(len, LIMIT as u64);
     assert_eq!(pieces.try_collect::<Vec<Bytes>>().await.unwrap().concat(), long);
+    for from in [1, 300_000, LIMIT - 1] {
+        let (pieces, len) = artifacts.reader_from(stored.sha256, from as u64).await.unwrap();
+        assert_eq!(len, LIMIT as u64, "of the whole");
+        let rest = pieces.try_collect::<Vec<Bytes>>().await.unwrap().concat();
+        assert!(rest == long[from..], "from {from}");
+    }
     let empty = artifacts.put(Vec::new()).await.unwrap();
     assert_eq!(artifacts.read(empty.sha256).await.unwrap(), b"");
 
@@ -205,5 +211,32 @@ async fn garbage_goes_and_what_is_needed_stays() {
     assert_eq!(history.leases[0].outcome.as_deref(), Some("proved"));
     assert_eq!(history.proofs.len(), 1);
     assert_eq!(history.proofs[0].verdict.as_deref(), Some("accepted"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_broke_continues_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    until("the job is there", async || server.status().await.unwrap().counts.ready == 1).await;
+    let input = server.status().await.unwrap().jobs[0].prover_inputs;
+    let url = format!("{}/v1/artifacts/{}", server.url(), input.sha256);
+    let http = http();
+    let get = async |range: &str| {
+        let answer = http.get(&url).header("range", range).send().await.unwrap();
+        let header = answer.headers().get("content-range").cloned();
+        let header = header.map(|range| range.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), header, answer.bytes().await.unwrap())
+    };
+    let (status, header, whole) = get("bytes=0-").await;
+    assert_eq!((status, header, whole.len()), (200, None, 448));
+    let (status, header, rest) = get("bytes=400-").await;
+    assert_eq!((status, header.as_deref()), (206, Some("bytes 400-447/448")));
+    assert_eq!(rest, whole[400..]);
+    let (status, header, _) = get("bytes=448-").await;
+    assert_eq!((status, header.as_deref()), (416, Some("bytes */448")));
+    for other in ["bytes=1-2", "bytes=-5", "lines=1-", "bytes=x-"] {
+        assert_eq!(get(other).await.0, 200, "{other}: the whole");
+    }
     server.stop().await;
 }
