@@ -379,7 +379,7 @@ impl Api {
         }
     }
 
-    fn silent(&self) -> CallError {
+    pub(crate) fn silent(&self) -> CallError {
         CallError::Unreachable { server: self.server.clone(), detail: "it fell silent".into() }
     }
 

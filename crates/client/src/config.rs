@@ -10,6 +10,8 @@ use std::{path::PathBuf, time::Duration};
 pub struct Config {
     /// The Prover Servers to work for in turn, each as `http://HOST:PORT` or `https://HOST:PORT`.
     pub servers: Vec<String>,
+    /// What operators call this client, at most 64 characters. Left out: the machine's name.
+    pub name: Option<String>,
     /// What all of them are shown.
     pub access: Access,
     /// Folder of the client's id and of proofs that the server has not acknowledged. Made if it is missing; one client at
@@ -42,6 +44,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             servers: vec!["http://127.0.0.1:4000".into()],
+            name: None,
             access: Access::default(),
             data_dir: "data/client".into(),
             wait: Duration::from_secs(20),
@@ -56,9 +59,33 @@ impl Default for Config {
     }
 }
 
+/// A client's name has at most so many characters.
+const MAX_NAME: usize = 64;
+
+/// Whether a client may have this name.
+pub fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+}
+
+/// What this machine is called, as Linux says: as much of it as may be a client's name.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    if name.is_empty() { "unknown".into() } else { name }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_short_and_of_one_line() {
+        assert!(is_name(&host_name()));
+        assert!(is_name("rack 7, GPU 2 \u{fc}"));
+        for name in ["", "a\nb", "\u{1b}[31m", &"x".repeat(65)] {
+            assert!(!is_name(name), "{name:?}");
+        }
+    }
 
     #[test]
     fn a_misspelt_key_is_named_and_the_defaults_survive_a_round_trip() {

@@ -9,7 +9,7 @@
 use crate::process::PROOF;
 use alloy_primitives::B256;
 use protocol::{ArtifactRef, ClientId, JobId, LeaseId, ProofKind, ProofSystem, Submit};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
@@ -51,6 +51,12 @@ pub enum JournalError {
         source: io::Error,
     },
 }
+
+/// Folder of proofs that wait for a verdict.
+const OPEN: &str = "proofs";
+
+/// Folder of proofs that were put aside.
+const ASIDE: &str = "rejected";
 
 /// Bytes that a self-test writes.
 const SELF_TEST: usize = 1 << 20;
@@ -105,11 +111,14 @@ pub struct Claim {
     pub traceparent: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Rejected<'a> {
+/// A proof that was put aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aside {
+    /// The proof.
     #[serde(flatten)]
-    entry: &'a Entry,
-    reason: &'a str,
+    pub entry: Entry,
+    /// Why it was put aside.
+    pub reason: String,
 }
 
 impl Journal {
@@ -118,7 +127,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn open(root: &Path, fresh_id: ClientId) -> Result<Self> {
-        for folder in ["proofs", "rejected"] {
+        for folder in [OPEN, ASIDE] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(io_error(&path))?;
         }
@@ -261,36 +270,13 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Io`].
     pub fn open_entries(&self) -> Result<Vec<Entry>> {
-        let folder = self.root.join("proofs");
-        let mut found = Vec::new();
-        for file in fs::read_dir(&folder).map_err(io_error(&folder))? {
-            let file = file.map_err(io_error(&folder))?;
-            let path = file.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            let changed = file
-                .metadata()
-                .and_then(|metadata| metadata.modified())
-                .map_err(io_error(&path))?;
-            let text = fs::read(&path).map_err(io_error(&path))?;
-            match serde_json::from_slice::<Entry>(&text) {
-                Ok(entry) if self.is_whole(&entry) => found.push((changed, entry)),
-                Ok(_) => {
-                    tracing::error!(code = "entry_damaged", file = %path.display(), "kept proof is damaged; it is left where it is")
-                }
-                Err(error) => {
-                    tracing::error!(code = "entry_damaged", file = %path.display(), %error, "journal entry is damaged; it is left where it is")
-                }
-            }
-        }
-        found.sort_by_key(|(changed, _)| *changed);
-        Ok(found.into_iter().map(|(_, entry)| entry).collect())
+        let whole = |entry: &Entry| is_whole(&self.proof_path(entry), entry);
+        read_all(&self.root.join(OPEN), whole)
     }
 
     /// Where the proof's bytes are.
     pub fn proof_path(&self, entry: &Entry) -> PathBuf {
-        self.root.join("proofs").join(format!("{}.proof", name(entry)))
+        self.root.join(OPEN).join(format!("{}.proof", name(entry)))
     }
 
     /// Forgets a proof that the server has.
@@ -308,13 +294,43 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Io`].
     pub fn put_aside(&self, entry: &Entry, reason: &str) -> Result<PathBuf> {
-        let folder = self.root.join("rejected");
-        let kept = folder.join(format!("{}.proof", name(entry)));
-        write(&folder.join(format!("{}.json", name(entry))), &json(&Rejected { entry, reason }))?;
-        let from = self.proof_path(entry);
+        self.put_down(&Aside { entry: entry.clone(), reason: reason.to_owned() })?;
+        let (from, kept) = (self.proof_path(entry), self.aside_path(entry));
         fs::rename(&from, &kept).map_err(io_error(&from))?;
         self.forget(entry)?;
         Ok(kept)
+    }
+
+    /// The proofs that were put aside, oldest first. A file that cannot be read as one is left alone and logged.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn aside(&self) -> Result<Vec<Aside>> {
+        let whole = |aside: &Aside| is_whole(&self.aside_path(&aside.entry), &aside.entry);
+        read_all(&self.root.join(ASIDE), whole)
+    }
+
+    /// Where the bytes of a proof are that was put aside.
+    pub fn aside_path(&self, entry: &Entry) -> PathBuf {
+        self.root.join(ASIDE).join(format!("{}.proof", name(entry)))
+    }
+
+    /// Notes why a proof was put aside.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn put_down(&self, aside: &Aside) -> Result<()> {
+        write(&self.aside_path(&aside.entry).with_extension("json"), &json(aside))
+    }
+
+    /// Forgets a proof that was put aside.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn discard(&self, aside: &Aside) -> Result<()> {
+        let path = self.aside_path(&aside.entry);
+        remove(&path.with_extension("json"))?;
+        remove(&path)
     }
 
     fn claim_path(&self) -> PathBuf {
@@ -322,14 +338,39 @@ impl Journal {
     }
 
     fn entry_path(&self, entry: &Entry) -> PathBuf {
-        self.root.join("proofs").join(format!("{}.json", name(entry)))
+        self.root.join(OPEN).join(format!("{}.json", name(entry)))
     }
+}
 
-    /// Whether the proof's bytes are those the message names.
-    fn is_whole(&self, entry: &Entry) -> bool {
-        fs::read(self.proof_path(entry))
-            .is_ok_and(|bytes| ArtifactRef::of(&bytes) == entry.submit.proof)
+/// The entries of a folder, oldest first. One that cannot be read, or is not `whole`, is left alone and logged.
+fn read_all<T: DeserializeOwned>(folder: &Path, whole: impl Fn(&T) -> bool) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    for file in fs::read_dir(folder).map_err(io_error(folder))? {
+        let file = file.map_err(io_error(folder))?;
+        let path = file.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let changed = file.metadata().and_then(|metadata| metadata.modified());
+        let changed = changed.map_err(io_error(&path))?;
+        let text = fs::read(&path).map_err(io_error(&path))?;
+        match serde_json::from_slice::<T>(&text) {
+            Ok(entry) if whole(&entry) => found.push((changed, entry)),
+            Ok(_) => {
+                tracing::error!(code = "entry_damaged", file = %path.display(), "kept proof is damaged; it is left where it is")
+            }
+            Err(error) => {
+                tracing::error!(code = "entry_damaged", file = %path.display(), %error, "journal entry is damaged; it is left where it is")
+            }
+        }
     }
+    found.sort_by_key(|(changed, _)| *changed);
+    Ok(found.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// Whether a proof's bytes are those the message names.
+fn is_whole(path: &Path, entry: &Entry) -> bool {
+    fs::read(path).is_ok_and(|bytes| ArtifactRef::of(&bytes) == entry.submit.proof)
 }
 
 /// One file for each lease: ids are hexadecimal, so this is a safe name.

@@ -81,6 +81,7 @@ pub mod metrics;
 pub mod process;
 pub mod prover;
 mod pulse;
+pub mod resubmit;
 pub mod status;
 mod trace;
 mod work;
@@ -119,6 +120,11 @@ pub enum Error {
     /// There is no server to work for.
     #[error("setting servers is empty: name a Prover Server")]
     NoServer,
+    /// The client's name cannot be used.
+    #[error(
+        "setting name is no name of a client: write 1 to 64 characters, none of them a control character"
+    )]
+    Name,
     /// The folder cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -137,6 +143,9 @@ impl Client {
     /// # Errors
     /// A wrong address, or a folder that cannot be used.
     pub async fn start(config: Config, prover: Arc<dyn Prover>) -> Result<Running, Error> {
+        if config.name.as_deref().is_some_and(|name| !config::is_name(name)) {
+            return Err(Error::Name);
+        }
         let api = |server: &String| {
             Api::new(&config, server)
                 .map_err(|detail| Error::Server { server: server.clone(), detail })
@@ -164,6 +173,7 @@ impl Client {
             rejected: 0,
             failed: 0,
             last_error: None,
+            fatal: None,
         });
         let now = CancellationToken::new();
         let stop = Stop { draining: now.child_token(), now };

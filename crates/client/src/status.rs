@@ -62,4 +62,6 @@ pub struct Status {
     pub failed: u64,
     /// The last failure or rejection.
     pub last_error: Option<String>,
+    /// Why this client asks for no more work and has to be stopped by its owner.
+    pub fatal: Option<String>,
 }

@@ -100,6 +100,10 @@ hex_id! {
     ClientId, 16, "a client id"
 }
 hex_id! {
+    /// A process of a Prover Client: 128 random bits, made at each start.
+    InstanceId, 16, "an instance id"
+}
+hex_id! {
     /// An artifact: the SHA-256 of its bytes.
     ArtifactId, 32, "an artifact id"
 }

@@ -39,12 +39,13 @@ pub mod status;
 
 pub use error::{ApiError, ErrorCode};
 pub use ids::{
-    ArtifactId, ArtifactRef, BlockRange, ClientId, InvalidId, InvalidRange, JobId, LeaseId,
+    ArtifactId, ArtifactRef, BlockRange, ClientId, InstanceId, InvalidId, InvalidRange, JobId,
+    LeaseId,
 };
 pub use messages::{
     Advice, Capability, Fail, FailAck, FailureClass, Heartbeat, HeartbeatAck, NoWork, NoWorkReason,
-    Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, UnknownName,
-    Verdict,
+    Origin, Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck,
+    UnknownName, Verdict,
 };
 pub use status::{
     Check, ClientSummary, CollectGarbage, Counts, DeadCause, Garbage, IntakeStatus, JobHistory,

@@ -1,7 +1,7 @@
 //! The messages. Each is one JSON object whose `type` names it.
 
 use crate::ids::Bytes32;
-use crate::{ArtifactRef, BlockRange, ClientId, JobId, LeaseId};
+use crate::{ArtifactRef, BlockRange, ClientId, InstanceId, JobId, LeaseId};
 use alloy_primitives::B256;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -44,6 +44,20 @@ pub struct Request {
     /// How long the server may hold the request open until there is work, in milliseconds.
     #[serde(default)]
     pub wait_ms: u64,
+    /// The process that asks. Clients older than this field leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// The process behind a client's id: for people, and to notice when two processes use copies of one folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Origin {
+    /// The process.
+    pub instance: InstanceId,
+    /// What its operator calls it, at most 64 characters.
+    pub name: String,
+    /// The machine it runs on.
+    pub host: String,
 }
 
 /// Reads the capabilities of proof systems that this version knows.
@@ -130,6 +144,8 @@ pub enum NoWorkReason {
     Draining,
     /// The client is in quarantine until an operator releases it.
     Quarantined,
+    /// Another process uses the same client id: probably a copy of this client's folder. This process has to stop.
+    AnotherInstance,
     /// A reason this version does not know.
     #[serde(other)]
     Other,
@@ -196,6 +212,9 @@ pub struct Heartbeat {
     /// How far the client is, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// The process that proves. Clients older than this field leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
 }
 
 /// How far a prover is.

@@ -3,8 +3,8 @@
 use alloy_primitives::B256;
 use protocol::{
     Advice, ApiError, ArtifactRef, BlockRange, Capability, ErrorCode, Fail, FailAck, FailureClass,
-    Heartbeat, HeartbeatAck, NoWork, NoWorkReason, Progress, ProofData, ProofKind, ProofSystem,
-    Request, Response, Submit, SubmitAck, Verdict,
+    Heartbeat, HeartbeatAck, NoWork, NoWorkReason, Origin, Progress, ProofData, ProofKind,
+    ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt::Debug, fs, path::PathBuf};
@@ -32,18 +32,12 @@ fn version_1_is_spoken_as_it_always_was() {
     let client = "000102030405060708090a0b0c0d0e0f".parse().unwrap();
     let lease = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff".parse().unwrap();
     let program_id = B256::repeat_byte(0xab);
-    check(
-        "request",
-        &ProofData::Request(Request {
-            client,
-            capabilities: vec![Capability {
-                system: ProofSystem::Risc0,
-                program_id,
-                mocked: false,
-            }],
-            wait_ms: 30_000,
-        }),
-    );
+    let capabilities = vec![Capability { system: ProofSystem::Risc0, program_id, mocked: false }];
+    let request = Request { client, capabilities, wait_ms: 30_000, origin: None };
+    check("request", &ProofData::Request(request.clone()));
+    let instance = "101112131415161718191a1b1c1d1e1f".parse().unwrap();
+    let origin = Some(Origin { instance, name: "rack 7".into(), host: "prover-7".into() });
+    check("request_named", &ProofData::Request(Request { origin, ..request }));
     let response = Response {
         job: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf".parse().unwrap(),
         lease,
@@ -65,6 +59,8 @@ fn version_1_is_spoken_as_it_always_was() {
     check("response_traced", &ProofData::Response(Response { traceparent, ..limited }));
     let reason = NoWorkReason::NothingReady;
     check("no_work", &ProofData::NoWork(NoWork { reason, retry_after_ms: 1_000 }));
+    let reason = NoWorkReason::AnotherInstance;
+    check("no_work_another_instance", &ProofData::NoWork(NoWork { reason, retry_after_ms: 1_000 }));
     check(
         "submit",
         &ProofData::Submit(Submit {
@@ -86,7 +82,10 @@ fn version_1_is_spoken_as_it_always_was() {
         check(name, &ProofData::SubmitAck(SubmitAck { verdict }));
     }
     let progress = Some(Progress::Segment { done: 3, total: 12 });
-    check("heartbeat", &ProofData::Heartbeat(Heartbeat { client, lease, progress }));
+    let beat = Heartbeat { client, lease, progress, instance: None };
+    check("heartbeat", &ProofData::Heartbeat(beat.clone()));
+    let instance = Some(instance);
+    check("heartbeat_of_instance", &ProofData::Heartbeat(Heartbeat { instance, ..beat }));
     for (name, advice) in [
         ("heartbeat_ack_continue", Advice::Continue),
         ("heartbeat_ack_cancel", Advice::Cancel),

@@ -4,7 +4,7 @@
 //! * A proof goes to the server that lent the job or, while that one gives no sign of life, also to others that know the job.
 //! * Proofs wait on disk; a client that was killed finds them there.
 
-use super::{blocking, shared::Shared};
+use super::shared::{Shared, blocking};
 use crate::{
     Phase,
     api::CallError,
@@ -201,7 +201,8 @@ impl Lane {
             let mut ends = lender;
             if !lender {
                 // Asks whether it knows the job: the proof may be long.
-                let beat = Heartbeat { client, lease, progress: None };
+                let instance = Some(self.shared.origin.instance);
+                let beat = Heartbeat { client, lease, progress: None, instance };
                 let api = &self.shared.servers[server_index].api;
                 let advice = api.heartbeat(&owed.entry.job, beat).await?;
                 ends = matches!(advice, Advice::Continue | Advice::Drain);

@@ -4,7 +4,7 @@ use crate::{
     api::{Api, CallError},
     prover::Cancel,
 };
-use protocol::{Advice, Heartbeat, JobId, LeaseId, Progress};
+use protocol::{Advice, ClientId, Heartbeat, InstanceId, JobId, LeaseId, Progress};
 use std::{io, thread, time::Duration};
 use tokio::{runtime, sync::watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,7 +21,8 @@ pub(super) struct Beat {
     pub(super) lender: Api,
     /// Others, which may share its database.
     pub(super) others: Vec<Api>,
-    pub(super) client: protocol::ClientId,
+    pub(super) client: ClientId,
+    pub(super) instance: InstanceId,
     pub(super) job: JobId,
     pub(super) lease: LeaseId,
     pub(super) cancel: Cancel,
@@ -106,6 +107,7 @@ impl Beat {
     }
 
     fn message(&self, progress: Option<Progress>) -> Heartbeat {
-        Heartbeat { client: self.client, lease: self.lease, progress }
+        let (client, lease, instance) = (self.client, self.lease, Some(self.instance));
+        Heartbeat { client, lease, progress, instance }
     }
 }

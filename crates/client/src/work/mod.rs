@@ -14,7 +14,7 @@ mod shared;
 
 pub use heartbeat::Heartbeats;
 pub use servers::Server;
-pub use shared::Shared;
+pub use shared::{Shared, Stop};
 
 use crate::{
     Config, Phase,
@@ -22,21 +22,13 @@ use crate::{
     journal::{Claim, JournalError},
 };
 use hand_in::{Lane, Owed};
+use shared::blocking;
 use std::sync::Arc;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Proofs that may wait for their turn in one lane: a server with such proofs is not asked for more jobs.
 const LANE: usize = 16;
-
-/// How a client is told to end.
-#[derive(Clone, Debug)]
-pub struct Stop {
-    /// No more jobs; the one at hand may be finished. Cancelled with `now`.
-    pub draining: CancellationToken,
-    /// Nothing more; the job at hand goes back.
-    pub now: CancellationToken,
-}
 
 /// What a client is made of.
 pub struct Worker {
@@ -155,14 +147,5 @@ impl Worker {
             () = self.shared.stop.draining.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
         }
-    }
-}
-
-async fn blocking<T: Send + 'static, E: Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -1,7 +1,7 @@
 //! From a lease to a proof on disk: fetches the input, proves it, keeps the proof. What a client that was killed had begun is
 //! taken over, and a prover that fails again and again gets no more jobs.
 
-use super::{Worker, blocking, hand_in::Owed, heartbeat::Beat};
+use super::{Worker, hand_in::Owed, heartbeat::Beat, shared::blocking};
 use crate::{
     JobInfo, Phase,
     api::CallError,
@@ -128,6 +128,7 @@ impl Worker {
             lender: server.beats.clone(),
             others: others.map(|(_, server)| server.beats.clone()).collect(),
             client: self.shared.journal.client(),
+            instance: self.shared.origin.instance,
             job: job.job,
             lease: job.lease,
             cancel: cancel.clone(),

@@ -236,6 +236,9 @@ impl Shared {
                     let server = server.api.server();
                     tracing::info!(server, ?reason, "server has no job for this client");
                 }
+                if reason == NoWorkReason::AnotherInstance {
+                    self.another_instance(server.api.server());
+                }
                 self.show(Phase::Idle(Some(reason)));
                 let said = Duration::from_millis(no_work.retry_after_ms);
                 let most = self.config.max_back_off;

@@ -1,6 +1,6 @@
 //! What the parts of a client share: settings, servers, the folder, the proofs that are owed.
 
-use super::{Stop, servers::Server};
+use super::servers::Server;
 use crate::{
     Config, Phase, Status,
     journal::{Entry, Journal},
@@ -8,7 +8,9 @@ use crate::{
     prover::Prover,
     pulse::back_off,
 };
-use protocol::{Capability, Fail, FailureClass, JobId, LeaseId, Request, Response};
+use protocol::{
+    Capability, Fail, FailureClass, InstanceId, JobId, LeaseId, Origin, Request, Response,
+};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,6 +28,15 @@ const FAIL_PATIENCE: Duration = Duration::from_secs(5);
 /// So many leases are remembered after their proofs were judged.
 const MOST_JUDGED: usize = 32;
 
+/// How a client is told to end.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// No more jobs; the one at hand may be finished. Cancelled with `now`.
+    pub draining: CancellationToken,
+    /// Nothing more; the job at hand goes back.
+    pub now: CancellationToken,
+}
+
 /// See the module.
 pub struct Shared {
     pub(super) config: Config,
@@ -35,6 +46,8 @@ pub struct Shared {
     pub(super) status: watch::Sender<Status>,
     pub(super) metrics: Metrics,
     pub(super) stop: Stop,
+    /// This process.
+    pub(super) origin: Origin,
     /// Something happened that may let a server be asked for work.
     pub(super) changed: Notify,
     /// Cancelled when the client has no job at hand any more and asks for no other.
@@ -90,7 +103,11 @@ impl Shared {
         metrics: Metrics,
         stop: Stop,
     ) -> Self {
+        let host = crate::config::host_name();
+        let name = config.name.clone().unwrap_or_else(|| host.clone());
+        let instance = InstanceId::from_bytes(rand::random());
         Self {
+            origin: Origin { instance, name, host },
             config,
             servers,
             journal,
@@ -114,6 +131,7 @@ impl Shared {
                 mocked: self.prover.danger().is_some(),
             }],
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            origin: Some(self.origin.clone()),
         }
     }
 
@@ -134,6 +152,24 @@ impl Shared {
             }
             quiet
         });
+    }
+
+    /// A server says that another process uses this client's id: this one asks for no more work, and hands in what it has.
+    pub(super) fn another_instance(&self, server: &str) {
+        let folder = self.config.data_dir.display();
+        let error = format!(
+            "another process works under the id of this client, says {server}: probably a copy of the folder {folder}. \
+             Give each client a folder of its own, and delete the file client-id in the copy"
+        );
+        if self.stop.draining.is_cancelled() {
+            return;
+        }
+        tracing::warn!(code = "folder_cloned", %error, "this client stops");
+        self.status.send_modify(|status| {
+            status.last_error = Some(error.clone());
+            status.fatal = Some(error);
+        });
+        self.stop.draining.cancel();
     }
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
@@ -261,5 +297,15 @@ impl Shared {
                 Ok(()) => return,
             }
         }
+    }
+}
+
+/// Runs what blocks on a thread for that.
+pub(super) async fn blocking<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

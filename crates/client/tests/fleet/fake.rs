@@ -14,7 +14,8 @@ use client::{
 };
 use protocol::{
     Advice, ApiError, ArtifactRef, BlockRange, ErrorCode, Fail, FailAck, Heartbeat, HeartbeatAck,
-    JobId, LeaseId, NoWork, NoWorkReason, ProofData, Request, Response, Submit, SubmitAck, Verdict,
+    JobId, LeaseId, NoWork, NoWorkReason, Origin, ProofData, Request, Response, Submit, SubmitAck,
+    Verdict,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -38,6 +39,8 @@ pub struct Manners {
     pub silent: BTreeSet<&'static str>,
     /// It says so in each `NoWork`.
     pub no_work_ms: u64,
+    /// Why it has no work.
+    pub reason: NoWorkReason,
     /// Proofs are pending for so long.
     pub verifies: Duration,
     /// It says so in each `Pending`.
@@ -64,6 +67,7 @@ impl Default for Manners {
             slow: Duration::ZERO,
             silent: BTreeSet::new(),
             no_work_ms: 200,
+            reason: NoWorkReason::NothingReady,
             verifies: Duration::ZERO,
             pending_ms: 100,
             ttl_ms: 60_000,
@@ -88,6 +92,8 @@ pub struct Seen {
     pub accepted: Mutex<Vec<Instant>>,
     /// Requests for work from a client that was at work.
     pub abandoned: AtomicU64,
+    /// Who asked for work.
+    pub origins: Mutex<Vec<Origin>>,
     /// What downloads asked for.
     pub ranges: Mutex<Vec<Option<String>>>,
 }
@@ -205,7 +211,10 @@ fn refuse(status: StatusCode, code: ErrorCode) -> Answer {
 }
 
 async fn request(State(server): State<Arc<Inner>>, Json(message): Json<ProofData>) -> Answer {
-    let ProofData::Request(Request { wait_ms, .. }) = message else { panic!("{message:?}") };
+    let ProofData::Request(Request { wait_ms, origin, .. }) = message else {
+        panic!("{message:?}")
+    };
+    server.seen.origins.lock().unwrap().extend(origin);
     server.seen.requests.fetch_add(1, Ordering::SeqCst);
     server.silence("request").await;
     let manners = server.manners();
@@ -219,7 +228,7 @@ async fn request(State(server): State<Arc<Inner>>, Json(message): Json<ProofData
             return Json(response).into_response();
         }
         if Instant::now() >= deadline {
-            let (reason, retry_after_ms) = (NoWorkReason::NothingReady, manners.no_work_ms);
+            let (reason, retry_after_ms) = (manners.reason, manners.no_work_ms);
             return Json(ProofData::NoWork(NoWork { reason, retry_after_ms })).into_response();
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Subcommand};
 use client::Prover as _;
+use client::resubmit::{Counts, Resubmitted, resubmit};
+use protocol::{ArtifactRef, JobId, Verdict};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,11 @@ use crate::{metrics, parse};
 
 /// `l2-prover client`
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Client {
+    /// What to do instead of proving.
+    #[command(subcommand)]
+    pub deed: Option<ClientDeed>,
     /// The Prover Server; several, to work for them in turn: separated by commas, or the flag repeated
     #[arg(
         long,
@@ -43,6 +49,17 @@ pub struct Client {
         value_name = "FOLDER"
     )]
     pub data_dir: PathBuf,
+    /// What operators call this client, at most 64 characters [default: the machine's name]
+    #[arg(long, env = "PROVER_CLIENT_NAME", value_parser = name, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Ask for no work while the disk of the folder has less free space than this
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_MIN_FREE_BYTES",
+        default_value_t = 256 << 20,
+        value_name = "BYTES"
+    )]
+    pub min_free_bytes: u64,
     /// After ctrl-c or SIGTERM: time to finish the proof at hand; then its job is given back
     #[arg(
         long,
@@ -81,6 +98,45 @@ pub struct Client {
     pub zkvm: ZkvmArgs,
 }
 
+/// What is done in a client's folder while no client works there.
+#[derive(Debug, Subcommand)]
+pub enum ClientDeed {
+    /// Submit the proofs that were rejected again: after a server was rebuilt, or a verdict was revoked
+    Resubmit(Resubmit),
+}
+
+/// `l2-prover client resubmit`
+#[derive(Debug, Args)]
+pub struct Resubmit {
+    /// The Prover Server; several: separated by commas, or the flag repeated
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_PROVER_SERVER_ENDPOINT",
+        default_value = "http://127.0.0.1:3900",
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    pub server: Vec<String>,
+    /// The client's folder; no client may be running in it
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_DATA_DIR",
+        default_value = ".l2-prover/client",
+        value_name = "FOLDER"
+    )]
+    pub data_dir: PathBuf,
+    /// The server's door
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match client::config::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("write 1 to 64 characters, none of them a control character".into()),
+    }
+}
+
 /// Runs the command.
 pub async fn run(
     args: Client,
@@ -88,6 +144,9 @@ pub async fn run(
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    if let Some(ClientDeed::Resubmit(args)) = args.deed {
+        return crate::signals::unless_interrupted(&shutdown, submit_again(args, output)).await;
+    }
     let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable));
     let workplace = Workplace {
         folder: args.data_dir.join(client::journal::SCRATCH),
@@ -116,6 +175,8 @@ pub async fn run(
         servers: args.server.clone(),
         access: args.access.access(),
         data_dir: args.data_dir,
+        name: args.name,
+        min_free_bytes: args.min_free_bytes,
         ..Default::default()
     };
     let running = client::Client::start(config, Arc::new(prover)).await.with_context(|| {
@@ -123,13 +184,105 @@ pub async fn run(
     })?;
     let serving =
         listener.map(|listener| metrics::serve(listener, running.metrics(), running.watch()));
-    shutdown.cancelled().await;
+    let mut watching = running.watch();
+    let fatal = tokio::select! {
+        () = shutdown.cancelled() => None,
+        status = watching.wait_for(|status| status.fatal.is_some()) => {
+            status.ok().and_then(|status| status.fatal.clone())
+        }
+    };
     output.note(&format!("finishing for at most {:?}; ctrl-c again to stop at once", args.grace));
     running.drain(args.grace).await;
     if let Some(serving) = serving {
         serving.abort();
     }
+    match fatal {
+        None => Ok(()),
+        Some(fatal) => Err(anyhow::Error::msg(fatal)),
+    }
+}
+
+async fn submit_again(args: Resubmit, output: &Output) -> anyhow::Result<()> {
+    let config = client::Config {
+        servers: args.server,
+        access: args.access.access(),
+        data_dir: args.data_dir,
+        ..Default::default()
+    };
+    let mut told = Ok(());
+    let report = |proof| {
+        if told.is_ok() {
+            told = output.report(&Again::of(proof));
+        }
+    };
+    let Counts { gone, kept } =
+        resubmit(&config, report).await.context("failed to submit rejected proofs again")?;
+    told?;
+    output.report(&Done { event: "done", gone, kept })?;
+    let folder = config.data_dir.join("rejected");
+    anyhow::ensure!(
+        kept == 0,
+        "{kept} of {} proofs are still in {}",
+        gone + kept,
+        folder.display()
+    );
     Ok(())
+}
+
+/// One proof that was submitted again.
+#[derive(Serialize)]
+struct Again {
+    event: &'static str,
+    job: JobId,
+    proof: ArtifactRef,
+    /// Why it had been put aside.
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<Verdict>,
+    /// Why there is no verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Again {
+    fn of(proof: Resubmitted) -> Self {
+        let Resubmitted { job, proof, reason, verdict } = proof;
+        let (verdict, error) = match verdict {
+            Ok(verdict) => (Some(verdict), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self { event: "resubmitted", job, proof, reason, verdict, error }
+    }
+}
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |text: &str| text.replace(char::is_control, " ");
+        write!(f, "job {}: ", self.job)?;
+        match (&self.verdict, &self.error) {
+            (Some(Verdict::Accepted), _) => f.write_str("accepted"),
+            (Some(Verdict::Duplicate), _) => f.write_str("already proved by another proof"),
+            (Some(Verdict::Superseded), _) => f.write_str("valid, but of an abandoned branch"),
+            (Some(Verdict::Pending { .. }), _) => f.write_str("still being verified; kept"),
+            (Some(Verdict::Rejected { reason }), _) => write!(f, "rejected: {}", line(reason)),
+            (None, Some(error)) => write!(f, "no verdict; kept: {}", line(error)),
+            (None, None) => f.write_str("no verdict; kept"),
+        }
+    }
+}
+
+/// The end.
+#[derive(Serialize)]
+struct Done {
+    event: &'static str,
+    gone: usize,
+    kept: usize,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} proofs acknowledged, {} kept", self.gone, self.kept)
+    }
 }
 
 #[derive(Serialize)]

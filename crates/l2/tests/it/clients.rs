@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use protocol::Status;
 
-use crate::common::{PATIENCE, Service, rpc, status_when, text};
+use crate::common::{PATIENCE, Service, json_lines, rpc, run, status_when, text};
 use crate::proxy::{self, Step, Then};
 
 /// A node with so many blocks, a server that wants exec proofs of them, and a folder.
@@ -199,6 +199,61 @@ async fn a_job_that_kills_every_client_goes_back() {
     let error = job.last_error.clone().unwrap_or_default();
     assert!(error.contains("3 clients were killed while they had this job"), "{job:?}");
     assert!(error.contains("client_internal"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_clients_folder_is_noticed_and_one_of_the_two_stops() {
+    let place = Place::new(1, "60s").await;
+    let mut original = place.client("a", &place.endpoint, &[]);
+    status_when(&place.endpoint, |status| status.counts.proved == 1).await;
+    std::fs::create_dir(place.folder.path().join("b")).expect("a folder");
+    let id = |name: &str| place.folder.path().join(name).join("client-id");
+    std::fs::copy(id("a"), id("b")).expect("the id can be copied");
+    let mut copy = place.client("b", &place.endpoint, &[]);
+    // The original asks again when its request has been held open for as long as it may.
+    let code = original.ended("although a copy of it runs", Duration::from_secs(60));
+    assert_eq!(code, Some(1));
+    rpc(&place.node, "evm_mine").await;
+    status_when(&place.endpoint, |status| status.counts.proved == 2).await;
+    assert_eq!(copy.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_proofs_are_submitted_again() {
+    let place = Place::new(1, "60s").await;
+    let (tell, reached) = mpsc::channel();
+    let proxy = proxy::start(&place.endpoint, move |now| {
+        if now != Step::Uploading {
+            return Then::PassOn;
+        }
+        tell.send(()).expect("the test waits");
+        Then::Hang
+    });
+    let mut client = place.client("a", &proxy, &[]);
+    tokio::task::block_in_place(|| reached.recv_timeout(PATIENCE).expect("it comes there"));
+    client.kill();
+    let folder = place.folder.path().join("a");
+    for file in std::fs::read_dir(folder.join("proofs")).expect("a folder") {
+        let file = file.expect("an entry").path();
+        let aside = folder.join("rejected").join(file.file_name().expect("a name"));
+        if file.extension().is_some_and(|extension| extension == "json") {
+            let text = std::fs::read(&file).expect("an entry");
+            let mut entry: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+            entry["reason"] = "the job was revoked".into();
+            std::fs::write(&file, entry.to_string()).expect("a file");
+        }
+        std::fs::rename(file, aside).expect("the same disk");
+    }
+    let data = folder.display().to_string();
+    let again = ["client", "resubmit", "--data-dir", &data, "--server", &place.endpoint, "--json"];
+    let output = tokio::task::block_in_place(|| run(&again));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = json_lines(&output.stdout);
+    assert_eq!(lines[0]["reason"], "the job was revoked", "{lines:?}");
+    assert_eq!(lines[0]["verdict"]["verdict"], "accepted", "{lines:?}");
+    assert_eq!(lines[1], serde_json::json!({"event": "done", "gone": 1, "kept": 0}));
+    status_when(&place.endpoint, |status| status.counts.proved == 1).await;
+    assert_eq!(std::fs::read_dir(folder.join("rejected")).expect("a folder").count(), 0);
 }
 
 /// Sends `signal` to one proving process after the other, until `done` says what came of it.

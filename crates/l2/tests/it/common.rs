@@ -121,14 +121,19 @@ impl Service {
     /// SIGTERM; returns the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         self.signal();
-        let deadline = Instant::now() + Duration::from_secs(30);
+        self.ended("30 s after SIGTERM", Duration::from_secs(30))
+    }
+
+    /// Waits until it ends by itself, until `when`; returns the exit code.
+    pub fn ended(&mut self, when: &str, within: Duration) -> Option<i32> {
+        let deadline = Instant::now() + within;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 return status.code();
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("the process goes on 30 s after SIGTERM");
+        panic!("the process goes on {when}");
     }
 }
 

@@ -5,6 +5,7 @@
 //! it is durable and verified.
 
 mod error;
+mod instances;
 mod operators;
 pub mod peers;
 mod requests;
@@ -21,6 +22,7 @@ use crate::{
     observe::metrics::Metrics,
     store::{Done, Fact, JobStore, StoreError, Stranded, Superseded},
 };
+use instances::Instances;
 use protocol::{ArtifactId, BlockRange, JobId, LeaseId, Progress, Verdict};
 use std::{
     collections::HashMap,
@@ -50,6 +52,7 @@ struct Inner {
     /// Proofs being verified, so that submitting twice verifies once.
     verifying: Mutex<HashMap<Verifying, watch::Receiver<Option<Verdict>>>>,
     permits: Semaphore,
+    instances: Mutex<Instances>,
     /// Whether an operator wants the leases to end.
     draining: AtomicBool,
     tasks: TaskTracker,
@@ -95,6 +98,7 @@ impl Jobs {
             taken: Notify::new(),
             progress: Mutex::default(),
             verifying: Mutex::default(),
+            instances: Mutex::default(),
             permits,
             draining: AtomicBool::new(false),
             tasks: TaskTracker::new(),

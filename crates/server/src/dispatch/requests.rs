@@ -30,6 +30,14 @@ impl Jobs {
                 "a request names at most {MAX_CAPABILITIES} capabilities"
             )));
         }
+        if let Some(origin) = &request.origin {
+            let instances = self.0.instances.lock();
+            let mut instances = instances.unwrap_or_else(PoisonError::into_inner);
+            if !instances.is_latest(request.client, origin.instance) {
+                tracing::warn!(code = "folder_cloned", client = %request.client, name = ?origin.name, host = ?origin.host, "two processes use one client's id; the earlier one is told to stop");
+                return Ok(no_work(NoWorkReason::AnotherInstance, Duration::from_secs(30)));
+            }
+        }
         let (begun, asked_at) = (Instant::now(), SystemTime::now());
         let policy = self.0.rules.policy;
         let (mut usable, mut refused) = (Vec::new(), None);

@@ -102,7 +102,12 @@ async fn request(server: &Running, n: u8) -> Option<Response> {
         program_id: alloy_primitives::B256::ZERO,
         mocked: true,
     };
-    let request = Request { client: client(n), capabilities: vec![capability], wait_ms: 20_000 };
+    let request = Request {
+        client: client(n),
+        capabilities: vec![capability],
+        wait_ms: 20_000,
+        origin: None,
+    };
     match post(server, protocol::paths::REQUEST, &ProofData::Request(request)).await {
         ProofData::Response(response) => Some(response),
         _ => None,
@@ -121,7 +126,8 @@ async fn a_lease_of_one_server_is_kept_and_its_proof_judged_by_the_other() {
         chain.head.store(1, Ordering::SeqCst);
     });
     let response = response.expect("there is a job");
-    let beat = Heartbeat { client: client(1), lease: response.lease, progress: None };
+    let beat =
+        Heartbeat { client: client(1), lease: response.lease, progress: None, instance: None };
     let path = protocol::paths::heartbeat(&response.job);
     let ack = post(&b, &path, &ProofData::Heartbeat(beat.clone())).await;
     assert_eq!(ack, ProofData::HeartbeatAck(HeartbeatAck { advice: Advice::Continue }));

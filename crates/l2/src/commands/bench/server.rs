@@ -324,6 +324,7 @@ async fn death() -> anyhow::Result<Death> {
                 mocked: true,
             }],
             wait_ms: 30_000,
+            origin: None,
         });
         let answer = http.post(&url).json(&request).send().await?.json().await?;
         ensure!(matches!(answer, ProofData::Response(_)), "no job: {answer:?}");

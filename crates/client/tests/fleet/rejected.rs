@@ -1,0 +1,49 @@
+//! Proofs that were rejected, and are submitted again.
+
+use crate::fake::{Echo, Fake, Manners, config, start, until};
+use client::resubmit::{Error, resubmit};
+use protocol::Verdict;
+use std::{fs, path::Path};
+
+fn left(dir: &Path, folder: &str) -> usize {
+    fs::read_dir(dir.join("client").join(folder)).unwrap().count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_of_a_job_that_no_server_knows_is_kept_and_can_be_submitted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Fake::start(1, Manners { jobs: 1, forgets: true, ..Manners::default() }).await;
+    let config = config(dir.path(), &[&server.url]);
+    let client = start(config.clone(), &Echo::new(0)).await;
+    until("it is put aside", || client.status().rejected == 1).await;
+    let running = resubmit(&config, |_| {}).await.unwrap_err();
+    assert!(running.to_string().contains("is used by another client"), "{running}");
+    client.stop().await;
+    assert_eq!((left(dir.path(), "proofs"), left(dir.path(), "rejected")), (0, 2));
+
+    // Not yet.
+    let mut told = Vec::new();
+    let counts = resubmit(&config, |proof| told.push(proof)).await.unwrap();
+    assert_eq!((counts.gone, counts.kept), (0, 1));
+    let error = told[0].verdict.as_ref().unwrap_err();
+    assert!(error.contains("NoSuchJob"), "{error}");
+    assert!(told[0].reason.contains("NoSuchJob"), "{}", told[0].reason);
+    assert_eq!(left(dir.path(), "rejected"), 2);
+
+    // The server was rebuilt, and knows its jobs again.
+    server.change(|manners| manners.forgets = false);
+    let mut told = Vec::new();
+    let counts = resubmit(&config, |proof| told.push(proof)).await.unwrap();
+    assert_eq!((counts.gone, counts.kept), (1, 0));
+    assert_eq!(told[0].verdict, Ok(Verdict::Accepted));
+    assert_eq!(left(dir.path(), "rejected"), 0);
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = resubmit(&config(dir.path(), &["http://127.0.0.1:9"]), |_| {}).await.unwrap_err();
+    assert!(matches!(error, Error::NoFolder(_)), "{error}");
+    assert!(!dir.path().join("client").exists());
+}

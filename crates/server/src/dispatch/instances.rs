@@ -1,0 +1,68 @@
+//! Processes that use one client's id: the copy of a client's folder has it too.
+//!
+//! A client that starts anew is another process under the same id, and the one before is never heard again. If it is, both run.
+
+use protocol::{ClientId, InstanceId};
+use std::collections::{HashMap, VecDeque};
+
+/// So many clients are remembered. When there are more, all are forgotten: a copy is noticed a little later.
+const MAX_CLIENTS: usize = 10_000;
+
+/// So many earlier processes of one client are remembered.
+const MAX_EARLIER: usize = 8;
+
+/// Which processes have asked for work. Kept in memory: another server, or this one after a restart, notices for itself.
+#[derive(Debug, Default)]
+pub struct Instances(HashMap<ClientId, Processes>);
+
+#[derive(Debug)]
+struct Processes {
+    latest: InstanceId,
+    earlier: VecDeque<InstanceId>,
+}
+
+impl Instances {
+    /// Notes that a process asks for work. False: another one of the same client has asked since this one did.
+    pub fn is_latest(&mut self, client: ClientId, instance: InstanceId) -> bool {
+        if self.0.len() >= MAX_CLIENTS && !self.0.contains_key(&client) {
+            self.0.clear();
+        }
+        let new = || Processes { latest: instance, earlier: VecDeque::new() };
+        let processes = self.0.entry(client).or_insert_with(new);
+        if processes.earlier.contains(&instance) {
+            return false;
+        }
+        if processes.latest != instance {
+            processes.earlier.push_back(processes.latest);
+            if processes.earlier.len() > MAX_EARLIER {
+                processes.earlier.pop_front();
+            }
+            processes.latest = instance;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_start_anew_and_a_copy_of_it_is_noticed() {
+        let (client, other) = (ClientId::from_bytes([1; 16]), ClientId::from_bytes([2; 16]));
+        let [a, b, c] = [1, 2, 3].map(|n| InstanceId::from_bytes([n; 16]));
+        let mut instances = Instances::default();
+        // A restart, and another.
+        assert!(instances.is_latest(client, a) && instances.is_latest(client, a));
+        assert!(instances.is_latest(client, b) && instances.is_latest(client, c));
+        assert!(instances.is_latest(other, a), "of another client");
+        // One of those that were thought to be gone is still there.
+        assert!(!instances.is_latest(client, a) && !instances.is_latest(client, b));
+        assert!(instances.is_latest(client, c), "the latest one goes on");
+        for n in 10..60 {
+            let client = ClientId::from_bytes([3; 16]);
+            assert!(instances.is_latest(client, InstanceId::from_bytes([n; 16])));
+        }
+        assert!(instances.0.values().all(|processes| processes.earlier.len() <= MAX_EARLIER));
+    }
+}
