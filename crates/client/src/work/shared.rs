@@ -199,13 +199,12 @@ impl Shared {
             return Lent::Known;
         }
         let lease = job.lease;
-        match leases.wanted.take().map(|tell| tell.send((server_index, job.clone()))) {
-            Some(Ok(())) => {
-                leases.current = Some(lease);
-                Lent::Taken
-            }
-            _ => Lent::Unwanted(job),
+        let wanted = leases.wanted.take();
+        if wanted.is_some_and(|tell| tell.send((server_index, job.clone())).is_ok()) {
+            leases.current = Some(lease);
+            return Lent::Taken;
         }
+        Lent::Unwanted(job)
     }
 
     /// There is no job at hand any more.
