@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 /// Debian's packages with the guests' compiler.
 const PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
 
-pub const RISC0_TARGET: &str = "riscv32im-risc0-zkvm-elf";
+pub(crate) const RISC0_TARGET: &str = "riscv32im-risc0-zkvm-elf";
 /// It has atomics, which `Arc` needs; a zkVM's target has them by lowering them to plain loads and stores.
 const BARE_TARGET: &str = "riscv32imac-unknown-none-elf";
 
@@ -54,7 +54,7 @@ struct Pinned {
 ///
 /// # Errors
 /// Names the missing compiler, the failed step or the file that cannot be written.
-pub fn pin(root: &Path) -> anyhow::Result<String> {
+pub(crate) fn pin(root: &Path) -> anyhow::Result<String> {
     let (binary, pinned) = build_risc0(root, &[], Symbols::Stripped)?;
     let folder = pinned_folder(root);
     fs::create_dir_all(&folder)
@@ -73,7 +73,7 @@ pub fn pin(root: &Path) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// Names both image ids, or the file, if anything pinned differs from what was built.
-pub fn check(root: &Path) -> anyhow::Result<String> {
+pub(crate) fn check(root: &Path) -> anyhow::Result<String> {
     let folder = pinned_folder(root);
     let path = folder.join("id.toml");
     let text =
@@ -112,7 +112,7 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// As [`pin`].
-pub fn with_symbols(root: &Path, file: &Path) -> anyhow::Result<String> {
+pub(crate) fn with_symbols(root: &Path, file: &Path) -> anyhow::Result<String> {
     let (binary, built) = build_risc0(root, &["--locked"], Symbols::Kept)?;
     write(file, &binary)?;
     Ok(format!("wrote {}: image id {}", file.display(), built.image_id))
@@ -129,7 +129,7 @@ enum Symbols {
 ///
 /// # Errors
 /// Names the missing compiler or the failed build.
-pub fn bare(root: &Path) -> anyhow::Result<String> {
+pub(crate) fn bare(root: &Path) -> anyhow::Result<String> {
     let compiler = Compiler::find()?;
     let mut cargo = compiler.cargo(root, &[]);
     cargo.current_dir(root).args([
@@ -315,14 +315,14 @@ impl Compiler {
 }
 
 /// Set in a guest's build, where cargo calls this command instead of rustc.
-pub const AS_RUSTC: &str = "L2_XTASK_AS_RUSTC";
+pub(crate) const AS_RUSTC: &str = "L2_XTASK_AS_RUSTC";
 
 /// Runs the rustc named by the first argument, with a `-C metadata` that does not depend on any folder, and without
 /// line numbers in our own crates.
 ///
 /// Cargo derives that number from the absolute path of a crate outside the workspace: of `program` and of the standard
 /// library. It ends up in every symbol and so determines the order of functions.
-pub fn as_rustc() -> ExitCode {
+pub(crate) fn as_rustc() -> ExitCode {
     let mut arguments: Vec<String> = env::args().skip(1).collect();
     if arguments.is_empty() {
         return ExitCode::FAILURE;

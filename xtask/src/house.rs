@@ -19,7 +19,7 @@ const ROOMY: [&str; 4] = ["server", "client", "program", "l2"];
 ///
 /// # Errors
 /// Names the folder or file that cannot be read.
-pub fn measure(root: &Path) -> anyhow::Result<String> {
+pub(crate) fn measure(root: &Path) -> anyhow::Result<String> {
     let mut files = Vec::new();
     for folder in sorted(&root.join("crates"))? {
         let Some(name) = folder.file_name().map(|name| name.to_string_lossy().into_owned()) else {

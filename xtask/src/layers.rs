@@ -17,7 +17,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 ///
 /// # Errors
 /// Names every arrow the table does not draw, every crate without a row and every row without a crate.
-pub fn check(root: &Path) -> anyhow::Result<usize> {
+pub(crate) fn check(root: &Path) -> anyhow::Result<usize> {
     let path = root.join("ARCHITECTURE.md");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("failed to read {}", path.display()))?;

@@ -30,7 +30,7 @@ const SKIPPED: [&str; 6] =
 ///
 /// # Errors
 /// Names every link that leads nowhere, every page that is named and does not exist, and every fault of the walks.
-pub fn check(root: &Path) -> anyhow::Result<String> {
+pub(crate) fn check(root: &Path) -> anyhow::Result<String> {
     let mut files = Vec::new();
     collect(root, &mut files)?;
     let mut faults = Vec::new();

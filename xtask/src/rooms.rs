@@ -31,7 +31,7 @@ enum Circles {
 
 /// The arrows of a crate in figures, without its root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// Number of modules of the first level.
     pub rooms: usize,
     /// Number of arrows between them.
@@ -46,7 +46,7 @@ pub struct Figures {
 ///
 /// # Errors
 /// Names the file that cannot be read.
-pub fn figures(sources: &Path) -> anyhow::Result<Figures> {
+pub(crate) fn figures(sources: &Path) -> anyhow::Result<Figures> {
     Ok(counted(Sources::read(sources)?.arrows()))
 }
 
@@ -78,7 +78,7 @@ type Arrows = BTreeMap<Module, BTreeSet<Module>>;
 ///
 /// # Errors
 /// Names every arrow that no row draws, every room without a row, every row without a room, and every circle of files.
-pub fn check(root: &Path) -> anyhow::Result<usize> {
+pub(crate) fn check(root: &Path) -> anyhow::Result<usize> {
     let text = fs::read_to_string(root.join("ARCHITECTURE.md"))
         .context("failed to read ARCHITECTURE.md")?;
     let (mut faults, mut checked) = (Vec::new(), 0);

@@ -27,7 +27,7 @@ const TABLE: &str = "xtask/soundness.toml";
 const MARK: &str = "SOUNDNESS:";
 
 /// The options.
-pub struct Options {
+pub(crate) struct Options {
     /// Only compare the marks with the table.
     pub list: bool,
     /// Run the rows of guests, each of which builds a guest, and no others.
@@ -120,7 +120,7 @@ fn marks(source: &str) -> Vec<Mark<'_>> {
 ///
 /// # Errors
 /// Lists everything that is wrong.
-pub fn check(root: &Path, options: &Options) -> anyhow::Result<String> {
+pub(crate) fn check(root: &Path, options: &Options) -> anyhow::Result<String> {
     let table =
         fs::read_to_string(root.join(TABLE)).with_context(|| format!("failed to read {TABLE}"))?;
     let table: Table = toml::from_str(&table).with_context(|| format!("failed to read {TABLE}"))?;

@@ -24,7 +24,7 @@ const BUILDS: [(&str, &str); 2] = [("with overflow checks", "true"), ("wrapping"
 ///
 /// # Errors
 /// Names what is missing for the build, or the build in which a test failed.
-pub fn run(root: &Path) -> anyhow::Result<String> {
+pub(crate) fn run(root: &Path) -> anyhow::Result<String> {
     let compiler = Compiler::find()?;
     ensure!(
         has_libraries(),

@@ -2,18 +2,18 @@
 
 /// A token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Token {
+pub(crate) enum Token {
     Word(String),
     Text(String),
     Sign(char),
 }
 
 impl Token {
-    pub fn is(&self, sign: char) -> bool {
+    pub(crate) fn is(&self, sign: char) -> bool {
         *self == Self::Sign(sign)
     }
 
-    pub fn word(&self) -> Option<&str> {
+    pub(crate) fn word(&self) -> Option<&str> {
         match self {
             Self::Word(word) => Some(word),
             _ => None,
@@ -22,7 +22,7 @@ impl Token {
 }
 
 /// The index of the bracket that closes the one at `open`.
-pub fn closing(tokens: &[Token], open: usize) -> usize {
+pub(crate) fn closing(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate().skip(open) {
         match token {
@@ -40,7 +40,7 @@ pub fn closing(tokens: &[Token], open: usize) -> usize {
 }
 
 /// The first token after the item, statement, field or argument that begins at `from`.
-pub fn end_of_item(tokens: &[Token], from: usize) -> usize {
+pub(crate) fn end_of_item(tokens: &[Token], from: usize) -> usize {
     const ITEMS: [&str; 17] = [
         "async",
         "const",
@@ -82,7 +82,7 @@ pub fn end_of_item(tokens: &[Token], from: usize) -> usize {
 }
 
 /// The end of the braces that contain `from`.
-pub fn end_of_braces(tokens: &[Token], from: usize) -> usize {
+pub(crate) fn end_of_braces(tokens: &[Token], from: usize) -> usize {
     let mut at = from;
     while let Some(token) = tokens.get(at) {
         match token {
@@ -96,7 +96,7 @@ pub fn end_of_braces(tokens: &[Token], from: usize) -> usize {
 }
 
 /// Words, texts and single signs, without comments, numbers, characters or lifetimes.
-pub fn tokens(text: &str) -> Vec<Token> {
+pub(crate) fn tokens(text: &str) -> Vec<Token> {
     let chars: Vec<char> = text.chars().collect();
     let peek = |at: usize| chars.get(at).copied().unwrap_or('\0');
     let mut tokens = Vec::new();

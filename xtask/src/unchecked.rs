@@ -31,7 +31,7 @@ type Found = BTreeMap<String, BTreeMap<String, Uses>>;
 ///
 /// # Errors
 /// Names every row that differs from the sources, or that nobody has explained.
-pub fn check(root: &Path) -> anyhow::Result<String> {
+pub(crate) fn check(root: &Path) -> anyhow::Result<String> {
     let path = path(root);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("failed to read {}", path.display()))?;
@@ -54,7 +54,7 @@ pub fn check(root: &Path) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// If the sources or the table cannot be read, or the table cannot be written.
-pub fn write(root: &Path) -> anyhow::Result<String> {
+pub(crate) fn write(root: &Path) -> anyhow::Result<String> {
     let path = path(root);
     let old = match std::fs::read_to_string(&path) {
         Ok(text) => Table::parse(&text)?,

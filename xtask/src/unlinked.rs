@@ -33,7 +33,7 @@ const VERIFIER: &str = "risc0_zkp6verify";
 ///
 /// # Errors
 /// Names every crate, feature and symbol of a prover.
-pub fn check(root: &Path, binary: Option<&Path>) -> anyhow::Result<String> {
+pub(crate) fn check(root: &Path, binary: Option<&Path>) -> anyhow::Result<String> {
     let tree = run(Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(root)
         .args([

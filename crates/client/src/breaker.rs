@@ -11,7 +11,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 60);
 
 /// Counts failures. See the module.
 #[derive(Debug)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     /// It opens after so many failures in a row.
     limit: u32,
     /// The first pause.
@@ -23,29 +23,29 @@ pub struct Breaker {
 
 impl Breaker {
     /// One that opens after `limit` failures in a row, at least one.
-    pub fn new(limit: u32, pause: Duration) -> Self {
+    pub(crate) fn new(limit: u32, pause: Duration) -> Self {
         Self { limit: limit.max(1), pause, failures: 0, tests: 0 }
     }
 
     /// A proof was made.
-    pub fn proved(&mut self) {
+    pub(crate) fn proved(&mut self) {
         (self.failures, self.tests) = (0, 0);
     }
 
     /// There is no proof, for this reason.
-    pub fn failed(&mut self, class: FailureClass) {
+    pub(crate) fn failed(&mut self, class: FailureClass) {
         if is_ours(class) {
             self.failures = self.failures.saturating_add(1);
         }
     }
 
     /// It opens, whatever came before.
-    pub fn trip(&mut self) {
+    pub(crate) fn trip(&mut self) {
         self.failures = self.failures.max(self.limit);
     }
 
     /// A self-test was made. If it passed, one job may be tried.
-    pub fn tested(&mut self, passed: bool) {
+    pub(crate) fn tested(&mut self, passed: bool) {
         self.tests = self.tests.saturating_add(1);
         if passed {
             self.failures = self.limit - 1;
@@ -53,7 +53,7 @@ impl Breaker {
     }
 
     /// How long to wait before the next self-test, if the breaker is open.
-    pub fn open(&self) -> Option<Duration> {
+    pub(crate) fn open(&self) -> Option<Duration> {
         let longer = self.pause.saturating_mul(1 << self.tests.min(16));
         (self.failures >= self.limit).then_some(longer.min(LONGEST))
     }

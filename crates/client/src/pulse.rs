@@ -42,20 +42,20 @@ impl Pulse {
 
 /// A pause that a server asks for: never shorter than `floor` nor longer than `most`, and up to a quarter longer than asked for
 /// by chance (`dice`), so that clients do not come back all at once. If `most` is below `floor`, it wins.
-pub fn believed(said: Duration, floor: Duration, most: Duration, dice: u16) -> Duration {
+pub(crate) fn believed(said: Duration, floor: Duration, most: Duration, dice: u16) -> Duration {
     let pause = said.max(floor).min(most);
     pause.mul_f64(1.0 + 0.25 * f64::from(dice) / f64::from(u16::MAX))
 }
 
 /// A pause before the next attempt: doubling from a quarter second, and random (`dice`) between its half and its whole so
 /// that clients do not come back all at once.
-pub fn back_off(failures: u32, most: Duration, dice: u16) -> Duration {
+pub(crate) fn back_off(failures: u32, most: Duration, dice: u16) -> Duration {
     let full = (Duration::from_millis(250) * (1 << failures.min(16))).min(most);
     full.mul_f64(0.5 + 0.5 * f64::from(dice) / f64::from(u16::MAX))
 }
 
 /// What the header `Retry-After` asks for: seconds, or a date.
-pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

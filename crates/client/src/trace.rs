@@ -7,7 +7,7 @@ use opentelemetry::{
 use std::collections::HashMap;
 
 /// Begins a span of the trace that came with the lease; it ends when it is dropped. None if nobody traces the job.
-pub fn span(traceparent: Option<&str>, name: &'static str) -> Option<global::BoxedSpan> {
+pub(crate) fn span(traceparent: Option<&str>, name: &'static str) -> Option<global::BoxedSpan> {
     let carrier = HashMap::from([("traceparent".to_owned(), traceparent?.to_owned())]);
     let context = global::get_text_map_propagator(|words| words.extract(&carrier));
     let span = SpanBuilder::from_name(name);

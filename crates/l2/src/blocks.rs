@@ -14,7 +14,7 @@ use crate::parse::BlockRange;
 
 /// A run of blocks, ready for a prover.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// The file's name, or the node and its blocks.
     pub name: String,
     /// The program's input.
@@ -29,25 +29,25 @@ pub struct Prepared {
 
 impl Prepared {
     /// An input that was read, and what the program found in it.
-    pub fn from_input(name: String, input: Vec<u8>, outcome: Outcome) -> Self {
+    pub(crate) fn from_input(name: String, input: Vec<u8>, outcome: Outcome) -> Self {
         let (statement, blocks) = (outcome.statement, outcome.blocks);
         Self { name, input, statement, blocks, assumed_parent: None }
     }
 
     /// Gas used by all blocks.
-    pub fn gas_used(&self) -> u64 {
+    pub(crate) fn gas_used(&self) -> u64 {
         self.blocks.iter().map(|block| block.gas_used).sum()
     }
 
     /// Number of transactions in all blocks.
-    pub fn transactions(&self) -> usize {
+    pub(crate) fn transactions(&self) -> usize {
         self.blocks.iter().map(|block| block.transactions).sum()
     }
 }
 
 /// Whether a block file without a parent header is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parent {
+pub(crate) enum Parent {
     /// It is refused as incomplete.
     Required,
     /// Exactly the rules of the header against its parent are skipped. Such an execution is never proven.
@@ -55,7 +55,7 @@ pub enum Parent {
 }
 
 /// Whether a file is one of blocks, by its name.
-pub fn is_block_file(path: &Path) -> bool {
+pub(crate) fn is_block_file(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json" || extension == "zst")
 }
 
@@ -72,7 +72,7 @@ fn terms(flags: &TermsArgs, config: &ChainConfig) -> anyhow::Result<Terms> {
 }
 
 /// Reads an input made by `l2-prover witness`. It has its terms, so that no flag may name others.
-pub fn read_input(path: &Path, flags: Option<&TermsArgs>) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn read_input(path: &Path, flags: Option<&TermsArgs>) -> anyhow::Result<Vec<u8>> {
     let name = path.display();
     let given = |flags: &TermsArgs| flags.beneficiary.is_some() || flags.deposits_start.is_some();
     ensure!(
@@ -83,7 +83,7 @@ pub fn read_input(path: &Path, flags: Option<&TermsArgs>) -> anyhow::Result<Vec<
 }
 
 /// Reads a file that has no business to be longer than `limit` bytes.
-pub fn read_at_most(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn read_at_most(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
     let name = path.display();
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -95,7 +95,7 @@ pub fn read_at_most(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
 
 /// Reads a block file (`.json`, `.json.zst`) or an input made by `l2-prover witness`. Without flags for the terms it does
 /// not matter what the statement says besides.
-pub fn from_file(
+pub(crate) fn from_file(
     path: &Path,
     chain: Option<&ChainArg>,
     flags: Option<&TermsArgs>,
@@ -133,7 +133,7 @@ pub fn from_file(
 }
 
 /// Connects to the node that the flags name, and says which blocks they name.
-pub async fn connect(source: &Source) -> anyhow::Result<(witness::Node, BlockRange)> {
+pub(crate) async fn connect(source: &Source) -> anyhow::Result<(witness::Node, BlockRange)> {
     let (url, range) =
         source.rpc_url.as_deref().zip(source.block).context("--rpc-url needs --block")?;
     let chain = source.chain.as_ref().unwrap_or(&ChainArg::Dev);
@@ -146,7 +146,7 @@ pub async fn connect(source: &Source) -> anyhow::Result<(witness::Node, BlockRan
 }
 
 /// Fetches blocks and witness from the node that the flags name.
-pub async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
+pub(crate) async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
     let (node, range) = connect(source).await?;
     let (first, last) = (range.first(), range.last());
     let prepared = node
@@ -163,7 +163,7 @@ pub async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
 }
 
 /// A file if there is one, else blocks of a node.
-pub async fn from_file_or_node(file: Option<&Path>, source: &Source) -> anyhow::Result<Prepared> {
+pub(crate) async fn from_file_or_node(file: Option<&Path>, source: &Source) -> anyhow::Result<Prepared> {
     match file {
         Some(path) => from_file(path, source.chain.as_ref(), Some(&source.terms), Parent::Required),
         None => from_node(source).await,
@@ -172,7 +172,7 @@ pub async fn from_file_or_node(file: Option<&Path>, source: &Source) -> anyhow::
 
 /// A statement as indented lines for people.
 #[derive(Debug)]
-pub struct StatementText<'a>(pub &'a Statement);
+pub(crate) struct StatementText<'a>(pub &'a Statement);
 
 impl fmt::Display for StatementText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

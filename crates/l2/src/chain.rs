@@ -10,7 +10,7 @@ use program::{BlobFork, ChainConfig};
 
 /// A chain by name, or a geth-style genesis file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChainArg {
+pub(crate) enum ChainArg {
     /// Ethereum.
     Mainnet,
     /// The retired testnet 17000.
@@ -63,7 +63,7 @@ impl fmt::Display for ChainArg {
 
 impl ChainArg {
     /// The chain's rules, which may be what one of `urls` tells.
-    pub async fn config_at(&self, urls: &[String]) -> anyhow::Result<ChainConfig> {
+    pub(crate) async fn config_at(&self, urls: &[String]) -> anyhow::Result<ChainConfig> {
         if *self != Self::Node {
             return self.config();
         }
@@ -78,7 +78,7 @@ impl ChainArg {
     }
 
     /// The chain's rules.
-    pub fn config(&self) -> anyhow::Result<ChainConfig> {
+    pub(crate) fn config(&self) -> anyhow::Result<ChainConfig> {
         Ok(match self {
             Self::Mainnet => ChainConfig::mainnet(),
             Self::Holesky => ChainConfig::holesky(),
@@ -101,7 +101,7 @@ impl ChainArg {
 ///   (`anvil_setBlockTimestampInterval`);
 /// * after `anvil_reorg` the base fee is not the one that follows from the parent, unless it is so low that it does not move;
 /// * a slot that is set to zero stays in the storage trie, so that the state root of such a block is not Ethereum's.
-pub fn anvil() -> ChainConfig {
+pub(crate) fn anvil() -> ChainConfig {
     ChainConfig {
         chain_id: 31_337,
         paris_block: 0,
@@ -116,7 +116,7 @@ pub fn anvil() -> ChainConfig {
 }
 
 /// The rules of the chain with this id, if it is one we know.
-pub fn by_id(chain_id: u64) -> anyhow::Result<ChainConfig> {
+pub(crate) fn by_id(chain_id: u64) -> anyhow::Result<ChainConfig> {
     ChainConfig::preset(chain_id).with_context(|| {
         format!("chain {chain_id} is not known here: give its genesis file with --chain")
     })

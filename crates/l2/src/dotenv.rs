@@ -6,7 +6,7 @@ use anyhow::Context as _;
 ///
 /// # Errors
 /// If the file is there but malformed: a setting that silently does not count would be worse.
-pub fn load() -> anyhow::Result<()> {
+pub(crate) fn load() -> anyhow::Result<()> {
     match dotenvy::from_path(".env") {
         Ok(()) => Ok(()),
         Err(error) if error.not_found() => Ok(()),

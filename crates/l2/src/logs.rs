@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::format::Writer;
 /// Writes fields as `name=value`, errors with their causes, and control characters as escapes: what comes from outside can
 /// neither begin a line of its own nor speak to the terminal.
 #[derive(Clone, Copy, Debug)]
-pub struct OneLine;
+pub(crate) struct OneLine;
 
 impl<'writer> FormatFields<'writer> for OneLine {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
@@ -53,7 +53,7 @@ impl Visit for Line<'_> {
 }
 
 /// `text` with escapes for control characters and for those that turn the direction of writing.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let hostile =
         |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut line = String::with_capacity(text.len());

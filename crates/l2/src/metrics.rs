@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Serves `/metrics` and `/livez` until the task is aborted.
-pub fn serve(
+pub(crate) fn serve(
     listener: TcpListener,
     metrics: Metrics,
     status: watch::Receiver<Status>,

@@ -18,29 +18,29 @@ use crate::logs::OneLine;
 
 /// How to report. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
     bars: MultiProgress,
 }
 
 impl Output {
     /// Text for people, or JSON.
-    pub fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         Self { json, bars: MultiProgress::new() }
     }
 
     /// Whether JSON was asked for.
-    pub fn json(&self) -> bool {
+    pub(crate) fn json(&self) -> bool {
         self.json
     }
 
     /// Whether a person watches: bars and live tables make sense.
-    pub fn live(&self) -> bool {
+    pub(crate) fn live(&self) -> bool {
         !self.json && std::io::stderr().is_terminal() && std::io::stdout().is_terminal()
     }
 
     /// Where progress bars are added. They are drawn on stderr, only if it is a terminal.
-    pub fn bars(&self) -> &MultiProgress {
+    pub(crate) fn bars(&self) -> &MultiProgress {
         &self.bars
     }
 
@@ -48,7 +48,7 @@ impl Output {
     ///
     /// # Errors
     /// If stdout was closed.
-    pub fn report<R: Serialize + Display>(&self, report: &R) -> anyhow::Result<()> {
+    pub(crate) fn report<R: Serialize + Display>(&self, report: &R) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string(report)? } else { report.to_string() };
         self.bars.suspend(|| {
             let mut stdout = std::io::stdout().lock();
@@ -59,7 +59,7 @@ impl Output {
     }
 
     /// Warns of something that weakens a guarantee; on stderr, so that stdout stays what was asked for.
-    pub fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         self.bars.suspend(|| {
             if self.json {
                 eprintln!("{}", serde_json::json!({ "warning": text }));
@@ -71,14 +71,14 @@ impl Output {
     }
 
     /// Tells a person something on the way; on stderr, and not in JSON.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         if !self.json {
             self.bars.suspend(|| eprintln!("{text}"));
         }
     }
 
     /// The last word of a command that failed.
-    pub fn error(&self, error: &anyhow::Error) {
+    pub(crate) fn error(&self, error: &anyhow::Error) {
         if self.json {
             eprintln!("{}", serde_json::json!({ "error": chain(error) }));
         } else {
@@ -90,7 +90,7 @@ impl Output {
     ///
     /// # Errors
     /// If `filter` is malformed.
-    pub fn init_logs(&self, filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    pub(crate) fn init_logs(&self, filter: &str, format: LogFormat) -> anyhow::Result<()> {
         let filter = EnvFilter::try_new(filter).with_context(|| {
             format!("`{filter}` is no log filter; write for example `info` or `server=debug,warn`")
         })?;
@@ -125,7 +125,7 @@ impl std::io::Write for AboveBars {
 }
 
 /// An error and its causes on one line, without those that the text before has told already.
-pub fn chain(error: &anyhow::Error) -> String {
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if !text.contains(&cause) {
@@ -137,7 +137,7 @@ pub fn chain(error: &anyhow::Error) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-pub fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -4,25 +4,25 @@ use std::time::Duration;
 
 /// Consecutive blocks, both ends included. Invariant: `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockRange {
+pub(crate) struct BlockRange {
     first: u64,
     last: u64,
 }
 
 impl BlockRange {
     /// The first block.
-    pub fn first(self) -> u64 {
+    pub(crate) fn first(self) -> u64 {
         self.first
     }
 
     /// The last block, itself included.
-    pub fn last(self) -> u64 {
+    pub(crate) fn last(self) -> u64 {
         self.last
     }
 }
 
 /// `7` or `7..9`.
-pub fn block_range(text: &str) -> Result<BlockRange, String> {
+pub(crate) fn block_range(text: &str) -> Result<BlockRange, String> {
     let number = |text: &str| {
         text.parse::<u64>().map_err(|_| format!("`{text}` is no block number; write `7` or `7..9`"))
     };
@@ -40,7 +40,7 @@ pub fn block_range(text: &str) -> Result<BlockRange, String> {
 }
 
 /// `latest`, `safe`, `finalized`, or a number of blocks.
-pub fn depth(text: &str) -> Result<witness::Depth, String> {
+pub(crate) fn depth(text: &str) -> Result<witness::Depth, String> {
     match text {
         "latest" => Ok(witness::Depth::Latest),
         "safe" => Ok(witness::Depth::Safe),
@@ -52,7 +52,7 @@ pub fn depth(text: &str) -> Result<witness::Depth, String> {
 }
 
 /// `500ms`, `2s`, `5m` or `1h`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no time; write for example 500ms, 2s, 5m or 1h");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(digits);
@@ -68,7 +68,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A [`duration`] that is not zero.
-pub fn duration_above_zero(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration_above_zero(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be more than zero".to_owned()),
         time => Ok(time),
@@ -77,10 +77,10 @@ pub fn duration_above_zero(text: &str) -> Result<Duration, String> {
 
 /// How long something is good; none is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lifetime(pub Option<Duration>);
+pub(crate) struct Lifetime(pub Option<Duration>);
 
 /// A [`duration_above_zero`], `90d` or `never`.
-pub fn lifetime(text: &str) -> Result<Lifetime, String> {
+pub(crate) fn lifetime(text: &str) -> Result<Lifetime, String> {
     if text == "never" {
         return Ok(Lifetime(None));
     }

@@ -18,7 +18,7 @@ use crate::output::Output;
 
 /// Where and how long a prover's process may work.
 #[derive(Clone, Debug)]
-pub struct Workplace {
+pub(crate) struct Workplace {
     /// Folder of its temporary files and of its proof, while it proves.
     pub folder: PathBuf,
     /// It is hung if it reports no progress for so long.
@@ -31,13 +31,13 @@ pub struct Workplace {
 
 impl Workplace {
     /// For a command that a person waits for, and ends.
-    pub fn attended(folder: impl Into<PathBuf>) -> Self {
+    pub(crate) fn attended(folder: impl Into<PathBuf>) -> Self {
         let (stall, limit) = (Duration::MAX, Duration::MAX);
         Self { folder: folder.into(), stall, limit, log: "error" }
     }
 
     /// For a command that runs the program and proves nothing: that needs no folder which stays.
-    pub fn without_proofs() -> Self {
+    pub(crate) fn without_proofs() -> Self {
         let name = format!("l2-prover-{}", std::process::id());
         Self::attended(std::env::temp_dir().join(name))
     }
@@ -45,14 +45,14 @@ impl Workplace {
 
 impl ProverArg {
     /// The best prover that is there: a zkVM whose executable is found, else `exec`.
-    pub fn best(executable: &ExecutableArgs) -> Self {
+    pub(crate) fn best(executable: &ExecutableArgs) -> Self {
         let mut zkvms = Self::value_variants().iter().filter(|prover| **prover != Self::Exec);
         let found = zkvms.find(|prover| prover.executable(executable).is_ok());
         found.copied().unwrap_or(Self::Exec)
     }
 
     /// The proof system, as server and client name it.
-    pub fn system(self) -> ProofSystem {
+    pub(crate) fn system(self) -> ProofSystem {
         match self {
             Self::Exec => ProofSystem::Exec,
             Self::Risc0 => ProofSystem::Risc0,
@@ -60,13 +60,13 @@ impl ProverArg {
     }
 
     /// The proof system, as the verifier names it.
-    pub fn verified_as(self) -> verifier::System {
+    pub(crate) fn verified_as(self) -> verifier::System {
         server::jobs::verification::verifier_of(self.system())
             .expect("l2-prover offers only what it verifies")
     }
 
     /// The program that proofs of this system are asked for by default.
-    pub fn pinned_program_id(self) -> [u8; 32] {
+    pub(crate) fn pinned_program_id(self) -> [u8; 32] {
         self.verified_as().program_id()
     }
 
@@ -75,7 +75,7 @@ impl ProverArg {
     ///
     /// # Errors
     /// If the executable is missing, does not fit or can't be set up.
-    pub fn build(
+    pub(crate) fn build(
         self,
         zkvm: &ZkvmArgs,
         workplace: Workplace,
@@ -91,7 +91,7 @@ impl ProverArg {
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn start(
+    pub(crate) fn start(
         self,
         zkvm: &ZkvmArgs,
         workplace: Workplace,
@@ -160,7 +160,7 @@ impl From<KindArg> for ProofKind {
 }
 
 /// Says loudly that the prover's proofs prove nothing, if so. Returns whether they do not.
-pub fn warn_if_mocked(prover: &dyn Prover, output: &Output) -> bool {
+pub(crate) fn warn_if_mocked(prover: &dyn Prover, output: &Output) -> bool {
     let Some(danger) = prover.danger() else { return false };
     output.warn(&format!("{danger}: these proofs are mocked and prove NOTHING."));
     true

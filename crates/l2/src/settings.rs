@@ -5,7 +5,7 @@
 
 mod node;
 
-pub use node::NodeSettings;
+pub(crate) use node::NodeSettings;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -69,7 +69,7 @@ const SECRET: [&str; 3] = ["database", "rpc_url", "ws_url"];
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Nobody said anything.
     Default,
     /// The file.
@@ -81,10 +81,10 @@ pub enum Origin {
 }
 
 /// What the command line and the environment set, by clap's ids.
-pub type Overrides = HashMap<String, Origin>;
+pub(crate) type Overrides = HashMap<String, Origin>;
 
 /// Reads from clap which flags and variables of the command were given.
-pub fn overrides(matches: &ArgMatches) -> Overrides {
+pub(crate) fn overrides(matches: &ArgMatches) -> Overrides {
     let mut matches = matches;
     while let Some((_, deeper)) = matches.subcommand() {
         matches = deeper;
@@ -103,7 +103,7 @@ pub fn overrides(matches: &ArgMatches) -> Overrides {
 
 /// The settings that count.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The server's.
     pub config: server::Config,
     /// The nodes, and how they are asked.
@@ -117,7 +117,7 @@ impl Settings {
     ///
     /// # Errors
     /// Names the file and every mistake in it. What does not fit together is for [`server::Config::check`].
-    pub fn new(args: &Server, overrides: &Overrides) -> anyhow::Result<Self> {
+    pub(crate) fn new(args: &Server, overrides: &Overrides) -> anyhow::Result<Self> {
         let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
         let (mut values, node_keys) = (defaults(args)?, object(&NodeSettings::default())?);
         let mut origins: BTreeMap<_, _> =
@@ -155,7 +155,7 @@ impl Settings {
     }
 
     /// The values to show: without passwords and keys.
-    pub fn shown(&self) -> anyhow::Result<Map<String, Value>> {
+    pub(crate) fn shown(&self) -> anyhow::Result<Map<String, Value>> {
         let mut values = object(&self.config)?;
         values.extend(object(&self.node)?);
         if let Some(url) = &self.config.database {
@@ -226,7 +226,7 @@ fn object(settings: &impl Serialize) -> anyhow::Result<Map<String, Value>> {
 ///
 /// # Errors
 /// Names the file and every mistake in it.
-pub fn places(path: &Path) -> anyhow::Result<server::Config> {
+pub(crate) fn places(path: &Path) -> anyhow::Result<server::Config> {
     let mut values = read(path)?;
     values.retain(|key, _| ["data_dir", "database", "artifacts"].contains(&key.as_str()));
     Ok(serde_json::from_value(Value::Object(values))?)
@@ -324,7 +324,7 @@ fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String>, section: &str
 }
 
 /// A URL as far as it can be shown: user, password, path and query may be keys.
-pub fn without_secrets(url: &str) -> String {
+pub(crate) fn without_secrets(url: &str) -> String {
     match reqwest::Url::parse(url) {
         Ok(parsed) => {
             let origin = parsed.origin().ascii_serialization();
@@ -337,7 +337,7 @@ pub fn without_secrets(url: &str) -> String {
 
 /// The settings that count, and where they come from.
 #[derive(Debug, Serialize)]
-pub struct Checked {
+pub(crate) struct Checked {
     event: &'static str,
     config: Map<String, Value>,
     origins: BTreeMap<String, Origin>,
@@ -351,7 +351,7 @@ impl Checked {
     ///
     /// # Errors
     /// If they cannot be written as JSON.
-    pub fn new(settings: &Settings, file: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: &Settings, file: Option<PathBuf>) -> anyhow::Result<Self> {
         let (config, origins) = (settings.shown()?, settings.origins.clone());
         Ok(Self { event: "checked", config, origins, file, hidden: settings.hidden() })
     }

@@ -14,7 +14,7 @@ const INTERRUPTED: i32 = 130;
 ///
 /// # Errors
 /// If the signals cannot be handled.
-pub fn shutdown() -> io::Result<CancellationToken> {
+pub(crate) fn shutdown() -> io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -39,7 +39,7 @@ pub fn shutdown() -> io::Result<CancellationToken> {
 ///
 /// # Errors
 /// Those of `work`, or that it was interrupted.
-pub async fn unless_interrupted<T>(
+pub(crate) async fn unless_interrupted<T>(
     shutdown: &CancellationToken,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
@@ -54,7 +54,7 @@ pub async fn unless_interrupted<T>(
 ///
 /// # Errors
 /// If the signals cannot be handled.
-pub fn ignore() -> io::Result<()> {
+pub(crate) fn ignore() -> io::Result<()> {
     // Listening once takes the default away for the rest of the process.
     let _interrupt = signal(SignalKind::interrupt())?;
     let _terminate = signal(SignalKind::terminate())?;

@@ -16,14 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends spans until it is stopped.
 #[derive(Debug)]
-pub struct Telemetry(Option<SdkTracerProvider>);
+pub(crate) struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
     /// Sends the spans of this process, a `service`, where `OTEL_EXPORTER_OTLP_ENDPOINT` says; nowhere without it.
     ///
     /// # Errors
     /// If a variable has a value that cannot work.
-    pub fn start(service: &'static str) -> anyhow::Result<Self> {
+    pub(crate) fn start(service: &'static str) -> anyhow::Result<Self> {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let wanted =
             set("OTEL_EXPORTER_OTLP_ENDPOINT") || set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
@@ -55,12 +55,12 @@ impl Telemetry {
     }
 
     /// Sends nothing.
-    pub fn off() -> Self {
+    pub(crate) fn off() -> Self {
         Self(None)
     }
 
     /// Sends what is left.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         if let Some(provider) = self.0 {
             // Blocks on a thread that needs this runtime to send. What fails has been logged there.
             let _sent = tokio::task::spawn_blocking(move || provider.shutdown()).await;

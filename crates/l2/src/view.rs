@@ -16,7 +16,7 @@ const ROWS: usize = 12;
 
 /// Follows a server's status.
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     output: Output,
     live: Option<Live>,
     seen: HashMap<JobId, JobState>,
@@ -31,7 +31,7 @@ struct Live {
 
 impl View {
     /// `goal` is the number of blocks after which the run ends, if it does.
-    pub fn new(output: &Output, goal: Option<u64>) -> Self {
+    pub(crate) fn new(output: &Output, goal: Option<u64>) -> Self {
         let live = output.live().then(|| {
             let table = output.bars().add(ProgressBar::new_spinner());
             table.set_style(style("{msg}"));
@@ -50,7 +50,7 @@ impl View {
     ///
     /// # Errors
     /// If stdout was closed.
-    pub fn update(&mut self, status: &Status, blocks: u64) -> anyhow::Result<()> {
+    pub(crate) fn update(&mut self, status: &Status, blocks: u64) -> anyhow::Result<()> {
         if let Some(live) = &self.live {
             live.table.set_message(table(status));
             live.proved.set_position(blocks);
@@ -74,7 +74,7 @@ impl View {
     }
 
     /// Leaves the last table on the screen.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         if let Some(live) = self.live {
             live.table.abandon();
             live.proved.abandon();

@@ -66,6 +66,7 @@ type Inner<DB> = RevmEvm<
 >;
 
 /// revm's EVM with Ethereum's rules.
+#[expect(missing_debug_implementations, reason = "revm's parts have none")]
 pub struct BlockEvm<DB: Database> {
     evm: Inner<DB>,
     bound: Option<Bound>,

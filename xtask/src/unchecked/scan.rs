@@ -47,7 +47,7 @@ const POINTER: [&str; 8] = [
 ];
 
 /// Passes on the files of a crate, from its root on, each with its uses.
-pub fn module_tree(
+pub(super) fn module_tree(
     root: &Path,
     features: &BTreeSet<String>,
     found: &mut dyn FnMut(&Path, Uses),

@@ -19,7 +19,7 @@ const HEAD: &str = "\
 
 /// By crate, as its name and version.
 #[derive(Debug, Default)]
-pub struct Table(BTreeMap<String, Crate>);
+pub(super) struct Table(BTreeMap<String, Crate>);
 
 #[derive(Debug, Default)]
 struct Crate {
@@ -35,7 +35,7 @@ struct Row {
 }
 
 impl Table {
-    pub fn parse(text: &str) -> anyhow::Result<Self> {
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         let document: toml::Table = toml::from_str(text).context("it is not TOML")?;
         let mut table = Self::default();
         for (name, entry) in document {
@@ -59,7 +59,7 @@ impl Table {
     }
 
     /// Every difference between `found` and the table, and every row that nobody has explained.
-    pub fn faults(&self, found: &Found) -> Vec<String> {
+    pub(super) fn faults(&self, found: &Found) -> Vec<String> {
         let mut faults = Vec::new();
         for (name, files) in found {
             let known = self.0.get(name);
@@ -94,7 +94,7 @@ impl Table {
 
     /// The table for `found`. A file with the same uses as before, perhaps of another version of its crate, keeps its
     /// reason.
-    pub fn updated(&self, found: &Found) -> Self {
+    pub(super) fn updated(&self, found: &Found) -> Self {
         let updated = found.iter().map(|(name, files)| {
             let before = self.before(name);
             let files = files.iter().map(|(file, uses)| {

@@ -2,7 +2,7 @@
 
 use super::messages::Message;
 use crate::prover::ProveError;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::process::ExitStatusExt,
@@ -24,25 +24,48 @@ const LONGEST_LINE: u64 = 1 << 20;
 const STARVED: [&str; 3] = ["memory allocation of", "bad_alloc", "out of memory"];
 
 /// A child that is killed, with all it has started, when this is dropped.
-pub(super) struct Running(pub(super) Child);
+pub(super) struct Running {
+    pub(super) child: Child,
+    status: Option<ExitStatus>,
+}
 
 impl Running {
+    pub(super) fn new(child: Child) -> Self {
+        Self { child, status: None }
+    }
+
     pub(super) fn kill(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.0.try_wait()? {
+        if let Some(status) = self.status {
             return Ok(status);
         }
-        // ORDER: only a child that has not been waited for still owns its number.
-        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+        // ORDER: only a child that has not been waited for still owns its number, and so its group.
+        if let Some(group) = self.pid() {
             let _gone = rustix::process::kill_process_group(group, Signal::KILL);
         }
-        self.0.wait()
+        let status = self.child.wait()?;
+        self.status = Some(status);
+        Ok(status)
+    }
+
+    /// Its status, if it has ended. What it started ends with it.
+    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(pid) = self.pid().filter(|_| self.status.is_none()) else { return Ok(self.status) };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match rustix::process::waitid(WaitId::Pid(pid), look)? {
+            None => Ok(None),
+            Some(_) => self.kill().map(Some),
+        }
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }
 
     /// Its messages. The channel is closed when it closes its stdout.
     pub(super) fn messages(&mut self) -> io::Result<mpsc::Receiver<Message>> {
         // A child says a few hundred things in an hour; if it says more than we take, it waits.
         let (tell, messages) = mpsc::sync_channel(64);
-        let stdout = self.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let stdout = self.child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         thread::Builder::new().name("prover-stdout".into()).spawn(move || {
             let (mut stdout, mut line) = (BufReader::new(stdout), Vec::new());
             while let Ok(1..) = next_line(&mut stdout, &mut line) {
@@ -66,7 +89,7 @@ impl Running {
     pub(super) fn last_words(&mut self) -> io::Result<LastWords> {
         let words = LastWords::default();
         let (kept, mut stderr) =
-            (words.clone(), self.0.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?);
+            (words.clone(), self.child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?);
         thread::Builder::new().name("prover-stderr".into()).spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(len @ 1..) = stderr.read(&mut buffer) {
@@ -108,6 +131,12 @@ fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
     from.by_ref().take(LONGEST_LINE).read_until(b'\n', line)
 }
 
+/// A text of the child's for people: no control characters, which a terminal would obey, and not too long.
+pub(super) fn plain(text: &str) -> String {
+    let visible = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    text.chars().take(REPORTED).map(visible).collect()
+}
+
 /// Why a child that reported nothing has ended.
 pub(super) fn ended(status: ExitStatus, last_words: &str) -> ProveError {
     let cry = last_words.lines().find(|line| {
@@ -123,7 +152,7 @@ pub(super) fn ended(status: ExitStatus, last_words: &str) -> ProveError {
         ));
     }
     let skipped = last_words.chars().count().saturating_sub(REPORTED);
-    let said: String = last_words.chars().skip(skipped).collect();
+    let said = plain(&last_words.chars().skip(skipped).collect::<String>());
     let said = if said.is_empty() { "it said nothing".into() } else { format!("it said: {said}") };
     match status.signal() {
         Some(_) => {

@@ -2,7 +2,7 @@
 
 use super::{
     PROOF, Setup,
-    child::{Running, ended},
+    child::{Running, ended, plain},
     empty,
     messages::{Assignment, Hello, Identity, Message, Outcome, PROTOCOL, VERSION, Work},
 };
@@ -11,10 +11,14 @@ use crate::prover::{
 };
 use alloy_primitives::B256;
 use protocol::ArtifactRef;
+use rustix::{fs::OFlags, io::Errno};
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::{fd::AsRawFd, unix::process::CommandExt},
+    os::{
+        fd::AsRawFd,
+        unix::{fs::OpenOptionsExt, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -34,6 +38,9 @@ const HELLO: Duration = Duration::from_secs(60);
 
 /// How long a child may live on after its last message.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The largest result, in bytes. A composite proof of a large batch has some 100 MB.
+const MAX_RESULT: u64 = 1 << 30;
 
 /// A self-test runs the program for an instant; one that takes so long hangs.
 const SELF_TEST: Duration = Duration::from_secs(300);
@@ -163,7 +170,8 @@ impl ProverProcess {
                     };
                     return Err(error.into());
                 }
-                process.identity = identity;
+                let danger = identity.danger.as_deref().map(plain);
+                process.identity = Identity { danger, ..identity };
                 Ok(process)
             }
             other => Err(mixed_up(&other)),
@@ -194,13 +202,13 @@ impl ProverProcess {
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()
-            .map(Running)
+            .map(Running::new)
             .map_err(|source| ExecutableError::Start { path: setup.program.clone(), source })?;
         let assignment = Assignment { protocol: PROTOCOL, parent: std::process::id(), work };
         let mut assignment = serde_json::to_vec(&assignment)
             .map_err(|error| ProveError::Unavailable(error.into()))?;
         assignment.push(b'\n');
-        let mut stdin = child.0.stdin.take();
+        let mut stdin = child.child.stdin.take();
         let messages = child.messages().map_err(|error| ProveError::Unavailable(error.into()))?;
         let last_words =
             child.last_words().map_err(|error| ProveError::Unavailable(error.into()))?;
@@ -208,15 +216,18 @@ impl ProverProcess {
         self.peak.store(0, Ordering::Relaxed);
         let started = Instant::now();
         let (mut moved, mut greeted, mut result) = (started, false, None);
-        let mut take = |message| match message {
-            Message::Hello(_) | Message::Progress(_) => {}
-            Message::Done { result: outcome, peak_memory_bytes } => {
+        // Only its first word on the result counts.
+        let take = |message, result: &mut Option<Result<Outcome, ProveError>>| match message {
+            Message::Done { result: outcome, peak_memory_bytes } if result.is_none() => {
                 self.peak.store(peak_memory_bytes.unwrap_or_default(), Ordering::Relaxed);
-                result = Some(Ok(outcome));
+                *result = Some(Ok(outcome));
             }
-            Message::Failed { class, detail } => result = Some(Err(ProveError::of(class, detail))),
+            Message::Failed { class, detail } if result.is_none() => {
+                *result = Some(Err(ProveError::of(class, plain(&detail))));
+            }
+            _ => {}
         };
-        let mut finished = false;
+        let mut finished = None;
         let status = loop {
             match messages.recv_timeout(TICK) {
                 Ok(Message::Hello(hello)) if !greeted => {
@@ -234,18 +245,21 @@ impl ProverProcess {
                 }
                 Ok(message) => {
                     moved = Instant::now();
-                    finished |= !matches!(message, Message::Hello(_));
-                    take(message);
+                    take(message, &mut result);
+                    if result.is_some() {
+                        finished.get_or_insert(moved);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 // It has closed its stdout: it is at its end, or hangs there.
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK / 10),
             }
-            if let Some(status) = child.0.try_wait().map_err(ProveError::unavailable)? {
+            if let Some(status) = child.ended().map_err(ProveError::unavailable)? {
                 break status;
             }
-            if finished {
-                if moved.elapsed() > FAREWELL {
+            if let Some(finished) = finished {
+                // However much it goes on to say.
+                if finished.elapsed() > FAREWELL {
                     break child.kill().map_err(ProveError::unavailable)?;
                 }
                 continue;
@@ -268,11 +282,14 @@ impl ProverProcess {
             child.kill().map_err(ProveError::unavailable)?;
             return Err(hung);
         };
-        // What it said last may still be in the pipe.
-        while let Ok(message) = messages.recv_timeout(FAREWELL) {
+        // What it said last may still be in the pipe, and somebody else may still hold that open.
+        let until = Instant::now() + FAREWELL;
+        while Instant::now() < until
+            && let Ok(message) = messages.recv_timeout(until.duration_since(Instant::now()))
+        {
             match message {
                 Message::Hello(hello) if !greeted => check(&hello, &setup.program)?,
-                message if greeted => take(message),
+                message if greeted => take(message, &mut result),
                 _ => {}
             }
         }
@@ -294,13 +311,33 @@ impl ProverProcess {
         Ok((outcome, public_values, folder))
     }
 
-    /// Reads what the child has written.
+    /// Reads what the child has written: a regular file of the length it reported, nothing that never ends or lies elsewhere.
     fn read(path: &Path, wanted: ArtifactRef) -> Result<Vec<u8>, ProveError> {
-        let bytes = fs::read(path).map_err(ProveError::unavailable)?;
+        let wrong = |what: &str| {
+            let text = format!("the proving process wrote {what} where its result should be");
+            ProveError::Failed(text.into())
+        };
+        // ORDER: a pipe must not be waited for, so the file is opened without blocking and looked at afterwards.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = i32::try_from(flags.bits()).map_err(ProveError::unavailable)?;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file = file.map_err(|error| match error.raw_os_error() {
+            Some(code) if code == Errno::LOOP.raw_os_error() => wrong("a link"),
+            _ => ProveError::unavailable(error),
+        })?;
+        let about = file.metadata().map_err(ProveError::unavailable)?;
+        if !about.is_file() {
+            return Err(wrong("no file"));
+        }
+        if wanted.len > MAX_RESULT || about.len() != wanted.len {
+            return Err(wrong("a file of another length than it says"));
+        }
+        let mut bytes = Vec::new();
+        file.take(wanted.len).read_to_end(&mut bytes).map_err(ProveError::unavailable)?;
         if wanted == ArtifactRef::of(&bytes) {
             return Ok(bytes);
         }
-        Err(ProveError::Failed("the proving process wrote other bytes than it says".into()))
+        Err(wrong("other bytes than it says"))
     }
 }
 
@@ -419,12 +456,13 @@ impl From<ExecutableError> for ProveError {
 
 /// Compares what the child says of itself with what we are.
 fn check(hello: &Hello, path: &Path) -> Result<(), ExecutableError> {
-    let Hello { protocol, name, version } = hello.clone();
+    let Hello { protocol, .. } = *hello;
+    let (name, version) = (plain(&hello.name), plain(&hello.version));
     let path = path.to_owned();
     if protocol != PROTOCOL {
         return Err(ExecutableError::Protocol { path, name, version, protocol });
     }
-    if version != VERSION {
+    if hello.version != VERSION {
         return Err(ExecutableError::Version { path, name, version });
     }
     Ok(())

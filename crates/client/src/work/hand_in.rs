@@ -31,7 +31,7 @@ const PENDING_FLOOR: Duration = Duration::from_millis(500);
 const LONGEST_FLOOR: Duration = Duration::from_secs(8);
 
 /// A proof that waits for its verdict.
-pub struct Owed {
+pub(super) struct Owed {
     pub(super) entry: Entry,
     /// The lender's limit in bytes, if it is known.
     pub(super) most: Option<u64>,
@@ -43,13 +43,13 @@ pub struct Owed {
 
 impl Owed {
     /// One that was not tried yet.
-    pub fn new(entry: Entry, most: Option<u64>, beats: Option<DropGuard>) -> Self {
+    pub(super) fn new(entry: Entry, most: Option<u64>, beats: Option<DropGuard>) -> Self {
         Self { entry, most, _beats: beats, due: Instant::now(), attempts: 0 }
     }
 }
 
 /// Hands the proofs of one server's jobs in, one after the other.
-pub struct Lane {
+pub(super) struct Lane {
     pub(super) shared: Arc<Shared>,
     /// The server; none for proofs whose lender is not known any more.
     pub(super) home: Option<usize>,
@@ -61,7 +61,7 @@ pub struct Lane {
 
 impl Lane {
     /// Works until it is stopped.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let now = self.shared.stop.now.clone();
         while !now.is_cancelled() {
             let last = self.last.is_cancelled();

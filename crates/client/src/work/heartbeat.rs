@@ -10,7 +10,7 @@ use tokio::{runtime, sync::watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Heartbeats, from a thread and a runtime of their own, and through connections of their own: neither proving nor a busy runtime delays them.
-pub struct Heartbeats {
+pub(crate) struct Heartbeats {
     runtime: runtime::Handle,
     _stop: DropGuard,
 }
@@ -34,7 +34,7 @@ impl Heartbeats {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
         let stopped = stop.clone();

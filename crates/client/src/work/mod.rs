@@ -12,9 +12,9 @@ mod prove;
 mod servers;
 mod shared;
 
-pub use heartbeat::Heartbeats;
-pub use servers::Server;
-pub use shared::{Shared, Stop};
+pub(crate) use heartbeat::Heartbeats;
+pub(crate) use servers::Server;
+pub(crate) use shared::{Shared, Stop};
 
 use crate::{
     Config, Phase,
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 const LANE: usize = 16;
 
 /// What a client is made of.
-pub struct Worker {
+pub(crate) struct Worker {
     shared: Arc<Shared>,
     beats: Heartbeats,
     /// The job at hand, and before that the one which the last client in this folder was killed with.
@@ -46,7 +46,7 @@ pub struct Worker {
 
 impl Worker {
     /// Puts a client together.
-    pub fn new(shared: Shared, beats: Heartbeats) -> Self {
+    pub(crate) fn new(shared: Shared, beats: Heartbeats) -> Self {
         let Config { broken_failures, broken_pause, .. } = shared.config;
         Self {
             breaker: Breaker::new(broken_failures, broken_pause),
@@ -59,7 +59,7 @@ impl Worker {
     }
 
     /// Works until it is stopped.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let (mut handing_in, last) = (JoinSet::new(), CancellationToken::new());
         let mut asking = JoinSet::new();
         let shared = self.shared.clone();

@@ -32,7 +32,7 @@ const SOONEST: Duration = Duration::from_millis(250);
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
 /// A server to work for.
-pub struct Server {
+pub(crate) struct Server {
     pub(super) api: Api,
     /// For heartbeats, whose thread needs connections of its own.
     pub(super) beats: Api,
@@ -68,7 +68,7 @@ struct Inquiry {
 
 impl Server {
     /// A server reached through `api`, and through `beats` for heartbeats only.
-    pub fn new(api: Api, beats: Api) -> Self {
+    pub(crate) fn new(api: Api, beats: Api) -> Self {
         let now = Instant::now();
         let health = Health {
             failures: 0,

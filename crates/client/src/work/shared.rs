@@ -30,7 +30,7 @@ const MOST_JUDGED: usize = 32;
 
 /// How a client is told to end.
 #[derive(Clone, Debug)]
-pub struct Stop {
+pub(crate) struct Stop {
     /// No more jobs; the one at hand may be finished. Cancelled with `now`.
     pub draining: CancellationToken,
     /// Nothing more; the job at hand goes back.
@@ -38,7 +38,7 @@ pub struct Stop {
 }
 
 /// See the module.
-pub struct Shared {
+pub(crate) struct Shared {
     pub(super) config: Config,
     pub(super) servers: Vec<Server>,
     pub(super) journal: Arc<Journal>,
@@ -94,7 +94,7 @@ pub(super) enum Lent {
 
 impl Shared {
     /// What the parts of a client share.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         servers: Vec<Server>,
         journal: Arc<Journal>,

@@ -30,7 +30,7 @@ use tokio::net::TcpListener;
 
 /// What a server does.
 #[derive(Clone)]
-pub struct Manners {
+pub(crate) struct Manners {
     /// Its jobs.
     pub jobs: u64,
     /// It takes so long to answer a request for work.
@@ -83,7 +83,7 @@ impl Default for Manners {
 
 /// What a server has seen.
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub requests: AtomicU64,
     pub heartbeats: AtomicU64,
     pub submits: AtomicU64,
@@ -110,13 +110,13 @@ struct Inner {
 
 /// A server that runs until the test ends.
 #[derive(Clone)]
-pub struct Fake {
+pub(crate) struct Fake {
     pub url: String,
     inner: Arc<Inner>,
 }
 
 impl Fake {
-    pub async fn start(name: u8, manners: Manners) -> Self {
+    pub(crate) async fn start(name: u8, manners: Manners) -> Self {
         let inner = Arc::new(Inner {
             name,
             manners: Mutex::new(manners),
@@ -136,15 +136,15 @@ impl Fake {
         Self { url, inner }
     }
 
-    pub fn seen(&self) -> &Seen {
+    pub(crate) fn seen(&self) -> &Seen {
         &self.inner.seen
     }
 
-    pub fn change(&self, change: impl FnOnce(&mut Manners)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Manners)) {
         change(&mut self.inner.manners.lock().unwrap());
     }
 
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.inner.seen.accepted.lock().unwrap().len()
     }
 }
@@ -319,14 +319,14 @@ async fn deed(
 }
 
 /// The address of a server that takes connections and never says a word, for as long as the listener lives.
-pub async fn black_hole() -> (String, TcpListener) {
+pub(crate) async fn black_hole() -> (String, TcpListener) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     (format!("http://{}", listener.local_addr().unwrap()), listener)
 }
 
 /// Says that an input is its own proof, after a while.
 #[derive(Default)]
-pub struct Echo {
+pub(crate) struct Echo {
     pub takes: Duration,
     pub proven: AtomicU64,
     /// The disk is full for it.
@@ -335,7 +335,7 @@ pub struct Echo {
 }
 
 impl Echo {
-    pub fn new(takes_ms: u64) -> Arc<Self> {
+    pub(crate) fn new(takes_ms: u64) -> Arc<Self> {
         Arc::new(Self { takes: Duration::from_millis(takes_ms), ..Self::default() })
     }
 
@@ -389,7 +389,7 @@ impl Prover for Echo {
     }
 }
 
-pub fn config(dir: &FilePath, servers: &[&str]) -> client::Config {
+pub(crate) fn config(dir: &FilePath, servers: &[&str]) -> client::Config {
     client::Config {
         servers: servers.iter().map(|server| (*server).to_owned()).collect(),
         data_dir: dir.join("client"),
@@ -398,12 +398,12 @@ pub fn config(dir: &FilePath, servers: &[&str]) -> client::Config {
     }
 }
 
-pub async fn start(config: client::Config, prover: &Arc<Echo>) -> Running {
+pub(crate) async fn start(config: client::Config, prover: &Arc<Echo>) -> Running {
     Client::start(config, prover.clone()).await.unwrap()
 }
 
 /// Waits until `done` says so, for at most a minute. Returns how long that took.
-pub async fn until(what: &str, mut done: impl FnMut() -> bool) -> Duration {
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(60) {
         if done() {

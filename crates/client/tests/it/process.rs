@@ -391,3 +391,93 @@ fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
     panic!("it never came true");
 }
+
+/// An executable that reads its assignment, does `then` with the proof's path in `$proof`, and may use `$done`, the message that
+/// it has written a proof of the two bytes `in`.
+fn hostile(folder: &Path, then: &str) -> ProverProcess {
+    let proof = r#"{"sha256":"582967534d0f909d196b97f9e6921342777aea87b46fa52df165389db1fb8ccf","len":2}"#;
+    assert_eq!(proof, serde_json::to_string(&protocol::ArtifactRef::of(b"in")).unwrap());
+    let then = format!(
+        r#"
+read line
+proof=$(printf '%s' "$line" | sed 's/.*"proof":"\([^"]*\)".*/\1/')
+done='{{"done":{{"result":{{"proof":{proof}}}}}}}'
+step='{{"progress":{{"phase":"compressing"}}}}'
+{then}"#
+    );
+    let setup = fake(folder, &[&hello(PROTOCOL, VERSION)], &then);
+    ProverProcess::new(setup, &Actor)
+}
+
+#[test]
+fn an_executable_that_goes_on_talking_or_leaves_something_behind_costs_seconds() {
+    let talks = "while :; do echo \"$step\"; sleep 0.2; done";
+    for then in [
+        // It says that it is done, and then is not silent.
+        format!("printf in > \"$proof\"; echo \"$done\"; {talks}"),
+        // It ends, and what it started goes on.
+        format!("printf in > \"$proof\"; echo \"$done\"; ({talks}) & exit 0"),
+        format!("({talks}) & exit 3"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let prover = hostile(folder.path(), &then);
+        let begun = std::time::Instant::now();
+        let proof = prove(&prover, &Cancel::new());
+        // The limit of `fake` is 5 s; twice the time for a farewell, and patience for a busy machine.
+        assert!(begun.elapsed() < Duration::from_secs(30), "{then}: {:?}", begun.elapsed());
+        match proof {
+            Ok(proof) => assert_eq!(proof, b"in"),
+            Err(error) => assert!(error.to_string().contains("without a result"), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn what_an_executable_starts_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid = folder.path().join("pid");
+    let then = format!(
+        "sleep 600 > /dev/null 2>&1 & echo $! > {}; printf in > \"$proof\"; echo \"$done\"",
+        pid.display()
+    );
+    assert_eq!(prove(&hostile(folder.path(), &then), &Cancel::new()).unwrap(), b"in");
+    let pid = fs::read_to_string(pid).unwrap();
+    let state = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    // What was killed is there until somebody has asked how it ended.
+    for _ in 0..500 {
+        if state().is_empty() || state().contains(") Z ") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it lives on: {}", state());
+}
+
+#[test]
+fn only_a_regular_file_of_the_reported_length_is_a_proof() {
+    for (then, wrong) in [
+        ("ln -s /dev/zero \"$proof\"", "a link"),
+        ("mkfifo \"$proof\"", "no file"),
+        ("mkdir \"$proof\"", "no file"),
+        ("truncate -s 3G \"$proof\"", "of another length"),
+        ("printf i > \"$proof\"", "of another length"),
+        ("printf on > \"$proof\"", "other bytes"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let prover = hostile(folder.path(), &format!("{then}; echo \"$done\""));
+        let error = prove(&prover, &Cancel::new()).unwrap_err();
+        assert_eq!(error.class(), FailureClass::BackendFailed, "{then}");
+        assert!(error.to_string().contains(wrong), "{then}: {error}");
+    }
+}
+
+#[test]
+fn what_an_executable_says_does_not_reach_the_terminal_as_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = "x".repeat(100_000);
+    let then = format!(
+        r#"printf '%s\n' '{{"failed":{{"class":"backend_failed","detail":"\u001b]0;title\u0007{long}"}}}}'"#
+    );
+    let error = prove(&hostile(folder.path(), &then), &Cancel::new()).unwrap_err().to_string();
+    assert!(error.contains("title") && !error.contains('\u{1b}') && error.len() < 2_000, "{error}");
+}

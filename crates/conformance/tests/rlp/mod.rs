@@ -4,7 +4,7 @@ use alloy_rlp::Header;
 
 /// An RLP item; a typed transaction is decoded too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rlp {
+pub(crate) enum Rlp {
     /// A string.
     Bytes(Vec<u8>),
     /// A list.
@@ -14,10 +14,10 @@ pub enum Rlp {
 }
 
 /// One way to change a string.
-pub type Change = fn(&[u8]) -> Vec<u8>;
+pub(crate) type Change = fn(&[u8]) -> Vec<u8>;
 
 /// The changes that every field goes through.
-pub const CHANGES: [Change; 5] = [
+pub(crate) const CHANGES: [Change; 5] = [
     // The next number.
     |bytes| {
         let mut bytes = bytes.to_vec();
@@ -42,7 +42,7 @@ pub const CHANGES: [Change; 5] = [
 
 impl Rlp {
     /// Decodes an item.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let item = Self::next(&mut rest)?;
         rest.is_empty().then_some(item)
@@ -74,7 +74,7 @@ impl Rlp {
     }
 
     /// The item's encoding.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let payload = self.payload();
         match self {
             Self::List(_) => {
@@ -88,7 +88,7 @@ impl Rlp {
     }
 
     /// The payload of the encoding.
-    pub fn payload(&self) -> Vec<u8> {
+    pub(crate) fn payload(&self) -> Vec<u8> {
         match self {
             Self::Bytes(bytes) => bytes.clone(),
             Self::List(items) => items.iter().flat_map(Self::encode).collect(),
@@ -99,7 +99,7 @@ impl Rlp {
     }
 
     /// Paths to all strings, and to all empty lists.
-    pub fn leaves(&self) -> Vec<Vec<usize>> {
+    pub(crate) fn leaves(&self) -> Vec<Vec<usize>> {
         match self {
             Self::List(items) | Self::Typed(_, items) if !items.is_empty() => items
                 .iter()
@@ -113,7 +113,7 @@ impl Rlp {
     }
 
     /// The item with the leaf at `path` changed; `None` if it stays the same.
-    pub fn changed(&self, path: &[usize], change: Change) -> Option<Self> {
+    pub(crate) fn changed(&self, path: &[usize], change: Change) -> Option<Self> {
         let mut changed = self.clone();
         let mut item = &mut changed;
         for index in path {
@@ -130,7 +130,7 @@ impl Rlp {
 }
 
 /// Names the field at `path` of a block.
-pub fn describe(block: &Rlp, path: &[usize]) -> String {
+pub(crate) fn describe(block: &Rlp, path: &[usize]) -> String {
     const HEADER: [&str; 21] = [
         "parentHash",
         "ommersHash",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The archive with this name in the data folder; prints what is skipped if it is absent.
 #[expect(clippy::print_stdout, reason = "a test that skips something says so")]
-pub fn archive(name: &str, skipped: &str) -> Option<PathBuf> {
+pub(crate) fn archive(name: &str, skipped: &str) -> Option<PathBuf> {
     let archive = std::env::var_os("L2_PROVER_DATA")
         .map(|folder| PathBuf::from(folder).join("official").join(name))
         .filter(|path| path.exists());

@@ -11,7 +11,7 @@ use crate::parse;
 /// Settings of the dev node.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Dev node")]
-pub struct NodeArgs {
+pub(crate) struct NodeArgs {
     /// Address the dev node's JSON-RPC listens on
     #[arg(long, env = "DEV_NODE_LISTEN_IP", default_value = "127.0.0.1", value_name = "IP")]
     pub node_ip: IpAddr,

@@ -9,10 +9,10 @@ mod prover;
 mod server;
 mod source;
 
-pub use self::server::{AccessArgs, Kept, Operated, ServerData};
-pub use dev_node::NodeArgs;
-pub use prover::{ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
-pub use source::{NodeAccess, Source, TermsArgs, WitnessFrom};
+pub(crate) use self::server::{AccessArgs, Kept, Operated, ServerData};
+pub(crate) use dev_node::NodeArgs;
+pub(crate) use prover::{ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
+pub(crate) use source::{NodeAccess, Source, TermsArgs, WitnessFrom};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -39,7 +39,7 @@ use crate::commands::witness::Witness;
 /// Proves the blocks of an Ethereum L2 with a zkVM.
 #[derive(Debug, Parser)]
 #[command(name = "l2-prover", version, propagate_version = true, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What every command understands.
     #[command(flatten)]
     pub global: Global,
@@ -50,7 +50,7 @@ pub struct Cli {
 
 /// What every command understands.
 #[derive(Debug, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// Print JSON instead of text: one document, or one line for each event
     #[arg(long, global = true)]
     pub json: bool,
@@ -71,14 +71,14 @@ pub struct Global {
 
 impl Global {
     /// How to log.
-    pub fn log_format(&self) -> LogFormat {
+    pub(crate) fn log_format(&self) -> LogFormat {
         self.log_format.unwrap_or(if self.json { LogFormat::Json } else { LogFormat::Text })
     }
 }
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// A line for each event
     Text,
     /// A line of JSON for each event
@@ -87,7 +87,7 @@ pub enum LogFormat {
 
 /// The commands, in the order of the help.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run everything in one process: dev node, traffic, Prover Server and Prover Clients
     Dev(Dev),
     /// Run a dev node: a small EVM chain in memory with JSON-RPC

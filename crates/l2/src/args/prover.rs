@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 /// Which prover runs the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProverArg {
+pub(crate) enum ProverArg {
     /// The program runs natively; proves nothing
     Exec,
     /// The zkVM of RISC Zero
@@ -25,7 +25,7 @@ pub enum KindArg {
 
 /// Which executable proves.
 #[derive(Clone, Debug, Default, Args)]
-pub struct ExecutableArgs {
+pub(crate) struct ExecutableArgs {
     /// The zkVM's executable, of the same version [default: l2-prover-risc0 beside this command]
     #[arg(long, env = "PROVER_CLIENT_EXECUTABLE", value_name = "FILE")]
     pub prover_executable: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub struct ExecutableArgs {
 /// How RISC Zero proves.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "RISC Zero")]
-pub struct ZkvmArgs {
+pub(crate) struct ZkvmArgs {
     /// Size of a segment as a power of two of cycles: 18 needs about 2.5 GB of memory, 20 about 9 GB
     #[arg(
         long,

@@ -10,7 +10,7 @@ use crate::settings;
 /// What is shown to a server, and by what it is known. A token is not a flag: others can read a command line.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Access")]
-pub struct AccessArgs {
+pub(crate) struct AccessArgs {
     /// File with the token to show the server; without it, the variable L2_PROVER_TOKEN counts
     #[arg(long, env = "L2_PROVER_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub struct AccessArgs {
 
 impl AccessArgs {
     /// As the client crate takes it.
-    pub fn access(&self) -> client::Access {
+    pub(crate) fn access(&self) -> client::Access {
         let token = std::env::var("L2_PROVER_TOKEN").ok().filter(|token| !token.is_empty());
         client::Access {
             token: token.map(|token| client::Secret::new(&token)),
@@ -37,7 +37,7 @@ impl AccessArgs {
 
 /// The server that an operator talks to.
 #[derive(Debug, Args)]
-pub struct Operated {
+pub(crate) struct Operated {
     /// The Prover Server; of several on one database, any
     #[arg(
         long,
@@ -53,7 +53,7 @@ pub struct Operated {
 
 /// Where a server keeps what it must not lose.
 #[derive(Debug, Args)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Its jobs
     #[command(flatten)]
     pub data: ServerData,
@@ -67,7 +67,7 @@ impl Kept {
     ///
     /// # Errors
     /// Names what is wrong with the settings file.
-    pub fn config(&self) -> anyhow::Result<server::Config> {
+    pub(crate) fn config(&self) -> anyhow::Result<server::Config> {
         let mut config = self.data.config()?;
         if self.artifacts.is_some() {
             config.artifacts = self.artifacts.clone();
@@ -78,7 +78,7 @@ impl Kept {
 
 /// Where a server keeps its jobs and tokens.
 #[derive(Debug, Args)]
-pub struct ServerData {
+pub(crate) struct ServerData {
     /// The server's settings file, which says where the server keeps things unless a flag does
     #[arg(long, env = "PROVER_SERVER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -95,7 +95,7 @@ impl ServerData {
     ///
     /// # Errors
     /// Names what is wrong with the settings file.
-    pub fn config(&self) -> anyhow::Result<server::Config> {
+    pub(crate) fn config(&self) -> anyhow::Result<server::Config> {
         let mut config = match &self.config {
             Some(file) => settings::places(file)?,
             None => server::Config::default(),

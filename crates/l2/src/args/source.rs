@@ -11,7 +11,7 @@ use crate::parse;
 
 /// Blocks to work on: a file, or a range of a node.
 #[derive(Debug, Args)]
-pub struct Source {
+pub(crate) struct Source {
     /// JSON-RPC of a node
     #[arg(long, value_name = "URL", requires = "block")]
     pub rpc_url: Option<String>,
@@ -32,7 +32,7 @@ pub struct Source {
 
 /// What a statement says because its prover wants it to.
 #[derive(Clone, Copy, Debug, Default, Args)]
-pub struct TermsArgs {
+pub(crate) struct TermsArgs {
     /// Who may claim the reward of the proof: the statement names it [default: nobody]
     #[arg(long, value_name = "ADDRESS")]
     pub beneficiary: Option<Address>,
@@ -43,7 +43,7 @@ pub struct TermsArgs {
 
 /// How an L2 node is asked.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct NodeAccess {
+pub(crate) struct NodeAccess {
     /// Where witnesses come from
     #[arg(
         long,
@@ -71,7 +71,7 @@ pub struct NodeAccess {
 
 impl NodeAccess {
     /// As the node's client has it.
-    pub fn options(&self) -> witness::NodeOptions {
+    pub(crate) fn options(&self) -> witness::NodeOptions {
         witness::NodeOptions {
             witness: match self.witness_from {
                 WitnessFrom::Any => witness::WitnessSource::Any,
@@ -90,7 +90,7 @@ impl NodeAccess {
 /// Where witnesses come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum WitnessFrom {
+pub(crate) enum WitnessFrom {
     /// debug_executionWitness, and eth_getProof where the node does not have that
     Any,
     /// debug_executionWitness alone

@@ -26,7 +26,7 @@ use crate::provers::Workplace;
 
 /// `l2-prover bench`
 #[derive(Debug, Subcommand)]
-pub enum Bench {
+pub(crate) enum Bench {
     /// Count the cycles that blocks cost in RISC Zero, by phase of the program
     Cycles(BenchCycles),
     /// Make a block of each opcode and each precompile, and count what its gas costs in RISC Zero
@@ -39,7 +39,7 @@ pub enum Bench {
 
 /// `l2-prover bench cycles`
 #[derive(Debug, Args)]
-pub struct BenchCycles {
+pub(crate) struct BenchCycles {
     /// Block files (.json or .json.zst), or inputs made by `l2-prover witness`
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -70,7 +70,7 @@ pub struct BenchCycles {
 }
 
 /// Runs the command.
-pub async fn run(
+pub(crate) async fn run(
     bench: Bench,
     global: &Global,
     output: &Output,
@@ -185,7 +185,7 @@ fn batch(paths: &[PathBuf], args: &BenchCycles) -> anyhow::Result<Prepared> {
 
 /// What one input costs.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// The file, or the files of a batch.
     pub name: String,
     /// Gas used.

@@ -24,7 +24,7 @@ use crate::{metrics, parse};
 /// `l2-prover client`
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Client {
+pub(crate) struct Client {
     /// What to do instead of proving.
     #[command(subcommand)]
     pub deed: Option<ClientDeed>,
@@ -100,14 +100,14 @@ pub struct Client {
 
 /// What is done in a client's folder while no client works there.
 #[derive(Debug, Subcommand)]
-pub enum ClientDeed {
+pub(crate) enum ClientDeed {
     /// Submit the proofs that were rejected again: after a server was rebuilt, or a verdict was revoked
     Resubmit(Resubmit),
 }
 
 /// `l2-prover client resubmit`
 #[derive(Debug, Args)]
-pub struct Resubmit {
+pub(crate) struct Resubmit {
     /// The Prover Server; several: separated by commas, or the flag repeated
     #[arg(
         long,
@@ -138,7 +138,7 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 /// Runs the command.
-pub async fn run(
+pub(crate) async fn run(
     args: Client,
     global: &Global,
     output: &Output,

@@ -10,13 +10,13 @@ use crate::settings::{Checked, Overrides, Settings};
 
 /// `l2-prover config`
 #[derive(Debug, Subcommand)]
-pub enum Config {
+pub(crate) enum Config {
     /// Check the settings of `l2-prover server`, and show those that count and where they come from
     Check(Box<Server>),
 }
 
 /// Runs the command.
-pub fn run(args: Config, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(args: Config, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
     let Config::Check(args) = args;
     let settings = Settings::new(&args, overrides)?;
     settings.config.check()?;

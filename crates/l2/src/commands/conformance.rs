@@ -18,7 +18,7 @@ use crate::provers::Workplace;
 
 /// `l2-prover conformance`
 #[derive(Debug, Args)]
-pub struct Conformance {
+pub(crate) struct Conformance {
     /// Folders, JSON files or archives (.tar, .tar.zst) of `blockchain_tests`
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
@@ -43,7 +43,7 @@ pub struct Conformance {
 }
 
 /// Runs the command. Fails if a test does.
-pub fn run(args: &Conformance, global: &Global, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Conformance, global: &Global, output: &Output) -> anyhow::Result<()> {
     let workplace = Workplace::without_proofs();
     let prover = args.prover.build(&args.zkvm, workplace, global)?;
     let second = |input: &[u8]| match prover.execute(input) {

@@ -20,7 +20,7 @@ use crate::view::View;
 
 /// `l2-prover dev`
 #[derive(Debug, Args)]
-pub struct Dev {
+pub(crate) struct Dev {
     /// Which prover the clients use [default: risc0 if its executable is found, else exec]
     #[arg(long, value_enum)]
     pub prover: Option<ProverArg>,
@@ -60,7 +60,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const FIRST_BLOCK: u64 = 1;
 
 /// Runs the command.
-pub async fn run(
+pub(crate) async fn run(
     args: Dev,
     global: &Global,
     output: &Output,

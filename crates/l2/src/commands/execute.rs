@@ -20,7 +20,7 @@ use crate::signals::unless_interrupted;
 
 /// `l2-prover execute`
 #[derive(Debug, Args)]
-pub struct Execute {
+pub(crate) struct Execute {
     /// Block files (.json or .json.zst), or inputs made by `l2-prover witness`
     #[arg(required_unless_present = "rpc_url", conflicts_with = "rpc_url", value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -39,7 +39,7 @@ pub struct Execute {
 }
 
 /// Runs the command. Goes on after a refused file, and fails in the end if there was one.
-pub async fn run(
+pub(crate) async fn run(
     args: Execute,
     global: &Global,
     output: &Output,
@@ -181,7 +181,7 @@ struct Executed {
 
 /// What a run costs in a zkVM.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct CyclesReport {
+pub(crate) struct CyclesReport {
     user_cycles: u64,
     total_cycles: u64,
     segments: u64,

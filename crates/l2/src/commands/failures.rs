@@ -18,7 +18,7 @@ use crate::provers::Workplace;
 
 /// `l2-prover failures`
 #[derive(Debug, Subcommand)]
-pub enum Failures {
+pub(crate) enum Failures {
     /// List the jobs with which something went wrong, of the newest 1,000
     List(Operated),
     /// Write a job's input, history and rejected proofs into a folder
@@ -36,7 +36,7 @@ pub enum Failures {
 
 /// `l2-prover failures replay`
 #[derive(Debug, Args)]
-pub struct Replay {
+pub(crate) struct Replay {
     /// The folder
     pub folder: PathBuf,
     /// Where the program runs
@@ -53,7 +53,7 @@ const BUNDLE: &str = "bundle.json";
 const INPUT: &str = "input.bin";
 
 /// Runs `l2-prover failures`.
-pub async fn run(args: Failures, global: &Global, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Failures, global: &Global, output: &Output) -> anyhow::Result<()> {
     match args {
         Failures::List(operated) => {
             let mut jobs: Vec<JobSummary> = read(&operated, paths::JOBS).await?;

@@ -12,13 +12,13 @@ use crate::output::Output;
 
 /// `l2-prover fsck`
 #[derive(Debug, Args)]
-pub struct Fsck {
+pub(crate) struct Fsck {
     #[command(flatten)]
     pub kept: Kept,
 }
 
 /// Runs the command. Findings are reported, and then are a failure.
-pub async fn run(args: Fsck, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Fsck, output: &Output) -> anyhow::Result<()> {
     let config = args.kept.config()?;
     let report = server::fsck::run(&config).await;
     let report =

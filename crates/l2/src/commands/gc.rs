@@ -17,7 +17,7 @@ use crate::parse;
 
 /// `l2-prover gc`
 #[derive(Debug, Args)]
-pub struct Gc {
+pub(crate) struct Gc {
     /// Only what was stored longer ago than this: inputs of proved blocks and rejected proofs are needed to look into failures
     #[arg(long, value_parser = parse::duration, default_value = "168h", value_name = "TIME")]
     pub older_than: Duration,
@@ -31,7 +31,7 @@ pub struct Gc {
 
 /// `l2-prover backup`
 #[derive(Debug, Args)]
-pub struct Backup {
+pub(crate) struct Backup {
     /// A folder that is new or empty
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
@@ -41,7 +41,7 @@ pub struct Backup {
 }
 
 /// Runs `l2-prover gc`.
-pub async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
     let older_than_ms = u64::try_from(args.older_than.as_millis()).unwrap_or(u64::MAX);
     let asked = CollectGarbage { older_than_ms, dry_run: args.dry_run };
     let request = request(&args.operated, Method::POST, paths::GARBAGE)?;
@@ -54,7 +54,7 @@ pub async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
 }
 
 /// Runs `l2-prover backup`.
-pub async fn backup(args: Backup, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn backup(args: Backup, output: &Output) -> anyhow::Result<()> {
     let config = args.kept.config()?;
     let backup = server::backup::backup(&config, &args.out).await;
     let backup = backup.context("the backup is not complete: do not use it")?;

@@ -16,7 +16,7 @@ use crate::{blocks, chain};
 
 /// `l2-prover inspect`
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// An input made by `l2-prover witness`, or block files (.json or .json.zst) of consecutive blocks, which are taken as one
     /// batch
     #[arg(required = true, value_name = "FILE")]
@@ -30,7 +30,7 @@ pub struct Inspect {
 }
 
 /// Runs the command.
-pub fn run(args: Inspect, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(args: Inspect, output: &Output) -> anyhow::Result<()> {
     let names: Vec<String> = args.files.iter().map(|path| path.display().to_string()).collect();
     let name = names.join(", ");
     let (input, sharing) = match &args.files[..] {

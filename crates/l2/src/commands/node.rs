@@ -16,7 +16,7 @@ use crate::output::Output;
 
 /// `l2-prover node`
 #[derive(Debug, Args)]
-pub struct Node {
+pub(crate) struct Node {
     /// Print the genesis of the chain, in geth's format, and stop
     #[arg(long)]
     pub print_genesis: bool,
@@ -29,7 +29,7 @@ pub struct Node {
 }
 
 /// Runs the command.
-pub async fn run(args: Node, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Node, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
     if args.print_genesis {
         return output.report(&Genesis(genesis(&args.node)?));
     }
@@ -42,7 +42,7 @@ pub async fn run(args: Node, output: &Output, shutdown: CancellationToken) -> an
 
 /// What the node does unless flags say otherwise.
 #[derive(Debug)]
-pub struct Defaults {
+pub(crate) struct Defaults {
     block_time: Duration,
     traffic_per_block: usize,
     kinds: &'static [devnode::Kind],
@@ -50,13 +50,13 @@ pub struct Defaults {
 
 impl Defaults {
     /// For provers that take no time.
-    pub const MOCKED: Self = Self {
+    pub(crate) const MOCKED: Self = Self {
         block_time: Duration::from_secs(2),
         traffic_per_block: 3,
         kinds: &devnode::Kind::ALL,
     };
     /// For provers that take minutes for the smallest block.
-    pub const PROVEN: Self = Self {
+    pub(crate) const PROVEN: Self = Self {
         block_time: Duration::from_secs(12),
         traffic_per_block: 1,
         kinds: &[devnode::Kind::Transfer],
@@ -71,7 +71,7 @@ fn genesis(args: &NodeArgs) -> Result<alloy_genesis::Genesis, devnode::GenesisEr
 }
 
 /// Starts the dev node as the flags say.
-pub async fn start(
+pub(crate) async fn start(
     args: &NodeArgs,
     blocks: Option<PathBuf>,
     defaults: &Defaults,

@@ -31,7 +31,7 @@ pub enum StateArg {
 
 /// `l2-prover jobs`
 #[derive(Debug, Subcommand)]
-pub enum Jobs {
+pub(crate) enum Jobs {
     /// List the newest jobs, at most 1,000
     List {
         /// Only jobs in this state
@@ -60,7 +60,7 @@ pub enum Jobs {
 
 /// A job.
 #[derive(Debug, Args)]
-pub struct OneJob {
+pub(crate) struct OneJob {
     /// The job's id
     pub job: JobId,
     /// The server
@@ -70,7 +70,7 @@ pub struct OneJob {
 
 /// `l2-prover clients`
 #[derive(Debug, Subcommand)]
-pub enum Clients {
+pub(crate) enum Clients {
     /// List the clients that were heard latest
     List(Operated),
     /// Let a client finish what it has, and give it no other job
@@ -83,7 +83,7 @@ pub enum Clients {
 
 /// A client.
 #[derive(Debug, Args)]
-pub struct OneClient {
+pub(crate) struct OneClient {
     /// The client's id
     pub client: protocol::ClientId,
     /// The server
@@ -93,7 +93,7 @@ pub struct OneClient {
 
 /// One client to drain, or all.
 #[derive(Debug, Args)]
-pub struct DrainedClients {
+pub(crate) struct DrainedClients {
     /// The client's id
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub client: Option<protocol::ClientId>,
@@ -107,7 +107,7 @@ pub struct DrainedClients {
 
 /// One client to release, or all.
 #[derive(Debug, Args)]
-pub struct ReleasedClients {
+pub(crate) struct ReleasedClients {
     /// The client's id
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub client: Option<protocol::ClientId>,
@@ -120,7 +120,7 @@ pub struct ReleasedClients {
 }
 
 /// Runs `l2-prover jobs`.
-pub async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {
     match args {
         Jobs::List { state, operated } => {
             let query = state
@@ -145,7 +145,7 @@ pub async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {
 }
 
 /// Runs `l2-prover clients`.
-pub async fn clients(args: Clients, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn clients(args: Clients, output: &Output) -> anyhow::Result<()> {
     let operated = match args {
         Clients::List(operated) => operated,
         Clients::Drain(DrainedClients { client, operated, .. }) => {
@@ -182,7 +182,7 @@ async fn tell(operated: &Operated, method: Method, path: &str) -> anyhow::Result
     answer(request(operated, method, path)?).await.map(drop)
 }
 
-pub async fn read<T: DeserializeOwned>(operated: &Operated, path: &str) -> anyhow::Result<T> {
+pub(crate) async fn read<T: DeserializeOwned>(operated: &Operated, path: &str) -> anyhow::Result<T> {
     let answer = answer(request(operated, Method::GET, path)?).await?;
     answer.json().await.context("the Prover Server answered something else than was asked")
 }
@@ -228,7 +228,7 @@ impl From<StateArg> for JobState {
 }
 
 /// The beginning of what went wrong, in which a client may have had a say.
-pub fn shortened(error: &str) -> String {
+pub(crate) fn shortened(error: &str) -> String {
     escaped(error).chars().take(60).collect()
 }
 

@@ -21,7 +21,7 @@ use crate::parse;
 
 /// `l2-prover proofs`
 #[derive(Debug, Subcommand)]
-pub enum Proofs {
+pub(crate) enum Proofs {
     /// Write the accepted proofs into a folder, one file for each
     Export {
         /// Which
@@ -50,7 +50,7 @@ pub enum Proofs {
 
 /// Proofs of a server.
 #[derive(Debug, Args)]
-pub struct ProofBlocks {
+pub(crate) struct ProofBlocks {
     /// Only proofs of these blocks: `A` or `A..B`, both included
     #[arg(long, value_parser = parse::block_range, value_name = "A..B")]
     pub block: Option<parse::BlockRange>,
@@ -66,7 +66,7 @@ pub struct ProofBlocks {
 const LISTED: usize = 1_000;
 
 /// Runs `l2-prover proofs`.
-pub async fn run(args: Proofs, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Proofs, output: &Output) -> anyhow::Result<()> {
     match args {
         Proofs::Export { which, out } => export(&which, out, output).await,
         Proofs::Verify { which, chain, danger_accept_exec, danger_accept_dev_mode } => {
@@ -110,8 +110,9 @@ async fn verify(
     policy: Policy,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let (mut checked, mut before) = (Checked::default(), None::<Statement>);
-    let mut ranges = Vec::new();
+    let (mut checked, mut ranges) = (Checked::default(), Vec::new());
+    // Of each proof system, what the proof before stated: proofs of two systems are of the same blocks.
+    let mut before: Vec<(ProofSystem, Statement)> = Vec::new();
     for (job, proof) in proved(which).await? {
         let blocks = job.block_numbers;
         let bytes = fetch(&which.operated, &proof).await?;
@@ -120,20 +121,28 @@ async fn verify(
         if let Some(chain) = chain {
             on_chain(&statement, chain).with_context(refused)?;
         }
-        ranges.push(blocks);
-        if let Some(before) = &before
-            && before.last_number + 1 == statement.first_number
-        {
-            continues(before, &statement)?;
-        } else {
-            checked.runs.push(Run { first: blocks, last: blocks, last_hash: B256::ZERO });
+        for (_, other) in &before {
+            agrees(other, &statement)?;
         }
-        let run = checked.runs.last_mut().expect("one was begun");
+        ranges.push(blocks);
+        let last = before.iter_mut().find(|(system, _)| *system == job.system);
+        let next = last.as_ref().is_some_and(|(_, last)| {
+            last.last_number.checked_add(1) == Some(statement.first_number)
+        });
+        if !next {
+            let (system, last_hash) = (job.system, B256::ZERO);
+            checked.runs.push(Run { system, first: blocks, last: blocks, last_hash });
+        }
+        let run = checked.runs.iter_mut().rfind(|run| run.system == job.system);
+        let run = run.expect("one was begun");
         (run.last, run.last_hash) = (blocks, statement.last_hash);
         checked.proofs += 1;
-        checked.blocks += blocks.last() - blocks.first() + 1;
-        checked.gas_used += job.gas_used;
-        before = Some(statement);
+        let count = (blocks.last() - blocks.first()).saturating_add(1);
+        checked.blocks = checked.blocks.saturating_add(count);
+        match last {
+            Some((_, last)) => *last = statement,
+            None => before.push((job.system, statement)),
+        }
     }
     output.report(&checked)?;
     which.complete(&ranges)
@@ -154,10 +163,10 @@ impl ProofBlocks {
 
 /// The blocks without a proof: of those asked for or, if none were named, of those between the first proof and the last.
 fn gaps(proven: &[BlockRange], asked: Option<parse::BlockRange>) -> Vec<BlockRange> {
-    let Some(first) = proven.first() else { return Vec::new() };
-    let (mut next, end) = match asked {
-        Some(asked) => (asked.first(), asked.last()),
-        None => (first.first(), proven.iter().map(|range| range.last()).max().unwrap_or(0)),
+    let (mut next, end) = match (asked, proven.first()) {
+        (Some(asked), _) => (asked.first(), asked.last()),
+        (None, None) => return Vec::new(),
+        (None, Some(first)) => (first.first(), proven.iter().map(|range| range.last()).max().unwrap_or(0)),
     };
     let mut missing = Vec::new();
     for range in proven {
@@ -168,16 +177,29 @@ fn gaps(proven: &[BlockRange], asked: Option<parse::BlockRange>) -> Vec<BlockRan
     missing
 }
 
-/// Whether two proofs in a row prove one chain.
-fn continues(before: &Statement, after: &Statement) -> anyhow::Result<()> {
-    // SOUNDNESS: proofs of two pieces prove the chain only if the second one begins where the first one ended.
+/// Whether two proofs, the first of which begins no later, can be of one chain: the second continues the first, is of the same blocks, or
+/// leaves blocks between them out.
+fn agrees(before: &Statement, after: &Statement) -> anyhow::Result<()> {
+    let same = before.first_number == after.first_number
+        && before.last_number == after.last_number
+        && before.parent_hash == after.parent_hash
+        && before.last_hash == after.last_hash
+        && before.post_state_root == after.post_state_root;
+    let joins = match before.last_number.checked_add(1) {
+        Some(next) if next < after.first_number => true,
+        Some(next) if next == after.first_number => {
+            before.last_hash == after.parent_hash && before.post_state_root == after.pre_state_root
+        }
+        // SOUNDNESS: proofs that share blocks without being of the same ones may be of two chains; nothing shows which.
+        _ => same,
+    };
+    // SOUNDNESS: proofs of two pieces prove the chain only if the second one begins where the first one ended, by the same rules.
     ensure!(
-        before.last_hash == after.parent_hash
-            && before.post_state_root == after.pre_state_root
-            && before.chain_config_digest == after.chain_config_digest,
-        "the proof of blocks {} to {} does not continue the one that ends with block {}",
+        joins && before.chain_config_digest == after.chain_config_digest,
+        "the proof of blocks {} to {} does not continue the one of blocks {} to {}",
         after.first_number,
         after.last_number,
+        before.first_number,
         before.last_number
     );
     Ok(())
@@ -207,11 +229,13 @@ async fn proved(which: &ProofBlocks) -> anyhow::Result<Vec<(JobSummary, Artifact
     if let Some(blocks) = which.block {
         query += &format!("&first={}&last={}", blocks.first(), blocks.last());
     }
-    let jobs: Vec<JobSummary> = read(&which.operated, &query).await?;
+    let mut jobs: Vec<JobSummary> = read(&which.operated, &query).await?;
     ensure!(
         jobs.len() < LISTED,
         "there are {LISTED} proofs or more: take fewer blocks at a time (--block A..B)"
     );
+    // What the server lists beside what was asked for does not count.
+    jobs.retain(|job| job.proof.is_some());
     ensure!(!jobs.is_empty(), "the Prover Server has no proof of these blocks");
     let mut proved: Vec<_> =
         jobs.into_iter().filter_map(|job| job.proof.map(|proof| (job, proof))).collect();
@@ -272,13 +296,13 @@ impl fmt::Display for Exported {
 struct Checked {
     proofs: u64,
     blocks: u64,
-    gas_used: u64,
     runs: Vec<Run>,
 }
 
-/// Blocks without a gap.
+/// Blocks without a gap, proven by one proof system.
 #[derive(Serialize)]
 struct Run {
+    system: ProofSystem,
     #[serde(rename = "first_proof")]
     first: BlockRange,
     #[serde(rename = "last_proof")]
@@ -292,8 +316,7 @@ impl fmt::Display for Checked {
             let (first, last) = (run.first.first(), run.last.last());
             writeln!(f, "blocks {first} to {last} are proven, up to hash {}", run.last_hash)?;
         }
-        let Self { proofs, blocks, gas_used, .. } = self;
-        write!(f, "{proofs} proofs of {blocks} blocks and {} gas hold", thousands(*gas_used))
+        write!(f, "{} proofs of {} blocks hold", self.proofs, thousands(self.blocks))
     }
 }
 
@@ -359,6 +382,9 @@ mod tests {
         assert_eq!(gaps(&proven, asked("2..12")), [range(2, 2), range(7, 8), range(10, 12)]);
         assert_eq!(gaps(&proven, asked("4..6")), []);
         assert_eq!(gaps(&proven[..2], None), []);
+        assert_eq!(gaps(&[], None), []);
+        assert_eq!(gaps(&[], asked("1..8")), [range(1, 8)]);
+        assert_eq!(gaps(&[range(0, u64::MAX)], asked("1..8")), []);
     }
 
     #[test]
@@ -371,15 +397,27 @@ mod tests {
             last_number: 5,
             ..before.clone()
         };
-        continues(&before, &after).expect("they join");
+        agrees(&before, &after).expect("they join");
+        agrees(&before, &before.clone()).expect("they are of the same blocks");
+        let later = Statement { first_number: 7, last_number: 9, ..after.clone() };
+        agrees(&before, &later).expect("nothing is said of what lies between");
         let other = B256::repeat_byte(9);
         for broken in [
             Statement { parent_hash: other, ..after.clone() },
             Statement { pre_state_root: other, ..after.clone() },
             Statement { chain_config_digest: other, ..after.clone() },
+            Statement { chain_config_digest: other, ..later },
+            // They share blocks.
+            Statement { first_number: 4, ..after.clone() },
+            Statement { first_number: 2, last_number: 3, ..after.clone() },
+            Statement { last_hash: other, ..before.clone() },
+            Statement { parent_hash: other, ..before.clone() },
+            Statement { last_number: u64::MAX, ..before.clone() },
         ] {
-            let error = continues(&before, &broken).expect_err("they do not join").to_string();
-            assert!(error.contains("blocks 5 to 5 does not continue"), "{error}");
+            let error = agrees(&before, &broken).expect_err("they do not join").to_string();
+            assert!(error.contains("does not continue the one of blocks 1 to 4"), "{error}");
         }
+        let endless = Statement { last_number: u64::MAX, ..before };
+        assert!(agrees(&endless, &after).is_err());
     }
 }

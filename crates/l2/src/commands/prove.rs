@@ -25,7 +25,7 @@ use crate::signals::unless_interrupted;
 
 /// `l2-prover prove`
 #[derive(Debug, Args)]
-pub struct Prove {
+pub(crate) struct Prove {
     /// Block file (.json or .json.zst), or input made by `l2-prover witness`
     #[arg(required_unless_present = "rpc_url", conflicts_with = "rpc_url", value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -47,7 +47,7 @@ pub struct Prove {
 }
 
 /// Runs the command.
-pub async fn run(
+pub(crate) async fn run(
     args: Prove,
     global: &Global,
     output: &Output,

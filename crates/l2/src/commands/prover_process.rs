@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use client::ExecProver;
 
 /// Runs the command. Blocks.
-pub fn run() -> anyhow::Result<()> {
+pub(crate) fn run() -> anyhow::Result<()> {
     client::process::serve("l2-prover", || Ok(Arc::new(ExecProver)))
         .context("failed to serve a Prover Client; this command is for it alone")
 }

@@ -41,7 +41,7 @@ impl From<AuthArg> for server::config::Auth {
 
 /// `l2-prover server`
 #[derive(Debug, Args)]
-pub struct Server {
+pub(crate) struct Server {
     /// Settings in TOML; flags and environment win over it. `l2-prover config check` shows what counts
     #[arg(long, env = "PROVER_SERVER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -210,10 +210,10 @@ pub struct Server {
 }
 
 /// Where jobs and proofs are kept if nothing else is asked for.
-pub const DATA_DIR: &str = ".l2-prover/server";
+pub(crate) const DATA_DIR: &str = ".l2-prover/server";
 
 /// Runs the command.
-pub async fn run(
+pub(crate) async fn run(
     args: Server,
     overrides: &Overrides,
     output: &Output,
@@ -292,13 +292,13 @@ pub async fn run(
 }
 
 /// Four heartbeats fit into a lease, so that a lost one or two cost nothing.
-pub fn heartbeat_for(lease: Duration) -> Duration {
+pub(crate) fn heartbeat_for(lease: Duration) -> Duration {
     (lease / 4).clamp(Duration::from_millis(1), Duration::from_secs(15))
 }
 
 /// The folder of jobs and artifacts.
 #[derive(Debug)]
-pub enum Data {
+pub(crate) enum Data {
     /// Stays when the process ends.
     Kept(PathBuf),
     /// Removed when this value is dropped.
@@ -310,7 +310,7 @@ impl Data {
     ///
     /// # Errors
     /// If the folder holds something: jobs of an earlier dev chain can't be continued.
-    pub fn for_a_new_chain(asked: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub(crate) fn for_a_new_chain(asked: Option<PathBuf>) -> anyhow::Result<Self> {
         let Some(path) = asked else {
             let folder = tempfile::Builder::new().prefix("l2-prover-").tempdir();
             return Ok(Self::Temporary(
@@ -329,7 +329,7 @@ impl Data {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Kept(path) => path,
             Self::Temporary(folder) => folder.path(),

@@ -43,7 +43,7 @@ impl From<RoleArg> for server::tokens::Role {
 
 /// `l2-prover tokens`
 #[derive(Debug, Subcommand)]
-pub enum TokensCommand {
+pub(crate) enum TokensCommand {
     /// Make a token and show it, once
     Create {
         /// What people call its owner
@@ -99,7 +99,7 @@ pub enum TokensCommand {
 }
 
 /// Runs the command.
-pub async fn run(args: TokensCommand, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: TokensCommand, output: &Output) -> anyhow::Result<()> {
     match args {
         TokensCommand::Create { name, role, client, certificate, expires, data } => {
             let tokens = open(&data, Folder::MayBeNew, output).await?;

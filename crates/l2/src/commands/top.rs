@@ -24,7 +24,7 @@ use crate::parse;
 
 /// `l2-prover top`
 #[derive(Debug, Args)]
-pub struct Top {
+pub(crate) struct Top {
     /// The server
     #[command(flatten)]
     pub operated: Operated,
@@ -49,12 +49,12 @@ const CLIENTS: usize = 16;
 const GONE: Duration = Duration::from_secs(600);
 
 /// Runs `l2-prover status`.
-pub async fn once(operated: &Operated, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn once(operated: &Operated, output: &Output) -> anyhow::Result<()> {
     output.report(&Snapshot::of(&operate::read(operated, paths::STATUS).await?))
 }
 
 /// Runs `l2-prover top`.
-pub async fn run(args: Top, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Top, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
     if args.once || output.json() || !std::io::stdout().is_terminal() {
         return once(&args.operated, output).await;
     }

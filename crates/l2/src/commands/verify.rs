@@ -17,7 +17,7 @@ use crate::output::{Output, thousands};
 
 /// `l2-prover verify`
 #[derive(Debug, Args)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// The proof
     #[arg(value_name = "PROOF")]
     pub proof: PathBuf,
@@ -47,7 +47,7 @@ pub struct Verify {
 }
 
 /// Runs the command.
-pub fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
     let file = args.proof.display();
     let proof = read_at_most(&args.proof, verifier::MAX_PROOF)?;
     let program_id = args.program_id.unwrap_or(B256::new(args.prover.pinned_program_id()));

@@ -17,7 +17,7 @@ use crate::output::{Output, thousands};
 
 /// `l2-prover witness`
 #[derive(Debug, Args)]
-pub struct Witness {
+pub(crate) struct Witness {
     /// Block file (.json or .json.zst)
     #[arg(required_unless_present = "rpc_url", conflicts_with = "rpc_url", value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct Witness {
 const AT_ONCE: usize = 4;
 
 /// Runs the command.
-pub async fn run(args: Witness, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Witness, output: &Output) -> anyhow::Result<()> {
     let prepared = match &args.file {
         Some(path) => {
             let (chain, terms) = (args.source.chain.as_ref(), &args.source.terms);

@@ -13,7 +13,7 @@ use crate::parse;
 /// Which nodes a server asks, and how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct NodeSettings {
+pub(crate) struct NodeSettings {
     /// The nodes, the first one that works first: one address, or several.
     #[serde(deserialize_with = "one_or_several")]
     pub rpc_url: Vec<String>,
@@ -54,7 +54,7 @@ impl Default for NodeSettings {
 
 impl NodeSettings {
     /// What the flags and the environment say, or their defaults.
-    pub fn of(args: &Server) -> Self {
+    pub(crate) fn of(args: &Server) -> Self {
         let NodeAccess { witness_from, rpc_concurrency, rpc_per_second, rpc_batch } = args.access;
         Self {
             rpc_url: args.rpc_url.clone(),
@@ -69,7 +69,7 @@ impl NodeSettings {
     }
 
     /// How the nodes are asked.
-    pub fn access(&self) -> NodeAccess {
+    pub(crate) fn access(&self) -> NodeAccess {
         NodeAccess {
             witness_from: self.witness_from,
             rpc_concurrency: self.rpc_concurrency,

@@ -9,10 +9,10 @@ use protocol::Status;
 use serde_json::{Value, json};
 
 /// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The command, with nothing of the caller's settings.
-pub fn l2_prover(arguments: &[&str]) -> Command {
+pub(crate) fn l2_prover(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("l2-prover"));
     // For the test's own HTTP.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -35,12 +35,12 @@ pub fn l2_prover(arguments: &[&str]) -> Command {
 }
 
 /// Runs the command to its end.
-pub fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     l2_prover(arguments).output().expect("the command can be started")
 }
 
 /// Runs the command, which must fail with `code`; returns its stderr.
-pub fn fails(code: i32, arguments: &[&str]) -> String {
+pub(crate) fn fails(code: i32, arguments: &[&str]) -> String {
     let output = run(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
@@ -48,7 +48,7 @@ pub fn fails(code: i32, arguments: &[&str]) -> String {
 }
 
 /// The lines of JSON in `stdout`.
-pub fn json_lines(stdout: &[u8]) -> Vec<Value> {
+pub(crate) fn json_lines(stdout: &[u8]) -> Vec<Value> {
     String::from_utf8_lossy(stdout)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
@@ -56,26 +56,26 @@ pub fn json_lines(stdout: &[u8]) -> Vec<Value> {
 }
 
 /// A block file of the recorded blocks, if they are on this machine.
-pub fn recorded(name: &str) -> Option<PathBuf> {
+pub(crate) fn recorded(name: &str) -> Option<PathBuf> {
     let path = Path::new(&std::env::var_os("L2_PROVER_DATA")?).join("blocks").join(name);
     assert!(path.is_file(), "{} is missing, but L2_PROVER_DATA is set", path.display());
     Some(path)
 }
 
 /// A process that serves, and is killed with the test.
-pub struct Service {
+pub(crate) struct Service {
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Service {
     /// Starts the command with `--json` and waits for its first line.
-    pub fn start(arguments: &[&str]) -> (Self, Value) {
+    pub(crate) fn start(arguments: &[&str]) -> (Self, Value) {
         Self::start_with(arguments, &[])
     }
 
     /// The same, with these environment variables.
-    pub fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> (Self, Value) {
+    pub(crate) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> (Self, Value) {
         let mut child = l2_prover(arguments)
             .envs(variables.iter().copied())
             .arg("--json")
@@ -92,12 +92,12 @@ impl Service {
     }
 
     /// Its process.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// The next line on stdout.
-    pub fn line(&mut self) -> Option<Value> {
+    pub(crate) fn line(&mut self) -> Option<Value> {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("stdout is UTF-8");
         (!line.is_empty())
@@ -105,13 +105,13 @@ impl Service {
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it is gone");
     }
 
     /// SIGTERM.
-    pub fn signal(&self) {
+    pub(crate) fn signal(&self) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill").args(["-TERM", &pid]).status().expect("there is a kill").success()
@@ -119,13 +119,13 @@ impl Service {
     }
 
     /// SIGTERM; returns the exit code.
-    pub fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         self.signal();
         self.ended("30 s after SIGTERM", Duration::from_secs(30))
     }
 
     /// Waits until it ends by itself, until `when`; returns the exit code.
-    pub fn ended(&mut self, when: &str, within: Duration) -> Option<i32> {
+    pub(crate) fn ended(&mut self, when: &str, within: Duration) -> Option<i32> {
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
@@ -146,7 +146,7 @@ impl Drop for Service {
 }
 
 /// The server's status as soon as it is as wanted.
-pub async fn status_when(endpoint: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+pub(crate) async fn status_when(endpoint: &str, wanted: impl Fn(&Status) -> bool) -> Status {
     let deadline = Instant::now() + PATIENCE;
     let mut last = None;
     while Instant::now() < deadline {
@@ -165,7 +165,7 @@ pub async fn status_when(endpoint: &str, wanted: impl Fn(&Status) -> bool) -> St
 }
 
 /// A call of the node.
-pub async fn rpc(url: &str, method: &str) -> Value {
+pub(crate) async fn rpc(url: &str, method: &str) -> Value {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": [] });
     let answer =
         reqwest::Client::new().post(url).json(&request).send().await.expect("the node answers");
@@ -175,6 +175,6 @@ pub async fn rpc(url: &str, method: &str) -> Value {
 }
 
 /// A text in a JSON object.
-pub fn text(value: &Value, key: &str) -> String {
+pub(crate) fn text(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_else(|| panic!("{value} has no text {key}")).to_owned()
 }

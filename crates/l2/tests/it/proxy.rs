@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 
 /// What a client is about to do, or has just done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// It has a lease, which is on its way to it.
     Leased,
     /// Half of the input is on its way to it.
@@ -29,7 +29,7 @@ pub enum Step {
 
 /// What the proxy does at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub(crate) enum Then {
     /// Go on as if nothing were in between.
     PassOn,
     /// Say nothing more.
@@ -46,7 +46,7 @@ struct Proxy {
 }
 
 /// Starts a proxy in front of `server` and returns its address. `watch` may block.
-pub fn start(server: &str, watch: impl FnMut(Step) -> Then + Send + 'static) -> String {
+pub(crate) fn start(server: &str, watch: impl FnMut(Step) -> Then + Send + 'static) -> String {
     let proxy = Proxy {
         server: server.into(),
         watch: Arc::new(Mutex::new(Box::new(watch))),
@@ -56,7 +56,7 @@ pub fn start(server: &str, watch: impl FnMut(Step) -> Then + Send + 'static) -> 
 }
 
 /// Serves `router` on a port of its own, for as long as the test runs.
-pub fn serve(router: Router) -> String {
+pub(crate) fn serve(router: Router) -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
     let address = listener.local_addr().expect("bound");
     listener.set_nonblocking(true).expect("a socket");

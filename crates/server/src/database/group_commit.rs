@@ -24,7 +24,7 @@ type Told = Option<Result<(), Arc<sqlx::Error>>>;
 
 /// The one connection that writes. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Group {
+pub(super) struct Group {
     pool: AnyPool,
     open: Arc<Mutex<Open>>,
 }
@@ -51,12 +51,12 @@ pub struct Grouped {
 
 impl Group {
     /// Writes through the only connection of `pool`.
-    pub fn new(pool: AnyPool) -> Self {
+    pub(super) fn new(pool: AnyPool) -> Self {
         Self { pool, open: Arc::default() }
     }
 
     /// Begins a transaction, when those that asked before have ended.
-    pub async fn begin(&self) -> sqlx::Result<Grouped> {
+    pub(super) async fn begin(&self) -> sqlx::Result<Grouped> {
         let turn = tokio::time::timeout(PATIENCE, self.open.clone().lock_owned()).await;
         let mut open = turn.map_err(|_elapsed| sqlx::Error::PoolTimedOut)?;
         if open.undo {
@@ -85,7 +85,7 @@ impl Group {
     }
 
     /// Commits what is left, and closes the connection.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         let mut open = self.open.lock().await;
         open.finish().await;
         open.connection = None;

@@ -13,7 +13,7 @@ const MAX_EARLIER: usize = 8;
 
 /// Which processes have asked for work. Kept in memory: another server, or this one after a restart, notices for itself.
 #[derive(Debug, Default)]
-pub struct Instances(HashMap<ClientId, Processes>);
+pub(super) struct Instances(HashMap<ClientId, Processes>);
 
 #[derive(Debug)]
 struct Processes {
@@ -23,7 +23,7 @@ struct Processes {
 
 impl Instances {
     /// Notes that a process asks for work. False: another one of the same client has asked since this one did.
-    pub fn is_latest(&mut self, client: ClientId, instance: InstanceId) -> bool {
+    pub(super) fn is_latest(&mut self, client: ClientId, instance: InstanceId) -> bool {
         if self.0.len() >= MAX_CLIENTS && !self.0.contains_key(&client) {
             self.0.clear();
         }

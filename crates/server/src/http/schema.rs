@@ -40,7 +40,7 @@ pub enum Content {
 }
 
 /// Makes the schema of a type.
-pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// The schema of a type.
 macro_rules! schema {

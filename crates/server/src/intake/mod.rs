@@ -32,6 +32,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// Follows a node's head and enqueues the jobs of every batch.
+#[derive(Debug)]
 pub struct Intake<S> {
     /// The node.
     pub source: Arc<S>,

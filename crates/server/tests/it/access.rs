@@ -70,6 +70,7 @@ async fn requests_that_wait_for_work_leave_room_for_heartbeats() {
             client: ID.parse().unwrap(),
             capabilities: vec![capability.clone()],
             wait_ms,
+            origin: None,
         })
     };
     let waits = || {
@@ -84,7 +85,7 @@ async fn requests_that_wait_for_work_leave_room_for_heartbeats() {
     })
     .await;
     let (client, lease) = (ID.parse().unwrap(), ID.parse().unwrap());
-    let beat = ProofData::Heartbeat(Heartbeat { client, lease, progress: None });
+    let beat = ProofData::Heartbeat(Heartbeat { client, lease, progress: None, instance: None });
     let beat = serde_json::to_string(&beat).unwrap();
     let path = format!("/v1/jobs/{ID}/heartbeat");
     let (status, code) = ask(&url, &Method::POST, &path, None, &beat).await;

@@ -22,7 +22,7 @@ use witness::{ErrorSource, HeaderSummary};
 
 /// A chain whose blocks are determined by its name and their numbers.
 #[derive(Clone)]
-pub struct Chain {
+pub(crate) struct Chain {
     pub name: Arc<Mutex<&'static str>>,
     /// Blocks before this one are those of the chain `main`.
     pub forks_at: Arc<AtomicU64>,
@@ -42,7 +42,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub fn new(head: u64) -> Self {
+    pub(crate) fn new(head: u64) -> Self {
         let name = Arc::new(Mutex::new("main"));
         let head = Arc::new(AtomicU64::new(head));
         Self {
@@ -59,26 +59,26 @@ impl Chain {
     }
 
     /// A reorg: from block `from` on it is the chain `name`, up to `head`.
-    pub fn fork(&self, from: u64, name: &'static str, head: u64) {
+    pub(crate) fn fork(&self, from: u64, name: &'static str, head: u64) {
         self.forks_at.store(from, Ordering::SeqCst);
         *self.name.lock().unwrap() = name;
         self.head.store(head, Ordering::SeqCst);
     }
 
-    pub fn hash(&self, number: u64) -> B256 {
+    pub(crate) fn hash(&self, number: u64) -> B256 {
         let forked = number >= self.forks_at.load(Ordering::SeqCst);
         let name = if forked { *self.name.lock().unwrap() } else { "main" };
         keccak256(format!("{name} {number}"))
     }
 
     /// 448 bytes, as an honest statement has.
-    pub fn statement(&self, blocks: BlockRange) -> Vec<u8> {
+    pub(crate) fn statement(&self, blocks: BlockRange) -> Vec<u8> {
         let mut words = vec![self.hash(blocks.first() - 1), self.hash(blocks.last())];
         words.resize(14, B256::ZERO);
         words.concat()
     }
 
-    pub fn prepared(&self, blocks: BlockRange) -> PreparedBatch {
+    pub(crate) fn prepared(&self, blocks: BlockRange) -> PreparedBatch {
         PreparedBatch {
             blocks,
             parent_hash: self.hash(blocks.first() - 1),
@@ -143,7 +143,7 @@ impl BatchSource for Chain {
 
 /// Says that an input is its own exec proof, after a while.
 #[derive(Default)]
-pub struct Echo {
+pub(crate) struct Echo {
     pub takes: Duration,
     /// The statement is another one than asked for.
     pub lies: bool,
@@ -209,7 +209,7 @@ impl Echo {
 }
 
 /// Settings under which exec proofs are asked for and accepted.
-pub fn config(dir: &Path) -> Config {
+pub(crate) fn config(dir: &Path) -> Config {
     Config {
         listen_port: 0,
         data_dir: dir.join("server"),
@@ -220,11 +220,11 @@ pub fn config(dir: &Path) -> Config {
     }
 }
 
-pub async fn serve(config: Config, chain: &Chain) -> Running {
+pub(crate) async fn serve(config: Config, chain: &Chain) -> Running {
     Server::start(config, Some(chain.clone())).await.unwrap()
 }
 
-pub fn client_config(dir: &Path, name: &str, url: &str) -> client::Config {
+pub(crate) fn client_config(dir: &Path, name: &str, url: &str) -> client::Config {
     client::Config {
         servers: vec![url.into()],
         data_dir: dir.join(name),
@@ -235,7 +235,7 @@ pub fn client_config(dir: &Path, name: &str, url: &str) -> client::Config {
 }
 
 /// Waits until `done` says so, for at most a minute.
-pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     for _ in 0..3_000 {
         if done().await {
             return;
@@ -246,7 +246,7 @@ pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
 }
 
 /// A token of the server in `config`, and what its owner keeps. The server may run.
-pub async fn token(config: &Config, role: Role) -> (TokenId, String) {
+pub(crate) async fn token(config: &Config, role: Role) -> (TokenId, String) {
     let new = NewToken {
         name: role.name().into(),
         role,
@@ -261,14 +261,14 @@ pub async fn token(config: &Config, role: Role) -> (TokenId, String) {
 }
 
 /// An HTTP client of the test's own.
-pub fn http() -> reqwest::Client {
+pub(crate) fn http() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // It speaks plain HTTP: the system's authorities are not read.
     reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
 
 /// Every row of every table of the server's SQLite database, as text.
-pub async fn everything(config: &Config) -> String {
+pub(crate) async fn everything(config: &Config) -> String {
     let options = SqliteConnectOptions::new().filename(config.data_dir.join("jobs.sqlite"));
     let mut db = options.connect().await.unwrap();
     let tables = sqlx::query_scalar(
@@ -289,12 +289,12 @@ pub async fn everything(config: &Config) -> String {
 }
 
 /// A connection without HTTP's manners.
-pub async fn raw(running: &Running) -> tokio::net::TcpStream {
+pub(crate) async fn raw(running: &Running) -> tokio::net::TcpStream {
     tokio::net::TcpStream::connect(running.addr()).await.unwrap()
 }
 
 /// Reads what comes until the other side closes or cuts the connection.
-pub async fn to_end(stream: &mut tokio::net::TcpStream) -> String {
+pub(crate) async fn to_end(stream: &mut tokio::net::TcpStream) -> String {
     let mut bytes = Vec::new();
     let end = tokio::io::AsyncReadExt::read_to_end(stream, &mut bytes);
     // A cut connection ends with an error; what came before is kept.
@@ -303,7 +303,7 @@ pub async fn to_end(stream: &mut tokio::net::TcpStream) -> String {
 }
 
 /// Waits until no upload that was refused or cut is left among the artifacts of the server of [`config`].
-pub async fn nothing_is_half_stored(dir: &Path) {
+pub(crate) async fn nothing_is_half_stored(dir: &Path) {
     let folders = std::fs::read_dir(dir.join("server/artifacts")).unwrap();
     let folders: Vec<_> = folders.map(|folder| folder.unwrap().path()).collect();
     let half = |folder: &std::path::PathBuf| {

@@ -24,7 +24,7 @@ const RUN: &str = r#"
 "#;
 
 /// A running PostgreSQL server. Durable as an operator's: `fsync` is on.
-pub struct Postgres {
+pub(crate) struct Postgres {
     folder: TempDir,
     port: String,
     shell: Child,
@@ -32,13 +32,13 @@ pub struct Postgres {
 
 impl Postgres {
     /// Starts a server with an empty database, or says in one line that PostgreSQL is not installed.
-    pub async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         Self::start_with(tempfile::tempdir().unwrap(), &[]).await
     }
 
     /// The same, in this folder and with these settings.
     #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-    pub async fn start_with(folder: TempDir, settings: &[String]) -> Option<Self> {
+    pub(crate) async fn start_with(folder: TempDir, settings: &[String]) -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("skipped: PostgreSQL is not installed (make setup)");
             return None;
@@ -79,12 +79,12 @@ impl Postgres {
     }
 
     /// The address of its database.
-    pub fn url(&self) -> DatabaseUrl {
+    pub(crate) fn url(&self) -> DatabaseUrl {
         DatabaseUrl::new(self.address())
     }
 
     /// A connection of the test's own.
-    pub async fn admin(&self) -> PgConnection {
+    pub(crate) async fn admin(&self) -> PgConnection {
         self.connect().await.unwrap()
     }
 

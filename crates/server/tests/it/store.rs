@@ -22,14 +22,14 @@ use tempfile::TempDir;
 
 const TARGET: Target =
     Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
-pub const RULES: Rules =
+pub(crate) const RULES: Rules =
     Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
 
-pub fn at(seconds: u64) -> Timestamp {
+pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp(1_000_000 + 1_000 * seconds)
 }
 
-pub fn client(n: u8) -> ClientId {
+pub(crate) fn client(n: u8) -> ClientId {
     ClientId::from_bytes([n; 16])
 }
 
@@ -50,7 +50,7 @@ fn batch(chain: &Chain, number: u64) -> NewBatch {
 }
 
 /// A database for one test.
-pub enum Place {
+pub(crate) enum Place {
     Sqlite(TempDir),
     Postgres(Postgres),
 }
@@ -67,7 +67,7 @@ impl Place {
         }
     }
 
-    pub async fn open(&self) -> JobStore {
+    pub(crate) async fn open(&self) -> JobStore {
         match self {
             Self::Sqlite(_) => JobStore::open(&self.file(), RULES).await.unwrap(),
             Self::Postgres(server) => JobStore::connect(&server.url(), RULES).await.unwrap(),
@@ -120,7 +120,7 @@ on_both_stores! {
 }
 
 /// A store with jobs on blocks 1 to `blocks`.
-pub async fn store(place: &Place, blocks: u64) -> JobStore {
+pub(crate) async fn store(place: &Place, blocks: u64) -> JobStore {
     let (store, chain) = (place.open().await, Chain::new(blocks));
     for number in 1..=blocks {
         store.enqueue(&batch(&chain, number), &TARGET.into(), at(0)).await.unwrap();
@@ -128,20 +128,20 @@ pub async fn store(place: &Place, blocks: u64) -> JobStore {
     store
 }
 
-pub async fn offer(store: &JobStore, n: u8, now: Timestamp) -> Offer {
+pub(crate) async fn offer(store: &JobStore, n: u8, now: Timestamp) -> Offer {
     let capability = Capability { system: ProofSystem::Exec, program_id: B256::ZERO, mocked: true };
     let lease = LeaseId::from_bytes(rand::random());
     store.lease(client(n), &[capability], lease, now, now).await.unwrap().value
 }
 
-pub async fn lease(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
+pub(crate) async fn lease(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
     match offer(store, n, now).await {
         Offer::Job(leased) => Some(*leased),
         _ => None,
     }
 }
 
-pub fn submit(leased: &Leased, proof: &[u8]) -> Submit {
+pub(crate) fn submit(leased: &Leased, proof: &[u8]) -> Submit {
     Submit {
         client: leased.lease.client,
         lease: leased.lease.id,
@@ -152,7 +152,7 @@ pub fn submit(leased: &Leased, proof: &[u8]) -> Submit {
     }
 }
 
-pub async fn state(store: &JobStore, job: JobId) -> JobState {
+pub(crate) async fn state(store: &JobStore, job: JobId) -> JobState {
     store.jobs().await.unwrap().iter().find(|summary| summary.job == job).unwrap().state
 }
 

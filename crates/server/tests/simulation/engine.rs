@@ -23,20 +23,20 @@ use server::{
 use std::{collections::BTreeMap, time::Duration};
 use tempfile::TempDir;
 
-pub const TARGET: Target =
+pub(crate) const TARGET: Target =
     Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
-pub const RULES: Rules =
+pub(crate) const RULES: Rules =
     Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
 
 /// A batch in the model.
-pub struct Batch {
+pub(crate) struct Batch {
     pub batch: NewBatch,
     pub superseded: bool,
     pub last_word: bool,
 }
 
 /// A job in the model. Its place is its `seq`, and its batch's.
-pub struct Row {
+pub(crate) struct Row {
     pub id: JobId,
     pub job: Job,
     pub proof: Option<ArtifactRef>,
@@ -46,7 +46,7 @@ pub struct Row {
 
 type SubmissionKey = (JobId, LeaseId, ArtifactId);
 
-pub struct Engine {
+pub(crate) struct Engine {
     pub batches: Vec<Batch>,
     pub rows: Vec<Row>,
     index: BTreeMap<JobId, usize>,
@@ -95,7 +95,7 @@ fn refused(error: StoreError) -> Refused {
 }
 
 impl Engine {
-    pub async fn new(with_real: bool) -> Self {
+    pub(crate) async fn new(with_real: bool) -> Self {
         let real = if with_real {
             // Nothing here has to outlive a power cut.
             let memory = std::path::Path::new("/dev/shm");
@@ -121,29 +121,29 @@ impl Engine {
         }
     }
 
-    pub fn find(&self, job: JobId) -> usize {
+    pub(crate) fn find(&self, job: JobId) -> usize {
         self.index[&job]
     }
 
-    pub fn is_superseded(&self, batch: &NewBatch) -> bool {
+    pub(crate) fn is_superseded(&self, batch: &NewBatch) -> bool {
         let row = self.index.get(&job_id(batch, &TARGET));
         row.is_some_and(|row| self.batches[*row].superseded)
     }
 
-    pub fn live(&self) -> Vec<&NewBatch> {
+    pub(crate) fn live(&self) -> Vec<&NewBatch> {
         let mut live: Vec<_> =
             self.batches.iter().filter(|b| !b.superseded).map(|b| &b.batch).collect();
         live.sort_by_key(|batch| batch.blocks.first());
         live
     }
 
-    pub fn tip(&self) -> Option<Tip> {
+    pub(crate) fn tip(&self) -> Option<Tip> {
         let last = *self.live().last()?;
         Some(Tip { last: last.blocks.last(), last_hash: last.last_hash })
     }
 
     /// No server's clock may be behind this.
-    pub fn latest(&self) -> Timestamp {
+    pub(crate) fn latest(&self) -> Timestamp {
         let jobs = self.rows.iter().map(|row| &row.job);
         let waiting =
             jobs.filter(|job| matches!(job.state, State::Ready | State::Superseded(Outcome::Open)));
@@ -174,7 +174,7 @@ impl Engine {
         }
     }
 
-    pub async fn enqueue(&mut self, batch: &NewBatch, now: Timestamp) -> Result<JobId, Unlinked> {
+    pub(crate) async fn enqueue(&mut self, batch: &NewBatch, now: Timestamp) -> Result<JobId, Unlinked> {
         let id = job_id(batch, &TARGET);
         let model = self.enqueue_in_model(id, batch, now);
         if let Some(real) = &self.real {
@@ -224,7 +224,7 @@ impl Engine {
     }
 
     /// `None` if the store refuses: the chain moved, or is final there.
-    pub async fn supersede(
+    pub(crate) async fn supersede(
         &mut self,
         from: u64,
         tip: Option<Tip>,
@@ -256,7 +256,7 @@ impl Engine {
         model
     }
 
-    pub async fn finalize(&mut self, last: u64) {
+    pub(crate) async fn finalize(&mut self, last: u64) {
         let end = self.live().into_iter().rfind(|batch| batch.blocks.last() <= last);
         let Some(end) = end else { return };
         let end = Tip { last: end.blocks.last(), last_hash: end.last_hash };
@@ -270,7 +270,7 @@ impl Engine {
         compare!(self, Ok::<_, Refused>(count), finalize(end));
     }
 
-    pub async fn lease(
+    pub(crate) async fn lease(
         &mut self,
         client: ClientId,
         lease: LeaseId,
@@ -346,7 +346,7 @@ impl Engine {
         Offer::Job(Box::new(Leased { job, lease, blocks, target: TARGET, input }))
     }
 
-    pub async fn heartbeat(
+    pub(crate) async fn heartbeat(
         &mut self,
         job: JobId,
         lease: LeaseId,
@@ -379,7 +379,7 @@ impl Engine {
         }
     }
 
-    pub async fn submit(&mut self, job: JobId, submit: &Submit, now: Timestamp) -> Submitted {
+    pub(crate) async fn submit(&mut self, job: JobId, submit: &Submit, now: Timestamp) -> Submitted {
         let (row, key) = (self.find(job), (job, submit.lease, submit.proof.sha256));
         self.touch_client(submit.client, now);
         let held = self.rows[row].job.state.lease().filter(|held| held.id == submit.lease);
@@ -410,7 +410,7 @@ impl Engine {
         self.submissions.get_mut(&key).expect("it was handed in").2 = Some(verdict);
     }
 
-    pub async fn judge(
+    pub(crate) async fn judge(
         &mut self,
         job: JobId,
         submit: &Submit,
@@ -448,7 +448,7 @@ impl Engine {
         model
     }
 
-    pub async fn fail(
+    pub(crate) async fn fail(
         &mut self,
         client: ClientId,
         job: JobId,
@@ -473,34 +473,34 @@ impl Engine {
         model
     }
 
-    pub async fn requeue(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
+    pub(crate) async fn requeue(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
         let row = self.find(job);
         let model = self.apply(row, &Event::Requeue, now).map(drop);
         compare!(self, model, requeue(job, now));
         model
     }
 
-    pub async fn cancel(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
+    pub(crate) async fn cancel(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
         let row = self.find(job);
         let model = self.apply(row, &Event::Cancel, now).map(drop);
         compare!(self, model, cancel(job, now));
         model
     }
 
-    pub async fn prioritise(&mut self, job: JobId, priority: i32) {
+    pub(crate) async fn prioritise(&mut self, job: JobId, priority: i32) {
         let row = self.find(job);
         self.rows[row].due = due(self.rows[row].created_at, priority);
         compare!(self, Ok::<_, Refused>(()), prioritise(job, priority));
     }
 
-    pub async fn decide(&mut self, client: ClientId, deed: StandingEvent, now: Timestamp) {
+    pub(crate) async fn decide(&mut self, client: ClientId, deed: StandingEvent, now: Timestamp) {
         if self.clients.contains_key(&client) {
             self.deed(client, deed, now);
             compare!(self, Ok::<_, Refused>(()), decide(client, deed, now));
         }
     }
 
-    pub async fn unjudged(&mut self, before: Timestamp) -> Vec<(JobId, Submit)> {
+    pub(crate) async fn unjudged(&mut self, before: Timestamp) -> Vec<(JobId, Submit)> {
         let open = self
             .submissions
             .iter()
@@ -515,7 +515,7 @@ impl Engine {
     }
 
     /// A server's start. The database has been closed and opened since the last.
-    pub async fn restart(&mut self, alone: bool, now: Timestamp) {
+    pub(crate) async fn restart(&mut self, alone: bool, now: Timestamp) {
         if let Some(real) = &mut self.real
             && alone
         {
@@ -534,7 +534,7 @@ impl Engine {
     }
 
     /// What must be true after every step.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         let live = self.live();
         for pair in live.windows(2) {
             let tip = Tip { last: pair[0].blocks.last(), last_hash: pair[0].last_hash };
@@ -551,7 +551,7 @@ impl Engine {
     }
 
     /// What must be true of the real store at the end.
-    pub async fn check_real(&self) {
+    pub(crate) async fn check_real(&self) {
         let Some(real) = &self.real else { return };
         let place = Place::Folder(real.folder.path().into(), Sharing::Alone);
         let artifacts = Artifacts::open(&place, 1 << 20).unwrap();

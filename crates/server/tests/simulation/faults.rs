@@ -9,7 +9,7 @@ use server::jobs::{standing::StandingEvent, state::State};
 
 /// What a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Honest,
     /// Its proofs are of something else.
     Liar,
@@ -21,11 +21,11 @@ pub enum Kind {
     Thief,
 }
 
-pub const BAD: [Kind; 4] = [Kind::Liar, Kind::Silent, Kind::Failing, Kind::Thief];
+pub(crate) const BAD: [Kind; 4] = [Kind::Liar, Kind::Silent, Kind::Failing, Kind::Thief];
 
 /// What goes wrong.
 #[derive(Clone, Debug)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Messages that are lost, that arrive twice, and that take seconds: of a thousand.
     pub network: [u32; 3],
     /// Transactions that fail before or after they are committed: of a thousand.
@@ -43,7 +43,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             network: [0; 3],
             storage: 0,

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt};
 
 /// How often things happened.
 #[derive(Clone, Debug, Default)]
-pub struct Counts(BTreeMap<&'static str, u64>);
+pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
 impl Counts {
     pub(super) fn add(&mut self, what: &'static str) {
@@ -18,7 +18,7 @@ impl Counts {
     }
 
     /// That a simulation says something about what never happened in it, nobody should believe.
-    pub fn assert_everything_happened(&self) {
+    pub(crate) fn assert_everything_happened(&self) {
         for what in [
             "steps",
             "accepted",

@@ -97,7 +97,7 @@ pub(super) enum Step {
     Trouble,
 }
 
-pub struct World {
+pub(crate) struct World {
     pub(super) dice: StdRng,
     pub(super) faults: Faults,
     pub(super) engine: Engine,
@@ -127,7 +127,7 @@ pub struct World {
 
 impl World {
     /// Runs one seed: forty minutes of trouble, and an hour to recover from it.
-    pub async fn run(seed: u64, with_real: bool) -> Counts {
+    pub(crate) async fn run(seed: u64, with_real: bool) -> Counts {
         let mut dice = StdRng::seed_from_u64(seed);
         let faults = Faults::random(&mut dice);
         let (blocks, honest) = (dice.random_range(4..24), dice.random_range(1..6));
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// How many jobs ten honest clients prove in an hour.
-    pub async fn throughput(seed: u64, faults: Faults) -> usize {
+    pub(crate) async fn throughput(seed: u64, faults: Faults) -> usize {
         let dice = StdRng::seed_from_u64(seed);
         let mut world = Self::new(dice, faults, Engine::new(false).await, 1, 10, 1_000);
         (world.head, world.batch_blocks, world.watchful) = (1_000, 1, false);

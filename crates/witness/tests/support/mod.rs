@@ -24,7 +24,7 @@ use witness::record::{Recorded, Recorder, Store};
 
 /// One block as a node knows it.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub(crate) struct Known {
     pub header: Sealed<Header>,
     pub rlp: Bytes,
     pub parent: Sealed<Header>,
@@ -37,7 +37,7 @@ pub struct Known {
 }
 
 /// Digest and number of the deposits that `blocks` consume, after the link `start`.
-pub fn deposits(start: B256, blocks: &[Known]) -> (B256, u64) {
+pub(crate) fn deposits(start: B256, blocks: &[Known]) -> (B256, u64) {
     let mut chain = DepositsChain::new(start);
     for block in blocks {
         let withdrawals: Vec<Withdrawal> =
@@ -48,7 +48,7 @@ pub fn deposits(start: B256, blocks: &[Known]) -> (B256, u64) {
 }
 
 /// Blocks 1 and 2 of the dev chain, with a transfer and a withdrawal each.
-pub fn chain() -> Vec<Known> {
+pub(crate) fn chain() -> Vec<Known> {
     let config = ChainConfig::dev();
     let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(7)).unwrap();
     let rich = || GenesisAccount {
@@ -132,13 +132,13 @@ pub fn chain() -> Vec<Known> {
 
 impl Known {
     /// The execution witness, with the parent's header as RLP.
-    pub fn witness(&self) -> Value {
+    pub(crate) fn witness(&self) -> Value {
         let parent = Bytes::from(alloy_rlp::encode(self.parent.inner()));
         json!({ "state": self.state, "codes": self.codes, "keys": [], "headers": [parent] })
     }
 
     /// The block as `eth_getBlockByNumber` gives it.
-    pub fn object(&self) -> Value {
+    pub(crate) fn object(&self) -> Value {
         let mut block = header_object(&self.header);
         block["transactions"] = json!(self.transactions);
         block["withdrawals"] = self.withdrawals.clone();
@@ -146,7 +146,7 @@ impl Known {
     }
 
     /// The block as a block file.
-    pub fn file(&self) -> Value {
+    pub(crate) fn file(&self) -> Value {
         json!({
             "chain_id": 1337,
             "number": self.header.number,
@@ -159,7 +159,7 @@ impl Known {
     }
 }
 
-pub fn header_object(header: &Sealed<Header>) -> Value {
+pub(crate) fn header_object(header: &Sealed<Header>) -> Value {
     let mut object = serde_json::to_value(header.inner()).unwrap();
     object["hash"] = json!(header.hash());
     object["transactions"] = json!([]);
@@ -168,7 +168,7 @@ pub fn header_object(header: &Sealed<Header>) -> Value {
 }
 
 /// An error with its causes, as the command prints it.
-pub fn text(error: &dyn std::error::Error) -> String {
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

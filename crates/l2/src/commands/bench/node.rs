@@ -14,14 +14,14 @@ use crate::output::{Output, thousands};
 
 /// `l2-prover bench node`
 #[derive(Debug, Args)]
-pub struct BenchNode {
+pub(crate) struct BenchNode {
     /// Where the blocks come from
     #[command(flatten)]
     pub source: Source,
 }
 
 /// Runs the command.
-pub async fn run(
+pub(super) async fn run(
     args: BenchNode,
     output: &Output,
     shutdown: CancellationToken,

@@ -25,7 +25,7 @@ use crate::output::{Output, thousands};
 
 /// `l2-prover bench server`
 #[derive(Debug, Args)]
-pub struct BenchServer {
+pub(crate) struct BenchServer {
     /// Numbers of clients that ask for work as fast as they can
     #[arg(long, value_delimiter = ',', default_value = "1,100,1000", value_name = "N,...")]
     pub clients: Vec<u64>,
@@ -51,7 +51,7 @@ const PULLING: (usize, usize) = (50, 100 << 20);
 const LEASE: Duration = Duration::from_secs(2);
 
 /// Runs the command.
-pub async fn run(
+pub(super) async fn run(
     args: BenchServer,
     output: &Output,
     shutdown: CancellationToken,

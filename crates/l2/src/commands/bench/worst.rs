@@ -16,7 +16,7 @@ use crate::output::{Output, thousands};
 
 /// `l2-prover bench worst`
 #[derive(Debug, Args)]
-pub struct BenchWorst {
+pub(crate) struct BenchWorst {
     /// Only cases whose names hold all these words, for instance `modexp even`
     #[arg(value_name = "WORD")]
     pub only: Vec<String>,
@@ -35,7 +35,7 @@ pub struct BenchWorst {
 const SEGMENT_PO2: u32 = 20;
 
 /// Runs the command.
-pub async fn run(
+pub(super) async fn run(
     args: BenchWorst,
     global: &Global,
     output: &Output,

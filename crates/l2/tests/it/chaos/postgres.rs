@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::PATIENCE;
 
-pub struct Database {
+pub(super) struct Database {
     folder: tempfile::TempDir,
     programs: PathBuf,
     owner: Option<u32>,
@@ -19,7 +19,7 @@ pub struct Database {
 impl Database {
     /// Starts a server with an empty database, or says in one line that PostgreSQL is not installed.
     #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-    pub fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("skipped: PostgreSQL is not installed (make setup)");
             return None;
@@ -43,18 +43,18 @@ impl Database {
         Some(this)
     }
 
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("postgres://prover@localhost/postgres?host={}", self.folder.path().display())
     }
 
     /// `kill -9`; the processes it had started end by themselves.
-    pub fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.server.kill().expect("it can be killed");
         self.server.wait().expect("it is gone");
     }
 
     /// Starts it again, as soon as what the last one left lets it.
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.server = launch(&self.programs, self.owner, self.folder.path());
         self.wait();
     }
