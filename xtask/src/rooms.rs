@@ -5,7 +5,8 @@
 //! * The tables in ARCHITECTURE.md are the only place where an arrow is allowed, and arrows point only down: a row may
 //!   name only rows above it. Arrows that still point up are in a column of their own.
 //! * No more than two files import each other in a circle, wherever they are.
-//! * A re-export (`pub use`) is an address and not an arrow: whoever goes through it uses the file behind it.
+//! * A re-export (`pub use`) of a file's own modules is an address and not an arrow: whoever goes through it uses the file behind it. A
+//!   re-export of anything else is an arrow too, however visible it is.
 //! * Tests may use anything.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,7 +142,12 @@ impl Sources {
             let used = file.paths.iter().filter_map(|(from, path)| {
                 self.resolve(&files, from, path, 0).filter(|used| used != *module)
             });
-            arrows.insert((*module).clone(), used.collect());
+            // What a file passes on of its own modules is an address; what it passes on of others, it uses.
+            let passed_on = file.exports.iter().filter_map(|(_, path)| {
+                let used = self.resolve(&files, module, path, 0)?;
+                (!used.starts_with(module)).then_some(used)
+            });
+            arrows.insert((*module).clone(), used.chain(passed_on).collect());
         }
         arrows
     }
@@ -494,7 +500,11 @@ mod tests {
             ("mod inside { use super::super::a::A; }", "d > a"),
             ("use super::a::*;", "d > a"),
             ("pub(crate) fn g(_: super::a::A) {}", "d > a"),
-            // A re-export is an address.
+            // What is passed on is used.
+            ("pub use crate::a::A;", "d > a"),
+            ("pub(crate) use crate::a::A;", "d > a"),
+            ("pub(self) use super::a::A;", "d > a"),
+            // A re-export of what is below is an address.
             ("use crate::b::C;", "d > b::c"),
             ("use crate::b::C as D;", "d > b::c"),
             ("use crate::Root;", "d > lib"),
@@ -509,7 +519,6 @@ mod tests {
             "const TEXT: &str = \"crate::a::A\";",
             "#[cfg(test)] mod tests { use crate::a::A; }",
             "#[cfg(test)] use crate::a::A;",
-            "pub use crate::a::A;",
         ] {
             assert_eq!(drawn(&[("lib", ""), a, ("d", text)]), Vec::<String>::new(), "{text}");
         }

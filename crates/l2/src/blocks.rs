@@ -163,7 +163,10 @@ pub(crate) async fn from_node(source: &Source) -> anyhow::Result<Prepared> {
 }
 
 /// A file if there is one, else blocks of a node.
-pub(crate) async fn from_file_or_node(file: Option<&Path>, source: &Source) -> anyhow::Result<Prepared> {
+pub(crate) async fn from_file_or_node(
+    file: Option<&Path>,
+    source: &Source,
+) -> anyhow::Result<Prepared> {
     match file {
         Some(path) => from_file(path, source.chain.as_ref(), Some(&source.terms), Parent::Required),
         None => from_node(source).await,

@@ -6,7 +6,7 @@
 #![expect(clippy::print_stderr, reason = "this is the module that prints")]
 
 use std::fmt::Display;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 use indicatif::MultiProgress;
@@ -52,9 +52,11 @@ impl Output {
         let text = if self.json { serde_json::to_string(report)? } else { report.to_string() };
         self.bars.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            writeln!(stdout, "{text}")
-                .and_then(|()| stdout.flush())
-                .context("failed to write to stdout")
+            match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+                // Whoever read has seen enough, as `head` does.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+                done => done.context("failed to write to stdout"),
+            }
         })
     }
 

@@ -49,7 +49,9 @@ impl Running {
 
     /// Its status, if it has ended. What it started ends with it.
     pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
-        let Some(pid) = self.pid().filter(|_| self.status.is_none()) else { return Ok(self.status) };
+        let Some(pid) = self.pid().filter(|_| self.status.is_none()) else {
+            return Ok(self.status);
+        };
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match rustix::process::waitid(WaitId::Pid(pid), look)? {
             None => Ok(None),

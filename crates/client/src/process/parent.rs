@@ -13,7 +13,7 @@ use alloy_primitives::B256;
 use protocol::ArtifactRef;
 use rustix::{fs::OFlags, io::Errno};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Read, Write},
     os::{
         fd::AsRawFd,
@@ -318,8 +318,7 @@ impl ProverProcess {
             ProveError::Failed(text.into())
         };
         // ORDER: a pipe must not be waited for, so the file is opened without blocking and looked at afterwards.
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let flags = i32::try_from(flags.bits()).map_err(ProveError::unavailable)?;
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
         let file = file.map_err(|error| match error.raw_os_error() {
             Some(code) if code == Errno::LOOP.raw_os_error() => wrong("a link"),

@@ -395,7 +395,8 @@ fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
 /// An executable that reads its assignment, does `then` with the proof's path in `$proof`, and may use `$done`, the message that
 /// it has written a proof of the two bytes `in`.
 fn hostile(folder: &Path, then: &str) -> ProverProcess {
-    let proof = r#"{"sha256":"582967534d0f909d196b97f9e6921342777aea87b46fa52df165389db1fb8ccf","len":2}"#;
+    let proof =
+        r#"{"sha256":"582967534d0f909d196b97f9e6921342777aea87b46fa52df165389db1fb8ccf","len":2}"#;
     assert_eq!(proof, serde_json::to_string(&protocol::ArtifactRef::of(b"in")).unwrap());
     let then = format!(
         r#"

@@ -23,6 +23,7 @@ use crate::commands::bench::server::BenchServer;
 use crate::commands::bench::worst::BenchWorst;
 use crate::output::{Output, thousands};
 use crate::provers::Workplace;
+use crate::signals::unless_interrupted;
 
 /// `l2-prover bench`
 #[derive(Debug, Subcommand)]
@@ -78,7 +79,9 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let args = match bench {
         Bench::Cycles(args) => args,
-        Bench::Node(args) => return node::run(args, output, shutdown).await,
+        Bench::Node(args) => {
+            return unless_interrupted(&shutdown, node::run(args, output)).await;
+        }
         Bench::Worst(args) => return worst::run(args, global, output, shutdown).await,
         Bench::Server(args) => return server::run(args, output, shutdown).await,
     };

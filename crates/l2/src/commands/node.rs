@@ -29,7 +29,11 @@ pub(crate) struct Node {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Node, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    args: Node,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     if args.print_genesis {
         return output.report(&Genesis(genesis(&args.node)?));
     }

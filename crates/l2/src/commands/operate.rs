@@ -182,7 +182,10 @@ async fn tell(operated: &Operated, method: Method, path: &str) -> anyhow::Result
     answer(request(operated, method, path)?).await.map(drop)
 }
 
-pub(crate) async fn read<T: DeserializeOwned>(operated: &Operated, path: &str) -> anyhow::Result<T> {
+pub(crate) async fn read<T: DeserializeOwned>(
+    operated: &Operated,
+    path: &str,
+) -> anyhow::Result<T> {
     let answer = answer(request(operated, Method::GET, path)?).await?;
     answer.json().await.context("the Prover Server answered something else than was asked")
 }

@@ -166,7 +166,9 @@ fn gaps(proven: &[BlockRange], asked: Option<parse::BlockRange>) -> Vec<BlockRan
     let (mut next, end) = match (asked, proven.first()) {
         (Some(asked), _) => (asked.first(), asked.last()),
         (None, None) => return Vec::new(),
-        (None, Some(first)) => (first.first(), proven.iter().map(|range| range.last()).max().unwrap_or(0)),
+        (None, Some(first)) => {
+            (first.first(), proven.iter().map(|range| range.last()).max().unwrap_or(0))
+        }
     };
     let mut missing = Vec::new();
     for range in proven {
@@ -187,13 +189,14 @@ fn agrees(before: &Statement, after: &Statement) -> anyhow::Result<()> {
         && before.post_state_root == after.post_state_root;
     let joins = match before.last_number.checked_add(1) {
         Some(next) if next < after.first_number => true,
+        // SOUNDNESS: proofs of two pieces prove the chain only if the second one begins where the first one ended.
         Some(next) if next == after.first_number => {
             before.last_hash == after.parent_hash && before.post_state_root == after.pre_state_root
         }
         // SOUNDNESS: proofs that share blocks without being of the same ones may be of two chains; nothing shows which.
         _ => same,
     };
-    // SOUNDNESS: proofs of two pieces prove the chain only if the second one begins where the first one ended, by the same rules.
+    // SOUNDNESS: proofs of two pieces are of one chain only if both ran under the same rules.
     ensure!(
         joins && before.chain_config_digest == after.chain_config_digest,
         "the proof of blocks {} to {} does not continue the one of blocks {} to {}",

@@ -271,9 +271,11 @@ pub(crate) async fn run(
         prover: config.system,
         program_id: config.wanted_program_id(),
     };
-    let running = server::Server::start(config, Some(source))
-        .await
-        .context("failed to start the Prover Server")?;
+    let start = async {
+        let started = server::Server::start(config, Some(source)).await;
+        started.context("failed to start the Prover Server")
+    };
+    let running = unless_interrupted(&shutdown, Box::pin(start)).await?;
     output.report(&Started { server: running.url(), ..started })?;
     let crashed = tokio::select! {
         () = shutdown.cancelled() => None,

@@ -21,6 +21,7 @@ use crate::commands::operate;
 use crate::logs::escaped;
 use crate::output::{Output, chain, thousands};
 use crate::parse;
+use crate::signals::unless_interrupted;
 
 /// `l2-prover top`
 #[derive(Debug, Args)]
@@ -54,11 +55,16 @@ pub(crate) async fn once(operated: &Operated, output: &Output) -> anyhow::Result
 }
 
 /// Runs `l2-prover top`.
-pub(crate) async fn run(args: Top, output: &Output, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    args: Top,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     if args.once || output.json() || !std::io::stdout().is_terminal() {
-        return once(&args.operated, output).await;
+        return unless_interrupted(&shutdown, once(&args.operated, output)).await;
     }
-    let mut snapshot = Snapshot::of(&operate::read(&args.operated, paths::STATUS).await?);
+    let first = operate::read(&args.operated, paths::STATUS);
+    let mut snapshot = Snapshot::of(&unless_interrupted(&shutdown, first).await?);
     let mut trouble = None;
     let screen = Screen::enter().context("failed to use the terminal")?;
     loop {

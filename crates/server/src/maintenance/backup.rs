@@ -33,9 +33,19 @@ pub struct Backup {
 ///
 /// # Errors
 /// [`Error::Folder`] if `to` exists and is not empty, or cannot be written; [`Error::Artifacts`] if an artifact is missing
-/// or damaged: `fsck` says what to do about it.
+/// or damaged: `fsck` says what to do about it. Then a folder that was new is removed again.
 pub async fn backup(config: &Config, to: &Path) -> Result<Backup, Error> {
     config.check()?;
+    let new = !to.exists();
+    let copied = copy(config, to).await;
+    if copied.is_err() && new {
+        // What is not complete is no backup. If it cannot be removed, the error that follows is what counts.
+        let _left = std::fs::remove_dir_all(to);
+    }
+    copied
+}
+
+async fn copy(config: &Config, to: &Path) -> Result<Backup, Error> {
     let fail = |source| Error::Folder { path: to.into(), source };
     // Before anything is made: what is to be copied is there.
     let from = Artifacts::existing(&config.artifacts_place())?;

@@ -174,7 +174,11 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn enqueue(&mut self, batch: &NewBatch, now: Timestamp) -> Result<JobId, Unlinked> {
+    pub(crate) async fn enqueue(
+        &mut self,
+        batch: &NewBatch,
+        now: Timestamp,
+    ) -> Result<JobId, Unlinked> {
         let id = job_id(batch, &TARGET);
         let model = self.enqueue_in_model(id, batch, now);
         if let Some(real) = &self.real {
@@ -379,7 +383,12 @@ impl Engine {
         }
     }
 
-    pub(crate) async fn submit(&mut self, job: JobId, submit: &Submit, now: Timestamp) -> Submitted {
+    pub(crate) async fn submit(
+        &mut self,
+        job: JobId,
+        submit: &Submit,
+        now: Timestamp,
+    ) -> Submitted {
         let (row, key) = (self.find(job), (job, submit.lease, submit.proof.sha256));
         self.touch_client(submit.client, now);
         let held = self.rows[row].job.state.lease().filter(|held| held.id == submit.lease);

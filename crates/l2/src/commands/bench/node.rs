@@ -3,10 +3,8 @@
 use std::fmt;
 use std::time::Instant;
 
-use anyhow::ensure;
 use clap::Args;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::args::Source;
 use crate::blocks;
@@ -21,15 +19,10 @@ pub(crate) struct BenchNode {
 }
 
 /// Runs the command.
-pub(super) async fn run(
-    args: BenchNode,
-    output: &Output,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+pub(super) async fn run(args: BenchNode, output: &Output) -> anyhow::Result<()> {
     let (node, range) = blocks::connect(&args.source).await?;
     let mut blocks = Vec::new();
     for number in range.first()..=range.last() {
-        ensure!(!shutdown.is_cancelled(), "interrupted");
         let (before, begun) = (node.calls(), Instant::now());
         let file = node.fetch(number).await?;
         let (calls, fetched) = (node.calls() - before, begun.elapsed());
