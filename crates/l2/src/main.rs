@@ -6,6 +6,7 @@
 mod args;
 mod blocks;
 mod chain;
+mod cli;
 mod commands;
 mod dotenv;
 mod logs;
@@ -25,7 +26,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use program::heap::Meter;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Cli, Command};
+use crate::cli::{Cli, Command};
 use crate::output::Output;
 use crate::settings::Overrides;
 use crate::signals::unless_interrupted;

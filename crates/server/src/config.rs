@@ -219,7 +219,11 @@ impl Config {
                 self.max_wait > 600 * second,
                 "must not be longer than 10m: connections are cut after that",
             ),
-            ("poll_interval", self.poll_interval > 600 * second, "must not be longer than 10m"),
+            (
+                "poll_interval",
+                self.poll_interval > 24 * 3_600 * second,
+                "must not be longer than 24h",
+            ),
         ];
         if let Some((key, _, wrong)) = beyond.into_iter().find(|(_, beyond, _)| *beyond) {
             return problem(key, wrong);

@@ -280,7 +280,7 @@ fn an_executable_that_says_the_wrong_things_is_found_out() {
     let done = r#"{"done":{"result":"healthy"}}"#;
     let wrong = r#"{"done":{"result":{"proof":{"sha256":"0000000000000000000000000000000000000000000000000000000000000000","len":2}}}}"#;
     for (name, lines, then, class, words) in [
-        ("says nothing", vec![], "exec sleep 600", Timeout, "did not say within 5s"),
+        ("says nothing", vec![], "exec sleep 600", Timeout, "did not say within 1s"),
         ("is no prover", vec!["usage: true"], "exit 2", BackendUnavailable, "exit status: 2"),
         (
             "has a result before it is asked",
@@ -304,7 +304,7 @@ fn an_executable_that_says_the_wrong_things_is_found_out() {
         (
             "lies about its proof",
             vec![hello, wrong],
-            "echo no > $TMPDIR/proof",
+            "printf no > $TMPDIR/proof",
             BackendFailed,
             "other bytes",
         ),

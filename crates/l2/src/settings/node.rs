@@ -45,7 +45,7 @@ impl Default for NodeSettings {
             chain: "dev".into(),
             follow: Depth::Latest,
             witness_from: WitnessFrom::Any,
-            rpc_concurrency: const { NonZeroU16::new(8).unwrap() },
+            rpc_concurrency: const { NonZeroU16::new(8).expect("8 is not zero") },
             rpc_per_second: None,
             rpc_batch: 64,
         }
