@@ -250,10 +250,12 @@ pub(crate) async fn run(
         }
     };
     let (chain_id, chain_config_digest) = (chain.chain_id, chain.digest());
-    let mut source =
-        witness::Nodes::connect(&urls, chain, settings.access().options(), settings.follow)
-            .await
-            .context("failed to use the node (see --rpc-url, --chain)")?;
+    let connect = async {
+        let options = settings.access().options();
+        let connected = witness::Nodes::connect(&urls, chain, options, settings.follow).await;
+        connected.context("failed to use the node (see --rpc-url, --chain)")
+    };
+    let mut source = unless_interrupted(&shutdown, connect).await?;
     // The dev node tells of its blocks at the same address.
     let told = dev_node.as_ref().map(|node| node.url().replacen("http", "ws", 1));
     if let Some(url) = told.or(settings.ws_url) {

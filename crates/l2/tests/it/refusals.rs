@@ -208,11 +208,14 @@ fn a_signal_ends_a_command_that_waits_for_a_node_or_a_server() {
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let folder = tempfile::tempdir().expect("temporary folder");
     let out = folder.path().join("out").display().to_string();
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 9] = [
         &["witness", "--rpc-url", &url, "--block", "1", "--out", &out],
         &["execute", "--rpc-url", &url, "--block", "1"],
         &["prove", "--rpc-url", &url, "--block", "1", "--prover", "exec", "--out", &out],
         &["server", "--rpc-url", &url, "--chain", "node", "--data-dir", &out],
+        &["server", "--rpc-url", &url, "--data-dir", &out],
+        &["bench", "node", "--rpc-url", &url, "--block", "1"],
+        &["top", "--server", &url],
         &["status", "--server", &url],
         &["proofs", "export", "--server", &url, "--out", &out],
     ];
