@@ -19,7 +19,7 @@ use crate::meter::Tracer;
 const PANIC: &str = "Guest panicked: ";
 
 /// A run of the guest that halted well.
-pub struct Run {
+pub(crate) struct Run {
     /// Cycles, segments and assumptions.
     pub session: Session,
     /// What the guest committed.
@@ -30,13 +30,13 @@ pub struct Run {
 
 impl Run {
     /// Keccak permutations left to the accelerator.
-    pub fn permutations(&self) -> u64 {
+    pub(crate) fn permutations(&self) -> u64 {
         self.keccak.iter().map(|batch| batch.input.len() as u64).sum()
     }
 }
 
 /// The observers of a run.
-pub struct Watch<'w> {
+pub(crate) struct Watch<'w> {
     /// Told of every instruction.
     pub tracer: Rc<RefCell<Tracer>>,
     /// Where a profile is written.
@@ -44,7 +44,7 @@ pub struct Watch<'w> {
 }
 
 /// What a run starts from.
-pub enum Start<'p> {
+pub(crate) enum Start<'p> {
     /// Memory that holds the program; parts that were hashed before are not hashed again.
     Image(&'p MemoryImage),
     /// A program binary, which may have symbols for a profile.
@@ -52,7 +52,7 @@ pub enum Start<'p> {
 }
 
 /// Runs the program of `start` on `input`; `keep` gets every segment as soon as it is complete.
-pub fn run(
+pub(crate) fn run(
     start: Start<'_>,
     input: &[u8],
     segment_po2: u32,
@@ -126,14 +126,14 @@ impl CoprocessorCallback for Batches {
 }
 
 /// A folder for the segments of one run, which is deleted when dropped.
-pub struct Spill(tempfile::TempDir);
+pub(crate) struct Spill(tempfile::TempDir);
 
 impl Spill {
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(tempfile::Builder::new().prefix("l2-segments-").tempdir()?))
     }
 
-    pub fn keep(&self, segment: &Segment) -> anyhow::Result<Box<dyn SegmentRef>> {
+    pub(crate) fn keep(&self, segment: &Segment) -> anyhow::Result<Box<dyn SegmentRef>> {
         let path = self.0.path().join(segment.index.to_string());
         let mut file = io::BufWriter::new(fs::File::create(&path)?);
         bincode::serialize_into(&mut file, segment)?;

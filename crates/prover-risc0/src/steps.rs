@@ -20,7 +20,7 @@ const KECCAK_ROWS: usize = 200;
 const KECCAK_PO2: std::ops::RangeInclusive<usize> = 14..=18;
 
 /// Proves `run`. The result is not verified as a whole yet.
-pub fn prove(
+pub(crate) fn prove(
     run: &Run,
     kind: ProofKind,
     cancel: &Cancel,

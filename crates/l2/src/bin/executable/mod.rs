@@ -41,7 +41,7 @@ enum LogFormat {
 }
 
 /// Serves the parent with the prover that `build` makes of the settings.
-pub fn main<S: Args>(
+pub(crate) fn main<S: Args>(
     name: &'static str,
     build: impl FnOnce(S) -> Result<Arc<dyn Prover>, BoxError>,
 ) -> ExitCode {
