@@ -1,7 +1,7 @@
 //! The server's endpoints, as functions.
 //!
 //! Each call ends when the server shows no sign of life for the setting `silence`. A caller that has another server to go to
-//! watches the call's [`Pulse`] and does not wait so long.
+//! watches the call's `Pulse` and does not wait so long.
 
 use crate::{
     Access, Config,
