@@ -8,6 +8,8 @@
 //!   EIP-161, as in the executable specification).
 //! * Fees are computed as products of 256 bits.
 //! * What goes beyond the program's domain ends the block with a [`Bound`].
+//!
+//! The file has more than 600 lines because moving code out of it moves the program id: it is taken apart when that moves anyway.
 
 use crate::{
     bound::{self, Bound},
