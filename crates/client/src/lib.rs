@@ -28,7 +28,7 @@
 //!         self.0.program_id()
 //!     }
 //!
-//!     fn danger(&self) -> Option<&'static str> {
+//!     fn danger(&self) -> Option<&str> {
 //!         self.0.danger()
 //!     }
 //!
