@@ -120,9 +120,10 @@ impl Lane {
         };
         let mut next = self.home.into_iter().chain(others).filter(rested);
         let (mut running, mut pulse) = (FuturesUnordered::new(), Pulse::default());
-        let (mut strangers, mut more) = (0, true);
+        let (mut strangers, mut more, mut stalled) = (0, true, false);
         loop {
-            if more && running.is_empty() {
+            // One more server is asked when none is being asked, or the one that was asked last gives no sign of life.
+            if more && (running.is_empty() || stalled) {
                 match next.next() {
                     Some(server_index) => {
                         pulse = Pulse::default();
@@ -130,6 +131,7 @@ impl Lane {
                     }
                     None => more = false,
                 }
+                stalled = false;
             }
             if running.is_empty() {
                 break;
@@ -138,19 +140,12 @@ impl Lane {
                 biased;
                 () = shared.stop.now.cancelled() => return Ok(false),
                 Some(attempt) = running.next() => attempt,
-                // The one that was asked last gives no sign of life: another one is asked as well.
                 () = pulse.stalled(shared.config.patience), if more => {
-                    match next.next() {
-                        Some(server_index) => {
-                            pulse = Pulse::default();
-                            running.push(self.attempt(server_index, owed, pulse.clone()));
-                        }
-                        None => more = false,
-                    }
+                    stalled = true;
                     continue;
                 }
             };
-            let lender = self.home.is_none_or(|home| home == server_index);
+            let lender = self.may_be_lender(server_index);
             let verdict = match attempt {
                 Ok(verdict) => verdict,
                 Err(CallError::Refused(error)) if error.code == ErrorCode::NoSuchJob => {
@@ -187,6 +182,11 @@ impl Lane {
         Ok(false)
     }
 
+    /// Whether this server lent the jobs of this lane, or any may have.
+    fn may_be_lender(&self, server_index: usize) -> bool {
+        self.home.is_none_or(|home| home == server_index)
+    }
+
     /// Uploads a proof to one server and submits it until it is judged.
     async fn attempt(
         &self,
@@ -194,7 +194,7 @@ impl Lane {
         owed: &Owed,
         pulse: Pulse,
     ) -> (usize, Result<Verdict, CallError>) {
-        let lender = self.home.is_none_or(|home| home == server_index);
+        let lender = self.may_be_lender(server_index);
         let attempt = async {
             let (client, lease) = (owed.entry.submit.client, owed.entry.submit.lease);
             // Whether a submission is the end of the lease.
@@ -222,7 +222,7 @@ impl Lane {
     ) -> Result<Verdict, CallError> {
         let (entry, shared) = (&owed.entry, &self.shared);
         let (api, len) = (&shared.servers[server_index].api, entry.submit.proof.len);
-        let lender = self.home.is_none_or(|home| home == server_index);
+        let lender = self.may_be_lender(server_index);
         // A body that is too long may be cut off before the server has said so: do not begin with it.
         if let Some(most) = owed.most.filter(|most| lender && len > *most) {
             return Err(CallError::ProofTooLarge { len, most });

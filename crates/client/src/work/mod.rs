@@ -133,8 +133,7 @@ impl Worker {
         if self.no_room() {
             return Ok(());
         }
-        let room = || shared.journal.room(shared.config.min_free_bytes).is_ok();
-        if let Some((server_index, job)) = shared.next_job(asking, room).await {
+        if let Some((server_index, job)) = shared.next_job(asking).await {
             let worked = self.work_on(server_index, job).await;
             shared.at_hand_no_more();
             return worked;

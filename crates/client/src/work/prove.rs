@@ -159,7 +159,7 @@ impl Worker {
             NotProved::Prove(error) => {
                 self.shared.servers[server_index].recovered();
                 // A prover that has no room for its files says so in words of its own.
-                let full = says_disk_full(&error) || self.room().is_err();
+                let full = says_disk_full(&error) || self.shared.room().is_err();
                 (error.class(), error.to_string(), full && error.class() != FailureClass::Cancelled)
             }
             NotProved::Fetch(error) => {
@@ -383,14 +383,9 @@ impl Worker {
             .send_modify(|status| status.phase = Phase::Broken { error: error.into() });
     }
 
-    /// Whether the folder's disk has room for a job.
-    fn room(&self) -> Result<(), JournalError> {
-        self.shared.journal.room(self.shared.config.min_free_bytes)
-    }
-
     /// Asks for no work if the disk has no room for it. Returns whether that is so.
     pub(super) fn no_room(&mut self) -> bool {
-        let room = self.room();
+        let room = self.shared.room();
         if let Err(error) = &room {
             self.disk_full(&error.to_string());
         }

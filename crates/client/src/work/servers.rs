@@ -111,10 +111,9 @@ impl Shared {
     pub(super) async fn next_job(
         self: &Arc<Self>,
         asking: &mut JoinSet<()>,
-        usable: impl Fn() -> bool,
     ) -> Option<(usize, Response)> {
         let mut lent = self.want();
-        while usable() {
+        while self.room().is_ok() {
             let wake = self.ask_servers(asking);
             tokio::select! {
                 biased;

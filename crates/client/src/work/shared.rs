@@ -3,7 +3,7 @@
 use super::servers::Server;
 use crate::{
     Config, Phase, Status,
-    journal::{Entry, Journal},
+    journal::{Entry, Journal, JournalError},
     metrics::Metrics,
     prover::Prover,
     pulse::back_off,
@@ -174,6 +174,11 @@ impl Shared {
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the folder's disk has room for a job.
+    pub(super) fn room(&self) -> Result<(), JournalError> {
+        self.journal.room(self.config.min_free_bytes)
     }
 
     /// From now on the first job that a server lends us is wanted.
