@@ -20,41 +20,6 @@ use serde_json::{Map, Value, json};
 
 use crate::commands::server::{Server, heartbeat_for};
 
-/// The flags that set a key; flag and key have one name.
-const FLAGS: [&str; 31] = [
-    "listen_ip",
-    "listen_port",
-    "auth",
-    "tls_cert",
-    "tls_key",
-    "tls_client_ca",
-    "rpc_url",
-    "ws_url",
-    "chain",
-    "follow",
-    "witness_from",
-    "rpc_concurrency",
-    "rpc_per_second",
-    "rpc_batch",
-    "first_block",
-    "data_dir",
-    "database",
-    "artifacts",
-    "prover",
-    "kind",
-    "beneficiary",
-    "batch_blocks",
-    "max_batch_cycles",
-    "max_batch_gas",
-    "max_batch_bytes",
-    "max_batch_age",
-    "max_reorg_blocks",
-    "lease",
-    "danger_accept_exec",
-    "danger_accept_dev_mode",
-    "danger_listen_without_auth",
-];
-
 /// Keys that were renamed, old and new. A file may have the old ones until the version after this one.
 const RENAMED: [(&str, &str); 4] = [
     ("start_block", "first_block"),
@@ -122,12 +87,14 @@ impl Settings {
         let (mut values, node_keys) = (defaults(args)?, object(&NodeSettings::default())?);
         let mut origins: BTreeMap<_, _> =
             paths(&values).into_iter().map(|key| (key, Origin::Default)).collect();
-        let flags = FLAGS.iter().filter_map(|key| Some((*key, *overrides.get(*key)?)));
-        for (key, origin) in flags.clone() {
-            origins.insert(key.to_owned(), origin);
+        // A flag has the name of the key that it sets.
+        for (flag, origin) in overrides {
+            if values.contains_key(flag) {
+                origins.insert(flag.clone(), *origin);
+            }
         }
         for (key, value) in file {
-            if flags.clone().any(|(flag, _)| flag == key) {
+            if overrides.contains_key(&key) {
                 continue;
             }
             match (values.get_mut(&key), value) {
@@ -190,7 +157,7 @@ fn defaults(args: &Server) -> anyhow::Result<Map<String, Value>> {
         tls_cert: args.tls_cert.clone(),
         tls_key: args.tls_key.clone(),
         tls_client_ca: args.tls_client_ca.clone(),
-        data_dir: args.data_dir.clone().unwrap_or_else(|| crate::commands::server::DATA_DIR.into()),
+        data_dir: args.data_dir.clone().unwrap_or_else(|| server::Config::default().data_dir),
         database: args.database.clone().map(server::DatabaseUrl::new),
         artifacts: args.artifacts.clone(),
         system: args.prover.system(),

@@ -209,9 +209,6 @@ pub(crate) struct Server {
     pub node: NodeArgs,
 }
 
-/// Where jobs and proofs are kept if nothing else is asked for.
-pub(crate) const DATA_DIR: &str = ".l2-prover/server";
-
 /// Runs the command.
 pub(crate) async fn run(
     args: Server,
