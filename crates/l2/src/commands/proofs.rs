@@ -111,8 +111,6 @@ async fn verify(
     output: &Output,
 ) -> anyhow::Result<()> {
     let (mut checked, mut ranges) = (Checked::default(), Vec::new());
-    // Of each proof system, what the proof before stated: proofs of two systems are of the same blocks.
-    let mut before: Vec<(ProofSystem, Statement)> = Vec::new();
     for (job, proof) in proved(which).await? {
         let blocks = job.block_numbers;
         let bytes = fetch(&which.operated, &proof).await?;
@@ -121,27 +119,27 @@ async fn verify(
         if let Some(chain) = chain {
             on_chain(&statement, chain).with_context(refused)?;
         }
-        for (_, other) in &before {
-            agrees(other, &statement)?;
+        for run in &checked.runs {
+            agrees(&run.end, &statement)?;
         }
         ranges.push(blocks);
-        let last = before.iter_mut().find(|(system, _)| *system == job.system);
-        let next = last.as_ref().is_some_and(|(_, last)| {
-            last.last_number.checked_add(1) == Some(statement.first_number)
-        });
-        if !next {
-            let (system, last_hash) = (job.system, B256::ZERO);
-            checked.runs.push(Run { system, first: blocks, last: blocks, last_hash });
-        }
-        let run = checked.runs.iter_mut().rfind(|run| run.system == job.system);
-        let run = run.expect("one was begun");
-        (run.last, run.last_hash) = (blocks, statement.last_hash);
         checked.proofs += 1;
         let count = (blocks.last() - blocks.first()).saturating_add(1);
         checked.blocks = checked.blocks.saturating_add(count);
-        match last {
-            Some((_, last)) => *last = statement,
-            None => before.push((job.system, statement)),
+        // Proofs of two systems are of the same blocks: each system has runs of its own.
+        let run = checked.runs.iter_mut().rfind(|run| run.system == job.system);
+        let next = Some(statement.first_number);
+        match run.filter(|run| run.end.last_number.checked_add(1) == next) {
+            Some(run) => {
+                (run.last, run.last_hash, run.end) = (blocks, statement.last_hash, statement)
+            }
+            None => checked.runs.push(Run {
+                system: job.system,
+                first: blocks,
+                last: blocks,
+                last_hash: statement.last_hash,
+                end: statement,
+            }),
         }
     }
     output.report(&checked)?;
@@ -311,6 +309,9 @@ struct Run {
     #[serde(rename = "last_proof")]
     last: BlockRange,
     last_hash: B256,
+    /// What its last proof states.
+    #[serde(skip)]
+    end: Statement,
 }
 
 impl fmt::Display for Checked {
