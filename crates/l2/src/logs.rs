@@ -1,12 +1,23 @@
-//! Text for people in which what comes from outside cannot begin a line or speak to the terminal: log lines, above all.
+//! Text for people in which what comes from outside cannot begin a line or speak to the terminal: log lines, above all. The executables of
+//! zkVMs log in the same ways.
 
 use std::error::Error;
 use std::fmt;
 
+use clap::ValueEnum;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line for each event
+    Text,
+    /// A line of JSON for each event
+    Json,
+}
 
 /// Writes fields as `name=value`, errors with their causes, and control characters as escapes: what comes from outside can
 /// neither begin a line of its own nor speak to the terminal.

@@ -13,8 +13,7 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::LogFormat;
-use crate::logs::OneLine;
+use crate::logs::{LogFormat, OneLine};
 
 /// How to report. Cheap to clone.
 #[derive(Clone, Debug)]

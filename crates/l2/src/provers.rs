@@ -13,7 +13,8 @@ use client::process::{ExecutableError, Setup, Wanted};
 use client::{ExecProver, Prover, ProverProcess};
 use protocol::{ProofKind, ProofSystem};
 
-use crate::args::{ExecutableArgs, Global, KindArg, LogFormat, ProverArg, ZkvmArgs};
+use crate::args::{ExecutableArgs, Global, KindArg, ProverArg, ZkvmArgs};
+use crate::logs::LogFormat;
 use crate::output::Output;
 
 /// Where and how long a prover's process may work.

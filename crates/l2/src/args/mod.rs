@@ -14,7 +14,9 @@ pub(crate) use dev_node::NodeArgs;
 pub(crate) use prover::{ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
 pub(crate) use source::{NodeAccess, Source, TermsArgs, WitnessFrom};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+
+use crate::logs::LogFormat;
 
 /// What every command understands.
 #[derive(Debug, Args)]
@@ -42,13 +44,4 @@ impl Global {
     pub(crate) fn log_format(&self) -> LogFormat {
         self.log_format.unwrap_or(if self.json { LogFormat::Json } else { LogFormat::Text })
     }
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// A line for each event
-    Text,
-    /// A line of JSON for each event
-    Json,
 }

@@ -8,11 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use client::Prover;
 use client::prover::BoxError;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+use logs::LogFormat;
 
 /// Exit code of a process that was called in a wrong way.
 const MISUSED: u8 = 2;
@@ -29,15 +31,6 @@ struct Cli<S: Args> {
     log_format: LogFormat,
     #[command(flatten)]
     settings: S,
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// A line for each event
-    Text,
-    /// A line of JSON for each event
-    Json,
 }
 
 /// Serves the parent with the prover that `build` makes of the settings.
