@@ -111,7 +111,7 @@ pub enum Budget {
 }
 
 /// A request that counts until its answer has been sent.
-pub type Open = (Counted<(Who, Budget)>, Option<Counted<Who>>);
+pub type Open = Counted<(Who, Budget)>;
 
 type Key = (Who, Budget);
 
@@ -121,7 +121,6 @@ pub struct Limiter {
     limits: Limits,
     rate: Arc<RateLimiter<Key, HashMapStateStore<Key>, DefaultClock>>,
     open: Arc<Counter<Key>>,
-    uploads: Arc<Counter<Who>>,
 }
 
 impl fmt::Debug for Limiter {
@@ -136,7 +135,7 @@ impl Limiter {
         let quota =
             Quota::per_second(limits.requests_per_second).allow_burst(limits.requests_at_once);
         let rate = Arc::new(RateLimiter::hashmap(quota));
-        Self { limits, rate, open: Arc::default(), uploads: Arc::default() }
+        Self { limits, rate, open: Arc::default() }
     }
 
     /// The limits.
@@ -161,16 +160,11 @@ impl Limiter {
     /// [`Wait`].
     pub fn open(&self, who: Who, budget: Budget) -> Result<Open, Wait> {
         let Limits { requests_open, uploads, .. } = self.limits;
-        let open = self.open.take((who, budget), requests_open);
-        let open = open.ok_or(Wait::Open { most: requests_open })?;
-        let upload = match budget {
-            Budget::Waiting | Budget::Heartbeat | Budget::Other => None,
-            Budget::Upload => {
-                let upload = self.uploads.take(who, uploads);
-                Some(upload.ok_or(Wait::Uploads { most: uploads })?)
-            }
+        let (most, wait) = match budget {
+            Budget::Upload if uploads < requests_open => (uploads, Wait::Uploads { most: uploads }),
+            _ => (requests_open, Wait::Open { most: requests_open }),
         };
-        Ok((open, upload))
+        self.open.take((who, budget), most).ok_or(wait)
     }
 
     /// Forgets callers that have been quiet, until `stopping`: there may be any number of addresses.

@@ -49,9 +49,6 @@ async fn copy(config: &Config, to: &Path) -> Result<Backup, Error> {
     let fail = |source| Error::Folder { path: to.into(), source };
     // Before anything is made: what is to be copied is there.
     let from = Artifacts::existing(&config.artifacts_place())?;
-    if config.database.is_none() {
-        data_folder::existing(&config.data_dir)?;
-    }
     std::fs::create_dir_all(to).map_err(fail)?;
     if std::fs::read_dir(to).map_err(fail)?.next().is_some() {
         return Err(fail(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "it is not empty")));
