@@ -14,8 +14,9 @@ use crate::commands::failures::Failures;
 use crate::commands::fsck::Fsck;
 use crate::commands::gc::{Backup, Gc};
 use crate::commands::inspect::Inspect;
+use crate::commands::migrate::Migrate;
 use crate::commands::node::Node;
-use crate::commands::operate::{Clients, Jobs};
+use crate::commands::operate::{Audit, Clients, Intake, Jobs};
 use crate::commands::proofs::Proofs;
 use crate::commands::prove::Prove;
 use crate::commands::server::Server;
@@ -57,6 +58,9 @@ pub(crate) enum Command {
     /// Look at the clients of a running Prover Server, and decide about them
     #[command(subcommand)]
     Clients(Clients),
+    /// Pause and resume the intake of new batches of a running Prover Server
+    #[command(subcommand)]
+    Intake(Intake),
     /// Take the accepted proofs of a running Prover Server, or verify them all
     #[command(subcommand)]
     Proofs(Proofs),
@@ -73,6 +77,10 @@ pub(crate) enum Command {
     /// Look at the settings of a Prover Server before it runs
     #[command(subcommand)]
     Config(Config),
+    /// Bring the database of a Prover Server to the schema of this version
+    Migrate(Migrate),
+    /// Say what operators of a Prover Server decided, and what it removed
+    Audit(Audit),
     /// Check the database and the artifacts of a Prover Server; changes nothing
     Fsck(Fsck),
     /// Prove blocks from a file or a node, without a server

@@ -10,6 +10,7 @@ pub(crate) mod failures;
 pub(crate) mod fsck;
 pub(crate) mod gc;
 pub(crate) mod inspect;
+pub(crate) mod migrate;
 pub(crate) mod node;
 pub(crate) mod operate;
 pub(crate) mod proofs;

@@ -110,6 +110,9 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             Command::Clients(args) => {
                 unless_interrupted(&shutdown, commands::operate::clients(args, output)).await
             }
+            Command::Intake(args) => {
+                unless_interrupted(&shutdown, commands::operate::intake(args, output)).await
+            }
             Command::Proofs(args) => {
                 unless_interrupted(&shutdown, commands::proofs::run(args, output)).await
             }
@@ -125,6 +128,12 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             }
             Command::Backup(args) => {
                 unless_interrupted(&shutdown, Box::pin(commands::gc::backup(args, output))).await
+            }
+            Command::Migrate(args) => {
+                unless_interrupted(&shutdown, Box::pin(commands::migrate::run(args, output))).await
+            }
+            Command::Audit(args) => {
+                unless_interrupted(&shutdown, commands::operate::audit(args, output)).await
             }
             Command::Fsck(args) => {
                 unless_interrupted(&shutdown, Box::pin(commands::fsck::run(args, output))).await

@@ -235,6 +235,8 @@ mod tests {
             counts: Counts { ready: 1, leased: 1, proved: 1, ..Counts::default() },
             jobs: vec![job(1, JobState::Proved), job(2, JobState::Leased), job(3, JobState::Ready)],
             clients: Vec::new(),
+            draining_since: None,
+            paused_since: None,
         };
         let text = table(&status);
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");

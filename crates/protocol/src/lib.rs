@@ -48,6 +48,7 @@ pub use messages::{
     UnknownName, Verdict,
 };
 pub use status::{
-    Check, ClientSummary, CollectGarbage, Counts, DeadCause, Garbage, IntakeStatus, JobHistory,
-    JobState, JobSummary, LeaseSummary, Priority, Readiness, Status, SubmittedProof,
+    AuditEntry, ChangeJobs, ChangedJobs, Check, ClientSummary, CollectGarbage, Counts, DeadCause,
+    Delivered, Garbage, IntakeStatus, JobHistory, JobProof, JobState, JobSummary, JobsDeed,
+    LeaseSummary, Priority, ProvedBatch, Readiness, Status, SubmittedProof,
 };

@@ -35,10 +35,22 @@ pub fn fail(job: &JobId) -> String {
     format!("/v1/jobs/{job}/fail")
 }
 
-/// `GET` the jobs as a list of [`JobSummary`](crate::JobSummary), newest last: at most 1,000, in
-/// the state `?state=`, with a block from `?first=` to `?last=`.
+/// `GET` the jobs as a list of [`JobSummary`](crate::JobSummary), newest last: at most `?limit=` (1,000), in
+/// the state `?state=`, with a block from `?first=` to `?last=`; with `?troubled=true` those with which something went wrong. If
+/// there may be more, the header `Link` names the next page (RFC 8288), also of a page that is short or empty.
 pub const JOBS: &str = "/v1/jobs";
-/// `GET` the clients as a list of [`ClientSummary`](crate::ClientSummary), the latest first.
+/// `POST` a [`ChangeJobs`](crate::ChangeJobs), get [`ChangedJobs`](crate::ChangedJobs).
+pub const CHANGE_JOBS: &str = "/v1/jobs/change";
+/// `GET` what operators decided as a list of [`AuditEntry`](crate::AuditEntry), the latest first, in pages like [`JOBS`].
+pub const AUDIT: &str = "/v1/audit";
+/// `GET` the proofs of the blocks after `?after=`, as a list of [`ProvedBatch`](crate::ProvedBatch) in the order of the chain: at
+/// most `?limit=` (100), up to the first batch without a proof.
+pub const PROOFS: &str = "/v1/proofs";
+/// `POST` a [`Delivered`](crate::Delivered).
+pub const DELIVERED: &str = "/v1/proofs/delivered";
+/// `POST` nothing: no new batches are taken in. `DELETE`: they are again.
+pub const PAUSE: &str = "/v1/pause";
+/// `GET` the clients as a list of [`ClientSummary`](crate::ClientSummary), the latest first, in pages like [`JOBS`].
 pub const CLIENTS: &str = "/v1/clients";
 /// `POST` nothing: grants no more leases. `DELETE`: grants them again.
 pub const DRAIN: &str = "/v1/drain";

@@ -24,10 +24,16 @@ pub struct Status {
     pub finalized: Option<u64>,
     /// How many jobs are in each state.
     pub counts: Counts,
-    /// The newest jobs, oldest of them first.
+    /// The jobs that clients have, and the newest of the others; oldest of them first.
     pub jobs: Vec<JobSummary>,
-    /// The clients that asked for work lately, the latest first.
+    /// The clients that have jobs, those in quarantine, and those that were heard lately; the latest first.
     pub clients: Vec<ClientSummary>,
+    /// Since when no leases are granted, because an operator said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining_since: Option<u64>,
+    /// Since when no new batches are taken in, because an operator said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<u64>,
 }
 
 /// What the intake of new blocks does.
@@ -191,6 +197,9 @@ pub struct JobSummary {
 pub struct ClientSummary {
     /// The client.
     pub client: ClientId,
+    /// What it calls itself. Anybody may call itself anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// When it was last heard from.
     pub last_seen: u64,
     /// How many of its proofs were accepted.
@@ -302,4 +311,109 @@ pub struct Garbage {
     pub bytes: u64,
     /// Artifacts that are needed, or too young.
     pub kept: u64,
+}
+
+/// The body of a request to requeue or to cancel many jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangeJobs {
+    /// What is done with them.
+    pub deed: JobsDeed,
+    /// Jobs in this state. Only dead ones can be requeued.
+    pub state: JobState,
+    /// Of the dead ones, those that were given up for this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<DeadCause>,
+    /// Those with a block from this one on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// Those with a block up to this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// Those that this client has or had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientId>,
+    /// Those whose proofs the server no longer wants.
+    #[serde(default)]
+    pub set_aside: bool,
+    /// Where to go on: what [`ChangedJobs::next`] said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Count them and change none.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What is done with many jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobsDeed {
+    /// Dead ones get fresh budgets.
+    Requeue,
+    /// They are given up.
+    Cancel,
+}
+
+/// What became of many jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangedJobs {
+    /// Jobs that were meant.
+    pub matched: u64,
+    /// Jobs that were changed. The others have changed by themselves meanwhile.
+    pub changed: u64,
+    /// There may be more: ask again, from here on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// Something that an operator decided, or that a server removed by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditEntry {
+    /// Its number: the later, the greater.
+    pub id: u64,
+    /// When.
+    pub at: u64,
+    /// Whose token: its id and name. Or that no token was needed, or that it was the server.
+    pub actor: String,
+    /// What was done.
+    pub deed: String,
+    /// What it was done to.
+    pub subject: String,
+    /// More about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// A batch on the chain, and its proofs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProvedBatch {
+    /// Its blocks.
+    pub block_numbers: BlockRange,
+    /// Whether the node has called it final: no reorg takes it away.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// Its proofs, one of each job.
+    pub proofs: Vec<JobProof>,
+}
+
+/// A proof that was accepted for a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobProof {
+    /// The job.
+    pub job: JobId,
+    /// The proof system.
+    pub system: ProofSystem,
+    /// The program.
+    #[schemars(with = "Bytes32")]
+    pub program_id: B256,
+    /// The kind of proof.
+    pub kind: ProofKind,
+    /// The proof.
+    pub proof: ArtifactRef,
+}
+
+/// The body of a consumer's message that it has the proofs of all blocks up to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Delivered {
+    /// The last of these blocks.
+    pub through: u64,
 }

@@ -99,6 +99,16 @@ pub struct Config {
     /// A client is quarantined after so many rejected proofs in a row.
     pub max_rejected: u32,
 
+    /// Artifacts that nothing needs any more, such as rejected proofs and the inputs of proved jobs, are removed after so long.
+    /// Left out: only `l2-prover gc` removes them.
+    #[serde(with = "humantime_serde")]
+    pub garbage_age: Option<Duration>,
+    /// Batches that are final and proved are forgotten after so long, with their proofs. Left out: never.
+    #[serde(with = "humantime_serde")]
+    pub keep_jobs: Option<Duration>,
+    /// They are not forgotten before every consumer has said that it has their proofs, and one at least has.
+    pub keep_until_delivered: bool,
+
     /// The largest artifact, in bytes. Also bounds the memory for verifying one proof.
     pub max_artifact_bytes: u64,
     /// Proofs verified at the same time.
@@ -148,6 +158,9 @@ impl Default for Config {
             max_failures: 3,
             max_lost: 5,
             max_rejected: 3,
+            garbage_age: Some(Duration::from_secs(7 * 24 * 3_600)),
+            keep_jobs: None,
+            keep_until_delivered: false,
             max_artifact_bytes: 1 << 30,
             verify_threads: 1,
             danger_accept_exec: false,
@@ -227,6 +240,16 @@ impl Config {
         ];
         if let Some((key, _, wrong)) = beyond.into_iter().find(|(_, beyond, _)| *beyond) {
             return problem(key, wrong);
+        }
+        let hour = 3_600 * second;
+        if self.garbage_age.is_some_and(|age| age < hour) {
+            return problem(
+                "garbage_age",
+                "must be at least 1h: clients upload proofs before they hand them in",
+            );
+        }
+        if self.keep_jobs.is_some_and(|age| age < hour) {
+            return problem("keep_jobs", "must be at least 1h: clients hand proofs in late");
         }
         if self.batch_blocks > self.max_reorg_blocks {
             return Err(InvalidConfig {

@@ -52,7 +52,7 @@ pub use database::DatabaseUrl;
 pub use error::Error;
 pub use http::tls;
 pub use intake::{BatchSource, PreparedBatch};
-pub use maintenance::{backup, fsck};
+pub use maintenance::{backup, fsck, migrate};
 pub use observe::traces;
 
 use access::gate::Gate;
@@ -62,10 +62,11 @@ use dispatch::{Jobs, JobsConfig, peers::Peers};
 use http::{connection, limits::Limiter, router, service::Service};
 use intake::{BatchPolicy, Intake, Progress};
 use jobs::state::Rules;
+use maintenance::upkeep::Upkeep;
 use parts::Parts;
 use protocol::{ArtifactId, IntakeStatus};
 use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
-use store::{JobStore, StoreError};
+use store::{JobStore, Retention, StoreError};
 use tls::Tls;
 use tokens::Tokens;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -165,11 +166,24 @@ impl Server {
         let (leading, leads) = watch::channel(peers.is_none());
         let mut parts = Parts::new(stopping.clone());
         parts.start("verifying", jobs.clone().judge_left_behind());
+        jobs.look_at_switches().await?;
+        parts.start("switches", jobs.clone().watch_switches());
         if let Some(mut peers) = peers {
             jobs.store().database().ok(peers.welcome().await)?;
             let run = peers.run(jobs.clone(), leading, stopping.clone());
             parts.start("peers", run);
         }
+
+        let upkeep = Upkeep {
+            jobs: jobs.clone(),
+            artifacts: artifacts.clone(),
+            garbage_age: config.garbage_age,
+            retention: config
+                .keep_jobs
+                .map(|age| Retention { age, until_delivered: config.keep_until_delivered }),
+            leads: leads.clone(),
+        };
+        parts.start("upkeep", upkeep.run(stopping.clone()));
 
         let (progress, watching) =
             watch::channel(Progress { status: IntakeStatus::Off, head: None });

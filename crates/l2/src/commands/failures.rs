@@ -11,7 +11,7 @@ use verifier::Policy;
 
 use crate::args::{Global, Operated, ProverArg, ZkvmArgs};
 use crate::blocks::{self, Parent, StatementText};
-use crate::commands::operate::{JobList, OneJob, read};
+use crate::commands::operate::{JobList, OneJob, newest, read};
 use crate::commands::proofs::{fetch, pinned, save};
 use crate::output::{self, Output, thousands};
 use crate::provers::Workplace;
@@ -19,7 +19,7 @@ use crate::provers::Workplace;
 /// `l2-prover failures`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Failures {
-    /// List the jobs with which something went wrong, of the newest 1,000
+    /// List the jobs with which something went wrong
     List(Operated),
     /// Write a job's input, history and rejected proofs into a folder
     Export {
@@ -56,7 +56,9 @@ const INPUT: &str = "input.bin";
 pub(crate) async fn run(args: Failures, global: &Global, output: &Output) -> anyhow::Result<()> {
     match args {
         Failures::List(operated) => {
-            let mut jobs: Vec<JobSummary> = read(&operated, paths::JOBS).await?;
+            let path = format!("{}?troubled=true", paths::JOBS);
+            let mut jobs = newest(&operated, path, usize::MAX).await?;
+            // A server of the version before does not know what was asked for.
             jobs.retain(|job| {
                 job.last_error.is_some() || job.lost > 0 || job.state == JobState::Dead
             });

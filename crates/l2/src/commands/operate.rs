@@ -1,11 +1,14 @@
-//! `l2-prover jobs` and `l2-prover clients`: what an operator sees of a running server, and tells it.
+//! `l2-prover jobs`, `clients`, `intake` and `audit`: what an operator sees of a running server, and tells it.
 
 use std::fmt;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
-use protocol::{ApiError, ClientSummary, JobId, JobState, JobSummary, Priority, paths};
+use protocol::{
+    ApiError, AuditEntry, ChangeJobs, ChangedJobs, ClientSummary, DeadCause, JobHistory, JobId,
+    JobState, JobSummary, JobsDeed, Priority, paths,
+};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::args::Operated;
 use crate::logs::escaped;
 use crate::output::{Output, thousands};
+use crate::parse;
 
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,21 +36,27 @@ pub enum StateArg {
 /// `l2-prover jobs`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Jobs {
-    /// List the newest jobs, at most 1,000
+    /// List jobs, the newest last
     List {
         /// Only jobs in this state
         #[arg(long, value_enum)]
         state: Option<StateArg>,
+        /// Only jobs with a block in this range: `A` or `A..B`, both included
+        #[arg(long, value_parser = parse::block_range, value_name = "A..B")]
+        block: Option<parse::BlockRange>,
+        /// So many at most, the newest
+        #[arg(long, default_value_t = 1_000, value_name = "N")]
+        limit: usize,
         /// The server
         #[command(flatten)]
         operated: Operated,
     },
-    /// Show a job
+    /// Show a job and what happened to it
     Show(OneJob),
-    /// Give a job up: its client is told to stop. A proof that comes all the same is used
-    Cancel(OneJob),
-    /// Give a dead job another chance, with fresh budgets
-    Requeue(OneJob),
+    /// Give a job up, or many: their clients are told to stop. A proof that comes all the same is used
+    Cancel(Many),
+    /// Give a dead job another chance, or many, with fresh budgets
+    Requeue(Many),
     /// Serve a job before others, or after them
     Prioritise {
         /// The job
@@ -56,6 +66,71 @@ pub(crate) enum Jobs {
         #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
         priority: i32,
     },
+}
+
+/// One job, or all of some kind.
+#[derive(Debug, Args)]
+pub(crate) struct Many {
+    /// The job's id
+    #[arg(conflicts_with_all = ["all", "state", "cause", "block", "client", "set_aside"],
+          required_unless_present_any = ["all", "state", "cause", "block", "client", "set_aside"])]
+    pub job: Option<JobId>,
+    /// All jobs for which it is possible
+    #[arg(long)]
+    pub all: bool,
+    /// All in this state
+    #[arg(long, value_enum)]
+    pub state: Option<StateArg>,
+    /// All that were given up for this
+    #[arg(long, value_enum)]
+    pub cause: Option<CauseArg>,
+    /// All with a block in this range: `A` or `A..B`, both included
+    #[arg(long, value_parser = parse::block_range, value_name = "A..B")]
+    pub block: Option<parse::BlockRange>,
+    /// All that this client has or had
+    #[arg(long, value_name = "ID")]
+    pub client: Option<protocol::ClientId>,
+    /// All whose proofs the server no longer wants, since it now asks for another program
+    #[arg(long)]
+    pub set_aside: bool,
+    /// Only say how many there are
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
+}
+
+/// Why a job was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CauseArg {
+    /// It failed too often
+    Budget,
+    /// Two clients fell silent on it
+    Quarantined,
+    /// An operator cancelled it
+    Cancelled,
+}
+
+impl From<CauseArg> for DeadCause {
+    fn from(cause: CauseArg) -> Self {
+        match cause {
+            CauseArg::Budget => Self::Budget,
+            CauseArg::Quarantined => Self::Quarantined,
+            CauseArg::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// `l2-prover audit`
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// So many entries at most, the latest
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub limit: usize,
+    /// The server
+    #[command(flatten)]
+    pub operated: Operated,
 }
 
 /// A job.
@@ -71,7 +146,7 @@ pub(crate) struct OneJob {
 /// `l2-prover clients`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Clients {
-    /// List the clients that were heard latest
+    /// List the clients, those that were heard latest first
     List(Operated),
     /// Let a client finish what it has, and give it no other job
     Drain(DrainedClients),
@@ -97,12 +172,31 @@ pub(crate) struct DrainedClients {
     /// The client's id
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub client: Option<protocol::ClientId>,
-    /// All of this server, until it starts again: it grants no more leases
+    /// All: no server of the database grants a lease, until `release --all`
     #[arg(long)]
     pub all: bool,
     /// The server
     #[command(flatten)]
     pub operated: Operated,
+}
+
+/// `l2-prover intake`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Intake {
+    /// Take in no new batches, at any server of the database; those that are there are proven
+    Pause(Operated),
+    /// Take in new batches again
+    Resume(Operated),
+}
+
+/// Runs `l2-prover intake`.
+pub(crate) async fn intake(args: Intake, output: &Output) -> anyhow::Result<()> {
+    let (method, operated) = match args {
+        Intake::Pause(operated) => (Method::POST, operated),
+        Intake::Resume(operated) => (Method::DELETE, operated),
+    };
+    tell(&operated, method, paths::PAUSE).await?;
+    super::top::once(&operated, output).await
 }
 
 /// One client to release, or all.
@@ -111,7 +205,7 @@ pub(crate) struct ReleasedClients {
     /// The client's id
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub client: Option<protocol::ClientId>,
-    /// End `drain --all`: the server grants leases again. Clients that are quarantined or drained by their id stay so
+    /// End `drain --all`: leases are granted again. Clients that are quarantined or drained by their id stay so
     #[arg(long)]
     pub all: bool,
     /// The server
@@ -122,20 +216,31 @@ pub(crate) struct ReleasedClients {
 /// Runs `l2-prover jobs`.
 pub(crate) async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {
     match args {
-        Jobs::List { state, operated } => {
-            let query = state
-                .map_or(String::new(), |state| format!("?state={}", JobState::from(state).name()));
-            output.report(&JobList(read(&operated, &format!("{}{query}", paths::JOBS)).await?))
+        Jobs::List { state, block, limit, operated } => {
+            let mut query = format!("{}?limit={}", paths::JOBS, limit.clamp(1, 1_000));
+            if let Some(state) = state {
+                query += &format!("&state={}", JobState::from(state).name());
+            }
+            if let Some(blocks) = block {
+                query += &format!("&first={}&last={}", blocks.first(), blocks.last());
+            }
+            output.report(&JobList(newest(&operated, query, limit).await?))
         }
         Jobs::Show(OneJob { job, operated }) => show(&operated, job, output).await,
-        Jobs::Cancel(OneJob { job, operated }) => {
-            tell(&operated, Method::POST, &paths::cancel(&job)).await?;
-            show(&operated, job, output).await
-        }
-        Jobs::Requeue(OneJob { job, operated }) => {
-            tell(&operated, Method::POST, &paths::requeue(&job)).await?;
-            show(&operated, job, output).await
-        }
+        Jobs::Cancel(many) => match many.job {
+            Some(job) => {
+                tell(&many.operated, Method::POST, &paths::cancel(&job)).await?;
+                show(&many.operated, job, output).await
+            }
+            None => change(&many, JobsDeed::Cancel, output).await,
+        },
+        Jobs::Requeue(many) => match many.job {
+            Some(job) => {
+                tell(&many.operated, Method::POST, &paths::requeue(&job)).await?;
+                show(&many.operated, job, output).await
+            }
+            None => change(&many, JobsDeed::Requeue, output).await,
+        },
         Jobs::Prioritise { job: OneJob { job, operated }, priority } => {
             let request = request(&operated, Method::POST, &paths::priority(&job))?;
             answer(request.json(&Priority { priority })).await?;
@@ -171,11 +276,104 @@ pub(crate) async fn clients(args: Clients, output: &Output) -> anyhow::Result<()
             operated
         }
     };
-    output.report(&ClientList(read(&operated, paths::CLIENTS).await?))
+    output.report(&ClientList(all(&operated, paths::CLIENTS.to_owned(), usize::MAX).await?))
+}
+
+/// Runs `l2-prover audit`.
+pub(crate) async fn audit(args: Audit, output: &Output) -> anyhow::Result<()> {
+    let path = format!("{}?limit={}", paths::AUDIT, args.limit.clamp(1, 1_000));
+    output.report(&AuditList(all(&args.operated, path, args.limit).await?))
+}
+
+/// Does the same to all jobs that are meant.
+async fn change(many: &Many, deed: JobsDeed, output: &Output) -> anyhow::Result<()> {
+    let states = match (many.state, deed) {
+        (Some(state), _) => vec![state.into()],
+        (None, JobsDeed::Requeue) => vec![JobState::Dead],
+        (None, JobsDeed::Cancel) => vec![JobState::Ready, JobState::Leased, JobState::Verifying],
+    };
+    let mut sum = ChangedJobs::default();
+    for state in states {
+        let mut asked = ChangeJobs {
+            deed,
+            state,
+            cause: many.cause.map(DeadCause::from),
+            first: many.block.map(|blocks| blocks.first()),
+            last: many.block.map(|blocks| blocks.last()),
+            client: many.client,
+            set_aside: many.set_aside,
+            after: None,
+            dry_run: many.dry_run,
+        };
+        loop {
+            let request = request(&many.operated, Method::POST, paths::CHANGE_JOBS)?;
+            let changed: ChangedJobs = answer(request.json(&asked)).await?.json().await.context(ODD)?;
+            sum.matched += changed.matched;
+            sum.changed += changed.changed;
+            match changed.next {
+                Some(next) => asked.after = Some(next),
+                None => break,
+            }
+        }
+    }
+    output.report(&Changed { dry_run: many.dry_run, deed, changed: sum })
 }
 
 async fn show(operated: &Operated, job: JobId, output: &Output) -> anyhow::Result<()> {
-    output.report(&Job(read(operated, &paths::job(&job)).await?))
+    let (shown, history) = (paths::job(&job), paths::history(&job));
+    output.report(&Job { job: read(operated, &shown).await?, history: read(operated, &history).await? })
+}
+
+/// What is said of an answer that cannot be read.
+const ODD: &str = "the Prover Server answered something else than was asked";
+
+/// A list of a server, from as many pages as it takes; at most `limit` items, those of the first pages first.
+pub(super) async fn all<T: DeserializeOwned>(
+    operated: &Operated,
+    mut path: String,
+    limit: usize,
+) -> anyhow::Result<Vec<T>> {
+    let mut items = Vec::new();
+    loop {
+        let answer = answer(request(operated, Method::GET, &path)?).await?;
+        let next = answer.headers().get(reqwest::header::LINK).and_then(next_page);
+        items.extend(answer.json::<Vec<T>>().await.context(ODD)?);
+        match next {
+            Some(next) if items.len() < limit => path = next,
+            _ => break,
+        }
+    }
+    items.truncate(limit);
+    Ok(items)
+}
+
+/// The newest jobs that `path` asks for, oldest of them first; at most `limit`.
+pub(super) async fn newest(
+    operated: &Operated,
+    mut path: String,
+    limit: usize,
+) -> anyhow::Result<Vec<JobSummary>> {
+    let mut pages = Vec::new();
+    let mut count = 0;
+    loop {
+        let answer = answer(request(operated, Method::GET, &path)?).await?;
+        let next = answer.headers().get(reqwest::header::LINK).and_then(next_page);
+        let page: Vec<JobSummary> = answer.json().await.context(ODD)?;
+        count += page.len();
+        pages.push(page);
+        match next {
+            Some(next) if count < limit => path = next,
+            _ => break,
+        }
+    }
+    let jobs = pages.into_iter().rev().flatten();
+    Ok(jobs.skip(count.saturating_sub(limit)).collect())
+}
+
+/// The path of the next page, if the header `Link` of this server names one.
+fn next_page(link: &reqwest::header::HeaderValue) -> Option<String> {
+    let path = link.to_str().ok()?.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?;
+    path.starts_with(paths::V1).then(|| path.to_owned())
 }
 
 async fn tell(operated: &Operated, method: Method, path: &str) -> anyhow::Result<()> {
@@ -187,7 +385,7 @@ pub(crate) async fn read<T: DeserializeOwned>(
     path: &str,
 ) -> anyhow::Result<T> {
     let answer = answer(request(operated, Method::GET, path)?).await?;
-    answer.json().await.context("the Prover Server answered something else than was asked")
+    answer.json().await.context(ODD)
 }
 
 pub(super) fn request(
@@ -244,12 +442,15 @@ fn state(job: &JobSummary) -> String {
 }
 
 #[derive(Serialize)]
-#[serde(transparent)]
-struct Job(JobSummary);
+struct Job {
+    #[serde(flatten)]
+    job: JobSummary,
+    history: JobHistory,
+}
 
 impl fmt::Display for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let job = &self.0;
+        let Self { job, history } = self;
         writeln!(f, "job        {}", job.job)?;
         writeln!(f, "state      {}", state(job))?;
         writeln!(
@@ -279,7 +480,82 @@ impl fmt::Display for Job {
             f,
             "failures   {}, clients lost {}, priority {}",
             job.failures, job.lost, job.priority
-        )
+        )?;
+        write!(f, "\n{}  enqueued", time(job.created_at))?;
+        for lease in &history.leases {
+            write!(f, "\n{}  leased by client {}", time(lease.granted_at), lease.client)?;
+            if let Some(ended) = lease.ended_at {
+                let outcome = lease.outcome.as_deref().unwrap_or("ended");
+                write!(f, "\n{}  that lease: {}", time(ended), escaped(outcome))?;
+            }
+        }
+        for proof in &history.proofs {
+            let verdict = proof.verdict.as_deref().unwrap_or("being verified");
+            write!(f, "\n{}  proof {}: {}", time(proof.received_at), proof.proof.sha256, escaped(verdict))?;
+            if let Some(reason) = &proof.reason {
+                write!(f, ", {}", escaped(reason))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A time of the server, in UTC.
+fn time(millis: u64) -> String {
+    let time = std::time::UNIX_EPOCH.checked_add(std::time::Duration::from_millis(millis));
+    // What is beyond the year 9999 is nobody's time.
+    match time.filter(|_| millis < 253_402_300_800_000) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => millis.to_string(),
+    }
+}
+
+#[derive(Serialize)]
+struct Changed {
+    dry_run: bool,
+    #[serde(skip)]
+    deed: JobsDeed,
+    #[serde(flatten)]
+    changed: ChangedJobs,
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = match self.deed {
+            JobsDeed::Requeue => "requeued",
+            JobsDeed::Cancel => "cancelled",
+        };
+        let ChangedJobs { matched, changed, .. } = self.changed;
+        match self.dry_run {
+            true => write!(f, "{} jobs would be {done}", thousands(matched)),
+            false => {
+                write!(f, "{} jobs {done}", thousands(changed))?;
+                match matched - changed.min(matched) {
+                    0 => Ok(()),
+                    left => write!(f, ", {} left alone: they changed meanwhile", thousands(left)),
+                }
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct AuditList(Vec<AuditEntry>);
+
+impl fmt::Display for AuditList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = table(["when", "who", "what", "to what", "detail"]);
+        for entry in &self.0 {
+            table.add_row([
+                time(entry.at),
+                escaped(&entry.actor).to_string(),
+                escaped(&entry.deed).to_string(),
+                escaped(&entry.subject).to_string(),
+                entry.detail.as_deref().map_or(String::new(), |detail| escaped(detail).to_string()),
+            ]);
+        }
+        table.fmt(f)
     }
 }
 
@@ -321,7 +597,7 @@ struct ClientList(Vec<ClientSummary>);
 
 impl fmt::Display for ClientList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = table(["client", "proved", "rejected", "standing"]);
+        let mut table = table(["client", "name", "proved", "rejected", "heard", "standing"]);
         for client in &self.0 {
             let standing = match client {
                 ClientSummary { quarantined: true, .. } => "quarantined",
@@ -331,8 +607,10 @@ impl fmt::Display for ClientList {
             };
             table.add_row([
                 client.client.to_string(),
+                client.name.as_deref().map_or(String::new(), |name| escaped(name).to_string()),
                 client.proved.to_string(),
                 client.rejected.to_string(),
+                time(client.last_seen),
                 standing.to_owned(),
             ]);
         }

@@ -14,7 +14,7 @@ use verifier::Policy;
 
 use crate::args::Operated;
 use crate::chain::ChainArg;
-use crate::commands::operate::{answer, read, request};
+use crate::commands::operate::{answer, newest, request};
 use crate::commands::verify::on_chain;
 use crate::output::{Output, thousands};
 use crate::parse;
@@ -61,9 +61,6 @@ pub(crate) struct ProofBlocks {
     #[command(flatten)]
     pub operated: Operated,
 }
-
-/// The server lists no more jobs at once.
-const LISTED: usize = 1_000;
 
 /// Runs `l2-prover proofs`.
 pub(crate) async fn run(args: Proofs, output: &Output) -> anyhow::Result<()> {
@@ -230,11 +227,7 @@ async fn proved(which: &ProofBlocks) -> anyhow::Result<Vec<(JobSummary, Artifact
     if let Some(blocks) = which.block {
         query += &format!("&first={}&last={}", blocks.first(), blocks.last());
     }
-    let mut jobs: Vec<JobSummary> = read(&which.operated, &query).await?;
-    ensure!(
-        jobs.len() < LISTED,
-        "there are {LISTED} proofs or more: take fewer blocks at a time (--block A..B)"
-    );
+    let mut jobs = newest(&which.operated, query, usize::MAX).await?;
     // What the server lists beside what was asked for does not count.
     jobs.retain(|job| job.proof.is_some());
     ensure!(!jobs.is_empty(), "the Prover Server has no proof of these blocks");

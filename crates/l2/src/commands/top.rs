@@ -40,6 +40,9 @@ pub(crate) struct Top {
 /// Rates are means over this time, or over the time since the oldest job that the status shows, if that is shorter.
 const WINDOW: Duration = Duration::from_secs(600);
 
+/// So many of the jobs that the status shows are the newest.
+const NEWEST: usize = 100;
+
 /// Events shown.
 const EVENTS: usize = 8;
 
@@ -91,6 +94,10 @@ struct Snapshot {
     /// The server's time, in milliseconds since the Unix epoch.
     now: u64,
     intake: IntakeStatus,
+    /// Since when an operator has no new batches taken in, in milliseconds since the Unix epoch.
+    paused_since: Option<u64>,
+    /// Since when an operator has no leases granted.
+    draining_since: Option<u64>,
     head: Option<u64>,
     enqueued: Option<u64>,
     proved: Option<u64>,
@@ -115,6 +122,8 @@ struct Rates {
 #[derive(Debug, Serialize)]
 struct Client {
     client: ClientId,
+    /// What it calls itself.
+    name: Option<String>,
     /// `proving`, `idle`, `resting`, `draining` or `quarantined`.
     standing: &'static str,
     blocks: Option<BlockRange>,
@@ -148,6 +157,8 @@ impl Snapshot {
         Self {
             now: status.now,
             intake: status.intake.clone(),
+            paused_since: status.paused_since,
+            draining_since: status.draining_since,
             head: status.head,
             enqueued: status.last_enqueued,
             proved: status.proved_through,
@@ -161,7 +172,9 @@ impl Snapshot {
 }
 
 fn rates(status: &Status) -> Rates {
-    let Some(oldest) = status.jobs.iter().map(|job| job.created_at).min() else {
+    // Those before the newest are there because clients have them: what was proved meanwhile is not shown.
+    let newest = status.jobs.iter().rev().take(NEWEST);
+    let Some(oldest) = newest.map(|job| job.created_at).min() else {
         return Rates::default();
     };
     let window = u64::try_from(WINDOW.as_millis()).unwrap_or(u64::MAX);
@@ -212,6 +225,7 @@ fn clients(status: &Status) -> Vec<Client> {
             };
             Client {
                 client: client.client,
+                name: client.name.clone(),
                 standing,
                 blocks: job.map(|job| job.block_numbers),
                 progress: job.and_then(|job| job.progress),
@@ -278,7 +292,14 @@ impl fmt::Display for Snapshot {
             number(self.proved),
             number(self.lag)
         )?;
-        writeln!(f, "intake   {intake}")?;
+        let ago = |since: u64| duration(self.now.saturating_sub(since) / 1_000);
+        match self.paused_since {
+            Some(since) => writeln!(f, "intake   PAUSED by an operator {} ago", ago(since))?,
+            None => writeln!(f, "intake   {intake}")?,
+        }
+        if let Some(since) = self.draining_since {
+            writeln!(f, "leases   NONE is granted: an operator drained all clients {} ago", ago(since))?;
+        }
         let Counts { ready, leased, verifying, proved, dead, superseded, set_aside } = self.jobs;
         writeln!(
             f,
@@ -302,10 +323,11 @@ impl fmt::Display for Snapshot {
         writeln!(f, " (last {})\n", duration(rates.seconds))?;
 
         let mut clients =
-            table(["client", "does", "blocks", "progress", "since", "heard", "proved", "rejected"]);
+            table(["client", "name", "does", "blocks", "progress", "since", "heard", "proved", "rejected"]);
         for client in self.clients.iter().take(CLIENTS) {
             clients.add_row([
                 client.client.to_string(),
+                client.name.as_deref().map_or(String::new(), |name| escaped(name).chars().take(16).collect()),
                 client.standing.to_owned(),
                 client.blocks.map_or(String::new(), |blocks| blocks.to_string()),
                 client.progress.map_or(String::new(), |progress| progress.to_string()),
@@ -430,6 +452,7 @@ mod tests {
     fn client(n: u8, quarantined: bool) -> ClientSummary {
         ClientSummary {
             client: ClientId::from_bytes([n; 16]),
+            name: (n == 0xab).then(|| "gpu-1\u{1b}[2J".to_owned()),
             last_seen: 1_055_000,
             proved: 2,
             rejected: u64::from(quarantined),
@@ -458,6 +481,8 @@ mod tests {
             counts: Counts { ready: 1, leased: 1, proved: 2, ..Counts::default() },
             jobs,
             clients: vec![client(0xcd, true), client(0xab, false)],
+            draining_since: None,
+            paused_since: Some(1_000_000),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     clock::Timestamp,
     config::{Auth, Config},
     database::DatabaseError,
+    store::Actor,
 };
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use protocol::ClientId;
@@ -38,10 +39,12 @@ pub enum Access {
 }
 
 /// A caller that has been let in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     /// The only client that it may speak for.
     pub client: Option<ClientId>,
+    /// As what it does is recorded.
+    pub actor: Actor,
 }
 
 /// Why a caller is not let in.
@@ -134,25 +137,25 @@ impl Gate {
         if let Err(foreign) = browser::check(headers, self.0.trusts_loopback) {
             return (None, Err(foreign.into()));
         }
-        let open = Ok(Caller { client: None });
+        let open = Ok(Caller { client: None, actor: Actor::anybody() });
         if self.0.auth == Auth::Open || access == Access::Public {
             return (None, open);
         }
-        let Some((id, role, client)) = self.identify(certificate, headers) else {
+        let Some((id, role, caller)) = self.identify(certificate, headers) else {
             return (None, Err(Denied::Unknown));
         };
         let may = match access {
             Access::Public | Access::Known => true,
             Access::Only(roles) => roles.contains(&role),
         };
-        (Some(id), if may { Ok(Caller { client }) } else { Err(Denied::Role(role)) })
+        (Some(id), if may { Ok(caller) } else { Err(Denied::Role(role)) })
     }
 
     fn identify(
         &self,
         certificate: Option<[u8; 32]>,
         headers: &HeaderMap,
-    ) -> Option<(TokenId, Role, Option<ClientId>)> {
+    ) -> Option<(TokenId, Role, Caller)> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         let now = known.now + known.read.elapsed();
         let token = match headers.get(AUTHORIZATION) {
@@ -166,9 +169,10 @@ impl Gate {
             }
             None => known.certificates.get(&certificate?),
         };
-        token
-            .filter(|token| token.valid_at(now.0))
-            .map(|token| (token.id, token.role, token.client))
+        token.filter(|token| token.valid_at(now.0)).map(|token| {
+            let actor = Actor::new(format_args!("{} ({})", token.id, token.name));
+            (token.id, token.role, Caller { client: token.client, actor })
+        })
     }
 }
 

@@ -250,7 +250,7 @@ pub struct Tokens(Database);
 
 impl Tokens {
     /// Opens the tokens of the server in `data_dir`, whose jobs are in `database` or in the folder. The server may run. A
-    /// database that is not there yet is made.
+    /// database that is not there yet is made; one that others may be using is left at the schema it has.
     ///
     /// # Errors
     /// Anything that cannot be opened.
@@ -261,14 +261,14 @@ impl Tokens {
         let Some(url) = database else {
             // A server that runs has brought the database to its own version, which need not be ours.
             let (schema, _lock) = match lock(data_dir, Sharing::Alone) {
-                Ok(lock) => (Schema::Ours, Some(lock)),
+                Ok(lock) => (Schema::Migrated, Some(lock)),
                 Err(Error::FolderInUse(_)) => (Schema::AsItIs, None),
                 Err(error) => return Err(error),
             };
             return Ok(Self(Database::sqlite(&data_dir.join(data_folder::JOBS), schema).await?));
         };
         Config { database: Some(url.clone()), ..Config::default() }.check()?;
-        Ok(Self(Database::postgres(url, Schema::Ours).await?))
+        Ok(Self(Database::postgres(url, Schema::New).await?))
     }
 
     pub(crate) fn of(database: &Database) -> Self {

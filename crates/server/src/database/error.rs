@@ -30,6 +30,19 @@ pub enum DatabaseError {
         /// What is wrong.
         detail: String,
     },
+    /// The database has an earlier schema, and others may be using it.
+    #[error(
+        "database {database} has schema {found}, and this version needs {needed}: run `l2-prover migrate`, also while servers \
+         of the version before run"
+    )]
+    Outdated {
+        /// The file, or the database and its host.
+        database: String,
+        /// Its schema.
+        found: i64,
+        /// What this version needs.
+        needed: i64,
+    },
     /// The database may lose what it has committed.
     #[error(
         "database {database} may lose committed jobs and proofs, since its setting {setting} is off: turn it on"

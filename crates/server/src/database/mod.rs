@@ -8,9 +8,11 @@
 pub(crate) mod columns;
 mod error;
 mod group_commit;
+mod schema;
 mod url;
 
 pub use error::DatabaseError;
+pub use schema::{Schema, SchemaReport};
 pub use url::DatabaseUrl;
 
 use crate::{
@@ -21,10 +23,9 @@ use columns::{Col, Column};
 use group_commit::{Group, Grouped};
 use protocol::ClientId;
 use sqlx::{
-    Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, Row,
-    SqliteConnection, Transaction,
+    Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection,
+    Row, SqliteConnection, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions, AnyRow},
-    migrate::{Migrate, MigrateError, Migrator},
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -56,9 +57,6 @@ const SQLITE_SESSION: &str =
 pub const POSTGRES_SESSION: &str = "SET application_name = 'l2-prover'; SET lock_timeout = '10s';
     SET idle_in_transaction_session_timeout = '10s'; SET default_transaction_isolation = 'read committed';
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
-
-static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// A transaction. Dropping it undoes what was done in it.
 #[derive(Debug)]
@@ -118,20 +116,12 @@ enum Kind {
     Postgres(DatabaseUrl),
 }
 
-/// What is done about a database of an earlier version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Schema {
-    /// It is brought to this version's.
-    Ours,
-    /// It is refused.
-    AsItIs,
-}
-
 impl Database {
-    /// Opens the file at `path`, which is made if it is missing, and brings it to this version's schema.
+    /// Opens the file at `path`, which is made if it is missing. `schema` says what is done about an earlier schema.
     ///
     /// # Errors
-    /// [`DatabaseError::Foreign`], [`DatabaseError::Corrupt`], [`DatabaseError::Version`] or [`DatabaseError::Failed`].
+    /// [`DatabaseError::Foreign`], [`DatabaseError::Corrupt`], [`DatabaseError::Version`], [`DatabaseError::Outdated`] or
+    /// [`DatabaseError::Failed`].
     pub async fn sqlite(path: &Path, schema: Schema) -> Result<Self> {
         let name: Arc<str> = path.display().to_string().into();
         let fail = |error| wrap_sqlite(&name, error);
@@ -143,11 +133,9 @@ impl Database {
         let options =
             options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
         let mut connection = options.connect().await.map_err(fail)?;
-        let migrations = match schema {
-            Schema::Ours => SQLITE.run(&mut connection).await,
-            Schema::AsItIs => same(&SQLITE, &mut connection).await,
-        };
-        migrated(&name, migrations, fail)?;
+        if schema::pending(&name, &schema::SQLITE, schema, &mut connection, fail).await? {
+            schema::migrated(&name, schema::SQLITE.run(&mut connection).await, fail)?;
+        }
         connection.close().await.map_err(fail)?;
 
         // As a URL, in which the driver escapes everything but the percent sign.
@@ -169,15 +157,14 @@ impl Database {
         Ok(Self { name: name.clone(), kind: Kind::Sqlite(clock, Group::new(writer)), readers })
     }
 
-    /// Connects to a PostgreSQL database, and brings it to this version's schema.
+    /// Connects to a PostgreSQL database. `schema` says what is done about an earlier schema.
     ///
     /// # Errors
     /// [`DatabaseError::Unsafe`] if it may lose what is committed, or as [`sqlite`](Self::sqlite).
     pub async fn postgres(url: &DatabaseUrl, schema: Schema) -> Result<Self> {
         let name: Arc<str> = url.to_string().into();
         let fail = |error| wrap_postgres(&name, error);
-        let options: PgConnectOptions = url.expose().parse().map_err(fail)?;
-        let mut connection = options.connect().await.map_err(fail)?;
+        let mut connection = ours(url, &name).await?;
         for setting in ["fsync", "synchronous_commit"] {
             let value = sqlx::query_scalar("SELECT current_setting($1)").bind(setting);
             let value: String = value.fetch_one(&mut connection).await.map_err(fail)?;
@@ -185,23 +172,37 @@ impl Database {
                 return Err(DatabaseError::Unsafe { database: name.to_string(), setting });
             }
         }
-        let foreign = sqlx::query_scalar(
-            "SELECT to_regclass('_sqlx_migrations') IS NULL AND EXISTS
-             (SELECT FROM information_schema.tables WHERE table_schema = current_schema())",
-        );
-        if foreign.fetch_one(&mut connection).await.map_err(fail)? {
-            return Err(DatabaseError::Foreign(name.to_string()));
+        if schema::pending(&name, &schema::POSTGRES, schema, &mut connection, fail).await? {
+            // Those that start together take turns: the migrator holds a lock.
+            schema::migrated(&name, schema::POSTGRES.run(&mut connection).await, fail)?;
         }
-        // Servers that start together take turns: the migrator holds a lock.
-        let migrations = match schema {
-            Schema::Ours => POSTGRES.run(&mut connection).await,
-            Schema::AsItIs => same(&POSTGRES, &mut connection).await,
-        };
-        migrated(&name, migrations, fail)?;
         connection.close().await.map_err(fail)?;
         let address = url.expose().parse().map_err(fail)?;
         let pool = pool(16, POSTGRES_SESSION).connect_with(address).await.map_err(fail)?;
         Ok(Self { name: name.clone(), kind: Kind::Postgres(url.clone()), readers: pool })
+    }
+
+    /// The schema of the file at `path`, beside this version's. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`sqlite`](Self::sqlite).
+    pub async fn sqlite_schema(path: &Path) -> Result<SchemaReport> {
+        let name = path.display().to_string();
+        let options = SqliteConnectOptions::new().filename(path);
+        claim(&name, &options).await?;
+        let mut connection =
+            options.connect().await.map_err(|error| wrap_sqlite(&name, error))?;
+        SchemaReport::read(&name, &schema::SQLITE, &mut connection).await
+    }
+
+    /// The schema of a PostgreSQL database, beside this version's. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`postgres`](Self::postgres).
+    pub async fn postgres_schema(url: &DatabaseUrl) -> Result<SchemaReport> {
+        let name = url.to_string();
+        let mut connection = ours(url, &name).await?;
+        SchemaReport::read(&name, &schema::POSTGRES, &mut connection).await
     }
 
     /// Closes all connections.
@@ -303,18 +304,6 @@ impl Database {
     pub async fn lock_chain(&self, tx: &mut Tx) -> Result<()> {
         if self.shared().is_some() {
             let lock = sqlx::query("LOCK TABLE batches IN SHARE ROW EXCLUSIVE MODE");
-            self.ok(lock.execute(&mut **tx).await)?;
-        }
-        Ok(())
-    }
-
-    /// Lets nobody add a batch or hand in a proof until the transaction ends.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Failed`].
-    pub async fn lock_artifacts(&self, tx: &mut Tx) -> Result<()> {
-        if self.shared().is_some() {
-            let lock = sqlx::query("LOCK TABLE batches, submissions IN SHARE ROW EXCLUSIVE MODE");
             self.ok(lock.execute(&mut **tx).await)?;
         }
         Ok(())
@@ -430,27 +419,19 @@ async fn claim(name: &str, options: &SqliteConnectOptions) -> Result<()> {
     connection.close().await.map_err(fail)
 }
 
-/// Whether the database is of this version.
-async fn same(ours: &Migrator, connection: &mut impl Migrate) -> Result<(), MigrateError> {
-    let applied = connection.list_applied_migrations(&ours.table_name).await?;
-    let latest = ours.iter().map(|migration| migration.version).max();
-    match applied.iter().map(|migration| migration.version).max() {
-        found if found == latest => Ok(()),
-        found => {
-            Err(MigrateError::VersionTooNew(latest.unwrap_or_default(), found.unwrap_or_default()))
-        }
+/// A connection to a PostgreSQL database that is ours, or empty.
+async fn ours(url: &DatabaseUrl, name: &str) -> Result<PgConnection> {
+    let fail = |error| wrap_postgres(name, error);
+    let options: PgConnectOptions = url.expose().parse().map_err(fail)?;
+    let mut connection = options.connect().await.map_err(fail)?;
+    let foreign = sqlx::query_scalar(
+        "SELECT to_regclass('_sqlx_migrations') IS NULL AND EXISTS
+         (SELECT FROM information_schema.tables WHERE table_schema = current_schema())",
+    );
+    if foreign.fetch_one(&mut connection).await.map_err(fail)? {
+        return Err(DatabaseError::Foreign(name.to_owned()));
     }
-}
-
-fn migrated(
-    name: &str,
-    result: Result<(), MigrateError>,
-    fail: impl Fn(sqlx::Error) -> DatabaseError,
-) -> Result<()> {
-    result.map_err(|error| match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
-        other => DatabaseError::Version { database: name.into(), detail: other.to_string() },
-    })
+    Ok(connection)
 }
 
 fn wrap_sqlite(name: &str, source: sqlx::Error) -> DatabaseError {

@@ -20,13 +20,13 @@ use crate::{
     database::Notification,
     jobs::batch::{NewBatch, Targets, Tip},
     observe::metrics::Metrics,
-    store::{Done, Fact, JobStore, StoreError, Stranded, Superseded},
+    store::{Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches},
 };
 use instances::Instances;
 use protocol::{ArtifactId, BlockRange, JobId, LeaseId, Progress, Verdict};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::sync::{Notify, Semaphore, watch};
@@ -53,8 +53,8 @@ struct Inner {
     verifying: Mutex<HashMap<Verifying, watch::Receiver<Option<Verdict>>>>,
     permits: Semaphore,
     instances: Mutex<Instances>,
-    /// Whether an operator wants the leases to end.
-    draining: AtomicBool,
+    /// What operators have turned on.
+    switches: Mutex<Switches>,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -100,7 +100,7 @@ impl Jobs {
             verifying: Mutex::default(),
             instances: Mutex::default(),
             permits,
-            draining: AtomicBool::new(false),
+            switches: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping,
         }))

@@ -20,8 +20,9 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use protocol::{
-    ClientSummary, CollectGarbage, Fail, FailAck, Garbage, Heartbeat, HeartbeatAck, JobHistory,
-    JobSummary, NoWork, Priority, Readiness, Request, Response, Status, Submit, SubmitAck,
+    AuditEntry, ChangeJobs, ChangedJobs, ClientSummary, CollectGarbage, Delivered, Fail, FailAck,
+    Garbage, Heartbeat, HeartbeatAck, JobHistory, JobSummary, NoWork, Priority, ProvedBatch,
+    Readiness, Request, Response, Status, Submit, SubmitAck,
 };
 
 /// An endpoint: what it is called, who may call it, and what it does.
@@ -50,6 +51,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     const PROVES: Access = Access::Only(&[Client]);
     const FETCHES: Access = Access::Only(&[Client, Consumer, Operator]);
     const STORES: Access = Access::Only(&[Client, Producer]);
+    const TAKES: Access = Access::Only(&[Consumer]);
     const DECIDES: Access = Access::Only(&[Operator]);
     const FOLLOWS: Access = Access::Only(&[Producer, Consumer, Operator, Viewer]);
     const LOOKS: Access = Access::Only(&[Operator, Viewer]);
@@ -86,8 +88,12 @@ pub fn endpoints() -> Vec<Endpoint> {
             .does("A snapshot of the server")
             .answers(&[json!(Status)]),
         get("/v1/jobs", FOLLOWS, handlers::jobs)
-            .does("The newest jobs, the newest last; at most 1,000")
+            .does("The newest jobs, the newest last; at most 1,000. The header `Link` names the page before, if there may be one")
             .answers(&[json!(Vec<JobSummary>)]),
+        post("/v1/jobs/change", DECIDES, handlers::change)
+            .does("Requeues or cancels many jobs")
+            .takes(json!(ChangeJobs))
+            .answers(&[json!(ChangedJobs)]),
         get("/v1/jobs/{job}/history", FOLLOWS, handlers::history)
             .does("The leases of a job and the proofs handed in for it, oldest first")
             .answers(&[json!(JobHistory)]),
@@ -100,14 +106,27 @@ pub fn endpoints() -> Vec<Endpoint> {
             .does("Serves a job before others, or after them")
             .takes(json!(Priority)),
         get("/v1/clients", LOOKS, handlers::clients)
-            .does("The clients that were heard latest, the latest first")
+            .does("The clients, those that were heard latest first; at most 1,000. The header `Link` names the next page")
             .answers(&[json!(Vec<ClientSummary>)]),
         post("/v1/clients/{client}/{deed}", DECIDES, handlers::decide)
             .does("Decides about a client"),
         post("/v1/drain", DECIDES, handlers::drain)
-            .does("Grants no more leases, until the next start"),
+            .does("Grants no more leases, at no server of the database"),
         endpoint(Method::DELETE, "/v1/drain", DECIDES, handlers::undrain)
             .does("Grants leases again"),
+        post("/v1/pause", DECIDES, handlers::pause)
+            .does("Takes in no new batches, at no server of the database"),
+        endpoint(Method::DELETE, "/v1/pause", DECIDES, handlers::unpause)
+            .does("Takes in new batches again"),
+        get("/v1/audit", LOOKS, handlers::audit)
+            .does("What operators decided and what the server removed, the latest first; at most 1,000. The header `Link` names the next page")
+            .answers(&[json!(Vec<AuditEntry>)]),
+        get("/v1/proofs", FOLLOWS, handlers::proofs)
+            .does("The batches after a block with their proofs, in the order of the chain, up to the first without; at most 1,000")
+            .answers(&[json!(Vec<ProvedBatch>)]),
+        post("/v1/proofs/delivered", TAKES, handlers::delivered)
+            .does("Says that the caller has the proofs of all blocks up to one")
+            .takes(json!(Delivered)),
         post("/v1/garbage", DECIDES, handlers::garbage)
             .does("Removes artifacts that nothing needs any more")
             .takes(json!(CollectGarbage))

@@ -5,7 +5,7 @@ use super::{
     limits::TooSlow,
     service::Service,
 };
-use crate::access::gate::Caller;
+use crate::{access::gate::Caller, store::Actor};
 use axum::{
     body::{Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
@@ -24,6 +24,18 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Service> for Path<T> {
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Answer<Self> {
         let path = axum::extract::Path::from_request_parts(parts, service).await;
         path.map(|axum::extract::Path(path)| Self(path)).map_err(|error| malformed(&error))
+    }
+}
+
+/// The caller, as what it does is recorded.
+pub(super) struct By(pub(super) Actor);
+
+impl FromRequestParts<Service> for By {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _service: &Service) -> Answer<Self> {
+        let caller = parts.extensions.get::<Caller>();
+        Ok(Self(caller.map_or_else(Actor::anybody, |caller| caller.actor.clone())))
     }
 }
 

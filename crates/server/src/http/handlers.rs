@@ -2,11 +2,16 @@
 
 use super::{
     error::{Answer, Refusal, malformed, no_such_endpoint, other_message, retry_later},
-    extract::{Path, Said, WholeBody, id, too_slow},
+    extract::{By, Path, Said, WholeBody, id, too_slow},
     service::Service,
 };
 use crate::{
-    artifacts::ArtifactError, dispatch::JobError, jobs::standing::StandingEvent, observe::metrics,
+    artifacts::ArtifactError,
+    clock::Timestamp,
+    dispatch::JobError,
+    jobs::standing::StandingEvent,
+    observe::metrics,
+    store::{Actor, JobFilter, Switch},
 };
 use axum::{
     Json,
@@ -17,13 +22,13 @@ use axum::{
 };
 use futures::{StreamExt, TryStreamExt};
 use protocol::{
-    ArtifactId, CollectGarbage, ErrorCode, FailAck, HeartbeatAck, JobId, JobState, Priority,
-    ProofData, SubmitAck,
+    ArtifactId, ChangeJobs, CollectGarbage, Delivered, ErrorCode, FailAck, HeartbeatAck, JobId,
+    JobState, Priority, ProofData, SubmitAck, paths,
 };
 use serde::Deserialize;
 use std::time::Duration;
 
-/// A list of jobs has at most so many.
+/// A list has at most so many on a page.
 const MAX_LISTED: u32 = 1_000;
 
 pub(super) async fn request(
@@ -76,27 +81,39 @@ pub(super) async fn fail(
 pub(super) async fn requeue(
     State(service): State<Service>,
     Path(job): Path<String>,
+    By(by): By,
 ) -> Answer<StatusCode> {
-    service.jobs().requeue(id(&job)?).await?;
+    service.jobs().requeue(id(&job)?, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn cancel(
     State(service): State<Service>,
     Path(job): Path<String>,
+    By(by): By,
 ) -> Answer<StatusCode> {
-    service.jobs().cancel(id(&job)?).await?;
+    service.jobs().cancel(id(&job)?, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn prioritise(
     State(service): State<Service>,
     Path(job): Path<String>,
+    By(by): By,
     WholeBody(body): WholeBody,
 ) -> Answer<StatusCode> {
     let body: Priority = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
-    service.jobs().prioritise(id(&job)?, body.priority).await?;
+    service.jobs().prioritise(id(&job)?, body.priority, &by).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn change(
+    State(service): State<Service>,
+    By(by): By,
+    WholeBody(body): WholeBody,
+) -> Answer<Json<protocol::ChangedJobs>> {
+    let asked: ChangeJobs = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
+    Ok(Json(service.jobs().change(&asked, &by).await?))
 }
 
 pub(super) async fn job(
@@ -117,10 +134,19 @@ pub(super) async fn history(
 
 pub(super) async fn garbage(
     State(service): State<Service>,
+    By(by): By,
     WholeBody(body): WholeBody,
 ) -> Answer<Json<protocol::Garbage>> {
     let asked: CollectGarbage = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
-    Ok(Json(service.collect_garbage(&asked).await?))
+    Ok(Json(service.collect_garbage(&asked, &by).await?))
+}
+
+/// A list that has more pages says where the next one is.
+type Listed<T> = Answer<(Option<[(header::HeaderName, String); 1]>, Json<Vec<T>>)>;
+
+fn listed<T>(items: Vec<T>, path: &str, next: Option<String>) -> Listed<T> {
+    let link = next.map(|query| [(header::LINK, format!("<{path}?{query}>; rel=\"next\""))]);
+    Ok((link, Json(items)))
 }
 
 #[derive(Deserialize)]
@@ -128,28 +154,115 @@ pub(super) struct Wanted {
     state: Option<JobState>,
     first: Option<u64>,
     last: Option<u64>,
+    #[serde(default)]
+    troubled: bool,
+    before: Option<u64>,
+    limit: Option<u32>,
 }
 
 pub(super) async fn jobs(
     State(service): State<Service>,
     query: Result<Query<Wanted>, QueryRejection>,
-) -> Answer<Json<Vec<protocol::JobSummary>>> {
+) -> Listed<protocol::JobSummary> {
     let Query(wanted) = query.map_err(|error| malformed(&error))?;
-    let blocks = wanted.first.unwrap_or(0)..=wanted.last.unwrap_or(u64::MAX);
-    let jobs = service.jobs().store().list(wanted.state, blocks, MAX_LISTED).await;
-    Ok(Json(jobs.map_err(JobError::from)?))
+    let Wanted { state, first, last, troubled, before, limit } = wanted;
+    let filter = JobFilter {
+        state,
+        troubled,
+        blocks: first.unwrap_or(0)..=last.unwrap_or(u64::MAX),
+        before,
+    };
+    let limit = limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED);
+    let page = service.jobs().store().list(&filter, limit).await.map_err(JobError::from)?;
+    let next = page.next.map(|next| {
+        let mut query = format!("before={next}&limit={limit}");
+        for (name, value) in [
+            ("state", state.map(|state| state.name().to_owned())),
+            ("first", first.map(|first| first.to_string())),
+            ("last", last.map(|last| last.to_string())),
+            ("troubled", troubled.then(|| "true".to_owned())),
+        ] {
+            if let Some(value) = value {
+                query.push_str(&format!("&{name}={value}"));
+            }
+        }
+        query
+    });
+    listed(page.items, paths::JOBS, next)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Before {
+    before: Option<String>,
+    limit: Option<u32>,
 }
 
 pub(super) async fn clients(
     State(service): State<Service>,
-) -> Answer<Json<Vec<protocol::ClientSummary>>> {
+    query: Result<Query<Before>, QueryRejection>,
+) -> Listed<protocol::ClientSummary> {
+    let Query(Before { before, limit }) = query.map_err(|error| malformed(&error))?;
+    let before = match before {
+        None => None,
+        Some(text) => {
+            let (seen, client) = text.split_once('-').unwrap_or_default();
+            let seen = seen.parse().map_err(|_| malformed(&"before is what a page's link says"))?;
+            Some((Timestamp(seen), id(client)?))
+        }
+    };
+    let limit = limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED);
     let now = service.jobs().now().await.map_err(JobError::from)?;
-    Ok(Json(service.jobs().store().clients(now).await.map_err(JobError::from)?))
+    let clients = service.jobs().store().list_clients(before, limit, now).await;
+    let clients = clients.map_err(JobError::from)?;
+    let next = clients.last().filter(|_| clients.len() >= limit as usize);
+    let next = next.map(|it| format!("before={}-{}&limit={limit}", it.last_seen, it.client));
+    listed(clients, paths::CLIENTS, next)
+}
+
+pub(super) async fn audit(
+    State(service): State<Service>,
+    query: Result<Query<Before>, QueryRejection>,
+) -> Listed<protocol::AuditEntry> {
+    let Query(Before { before, limit }) = query.map_err(|error| malformed(&error))?;
+    let before = before.map(|before| before.parse().map_err(|error| malformed(&error)));
+    let limit = limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED);
+    let page = service.jobs().store().audit(before.transpose()?, limit).await;
+    let page = page.map_err(JobError::from)?;
+    listed(page.items, paths::AUDIT, page.next.map(|next| format!("before={next}&limit={limit}")))
+}
+
+#[derive(Deserialize)]
+pub(super) struct After {
+    #[serde(default)]
+    after: u64,
+    limit: Option<u32>,
+}
+
+pub(super) async fn proofs(
+    State(service): State<Service>,
+    query: Result<Query<After>, QueryRejection>,
+) -> Answer<Json<Vec<protocol::ProvedBatch>>> {
+    let Query(After { after, limit }) = query.map_err(|error| malformed(&error))?;
+    let limit = limit.unwrap_or(100).clamp(1, MAX_LISTED);
+    let proofs = service.jobs().store().proofs(after, limit).await;
+    Ok(Json(proofs.map_err(JobError::from)?))
+}
+
+pub(super) async fn delivered(
+    State(service): State<Service>,
+    By(by): By,
+    WholeBody(body): WholeBody,
+) -> Answer<StatusCode> {
+    let Delivered { through } = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
+    let (jobs, now) = (service.jobs(), service.jobs().now().await.map_err(JobError::from)?);
+    jobs.store().delivered(&by, through, now).await.map_err(JobError::from)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn decide(
     State(service): State<Service>,
     Path((client, deed)): Path<(String, String)>,
+    By(by): By,
     request: Request,
 ) -> Answer<StatusCode> {
     let deed = match deed.as_str() {
@@ -158,18 +271,29 @@ pub(super) async fn decide(
         "release" => StandingEvent::Release,
         _ => return Err(no_such_endpoint(request).await),
     };
-    service.jobs().decide(id(&client)?, deed).await?;
+    service.jobs().decide(id(&client)?, deed, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn drain(State(service): State<Service>) -> StatusCode {
-    service.jobs().drain(true);
-    StatusCode::NO_CONTENT
+pub(super) async fn drain(State(service): State<Service>, By(by): By) -> Answer<StatusCode> {
+    switch(&service, Switch::Drain, true, &by).await
 }
 
-pub(super) async fn undrain(State(service): State<Service>) -> StatusCode {
-    service.jobs().drain(false);
-    StatusCode::NO_CONTENT
+pub(super) async fn undrain(State(service): State<Service>, By(by): By) -> Answer<StatusCode> {
+    switch(&service, Switch::Drain, false, &by).await
+}
+
+pub(super) async fn pause(State(service): State<Service>, By(by): By) -> Answer<StatusCode> {
+    switch(&service, Switch::Pause, true, &by).await
+}
+
+pub(super) async fn unpause(State(service): State<Service>, By(by): By) -> Answer<StatusCode> {
+    switch(&service, Switch::Pause, false, &by).await
+}
+
+async fn switch(service: &Service, what: Switch, on: bool, by: &Actor) -> Answer<StatusCode> {
+    service.jobs().switch(what, on, by).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn status(State(service): State<Service>) -> Answer<Json<protocol::Status>> {

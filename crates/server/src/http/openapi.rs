@@ -116,13 +116,24 @@ fn parameters(path: &str, schemas: &mut SchemaGenerator) -> Vec<Value> {
         };
         parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
     }
+    let mut query = |name: &str, schema: Value| {
+        parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
+    };
+    let (text, number) = (json!({ "type": "string" }), json!({ "type": "integer", "minimum": 0 }));
     if path == "/v1/jobs" {
-        let schema: Value = schema!(JobState)(schemas).into();
-        parameters.push(json!({ "name": "state", "in": "query", "schema": schema }));
-        for name in ["first", "last"] {
-            let schema: Value = schema!(u64)(schemas).into();
-            parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
+        query("state", schema!(JobState)(schemas).into());
+        query("troubled", json!({ "type": "boolean" }));
+    }
+    let names: &[(&str, &Value)] = match path {
+        "/v1/jobs" => {
+            &[("first", &number), ("last", &number), ("before", &number), ("limit", &number)]
         }
+        "/v1/clients" | "/v1/audit" => &[("before", &text), ("limit", &number)],
+        "/v1/proofs" => &[("after", &number), ("limit", &number)],
+        _ => &[],
+    };
+    for (name, schema) in names {
+        query(name, (*schema).clone());
     }
     parameters
 }

@@ -10,7 +10,7 @@ use crate::{
     maintenance::gc,
     observe::metrics::{self, Metrics},
     parts::Crashed,
-    store::StoreError,
+    store::{Actor, StoreError},
 };
 use protocol::{CollectGarbage, Garbage, Readiness, Status};
 use std::time::Duration;
@@ -80,10 +80,20 @@ impl Service {
     ///
     /// # Errors
     /// Those of [`gc::collect`].
-    pub async fn collect_garbage(&self, asked: &CollectGarbage) -> Result<Garbage, JobError> {
+    pub async fn collect_garbage(
+        &self,
+        asked: &CollectGarbage,
+        by: &Actor,
+    ) -> Result<Garbage, JobError> {
         let age = Duration::from_millis(asked.older_than_ms);
-        let garbage = gc::collect(self.jobs.store(), &self.artifacts, age, asked.dry_run).await?;
-        tracing::info!(?garbage, "garbage collected");
+        let store = self.jobs.store();
+        let garbage = gc::collect(store, &self.artifacts, age, asked.dry_run).await?;
+        if !asked.dry_run {
+            let (subject, now) = (format!("{} artifacts", garbage.removed), self.jobs.now().await?);
+            let detail = Some(format!("{} bytes, {} kept", garbage.bytes, garbage.kept));
+            store.note(by, "garbage", subject, detail, now).await?;
+        }
+        tracing::info!(?garbage, %by, "garbage collected");
         Ok(garbage)
     }
 
@@ -127,6 +137,8 @@ impl Service {
             counts: store.counts(targets).await?,
             jobs: self.jobs.summaries().await?,
             clients: store.clients(now).await?,
+            draining_since: self.jobs.switches().draining.map(|since| since.0),
+            paused_since: self.jobs.switches().paused.map(|since| since.0),
         })
     }
 }

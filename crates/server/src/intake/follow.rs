@@ -50,6 +50,16 @@ impl<S: BatchSource> Intake<S> {
                 }
                 tracing::info!("this server follows the node now");
             }
+            if self.jobs.switches().paused.is_some() {
+                underway = Underway::default();
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return,
+                    () = self.jobs.taken() => {}
+                    () = tokio::time::sleep(self.poll_interval) => {}
+                }
+                continue;
+            }
             let step = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,

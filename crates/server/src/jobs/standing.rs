@@ -35,6 +35,20 @@ pub enum StandingEvent {
     Release,
 }
 
+impl StandingEvent {
+    /// As it is recorded.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Proved => "proved",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Drain => "drain",
+            Self::Quarantine => "quarantine",
+            Self::Release => "release",
+        }
+    }
+}
+
 /// What becomes of a client's standing.
 pub fn judge(standing: &Standing, deed: StandingEvent, now: Timestamp, rules: &Rules) -> Standing {
     let struck = |rejected: u32| {

@@ -55,11 +55,24 @@ const RESTORE: &str =
 
 const RESTORE_ARTIFACT: &str = "put the file back from a backup of the artifact folder";
 
-const CHECKS: [Check; 13] = [
+const CHECKS: [Check; 15] = [
     Check {
         subject: "batch",
         problem: "has no job",
         sql: "SELECT statement_digest AS subject FROM batches b WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id)",
+    },
+    Check {
+        subject: "batch",
+        problem: "has a job that is not proved, but is not listed with those",
+        sql: "SELECT statement_digest AS subject FROM batches b WHERE EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id
+              AND j.state <> 'proved') AND NOT EXISTS (SELECT 1 FROM unproved u WHERE u.batch = b.id AND u.first = b.first)",
+    },
+    Check {
+        subject: "program",
+        problem: "has another number of jobs in some state than was counted",
+        sql: "SELECT program_id AS subject FROM (SELECT system, program_id, kind, state, superseded, jobs FROM job_counts
+              UNION ALL SELECT system, program_id, kind, state, superseded, -1 FROM jobs) AS counted
+              GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) <> 0",
     },
     Check {
         subject: "job",

@@ -2,20 +2,18 @@
 
 use crate::{artifacts::Artifacts, dispatch::JobError, store::JobStore};
 use futures::TryStreamExt;
-use protocol::Garbage;
-use std::{
-    collections::HashSet,
-    time::{Duration, SystemTime},
-};
+use protocol::{ArtifactRef, Garbage};
+use std::time::{Duration, SystemTime};
 
-/// Artifacts removed under one lock of the database: work waits for it.
-const AT_A_TIME: usize = 10;
+/// So many artifacts are looked up in the database at once.
+const AT_A_TIME: usize = 100;
 
 /// Removes artifacts that nothing needs any more and that were stored longer ago than `age`: inputs of proved jobs,
 /// rejected proofs, uploads that were never submitted. With `dry_run` it only counts them.
 ///
-/// Servers go on meanwhile. Nobody can add a batch or hand in a proof while garbage is looked at and removed; an input that
-/// is stored again has a new age, and the intake makes sure that it is there when its batch has been added.
+/// Servers go on meanwhile, and nobody waits for it: it only reads the database. Something may come to be needed between
+/// the look and the removal, but then it is made again. The intake stores an input again if it is not there when its batch has been
+/// added. A client that hands in a proof which it uploaded long ago is asked for the bytes again.
 ///
 /// # Errors
 /// [`JobError::Store`] or [`JobError::Artifacts`]; what was removed by then was garbage.
@@ -25,32 +23,27 @@ pub async fn collect(
     age: Duration,
     dry_run: bool,
 ) -> Result<Garbage, JobError> {
-    let db = store.database();
     let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-    let needed = store.needed_artifacts(&mut db.begin_reading().await?).await?;
-    let needed: HashSet<_> = needed.into_iter().map(|(artifact, _)| artifact.sha256).collect();
     let mut garbage = Garbage { dry_run, ..Garbage::default() };
     let mut listed = artifacts.list();
-    let mut old = Vec::new();
+    let mut old: Vec<ArtifactRef> = Vec::new();
     loop {
         let found = listed.try_next().await?;
         let last = found.is_none();
-        if let Some((artifact, stored)) = found {
-            if stored < before && !needed.contains(&artifact.sha256) {
-                old.push(artifact);
-            } else {
-                garbage.kept += 1;
-            }
+        match found {
+            Some((artifact, stored)) if stored < before => old.push(artifact),
+            Some(_) => garbage.kept += 1,
+            None => {}
         }
         if old.len() < AT_A_TIME && !last {
             continue;
         }
-        let mut tx = db.begin().await?;
-        db.lock_artifacts(&mut tx).await?;
+        let ids: Vec<_> = old.iter().map(|artifact| artifact.sha256).collect();
+        let needed = store.needed_of(&ids).await?;
         for artifact in old.drain(..) {
-            // ORDER: asked again under the lock: a batch or a proof may have come with it since.
-            let stored = artifacts.stored(artifact.sha256).await;
-            if store.needs(&mut tx, artifact.sha256).await? || stored? >= before {
+            // It may have been stored again since it was listed.
+            let needed = needed.contains(&artifact.sha256);
+            if needed || artifacts.stored(artifact.sha256).await? >= before {
                 garbage.kept += 1;
                 continue;
             }
@@ -60,8 +53,6 @@ pub async fn collect(
             garbage.removed += 1;
             garbage.bytes += artifact.len;
         }
-        // The lock goes with the transaction, which wrote nothing.
-        drop(tx);
         if last {
             return Ok(garbage);
         }

@@ -43,7 +43,7 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn end_before(&self, block: u64) -> Result<Option<Tip>> {
         let row = sqlx::query(
-            "SELECT last, last_hash FROM batches WHERE superseded_at IS NULL AND last <= $1
+            "SELECT last, last_hash FROM batches WHERE superseded_at IS NULL AND first <= $1 AND last <= $1
              ORDER BY first DESC LIMIT 1",
         );
         let row = row.bind(Col(block)).fetch_optional(self.db.readers()).await;
@@ -122,19 +122,24 @@ impl JobStore {
         if found != tip {
             return Err(StoreError::TipMoved { expected: tip, found });
         }
+        // What is final is the beginning of the chain.
         let last_final = sqlx::query(
-            "SELECT first, last FROM batches WHERE superseded_at IS NULL AND final = 1 AND last >= $1
+            "SELECT first, last FROM batches WHERE superseded_at IS NULL AND first < coalesce(
+             (SELECT first FROM batches WHERE superseded_at IS NULL AND final = 0 ORDER BY last LIMIT 1), $1)
              ORDER BY first DESC LIMIT 1",
         );
-        let last_final = last_final.bind(Col(from)).fetch_optional(&mut *tx).await;
+        let last_final = last_final.bind(i64::MAX).fetch_optional(&mut *tx).await;
         if let Some(row) = self.ok(last_final)? {
-            return Err(StoreError::Final { from, batch: self.range(&row)? });
+            let batch = self.range(&row)?;
+            if batch.last() >= from {
+                return Err(StoreError::Final { from, batch });
+            }
         }
         let jobs = self.db.locking(concat!(
             "SELECT ",
             job_columns!(),
             " FROM jobs WHERE superseded = 0 AND batch IN
-             (SELECT id FROM batches WHERE superseded_at IS NULL AND last >= $1) ORDER BY seq"
+             (SELECT id FROM batches WHERE superseded_at IS NULL AND final = 0 AND last >= $1) ORDER BY seq"
         ));
         let jobs = sqlx::query(jobs).bind(Col(from)).fetch_all(&mut *tx).await;
         let mut leases = Vec::new();
@@ -148,7 +153,7 @@ impl JobStore {
             }
         }
         let batches = sqlx::query(
-            "UPDATE batches SET superseded_at = $1 WHERE superseded_at IS NULL AND last >= $2",
+            "UPDATE batches SET superseded_at = $1 WHERE superseded_at IS NULL AND final = 0 AND last >= $2",
         );
         let batches = batches.bind(Col(now)).bind(Col(from)).execute(&mut *tx).await;
         let batches = self.ok(batches)?.rows_affected();

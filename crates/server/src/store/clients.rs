@@ -1,6 +1,6 @@
 //! Clients: when they were heard, how they stand, and what an operator decides about them.
 
-use super::{JobStore, Result, SHOWN, StoreError, rows::client_columns};
+use super::{JobStore, Result, SHOWN, StoreError, audit::Actor, rows::client_columns};
 use crate::{
     clock::Timestamp,
     database::{Notification, Tx, columns::Col},
@@ -18,17 +18,19 @@ impl JobStore {
         &self,
         client: ClientId,
         deed: StandingEvent,
+        by: &Actor,
         now: Timestamp,
     ) -> Result<()> {
         let mut tx = self.db.begin().await?;
         if !self.record_standing_event(&mut tx, client, deed, now).await? {
             return Err(StoreError::NoSuchClient(client));
         }
+        self.record_deed(&mut tx, by, deed.name(), format!("client {client}"), None, now).await?;
         self.db.tell(&mut tx, Notification::Ready).await?;
         self.ok(tx.commit().await)
     }
 
-    /// The clients that were heard latest.
+    /// The clients that have jobs, those in quarantine, and those that were heard lately; the latest first.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -36,13 +38,45 @@ impl JobStore {
         let rows = sqlx::query(concat!(
             "SELECT ",
             client_columns!(),
-            " FROM clients ORDER BY last_seen DESC LIMIT $1"
+            " FROM clients WHERE id IN (SELECT id FROM (SELECT id FROM clients ORDER BY last_seen DESC LIMIT $1) AS latest
+             UNION SELECT lease_client FROM (SELECT lease_client FROM jobs WHERE state = 'leased' LIMIT $2) AS busy
+             UNION SELECT id FROM (SELECT id FROM clients WHERE quarantined <> 0 LIMIT $2) AS quarantined)
+             ORDER BY last_seen DESC, id DESC"
         ));
-        let rows = self.ok(rows.bind(Col(SHOWN)).fetch_all(self.db.readers()).await)?;
+        let rows = rows.bind(Col(SHOWN)).bind(Col(10 * SHOWN));
+        self.client_summaries(self.ok(rows.fetch_all(self.db.readers()).await)?, now)
+    }
+
+    /// All clients, those that were heard latest first: at most `limit`, of those after the one that was heard at `before.0` and
+    /// is `before.1`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn list_clients(
+        &self,
+        before: Option<(Timestamp, ClientId)>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<ClientSummary>> {
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            client_columns!(),
+            " FROM clients WHERE last_seen <= $1 AND (last_seen < $1 OR id < $2) ORDER BY last_seen DESC, id DESC LIMIT $3"
+        ));
+        let rows = match before {
+            Some((seen, client)) => rows.bind(Col(seen)).bind(Col(client)),
+            None => rows.bind(i64::MAX).bind(Vec::new()),
+        };
+        let rows = rows.bind(Col(limit)).fetch_all(self.db.readers()).await;
+        self.client_summaries(self.ok(rows)?, now)
+    }
+
+    fn client_summaries(&self, rows: Vec<AnyRow>, now: Timestamp) -> Result<Vec<ClientSummary>> {
         rows.iter()
             .map(|row| {
                 Ok(ClientSummary {
                     client: self.get(row, "id")?,
+                    name: self.get(row, "name")?,
                     last_seen: self.get(row, "last_seen")?,
                     proved: self.get(row, "proved")?,
                     rejected: self.get(row, "rejected")?,

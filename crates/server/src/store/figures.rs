@@ -39,16 +39,18 @@ impl JobStore {
     ) -> Result<Figures, StoreError> {
         let since = now.0.saturating_sub(crate::clock::millis(alive));
         let row = sqlx::query(
-            "SELECT (SELECT min(first) FROM batches) AS first, (SELECT max(last) FROM batches WHERE superseded_at IS NULL) AS last,
+            "SELECT (SELECT min(first) FROM batches) AS first,
+             (SELECT last FROM batches WHERE superseded_at IS NULL ORDER BY first DESC LIMIT 1) AS last,
              (SELECT count(*) FROM clients WHERE last_seen >= $1) AS alive,
              (SELECT count(DISTINCT lease_client) FROM jobs WHERE state = 'leased') AS busy,
              (SELECT count(*) FROM clients WHERE quarantined <> 0) AS quarantined",
         );
         let row = row.bind(Col(since)).fetch_one(self.database().readers());
         let row = self.database().ok(row.await)?;
-        let Census { counts, oldest_open, .. } = self.census(targets).await?;
+        let tallies = self.tallies().await?;
+        let oldest_open = self.oldest_open(&tallies, targets).await?;
         Ok(Figures {
-            counts,
+            counts: Census::of(&tallies, targets).counts,
             oldest_open: oldest_open.map(|oldest| now.after(oldest)),
             first_block: self.get(&row, "first")?,
             enqueued: self.get(&row, "last")?,

@@ -207,7 +207,8 @@ impl JobStore {
     /// Whether jobs wait for others, and when one may become ready by itself.
     async fn nothing_ready(&self, tx: &mut Tx, now: Timestamp) -> Result<Offer> {
         let row = sqlx::query(
-            "SELECT (SELECT count(*) FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1) AS others,
+            "SELECT CASE WHEN EXISTS (SELECT 1 FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1)
+             THEN 1 ELSE 0 END AS others,
              (SELECT min(t) FROM (
                  SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before > $1
                  UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased') AS times) AS next",

@@ -5,6 +5,7 @@
 //! * Several servers may use one PostgreSQL database. What decides about a job locks its row first, then its client's;
 //!   no transaction waits for a second job.
 
+pub mod audit;
 pub mod chain;
 pub mod clients;
 pub mod error;
@@ -13,18 +14,24 @@ pub mod figures;
 pub mod history;
 pub mod leases;
 pub(crate) mod needed;
-mod operators;
+pub mod operators;
+mod proofs;
 pub mod queries;
+pub mod retention;
 pub(crate) mod rows;
 pub mod stranded;
 pub mod submissions;
 mod transitions;
 
+pub use audit::Actor;
 pub use chain::Superseded;
 pub use error::StoreError;
 pub use facts::{Done, Fact};
 pub use figures::Figures;
 pub use leases::{Leased, Offer};
+pub use operators::{Switch, Switches};
+pub use queries::{JobFilter, Page};
+pub use retention::{Forgotten, Retention};
 pub use stranded::Stranded;
 pub use submissions::Submitted;
 
@@ -53,16 +60,16 @@ impl JobStore {
     /// # Errors
     /// [`StoreError::Database`]: the file is foreign, corrupt or of another version, or cannot be opened.
     pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
-        let db = Database::sqlite(path, Schema::Ours).await?;
+        let db = Database::sqlite(path, Schema::Migrated).await?;
         Ok(Self { db, rules })
     }
 
-    /// Connects to a PostgreSQL database, which several servers may use, and brings it to this version's schema.
+    /// Connects to a PostgreSQL database, which several servers may use. An empty one gets this version's schema.
     ///
     /// # Errors
-    /// As [`open`](Self::open), or if the database may lose what it has committed.
+    /// As [`open`](Self::open), or if the database may lose what it has committed, or has an earlier schema.
     pub async fn connect(url: &DatabaseUrl, rules: Rules) -> Result<Self> {
-        let db = Database::postgres(url, Schema::Ours).await?;
+        let db = Database::postgres(url, Schema::New).await?;
         Ok(Self { db, rules })
     }
 

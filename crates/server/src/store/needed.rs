@@ -4,19 +4,19 @@ use super::{JobStore, Result};
 use crate::database::{Tx, columns::Col};
 use protocol::{ArtifactId, ArtifactRef, JobId};
 use sqlx::AssertSqlSafe;
-
-/// The artifacts without which something cannot go on.
-const NEEDED: &str = "SELECT b.input AS hash, b.input_len AS len, j.id AS job, 'the input of' AS what FROM batches b
-     JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0
-     UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved'
-     UNION ALL SELECT proof, proof_len, job, 'a proof to be verified for' FROM submissions WHERE verdict IS NULL";
+use std::collections::HashSet;
 
 impl JobStore {
     /// The artifacts without which something cannot go on, and why.
     pub(crate) async fn needed_artifacts(&self, tx: &mut Tx) -> Result<Vec<(ArtifactRef, String)>> {
-        let rows = sqlx::query(NEEDED).fetch_all(&mut **tx).await;
+        let rows = sqlx::query(
+            "SELECT b.input AS hash, b.input_len AS len, j.id AS job, 'the input of' AS what FROM batches b
+             JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0
+             UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved'
+             UNION ALL SELECT proof, proof_len, job, 'a proof to be verified for' FROM submissions WHERE verdict IS NULL",
+        );
         let mut needed = Vec::new();
-        for row in self.database().ok(rows)? {
+        for row in self.database().ok(rows.fetch_all(&mut **tx).await)? {
             let what: String = self.get(&row, "what")?;
             let job: JobId = self.get(&row, "job")?;
             needed.push((self.artifact(&row, "hash", "len")?, format!("{what} job {job}")));
@@ -24,12 +24,24 @@ impl JobStore {
         Ok(needed)
     }
 
-    /// Whether an artifact is one of them.
-    pub(crate) async fn needs(&self, tx: &mut Tx, id: ArtifactId) -> Result<bool> {
-        let sql = format!("SELECT COUNT(*) AS found FROM ({NEEDED}) AS needed WHERE hash = $1");
-        let row = sqlx::query(AssertSqlSafe(sql)).bind(Col(id));
-        let row = self.database().ok(row.fetch_one(&mut **tx).await)?;
-        Ok(self.get::<u64>(&row, "found")? > 0)
+    /// Those of `artifacts` that are among them.
+    pub(crate) async fn needed_of(&self, artifacts: &[ArtifactId]) -> Result<HashSet<ArtifactId>> {
+        if artifacts.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let these = (1..=artifacts.len()).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
+        let sql = format!(
+            "SELECT b.input AS hash FROM batches b WHERE b.input IN ({these}) AND EXISTS
+             (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.state <> 'proved' AND j.superseded = 0)
+             UNION SELECT proof FROM jobs WHERE state = 'proved' AND proof IN ({these})
+             UNION SELECT proof FROM submissions WHERE verdict IS NULL AND proof IN ({these})"
+        );
+        let mut rows = sqlx::query(AssertSqlSafe(sql));
+        for artifact in artifacts {
+            rows = rows.bind(Col(*artifact));
+        }
+        let rows = self.database().ok(rows.fetch_all(self.database().readers()).await)?;
+        rows.iter().map(|row| self.get(row, "hash")).collect()
     }
 }
 

@@ -1,33 +1,43 @@
-//! What an operator decides about a job.
+//! What an operator decides about jobs.
 
-use super::{JobStore, Result};
+use super::{
+    JobStore, Result, StoreError,
+    audit::Actor,
+    queries::{EXAMINED, asks_for},
+};
 use crate::{
     clock::Timestamp,
     database::columns::Col,
     jobs::{
+        batch::Targets,
         outcome::LeaseOutcome,
         state::{Event, due},
     },
 };
-use protocol::JobId;
+use protocol::{ChangeJobs, ChangedJobs, JobId, JobsDeed};
+use sqlx::AssertSqlSafe;
+
+/// So many jobs are changed in answer to one request.
+const AT_A_TIME: usize = 500;
 
 impl JobStore {
     /// Gives a dead job fresh budgets.
     ///
     /// # Errors
-    /// [`StoreError::Refused`](super::StoreError::Refused) if it is not dead.
-    pub async fn requeue(&self, job: JobId, now: Timestamp) -> Result<()> {
+    /// [`StoreError::Refused`] if it is not dead.
+    pub async fn requeue(&self, job: JobId, by: &Actor, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         self.apply(&mut tx, row, &Event::Requeue, now).await?;
+        self.record_deed(&mut tx, by, "requeue", format!("job {job}"), None, now).await?;
         self.ok(tx.commit().await)
     }
 
     /// Gives a job up. Its client is told to stop; a proof of it that comes all the same is used.
     ///
     /// # Errors
-    /// [`StoreError::Refused`](super::StoreError::Refused) if it is proved.
-    pub async fn cancel(&self, job: JobId, now: Timestamp) -> Result<()> {
+    /// [`StoreError::Refused`] if it is proved.
+    pub async fn cancel(&self, job: JobId, by: &Actor, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let held = row.job.state.lease().map(|lease| lease.id);
@@ -35,14 +45,21 @@ impl JobStore {
         if let Some(held) = held {
             self.end_lease(&mut tx, held, LeaseOutcome::Cancelled, now).await?;
         }
+        self.record_deed(&mut tx, by, "cancel", format!("job {job}"), None, now).await?;
         self.ok(tx.commit().await)
     }
 
     /// Changes when a job is [`due`].
     ///
     /// # Errors
-    /// [`StoreError::NoSuchJob`](super::StoreError::NoSuchJob).
-    pub async fn prioritise(&self, job: JobId, priority: i32) -> Result<()> {
+    /// [`StoreError::NoSuchJob`].
+    pub async fn prioritise(
+        &self,
+        job: JobId,
+        priority: i32,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let update = sqlx::query("UPDATE jobs SET priority = $1, due = $2 WHERE seq = $3")
@@ -51,6 +68,146 @@ impl JobStore {
             .bind(row.seq)
             .execute(&mut *tx);
         self.ok(update.await)?;
+        let detail = Some(format!("to {priority}"));
+        self.record_deed(&mut tx, by, "prioritise", format!("job {job}"), detail, now).await?;
         self.ok(tx.commit().await)
     }
+
+    /// Does the same to many jobs, each in a transaction of its own. What they are is decided when they are looked for: one that
+    /// has changed since is left alone.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails. What was changed by then stays so.
+    pub async fn change(
+        &self,
+        asked: &ChangeJobs,
+        targets: &Targets,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<ChangedJobs> {
+        let block = |number: Option<u64>, none| number.map_or(none, |n| i64::try_from(n).unwrap_or(i64::MAX));
+        let unwanted = (0..targets.iter().len()).map(|at| format!("NOT ({})", asks_for(3 * at + 6)));
+        let mut conditions = vec![
+            "batch IN (SELECT id FROM batches WHERE last >= $3 AND first <= $4)".to_owned(),
+            "($2 = '' OR coalesce(cause, 'budget') = $2)".to_owned(),
+        ];
+        conditions.push(match asked.client {
+            Some(_) => "id IN (SELECT job FROM leases WHERE client = $5)".to_owned(),
+            None => "$5 = $5".to_owned(),
+        });
+        if asked.set_aside {
+            conditions.extend(unwanted);
+        }
+        let sql = format!(
+            "SELECT seq, id, CASE WHEN {} THEN 1 ELSE 0 END AS meant FROM (SELECT seq, id, batch, cause, system, program_id, kind
+             FROM jobs WHERE superseded = 0 AND state = $1 AND seq > {} ORDER BY seq LIMIT {EXAMINED}) AS some ORDER BY seq",
+            conditions.join(" AND "),
+            block(asked.after, 0),
+        );
+        let mut rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(asked.state.name())
+            .bind(asked.cause.map_or("", protocol::DeadCause::name))
+            .bind(block(asked.first, 0))
+            .bind(block(asked.last, i64::MAX))
+            .bind(asked.client.map_or_else(Vec::new, |client| client.as_bytes().to_vec()));
+        if asked.set_aside {
+            for target in targets {
+                rows = rows.bind(Col(target.system)).bind(Col(target.program_id)).bind(Col(target.kind));
+            }
+        }
+        let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
+        let (mut changed, mut seq) = (ChangedJobs::default(), None);
+        for row in &rows {
+            if changed.matched >= AT_A_TIME as u64 {
+                return Ok(ChangedJobs { next: seq, ..changed });
+            }
+            seq = Some(self.get::<u64>(row, "seq")?);
+            if !self.get::<bool>(row, "meant")? {
+                continue;
+            }
+            changed.matched += 1;
+            if asked.dry_run {
+                continue;
+            }
+            let job: JobId = self.get(row, "id")?;
+            let done = match asked.deed {
+                JobsDeed::Requeue => self.requeue(job, by, now).await,
+                JobsDeed::Cancel => self.cancel(job, by, now).await,
+            };
+            match done {
+                Ok(()) => changed.changed += 1,
+                Err(StoreError::Refused { .. } | StoreError::NoSuchJob(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let more = rows.len() >= EXAMINED as usize;
+        Ok(ChangedJobs { next: seq.filter(|_| more), ..changed })
+    }
+
+    /// Turns on or off what holds for all servers of the database.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn switch(&self, what: Switch, on: bool, by: &Actor, now: Timestamp) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let change = match on {
+            true => sqlx::query(
+                "INSERT INTO switches (name, since) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+            )
+            .bind(what.name())
+            .bind(Col(now)),
+            false => sqlx::query("DELETE FROM switches WHERE name = $1").bind(what.name()),
+        };
+        self.ok(change.execute(&mut *tx).await)?;
+        let on = Some(if on { "on" } else { "off" }.to_owned());
+        self.record_deed(&mut tx, by, what.name(), "all servers".into(), on, now).await?;
+        self.ok(tx.commit().await)
+    }
+
+    /// What is on, and since when.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn switches(&self) -> Result<Switches> {
+        let rows = sqlx::query("SELECT name, since FROM switches").fetch_all(self.db.readers()).await;
+        let mut switches = Switches::default();
+        for row in self.ok(rows)? {
+            let (name, since) = (self.get::<String>(&row, "name")?, self.get(&row, "since")?);
+            // A later version may know others.
+            match [Switch::Drain, Switch::Pause].into_iter().find(|known| known.name() == name) {
+                Some(Switch::Drain) => switches.draining = Some(since),
+                Some(Switch::Pause) => switches.paused = Some(since),
+                None => {}
+            }
+        }
+        Ok(switches)
+    }
+}
+
+/// What an operator can turn on for all servers of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// No leases are granted.
+    Drain,
+    /// No new batches are taken in.
+    Pause,
+}
+
+impl Switch {
+    /// As it is stored and recorded.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Pause => "pause",
+        }
+    }
+}
+
+/// What operators have turned on, and since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// No leases are granted.
+    pub draining: Option<Timestamp>,
+    /// No new batches are taken in.
+    pub paused: Option<Timestamp>,
 }

@@ -16,55 +16,126 @@ use protocol::{Counts, JobId, JobState, JobSummary, LeaseId};
 use sqlx::{AssertSqlSafe, any::AnyRow};
 use std::ops::RangeInclusive;
 
+/// Which jobs are asked for. By default all of them.
+#[derive(Clone, Debug)]
+pub struct JobFilter {
+    /// Those in this state.
+    pub state: Option<JobState>,
+    /// Those with which something went wrong: they failed, lost a client, or were given up.
+    pub troubled: bool,
+    /// Those with a block in this range.
+    pub blocks: RangeInclusive<u64>,
+    /// Those enqueued before the job with this number: a page's `next`.
+    pub before: Option<u64>,
+}
+
+impl Default for JobFilter {
+    fn default() -> Self {
+        Self { state: None, troubled: false, blocks: 0..=u64::MAX, before: None }
+    }
+}
+
+/// A part of a list, and where the next one begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is in it.
+    pub items: Vec<T>,
+    /// What [`JobFilter::before`] is for the next page, if there may be more.
+    pub next: Option<u64>,
+}
+
+/// So many jobs are looked at for one page: if most of them are not asked for, it is shorter than it could be.
+pub(super) const EXAMINED: u32 = 10_000;
+
+/// Jobs on so few blocks are found by their batches.
+const FEW_BLOCKS: u64 = 1_024;
+
 impl JobStore {
     /// How many jobs wait for a client: of each of `targets`, and the most of those. What is set aside does not count.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn ready(&self, targets: &Targets) -> Result<u64> {
-        let rows = sqlx::query(
-            "SELECT system, program_id, kind, count(*) AS n FROM jobs WHERE state = 'ready' AND superseded = 0
-             GROUP BY system, program_id, kind",
-        );
-        let mut most = 0;
-        for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
-            if targets.demand(&self.target(&row)?) == Demand::Wanted {
-                most = most.max(self.get(&row, "n")?);
-            }
-        }
-        Ok(most)
+        let tallies = self.tallies().await?;
+        let of = |target: &Target| {
+            let ready = tallies.iter().filter(|it| it.target == *target && it.state == JobState::Ready);
+            ready.map(|it| it.jobs).sum()
+        };
+        Ok(targets.iter().map(of).max().unwrap_or_default())
     }
 
-    /// The newest jobs, oldest of them first.
+    /// The jobs that clients have and the newest of the others, oldest of them first.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn jobs(&self) -> Result<Vec<JobSummary>> {
-        self.list(None, 0..=u64::MAX, SHOWN).await
+        let rows = sqlx::query(summaries(
+            "WHERE seq IN (SELECT seq FROM (SELECT seq FROM jobs ORDER BY seq DESC LIMIT $1) AS newest
+             UNION SELECT seq FROM (SELECT seq FROM jobs WHERE state = 'leased' AND state <> 'proved' AND superseded = 0
+                 ORDER BY seq DESC LIMIT $2) AS leased
+             UNION SELECT seq FROM (SELECT seq FROM jobs WHERE state = 'verifying' AND state <> 'proved' AND superseded = 0
+                 ORDER BY seq DESC LIMIT $2) AS verifying)",
+        ));
+        let rows = rows.bind(Col(SHOWN)).bind(Col(10 * SHOWN)).fetch_all(self.db.readers()).await;
+        self.ok(rows)?.iter().map(|row| self.summary(row)).collect()
     }
 
-    /// The newest jobs in `state`, or in any, with a block in `blocks`, oldest of them first; at most `limit`.
+    /// The newest jobs that `filter` leaves, oldest of them first; at most `limit`.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn list(
-        &self,
-        state: Option<JobState>,
-        blocks: RangeInclusive<u64>,
-        limit: u32,
-    ) -> Result<Vec<JobSummary>> {
-        let rows = summaries(
-            "WHERE ($1 = '' OR CASE superseded WHEN 1 THEN 'superseded' ELSE state END = $1)
-             AND batch IN (SELECT id FROM batches WHERE last >= $2 AND first <= $3) ORDER BY seq DESC LIMIT $4",
-        );
+    pub async fn list(&self, filter: &JobFilter, limit: u32) -> Result<Page<JobSummary>> {
+        let condition = match (filter.state, filter.troubled) {
+            (_, true) => "(last_error IS NOT NULL OR lost > 0 OR state = 'dead')",
+            (Some(JobState::Superseded), false) => "superseded = 1",
+            (Some(_), false) => "superseded = 0",
+            (None, false) => "1 = 1",
+        };
+        let condition = match filter.state {
+            None => format!("{condition} AND $2 = ''"),
+            Some(JobState::Superseded) => format!("{condition} AND superseded = 1 AND $2 <> ''"),
+            Some(_) => format!("{condition} AND superseded = 0 AND state = $2"),
+        };
         let block = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let rows = sqlx::query(rows)
-            .bind(state.map_or("", JobState::name))
-            .bind(block(*blocks.start()))
-            .bind(block(*blocks.end()))
-            .bind(Col(limit));
-        let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
-        rows.iter().map(|row| self.summary(row)).collect()
+        let (first, last) = (block(*filter.blocks.start()), block(*filter.blocks.end()));
+        let all = first == 0 && last == i64::MAX;
+        let few = last.saturating_sub(first).cast_unsigned() < FEW_BLOCKS;
+        let before = filter.before.map_or(i64::MAX, block);
+        let window = if all {
+            format!("WHERE {condition} AND seq < $1 AND $3 <= $4 ORDER BY seq DESC LIMIT $5")
+        } else if few {
+            format!(
+                "WHERE {condition} AND seq < $1 AND batch IN (SELECT id FROM batches WHERE last >= $3 AND first <= $4 AND
+                 first >= $3 - (SELECT last - first FROM batches ORDER BY last - first DESC LIMIT 1))
+                 ORDER BY seq DESC LIMIT $5"
+            )
+        } else {
+            format!(
+                "WHERE seq IN (SELECT seq FROM (SELECT seq, batch FROM jobs WHERE {condition} AND seq < $1
+                 ORDER BY seq DESC LIMIT {EXAMINED}) AS some
+                 WHERE batch IN (SELECT id FROM batches WHERE last >= $3 AND first <= $4)) ORDER BY seq DESC LIMIT $5"
+            )
+        };
+        let state = filter.state.map_or("", JobState::name);
+        let rows = sqlx::query(summaries(&window)).bind(before).bind(state).bind(first).bind(last);
+        let rows = self.ok(rows.bind(Col(limit)).fetch_all(self.db.readers()).await)?;
+        let items: Vec<_> = rows.iter().map(|row| self.summary(row)).collect::<Result<_>>()?;
+        let next = if items.len() >= limit as usize {
+            rows.first().map(|row| self.get(row, "seq")).transpose()?
+        } else if all || few {
+            None
+        } else {
+            // The page is short: either nothing is left, or what was looked at is not asked for.
+            let looked = format!(
+                "SELECT min(seq) AS low, count(*) AS looked FROM (SELECT seq FROM jobs WHERE {condition} AND seq < $1
+                 ORDER BY seq DESC LIMIT {EXAMINED}) AS some"
+            );
+            let looked = sqlx::query(AssertSqlSafe(looked)).bind(before).bind(state);
+            let looked = self.ok(looked.fetch_one(self.db.readers()).await)?;
+            let low: Option<u64> = self.get(&looked, "low")?;
+            low.filter(|_| self.get::<u64>(&looked, "looked").is_ok_and(|n| n >= EXAMINED.into()))
+        };
+        Ok(Page { items, next })
     }
 
     /// One job.
@@ -82,7 +153,9 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn held(&self) -> Result<Vec<(JobId, LeaseId)>> {
-        let rows = sqlx::query("SELECT id, lease FROM jobs WHERE state IN ('leased', 'verifying')");
+        let rows = sqlx::query(
+            "SELECT id, lease FROM jobs WHERE state IN ('leased', 'verifying') AND state <> 'proved' AND superseded = 0",
+        );
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
         rows.iter().map(|row| Ok((self.get(row, "id")?, self.get(row, "lease")?))).collect()
     }
@@ -92,7 +165,7 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn counts(&self, targets: &Targets) -> Result<Counts> {
-        Ok(self.census(targets).await?.counts)
+        Ok(Census::of(&self.tallies().await?, targets).counts)
     }
 
     /// What the open jobs that are set aside ask for, and how many they are.
@@ -100,49 +173,51 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn set_aside(&self, targets: &Targets) -> Result<(Vec<Target>, u64)> {
-        let census = self.census(targets).await?;
+        let census = Census::of(&self.tallies().await?, targets);
         Ok((census.set_aside, census.counts.set_aside))
     }
 
-    /// All jobs, counted.
-    pub(super) async fn census(&self, targets: &Targets) -> Result<Census> {
+    /// How many jobs there are of each target and state. Triggers count them as they change, so this is no scan of them.
+    pub(super) async fn tallies(&self) -> Result<Vec<Tally>> {
         let rows = sqlx::query(
-            "SELECT system, program_id, kind, state, superseded, count(*) AS n, min(created_at) AS oldest FROM jobs
-             GROUP BY system, program_id, kind, state, superseded ORDER BY oldest",
+            "SELECT system, program_id, kind, state, superseded, CAST(sum(jobs) AS BIGINT) AS n FROM job_counts
+             GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) > 0
+             ORDER BY system, program_id, kind",
         );
-        let mut census = Census::default();
-        for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
-            let (n, target): (u64, _) = (self.get(&row, "n")?, self.target(&row)?);
-            let counts = &mut census.counts;
-            let state = match self.get(&row, "superseded")? {
+        let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
+        let tally = |row: &AnyRow| {
+            let state = match self.get(row, "superseded")? {
                 true => JobState::Superseded,
-                false => self.get(&row, "state")?,
+                false => self.get(row, "state")?,
             };
-            *match state {
-                JobState::Ready => &mut counts.ready,
-                JobState::Leased => &mut counts.leased,
-                JobState::Verifying => &mut counts.verifying,
-                JobState::Proved => &mut counts.proved,
-                JobState::Dead => &mut counts.dead,
-                JobState::Superseded => &mut counts.superseded,
-            } += n;
-            if !matches!(state, JobState::Ready | JobState::Leased | JobState::Verifying) {
-                continue;
-            }
-            match targets.demand(&target) {
-                Demand::Wanted if census.oldest_open.is_none() => {
-                    census.oldest_open = Some(self.get(&row, "oldest")?);
-                }
-                Demand::Wanted => {}
-                Demand::SetAside => {
-                    counts.set_aside += n;
-                    if !census.set_aside.contains(&target) {
-                        census.set_aside.push(target);
-                    }
-                }
+            Ok(Tally { target: self.target(row)?, state, jobs: self.get(row, "n")? })
+        };
+        rows.iter().map(tally).collect()
+    }
+
+    /// When the oldest open job whose proof is wanted was enqueued.
+    pub(super) async fn oldest_open(
+        &self,
+        tallies: &[Tally],
+        targets: &Targets,
+    ) -> Result<Option<Timestamp>> {
+        let mut oldest = None;
+        let wanted = |it: &&Tally| it.open() && targets.demand(&it.target) == Demand::Wanted;
+        for tally in tallies.iter().filter(wanted) {
+            let row = sqlx::query(
+                "SELECT created_at FROM jobs WHERE state <> 'proved' AND superseded = 0 AND state = $1 AND system = $2
+                 AND program_id = $3 AND kind = $4 ORDER BY seq LIMIT 1",
+            )
+            .bind(tally.state.name())
+            .bind(Col(tally.target.system))
+            .bind(Col(tally.target.program_id))
+            .bind(Col(tally.target.kind));
+            if let Some(row) = self.ok(row.fetch_optional(self.db.readers()).await)? {
+                let created: Timestamp = self.get(&row, "created_at")?;
+                oldest = Some(oldest.map_or(created, |oldest: Timestamp| oldest.min(created)));
             }
         }
-        Ok(census)
+        Ok(oldest)
     }
 
     /// The block up to which everything is proved: each batch has a proof, and no other is wanted of it.
@@ -150,22 +225,25 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn proved_through(&self, targets: &Targets) -> Result<Option<u64>> {
-        let rows = sqlx::query(
-            "SELECT j.system, j.program_id, j.kind, min(b.first) AS first,
-             min(CASE WHEN EXISTS (SELECT 1 FROM jobs p WHERE p.batch = b.id AND p.state = 'proved') THEN NULL
-                 ELSE b.first END) AS unproved
-             FROM jobs j JOIN batches b ON b.id = j.batch WHERE j.state <> 'proved' AND j.superseded = 0
-             GROUP BY j.system, j.program_id, j.kind",
+        let wanted = (0..targets.iter().len()).map(|at| asks_for(3 * at + 1));
+        let wanted = wanted.collect::<Vec<_>>().join(" OR ");
+        // The first batch that lacks a proof that is wanted, or any. Each is looked at by itself, in order: whatever is planned
+        // otherwise looks at all of them.
+        let first = format!(
+            "SELECT u.first FROM unproved u WHERE (SELECT b.superseded_at IS NULL FROM batches b WHERE b.id = u.batch)
+             AND ((SELECT count(*) FROM jobs j WHERE j.batch = u.batch AND j.state <> 'proved' AND j.superseded = 0 AND ({wanted})) > 0
+             OR (SELECT count(*) FROM jobs p WHERE p.batch = u.batch AND p.state = 'proved') = 0)
+             ORDER BY u.first LIMIT 1"
         );
-        let mut end = i64::MAX.cast_unsigned();
-        for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
-            let column = match targets.demand(&self.target(&row)?) {
-                Demand::Wanted => "first",
-                // A batch may do without that proof, but not without any.
-                Demand::SetAside => "unproved",
-            };
-            end = end.min(self.get::<Option<u64>>(&row, column)?.unwrap_or(end));
+        let mut first = sqlx::query(AssertSqlSafe(first));
+        for target in targets {
+            first = first.bind(Col(target.system)).bind(Col(target.program_id)).bind(Col(target.kind));
         }
+        let first = self.ok(first.fetch_optional(self.db.readers()).await)?;
+        let end: u64 = match first {
+            Some(row) => self.get(&row, "first")?,
+            None => i64::MAX.cast_unsigned(),
+        };
         let row = sqlx::query(
             "SELECT last FROM batches WHERE superseded_at IS NULL AND first < $1 ORDER BY first DESC LIMIT 1",
         );
@@ -206,18 +284,59 @@ impl JobStore {
     }
 }
 
+/// How many jobs ask for a target and are in a state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tally {
+    pub(super) target: Target,
+    pub(super) state: JobState,
+    pub(super) jobs: u64,
+}
+
+impl Tally {
+    pub(super) fn open(&self) -> bool {
+        matches!(self.state, JobState::Ready | JobState::Leased | JobState::Verifying)
+    }
+}
+
 /// All jobs, counted.
 #[derive(Debug, Default)]
 pub(super) struct Census {
     pub(super) counts: Counts,
-    /// When the oldest open job whose proof is wanted was enqueued.
-    pub(super) oldest_open: Option<Timestamp>,
     /// What the open jobs that are set aside ask for.
     pub(super) set_aside: Vec<Target>,
 }
 
+impl Census {
+    pub(super) fn of(tallies: &[Tally], targets: &Targets) -> Self {
+        let mut census = Self::default();
+        for tally in tallies {
+            let counts = &mut census.counts;
+            *match tally.state {
+                JobState::Ready => &mut counts.ready,
+                JobState::Leased => &mut counts.leased,
+                JobState::Verifying => &mut counts.verifying,
+                JobState::Proved => &mut counts.proved,
+                JobState::Dead => &mut counts.dead,
+                JobState::Superseded => &mut counts.superseded,
+            } += tally.jobs;
+            if tally.open() && targets.demand(&tally.target) == Demand::SetAside {
+                counts.set_aside += tally.jobs;
+                if !census.set_aside.contains(&tally.target) {
+                    census.set_aside.push(tally.target);
+                }
+            }
+        }
+        census
+    }
+}
+
+/// A condition that a job asks for a target, whose system, program and kind are the parameters from the `from`-th on.
+pub(super) fn asks_for(from: usize) -> String {
+    format!("system = ${from} AND program_id = ${} AND kind = ${}", from + 1, from + 2)
+}
+
 /// Reads summaries of the jobs that `filter` leaves.
-fn summaries(filter: &'static str) -> AssertSqlSafe<String> {
+fn summaries(filter: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!(
         "SELECT j.seq, j.id, j.batch, j.system, j.program_id, j.kind, j.state, j.cause, j.superseded, j.not_before,
          j.failures, j.lost, j.lost_to, j.lease, j.lease_client, j.lease_since, j.lease_expires_at, j.lease_heard,

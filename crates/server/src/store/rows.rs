@@ -32,7 +32,7 @@ macro_rules! batch_columns {
 /// The columns of a client that are read.
 macro_rules! client_columns {
     () => {
-        "id, last_seen, proved, rejected, strikes, rejected_in_a_row, rests_until, quarantined, draining"
+        "id, name, last_seen, proved, rejected, strikes, rejected_in_a_row, rests_until, quarantined, draining"
     };
 }
 

@@ -1,13 +1,17 @@
 //! Batches that nothing proves any more: the server wants other proofs now than those that their jobs ask for.
 
-use super::{JobStore, Result, rows::batch_columns};
+use super::{
+    JobStore, Result,
+    queries::{Tally, asks_for},
+    rows::batch_columns,
+};
 use crate::{
     clock::Timestamp,
-    database::{Notification, Tx},
-    jobs::batch::{Target, Targets},
+    database::{Notification, Tx, columns::Col},
+    jobs::batch::{Demand, Target, Targets},
 };
 use protocol::{ArtifactRef, BlockRange, JobId, JobState};
-use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, any::AnyRow};
 
 /// A batch on the chain that has no proof and waits for none that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +32,28 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`](super::StoreError) if the database fails.
     pub async fn stranded(&self, targets: &Targets) -> Result<Vec<Stranded>> {
-        let rows = sqlx::query(
+        // Most batches wait for a proof that is wanted, and are not looked at.
+        let mut tallies = self.tallies().await?;
+        tallies.retain(|it| match it.state {
+            JobState::Proved | JobState::Superseded => false,
+            _ => !it.open() || targets.demand(&it.target) == Demand::SetAside,
+        });
+        if tallies.is_empty() {
+            return Ok(Vec::new());
+        }
+        let left = tallies.iter().enumerate().map(|(at, tally)| {
+            format!("(state = '{}' AND {})", tally.state.name(), asks_for(3 * at + 1))
+        });
+        let rows = format!(
             "SELECT b.id, b.first, b.last, b.input, b.input_len, b.statement, j.system, j.program_id, j.kind, j.state
-             FROM batches b JOIN jobs j ON j.batch = b.id WHERE b.superseded_at IS NULL
-             AND b.id IN (SELECT batch FROM jobs WHERE state <> 'proved' AND superseded = 0) ORDER BY b.first, j.seq",
+             FROM batches b JOIN jobs j ON j.batch = b.id WHERE b.superseded_at IS NULL AND b.id IN (SELECT batch FROM jobs
+             WHERE state <> 'proved' AND superseded = 0 AND ({})) ORDER BY b.first, j.seq",
+            left.collect::<Vec<_>>().join(" OR ")
         );
+        let mut rows = sqlx::query(AssertSqlSafe(rows));
+        for Tally { target, .. } in &tallies {
+            rows = rows.bind(Col(target.system)).bind(Col(target.program_id)).bind(Col(target.kind));
+        }
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
         let mut batches: Vec<(Stranded, Vec<(Target, JobState)>)> = Vec::new();
         for row in &rows {

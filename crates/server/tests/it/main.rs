@@ -19,3 +19,4 @@ mod slow;
 mod store;
 mod tls;
 mod untrusted;
+mod years;

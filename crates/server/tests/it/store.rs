@@ -15,12 +15,12 @@ use server::{
         NewBatch, Rules, Target, Targets, Tip, Unlinked, job_id, standing::StandingEvent,
         state::Refused, verification::Rejection,
     },
-    store::{JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
+    store::{Actor, JobFilter, JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
 };
 use std::{path::PathBuf, time::Duration};
 use tempfile::TempDir;
 
-const TARGET: Target =
+pub(crate) const TARGET: Target =
     Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
 pub(crate) const RULES: Rules =
     Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
@@ -31,6 +31,11 @@ pub(crate) fn at(seconds: u64) -> Timestamp {
 
 pub(crate) fn client(n: u8) -> ClientId {
     ClientId::from_bytes([n; 16])
+}
+
+/// Whoever decides something in these tests.
+pub(crate) fn by() -> Actor {
+    Actor::new("a test")
 }
 
 fn batch(chain: &Chain, number: u64) -> NewBatch {
@@ -56,7 +61,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Self {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
@@ -81,19 +86,20 @@ macro_rules! on_both_stores {
         mod sqlite {
             $(#[tokio::test]
             async fn $claim() {
-                super::$claim(&super::Place::sqlite()).await;
+                super::$claim(&$crate::store::Place::sqlite()).await;
             })*
         }
         mod postgres {
             $(#[tokio::test]
             async fn $claim() {
                 if let Some(server) = crate::postgres::Postgres::start().await {
-                    super::$claim(&super::Place::Postgres(server)).await;
+                    super::$claim(&$crate::store::Place::Postgres(server)).await;
                 }
             })*
         }
     };
 }
+pub(crate) use on_both_stores;
 
 on_both_stores! {
     a_living_lease_keeps_its_job_and_a_dead_client_loses_it_to_the_next_one
@@ -322,9 +328,9 @@ async fn a_job_that_fails_everywhere_is_given_up_until_it_is_requeued(place: &Pl
     assert_eq!((summary.state, summary.failures), (JobState::Dead, 3));
     assert_eq!(summary.last_error.as_deref(), Some("guest_panic: no"));
     assert!(lease(&store, 9, at(9_000)).await.is_none());
-    store.requeue(summary.job, at(9_001)).await.unwrap();
+    store.requeue(summary.job, &by(), at(9_001)).await.unwrap();
     assert!(lease(&store, 9, at(9_001)).await.is_some());
-    assert!(store.requeue(summary.job, at(9_002)).await.is_err());
+    assert!(store.requeue(summary.job, &by(), at(9_002)).await.is_err());
 }
 
 async fn no_block_is_skipped_and_no_other_chain_is_mixed_in(place: &Place) {
@@ -368,16 +374,20 @@ async fn a_job_that_two_clients_fell_silent_on_is_quarantined(place: &Place) {
     assert!(lease(&store, 3, at(122)).await.is_none(), "it is not sent to a third");
     let summary = store.job(first.job).await.unwrap();
     assert_eq!((summary.state, summary.cause), (JobState::Dead, Some(DeadCause::Quarantined)));
-    assert_eq!(store.list(Some(JobState::Dead), 1..=1, 9).await.unwrap(), [summary]);
-    assert_eq!(store.list(Some(JobState::Ready), 0..=9, 9).await.unwrap(), []);
-    store.requeue(first.job, at(123)).await.unwrap();
+    let listed = async |state, blocks| {
+        let filter = JobFilter { state: Some(state), blocks, ..JobFilter::default() };
+        store.list(&filter, 9).await.unwrap().items
+    };
+    assert_eq!(listed(JobState::Dead, 1..=1).await, [summary]);
+    assert_eq!(listed(JobState::Ready, 0..=9).await, []);
+    store.requeue(first.job, &by(), at(123)).await.unwrap();
     assert!(lease(&store, 3, at(123)).await.is_some());
 }
 
 async fn a_cancelled_job_stops_its_client_and_a_proof_of_it_is_used_all_the_same(place: &Place) {
     let store = store(place, 1).await;
     let leased = lease(&store, 1, at(0)).await.unwrap();
-    store.cancel(leased.job, at(1)).await.unwrap();
+    store.cancel(leased.job, &by(), at(1)).await.unwrap();
     let told = store.heartbeat(leased.job, leased.lease.id, at(2)).await.unwrap_err();
     assert!(matches!(told, StoreError::Refused { refused: Refused::Dead, .. }), "{told}");
     assert!(lease(&store, 1, at(2)).await.is_none());
@@ -392,22 +402,22 @@ async fn a_cancelled_job_stops_its_client_and_a_proof_of_it_is_used_all_the_same
         store.judge(leased.job, &late, Ok(()), at(3)).await.unwrap().value,
         Verdict::Accepted
     );
-    let refused = store.cancel(leased.job, at(4)).await.unwrap_err();
+    let refused = store.cancel(leased.job, &by(), at(4)).await.unwrap_err();
     assert!(matches!(refused, StoreError::Refused { refused: Refused::Proved, .. }), "{refused}");
 }
 
 async fn an_urgent_job_is_served_first(place: &Place) {
     let store = store(place, 3).await;
     let jobs: Vec<_> = store.jobs().await.unwrap().iter().map(|job| job.job).collect();
-    store.prioritise(jobs[2], 1).await.unwrap();
-    store.prioritise(jobs[0], -1).await.unwrap();
+    store.prioritise(jobs[2], 1, &by(), at(0)).await.unwrap();
+    store.prioritise(jobs[0], -1, &by(), at(0)).await.unwrap();
     assert_eq!(store.job(jobs[2]).await.unwrap().priority, 1);
     let mut served = Vec::new();
     for n in 1..=3 {
         served.push(lease(&store, n, at(0)).await.unwrap().job);
     }
     assert_eq!(served, [jobs[2], jobs[1], jobs[0]]);
-    let missing = store.prioritise(JobId::from_bytes([9; 16]), 1).await.unwrap_err();
+    let missing = store.prioritise(JobId::from_bytes([9; 16]), 1, &by(), at(0)).await.unwrap_err();
     assert!(matches!(missing, StoreError::NoSuchJob(_)), "{missing}");
 }
 
@@ -446,9 +456,9 @@ async fn a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released(
     );
     assert_eq!(offer(&store, 1, at(9_002)).await, Offer::Quarantined);
 
-    store.decide(client(1), StandingEvent::Release, at(9_003)).await.unwrap();
+    store.decide(client(1), StandingEvent::Release, &by(), at(9_003)).await.unwrap();
     assert!(matches!(offer(&store, 1, at(9_003)).await, Offer::Nothing { .. }));
-    let unknown = store.decide(client(77), StandingEvent::Release, at(9_004)).await.unwrap_err();
+    let unknown = store.decide(client(77), StandingEvent::Release, &by(), at(9_004)).await.unwrap_err();
     assert!(matches!(unknown, StoreError::NoSuchClient(_)), "{unknown}");
 }
 
@@ -456,7 +466,7 @@ async fn a_quarantined_client_loses_its_job_although_it_is_heard(place: &Place) 
     let store = store(place, 1).await;
     let leased = lease(&store, 1, at(0)).await.unwrap();
     store.heartbeat(leased.job, leased.lease.id, at(1)).await.unwrap();
-    store.decide(client(1), StandingEvent::Quarantine, at(1)).await.unwrap();
+    store.decide(client(1), StandingEvent::Quarantine, &by(), at(1)).await.unwrap();
     let told = store.heartbeat(leased.job, leased.lease.id, at(2)).await.unwrap_err();
     assert!(told.to_string().contains("quarantined"), "{told}");
     let again = store.heartbeat(leased.job, leased.lease.id, at(3)).await.unwrap_err();
@@ -471,7 +481,7 @@ async fn a_draining_client_finishes_what_it_has(place: &Place) {
     let store = store(place, 2).await;
     let leased = lease(&store, 1, at(0)).await.unwrap();
     assert!(!store.heartbeat(leased.job, leased.lease.id, at(1)).await.unwrap().draining);
-    store.decide(client(1), StandingEvent::Drain, at(1)).await.unwrap();
+    store.decide(client(1), StandingEvent::Drain, &by(), at(1)).await.unwrap();
     assert!(store.heartbeat(leased.job, leased.lease.id, at(2)).await.unwrap().draining);
     assert_eq!(lease(&store, 1, at(2)).await.unwrap().job, leased.job, "it lost the answer");
     let proof = submit(&leased, b"proof");
@@ -509,7 +519,7 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
         proofs.push((leased.job, proof));
     }
     let unwanted = lease(&store, 3, at(0)).await.unwrap();
-    store.cancel(unwanted.job, at(0)).await.unwrap();
+    store.cancel(unwanted.job, &by(), at(0)).await.unwrap();
     let held = lease(&store, 4, at(0)).await.unwrap();
     let checked = lease(&store, 5, at(0)).await.unwrap();
     let checking = submit(&checked, b"5");
@@ -523,7 +533,8 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
     let counts = store.counts(&TARGET.into()).await.unwrap();
     assert_eq!((counts.proved, counts.superseded, counts.ready), (1, 5, 0));
     assert_eq!(store.ready(&TARGET.into()).await.unwrap(), 0);
-    assert_eq!(store.list(Some(JobState::Superseded), 0..=99, 9).await.unwrap().len(), 5);
+    let superseded = JobFilter { state: Some(JobState::Superseded), ..JobFilter::default() };
+    assert_eq!(store.list(&superseded, 9).await.unwrap().items.len(), 5);
     assert_eq!(store.jobs().await.unwrap()[1].proof, None, "it is no proof of the chain");
 
     // Its clients are told, and no proof of it counts; a valid one is kept all the same.
@@ -543,7 +554,7 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
         let again = store.submit(job, proof, at(2)).await.unwrap().value;
         assert_eq!(again, Submitted::Judged(Verdict::Superseded));
     }
-    for refused in [store.cancel(held.job, at(2)).await, store.requeue(unwanted.job, at(2)).await] {
+    for refused in [store.cancel(held.job, &by(), at(2)).await, store.requeue(unwanted.job, &by(), at(2)).await] {
         assert!(matches!(refused, Err(StoreError::Refused { refused: Refused::Superseded, .. })));
     }
 
@@ -742,11 +753,11 @@ async fn jobs_of_an_old_program_are_set_aside_and_their_batches_get_new_ones(pla
     drop(store.judge(proved.job, &proof, Ok(()), at(0)).await.unwrap());
     let held = lease(&store, 1, at(0)).await.unwrap();
     let unwanted = lease(&store, 2, at(0)).await.unwrap();
-    store.cancel(unwanted.job, at(0)).await.unwrap();
+    store.cancel(unwanted.job, &by(), at(0)).await.unwrap();
     let chain = Chain::new(9);
     store.enqueue(&batch(&chain, 5), &new, at(0)).await.unwrap();
     let last = store.enqueue(&batch(&chain, 6), &new, at(0)).await.unwrap();
-    store.cancel(last[0], at(0)).await.unwrap();
+    store.cancel(last[0], &by(), at(0)).await.unwrap();
 
     let old = Targets::from(TARGET);
     assert_eq!((store.ready(&old).await.unwrap(), store.ready(&new).await.unwrap()), (3, 1));
@@ -799,7 +810,7 @@ async fn jobs_of_an_old_program_are_set_aside_and_their_batches_get_new_ones(pla
 async fn figures_say_how_things_stand(place: &Place) {
     let store = store(place, 3).await;
     lease(&store, 1, at(10)).await.unwrap();
-    store.decide(client(1), StandingEvent::Quarantine, at(10)).await.unwrap();
+    store.decide(client(1), StandingEvent::Quarantine, &by(), at(10)).await.unwrap();
     lease(&store, 2, at(100)).await.unwrap();
     let figures = store.figures(&TARGET.into(), at(130), Duration::from_secs(60)).await.unwrap();
     let expected = Figures {

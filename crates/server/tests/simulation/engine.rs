@@ -18,7 +18,7 @@ use server::{
         state::{Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, State, due, next},
         verification::Rejection,
     },
-    store::{Done, JobStore, Leased, Offer, StoreError, Submitted, Superseded},
+    store::{Actor, Done, JobStore, Leased, Offer, StoreError, Submitted, Superseded},
 };
 use std::{collections::BTreeMap, time::Duration};
 use tempfile::TempDir;
@@ -85,6 +85,11 @@ macro_rules! compare {
             assert_eq!(found, expected, "the store does not do as the model");
         }
     }};
+}
+
+/// Whoever decides something in the simulation.
+fn by() -> Actor {
+    Actor::new("the simulation")
 }
 
 fn refused(error: StoreError) -> Refused {
@@ -485,27 +490,27 @@ impl Engine {
     pub(crate) async fn requeue(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
         let row = self.find(job);
         let model = self.apply(row, &Event::Requeue, now).map(drop);
-        compare!(self, model, requeue(job, now));
+        compare!(self, model, requeue(job, &by(), now));
         model
     }
 
     pub(crate) async fn cancel(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
         let row = self.find(job);
         let model = self.apply(row, &Event::Cancel, now).map(drop);
-        compare!(self, model, cancel(job, now));
+        compare!(self, model, cancel(job, &by(), now));
         model
     }
 
-    pub(crate) async fn prioritise(&mut self, job: JobId, priority: i32) {
+    pub(crate) async fn prioritise(&mut self, job: JobId, priority: i32, now: Timestamp) {
         let row = self.find(job);
         self.rows[row].due = due(self.rows[row].created_at, priority);
-        compare!(self, Ok::<_, Refused>(()), prioritise(job, priority));
+        compare!(self, Ok::<_, Refused>(()), prioritise(job, priority, &by(), now));
     }
 
     pub(crate) async fn decide(&mut self, client: ClientId, deed: StandingEvent, now: Timestamp) {
         if self.clients.contains_key(&client) {
             self.deed(client, deed, now);
-            compare!(self, Ok::<_, Refused>(()), decide(client, deed, now));
+            compare!(self, Ok::<_, Refused>(()), decide(client, deed, &by(), now));
         }
     }
 

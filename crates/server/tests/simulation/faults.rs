@@ -109,7 +109,7 @@ impl World {
                     }
                 }
                 1..4 => drop(self.engine.requeue(job, now).await),
-                4 => self.engine.prioritise(job, self.dice.random_range(-100..=100)).await,
+                4 => self.engine.prioritise(job, self.dice.random_range(-100..=100), now).await,
                 5 => self.engine.decide(id, StandingEvent::Drain, now).await,
                 6 => self.engine.decide(id, StandingEvent::Quarantine, now).await,
                 _ => self.engine.decide(id, StandingEvent::Release, now).await,

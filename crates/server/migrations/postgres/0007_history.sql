@@ -1,0 +1,114 @@
+-- As migrations/sqlite/0007_history.sql, in PostgreSQL's words. Servers of the version before run on: nothing is taken away from them,
+-- and triggers keep what they do not know of.
+
+-- The oldest schema whose servers may use the database as it is. One row.
+CREATE TABLE compatibility (
+    one    BIGINT NOT NULL PRIMARY KEY CHECK (one = 1),
+    oldest BIGINT NOT NULL
+);
+INSERT INTO compatibility (one, oldest) VALUES (1, 6);
+
+-- Nobody changes jobs between the moment they are counted and the moment the triggers count on.
+LOCK TABLE jobs IN SHARE ROW EXCLUSIVE MODE;
+
+-- How many jobs there are of each kind and state: the sum over the slots. A connection counts in a slot of its own, so that none waits for
+-- another; slot 0 takes over what the others have counted.
+CREATE TABLE job_counts (
+    slot       BIGINT NOT NULL,
+    system     TEXT   NOT NULL,
+    program_id BYTEA  NOT NULL,
+    kind       TEXT   NOT NULL,
+    state      TEXT   NOT NULL,
+    superseded BIGINT NOT NULL,
+    jobs       BIGINT NOT NULL,
+    PRIMARY KEY (slot, system, program_id, kind, state, superseded)
+) WITH (fillfactor = 50);
+INSERT INTO job_counts
+    SELECT 0, system, program_id, kind, state, superseded, count(*) FROM jobs GROUP BY system, program_id, kind, state, superseded;
+
+-- Batches with a job that is not proved.
+CREATE TABLE unproved (
+    batch BIGINT NOT NULL PRIMARY KEY,
+    first BIGINT NOT NULL -- its first block
+);
+INSERT INTO unproved SELECT id, first FROM batches WHERE id IN (SELECT batch FROM jobs WHERE state <> 'proved');
+CREATE INDEX unproved_first ON unproved (first);
+
+CREATE FUNCTION count_job(job jobs, by BIGINT) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO job_counts (slot, system, program_id, kind, state, superseded, jobs)
+    VALUES (pg_backend_pid(), job.system, job.program_id, job.kind, job.state, job.superseded, by)
+    ON CONFLICT (slot, system, program_id, kind, state, superseded) DO UPDATE SET jobs = job_counts.jobs + by;
+$$;
+
+CREATE FUNCTION job_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    was BOOLEAN := false;
+    is_now BOOLEAN := false;
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        PERFORM count_job(OLD, -1);
+        was := OLD.state <> 'proved';
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        PERFORM count_job(NEW, 1);
+        is_now := NEW.state <> 'proved';
+    END IF;
+    IF is_now AND NOT was THEN
+        -- An update, even of nothing, waits for whoever takes the row away.
+        INSERT INTO unproved (batch, first) SELECT id, first FROM batches WHERE id = NEW.batch
+            ON CONFLICT (batch) DO UPDATE SET first = EXCLUDED.first;
+    ELSIF was AND NOT is_now THEN
+        -- Looks for other jobs only when whoever adds one has committed.
+        PERFORM 1 FROM unproved WHERE batch = OLD.batch FOR UPDATE;
+        DELETE FROM unproved WHERE batch = OLD.batch
+            AND NOT EXISTS (SELECT 1 FROM jobs WHERE batch = OLD.batch AND state <> 'proved');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER jobs_added AFTER INSERT OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION job_changed();
+CREATE TRIGGER jobs_changed AFTER UPDATE OF state, superseded ON jobs FOR EACH ROW
+    WHEN (OLD.state <> NEW.state OR OLD.superseded <> NEW.superseded) EXECUTE FUNCTION job_changed();
+
+CREATE INDEX jobs_listed ON jobs (superseded, state, seq);
+CREATE INDEX jobs_unproved ON jobs (state, system, program_id, kind, seq) WHERE state <> 'proved' AND superseded = 0;
+CREATE INDEX jobs_next ON jobs (system, program_id, due, seq) WHERE state = 'ready' AND superseded = 0;
+CREATE INDEX jobs_resting ON jobs (not_before) WHERE state = 'ready';
+CREATE INDEX jobs_proof ON jobs (proof) WHERE state = 'proved';
+CREATE INDEX jobs_superseded ON jobs (seq) WHERE superseded = 1;
+CREATE INDEX jobs_troubled ON jobs (seq) WHERE last_error IS NOT NULL OR lost > 0 OR state = 'dead';
+DROP INDEX jobs_open;
+DROP INDEX jobs_due;
+CREATE INDEX batches_input ON batches (input);
+CREATE INDEX batches_length ON batches ((last - first));
+CREATE INDEX batches_superseded ON batches (superseded_at) WHERE superseded_at IS NOT NULL;
+CREATE INDEX leases_job ON leases (job, granted_at);
+CREATE INDEX leases_client ON leases (client);
+CREATE INDEX submissions_open_proof ON submissions (proof) WHERE verdict IS NULL;
+CREATE INDEX clients_heard ON clients (last_seen, id);
+CREATE INDEX clients_quarantined ON clients (id) WHERE quarantined <> 0;
+
+-- What clients call themselves.
+ALTER TABLE clients ADD COLUMN name TEXT;
+
+-- What operators decided, and what the server removed by itself.
+CREATE TABLE audit (
+    id      BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at      BIGINT NOT NULL,
+    actor   TEXT   NOT NULL, -- the token's id and name, or who else it was
+    deed    TEXT   NOT NULL,
+    subject TEXT   NOT NULL,
+    detail  TEXT
+);
+
+-- What holds for all servers of the database: draining.
+CREATE TABLE switches (
+    name TEXT   NOT NULL PRIMARY KEY,
+    since BIGINT NOT NULL -- it is on
+);
+
+-- How far consumers have taken the proofs.
+CREATE TABLE deliveries (
+    consumer TEXT   NOT NULL PRIMARY KEY,
+    through  BIGINT NOT NULL, -- the last block
+    at       BIGINT NOT NULL
+);

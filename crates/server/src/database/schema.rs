@@ -1,0 +1,133 @@
+//! The schema of a database: which one it has, which one this version needs, and who brings it there.
+//!
+//! * A database that only one server uses is brought to this version's schema by that server, when it starts. One that
+//!   several share is brought there by an operator, with `l2-prover migrate`, while servers of the version before run on.
+//! * So migrations take nothing away from servers of the version before. Each says in the table `compatibility` what the
+//!   oldest schema is whose servers still work.
+//! * A later schema than this version's is used as it is, if that table allows it.
+
+use super::{DatabaseError, Result};
+use serde::Serialize;
+use sqlx::{
+    Connection, Executor, Row,
+    migrate::{Migrate, MigrateError, Migrator},
+};
+use std::cmp::Ordering;
+
+/// SQLite's migrations.
+pub(super) static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// PostgreSQL's migrations.
+pub(super) static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// What is done about a database that has an earlier schema than this version's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// It is brought to this version's, whoever uses it.
+    Migrated,
+    /// It gets this version's if it has none yet. An earlier one is refused.
+    New,
+    /// It is refused.
+    AsItIs,
+}
+
+/// What a database's schema is, beside what this version needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SchemaReport {
+    /// The database: a file, or its name and host.
+    pub database: String,
+    /// Its schema; 0 if it has none yet.
+    pub found: i64,
+    /// The schema of this version.
+    pub needed: i64,
+    /// The migrations between them, in order.
+    pub pending: Vec<String>,
+}
+
+impl SchemaReport {
+    pub(super) async fn read<C>(name: &str, ours: &Migrator, connection: &mut C) -> Result<Self>
+    where
+        C: Migrate,
+    {
+        let found = found(name, ours, connection).await?;
+        let pending = ours.iter().filter(|migration| migration.version > found);
+        let pending =
+            pending.map(|migration| format!("{} {}", migration.version, migration.description));
+        Ok(Self {
+            database: name.to_owned(),
+            found,
+            needed: latest(ours),
+            pending: pending.collect(),
+        })
+    }
+}
+
+fn latest(ours: &Migrator) -> i64 {
+    ours.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// The latest migration that was applied; 0 if there is none.
+async fn found<C: Migrate>(name: &str, ours: &Migrator, connection: &mut C) -> Result<i64> {
+    let other = |error: MigrateError| DatabaseError::Version {
+        database: name.into(),
+        detail: error.to_string(),
+    };
+    connection.ensure_migrations_table(&ours.table_name).await.map_err(other)?;
+    let applied = connection.list_applied_migrations(&ours.table_name).await.map_err(other)?;
+    for applied in &applied {
+        let ours = ours.iter().find(|migration| migration.version == applied.version);
+        if ours.is_some_and(|ours| ours.checksum != applied.checksum) {
+            return Err(other(MigrateError::VersionMismatch(applied.version)));
+        }
+    }
+    Ok(applied.iter().map(|migration| migration.version).max().unwrap_or_default())
+}
+
+/// What the migrator did, as an error of this crate.
+pub(super) fn migrated(
+    name: &str,
+    result: Result<(), MigrateError>,
+    fail: impl Fn(sqlx::Error) -> DatabaseError,
+) -> Result<()> {
+    result.map_err(|error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
+        other => DatabaseError::Version { database: name.into(), detail: other.to_string() },
+    })
+}
+
+/// Whether the database has to be migrated, as `schema` says, before this version can work with it.
+pub(super) async fn pending<C>(
+    name: &str,
+    ours: &Migrator,
+    schema: Schema,
+    connection: &mut C,
+    fail: impl Fn(sqlx::Error) -> DatabaseError,
+) -> Result<bool>
+where
+    C: Connection + Migrate,
+    for<'c> &'c mut C: Executor<'c, Database = C::Database>,
+    for<'r> i64: sqlx::Decode<'r, C::Database> + sqlx::Type<C::Database>,
+    for<'i> &'i str: sqlx::ColumnIndex<<C::Database as sqlx::Database>::Row>,
+{
+    let (found, latest) = (found(name, ours, connection).await?, latest(ours));
+    match found.cmp(&latest) {
+        Ordering::Equal => Ok(false),
+        Ordering::Greater => {
+            let oldest = connection.fetch_optional("SELECT oldest FROM compatibility").await;
+            let oldest = oldest.map_err(&fail)?.map(|row| row.try_get::<i64, _>("oldest"));
+            match oldest.transpose().map_err(&fail)? {
+                Some(oldest) if oldest <= latest => Ok(false),
+                _ => Err(DatabaseError::Version {
+                    database: name.into(),
+                    detail: format!("its schema is {found}, and this version knows those up to {latest}"),
+                }),
+            }
+        }
+        Ordering::Less if schema == Schema::Migrated || (schema == Schema::New && found == 0) => {
+            Ok(true)
+        }
+        Ordering::Less => {
+            Err(DatabaseError::Outdated { database: name.into(), found, needed: latest })
+        }
+    }
+}
