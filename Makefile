@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers restarts anvil statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -49,6 +49,11 @@ chaos: setup-build setup-test ## Kill, stop, cut and starve real servers, client
 two-servers: setup-build setup-test ## Two servers on one PostgreSQL, one of them killed every 5 s for two minutes: every block proven once
 	$(CARGO) build --profile quick -p l2
 	scripts/two_servers.sh $(CARGO_TARGET_DIR)/quick/l2-prover
+
+# OLD: the executable of the version before.
+upgrade: setup-build setup-test ## Two servers on one PostgreSQL, and their clients, replaced one by one: from OLD=PATH/TO/l2-prover to this version
+	$(CARGO) build --profile quick -p l2
+	scripts/upgrade.sh $(OLD) $(CARGO_TARGET_DIR)/quick/l2-prover
 
 restarts: setup-build ## A server and the node it follows, killed and started again for two minutes: every block proven once, in order
 	$(CARGO) build --profile quick -p l2

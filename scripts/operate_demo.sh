@@ -89,6 +89,8 @@ demo "failures export" "$prover" failures export "$job" --out failure "${on[@]}"
 demo "failures replay" "$prover" failures replay failure
 demo "jobs requeue" "$prover" jobs requeue "$job" "${on[@]}"
 demo "jobs prioritise" "$prover" jobs prioritise "$job" 10 "${on[@]}"
+demo "jobs cancel many" "$prover" jobs cancel --block 10..20 --dry-run "${on[@]}"
+demo audit "$prover" audit "${on[@]}"
 demo "proofs verify" "$prover" proofs verify --block 1..8 --danger-accept-exec "${on[@]}"
 demo "proofs export" "$prover" proofs export --block 1..2 --out proofs "${on[@]}"
 demo gc "$prover" gc --dry-run --older-than 0s "${on[@]}"

@@ -73,7 +73,8 @@ CREATE INDEX jobs_listed ON jobs (superseded, state, seq);
 CREATE INDEX jobs_unproved ON jobs (state, system, program_id, kind, seq) WHERE state <> 'proved' AND superseded = 0;
 CREATE INDEX jobs_next ON jobs (system, program_id, due, seq) WHERE state = 'ready' AND superseded = 0;
 CREATE INDEX jobs_resting ON jobs (not_before) WHERE state = 'ready';
-CREATE INDEX jobs_proof ON jobs (proof) WHERE state = 'proved';
+CREATE INDEX jobs_proof ON jobs (proof) WHERE proof IS NOT NULL;
+CREATE INDEX jobs_lease ON jobs (lease) WHERE lease IS NOT NULL;
 CREATE INDEX jobs_superseded ON jobs (seq) WHERE superseded = 1;
 CREATE INDEX jobs_troubled ON jobs (seq) WHERE last_error IS NOT NULL OR lost > 0 OR state = 'dead';
 DROP INDEX jobs_open;
@@ -85,6 +86,7 @@ CREATE INDEX leases_job ON leases (job, granted_at);
 CREATE INDEX leases_client ON leases (client);
 CREATE INDEX submissions_open_proof ON submissions (proof) WHERE verdict IS NULL;
 CREATE INDEX clients_heard ON clients (last_seen, id);
+CREATE INDEX clients_resting ON clients (rests_until);
 CREATE INDEX clients_quarantined ON clients (id) WHERE quarantined <> 0;
 
 -- What clients call themselves.

@@ -1,13 +1,13 @@
 //! Clients: when they were heard, how they stand, and what an operator decides about them.
 
-use super::{JobStore, Result, SHOWN, StoreError, audit::Actor, rows::client_columns};
+use super::{JobStore, Result, SHOWN, StoreError, audit::Actor, queries::MOST_HELD, rows::client_columns};
 use crate::{
     clock::Timestamp,
     database::{Notification, Tx, columns::Col},
     jobs::standing::{Standing, StandingEvent, judge},
 };
 use protocol::{ClientId, ClientSummary};
-use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, any::AnyRow};
 
 impl JobStore {
     /// What an operator decides about a client.
@@ -35,15 +35,14 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn clients(&self, now: Timestamp) -> Result<Vec<ClientSummary>> {
-        let rows = sqlx::query(concat!(
-            "SELECT ",
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "SELECT {} FROM clients WHERE id IN
+             (SELECT id FROM (SELECT id FROM clients ORDER BY last_seen DESC, id DESC LIMIT {SHOWN}) AS latest
+             UNION SELECT lease_client FROM (SELECT lease_client FROM jobs WHERE state = 'leased' LIMIT {MOST_HELD}) AS busy
+             UNION SELECT id FROM (SELECT id FROM clients WHERE quarantined <> 0 LIMIT {MOST_HELD}) AS quarantined)
+             ORDER BY last_seen DESC, id DESC",
             client_columns!(),
-            " FROM clients WHERE id IN (SELECT id FROM (SELECT id FROM clients ORDER BY last_seen DESC LIMIT $1) AS latest
-             UNION SELECT lease_client FROM (SELECT lease_client FROM jobs WHERE state = 'leased' LIMIT $2) AS busy
-             UNION SELECT id FROM (SELECT id FROM clients WHERE quarantined <> 0 LIMIT $2) AS quarantined)
-             ORDER BY last_seen DESC, id DESC"
-        ));
-        let rows = rows.bind(Col(SHOWN)).bind(Col(10 * SHOWN));
+        )));
         self.client_summaries(self.ok(rows.fetch_all(self.db.readers()).await)?, now)
     }
 

@@ -65,7 +65,7 @@ impl JobStore {
         let rows = self.db.locking(concat!(
             "SELECT ",
             job_columns!(),
-            " FROM jobs WHERE state = 'leased' ORDER BY seq"
+            " FROM jobs WHERE state = 'leased' AND state <> 'proved' AND superseded = 0 ORDER BY seq"
         ));
         for row in self.ok(sqlx::query(rows).fetch_all(&mut *tx).await)? {
             let row = self.job_row(&row)?;

@@ -100,7 +100,7 @@ impl JobStore {
         }
         let sql = format!(
             "SELECT seq, id, CASE WHEN {} THEN 1 ELSE 0 END AS meant FROM (SELECT seq, id, batch, cause, system, program_id, kind
-             FROM jobs WHERE superseded = 0 AND state = $1 AND seq > {} ORDER BY seq LIMIT {EXAMINED}) AS some ORDER BY seq",
+             FROM jobs WHERE superseded = 0 AND state = $1 AND seq > {} ORDER BY seq LIMIT {EXAMINED}) AS looked_at ORDER BY seq",
             conditions.join(" AND "),
             block(asked.after, 0),
         );

@@ -47,6 +47,9 @@ pub struct Page<T> {
 /// So many jobs are looked at for one page: if most of them are not asked for, it is shorter than it could be.
 pub(super) const EXAMINED: u32 = 10_000;
 
+/// So many jobs that clients have are shown at most.
+pub(super) const MOST_HELD: u32 = 1_000;
+
 /// Jobs on so few blocks are found by their batches.
 const FEW_BLOCKS: u64 = 1_024;
 
@@ -69,14 +72,15 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn jobs(&self) -> Result<Vec<JobSummary>> {
-        let rows = sqlx::query(summaries(
-            "WHERE seq IN (SELECT seq FROM (SELECT seq FROM jobs ORDER BY seq DESC LIMIT $1) AS newest
+        // A limit that is a parameter is a guess for PostgreSQL's planner: it would look at all jobs.
+        let rows = sqlx::query(summaries(&format!(
+            "WHERE seq IN (SELECT seq FROM (SELECT seq FROM jobs ORDER BY seq DESC LIMIT {SHOWN}) AS newest
              UNION SELECT seq FROM (SELECT seq FROM jobs WHERE state = 'leased' AND state <> 'proved' AND superseded = 0
-                 ORDER BY seq DESC LIMIT $2) AS leased
+                 ORDER BY seq DESC LIMIT {MOST_HELD}) AS leased
              UNION SELECT seq FROM (SELECT seq FROM jobs WHERE state = 'verifying' AND state <> 'proved' AND superseded = 0
-                 ORDER BY seq DESC LIMIT $2) AS verifying)",
-        ));
-        let rows = rows.bind(Col(SHOWN)).bind(Col(10 * SHOWN)).fetch_all(self.db.readers()).await;
+                 ORDER BY seq DESC LIMIT {MOST_HELD}) AS verifying)",
+        )));
+        let rows = rows.fetch_all(self.db.readers()).await;
         self.ok(rows)?.iter().map(|row| self.summary(row)).collect()
     }
 
@@ -102,23 +106,24 @@ impl JobStore {
         let few = last.saturating_sub(first).cast_unsigned() < FEW_BLOCKS;
         let before = filter.before.map_or(i64::MAX, block);
         let window = if all {
-            format!("WHERE {condition} AND seq < $1 AND $3 <= $4 ORDER BY seq DESC LIMIT $5")
+            format!("WHERE {condition} AND seq < $1 AND $3 <= $4 ORDER BY seq DESC LIMIT {limit}")
         } else if few {
             format!(
                 "WHERE {condition} AND seq < $1 AND batch IN (SELECT id FROM batches WHERE last >= $3 AND first <= $4 AND
                  first >= $3 - (SELECT last - first FROM batches ORDER BY last - first DESC LIMIT 1))
-                 ORDER BY seq DESC LIMIT $5"
+                 ORDER BY seq DESC LIMIT {limit}"
             )
         } else {
             format!(
                 "WHERE seq IN (SELECT seq FROM (SELECT seq, batch FROM jobs WHERE {condition} AND seq < $1
-                 ORDER BY seq DESC LIMIT {EXAMINED}) AS some
-                 WHERE batch IN (SELECT id FROM batches WHERE last >= $3 AND first <= $4)) ORDER BY seq DESC LIMIT $5"
+                 ORDER BY seq DESC LIMIT {EXAMINED}) AS looked_at
+                 WHERE (SELECT 1 FROM batches WHERE id = looked_at.batch AND last >= $3 AND first <= $4) IS NOT NULL
+                 ORDER BY seq DESC LIMIT {limit}) ORDER BY seq DESC"
             )
         };
         let state = filter.state.map_or("", JobState::name);
         let rows = sqlx::query(summaries(&window)).bind(before).bind(state).bind(first).bind(last);
-        let rows = self.ok(rows.bind(Col(limit)).fetch_all(self.db.readers()).await)?;
+        let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
         let items: Vec<_> = rows.iter().map(|row| self.summary(row)).collect::<Result<_>>()?;
         let next = if items.len() >= limit as usize {
             rows.first().map(|row| self.get(row, "seq")).transpose()?
@@ -128,7 +133,7 @@ impl JobStore {
             // The page is short: either nothing is left, or what was looked at is not asked for.
             let looked = format!(
                 "SELECT min(seq) AS low, count(*) AS looked FROM (SELECT seq FROM jobs WHERE {condition} AND seq < $1
-                 ORDER BY seq DESC LIMIT {EXAMINED}) AS some"
+                 ORDER BY seq DESC LIMIT {EXAMINED}) AS looked_at"
             );
             let looked = sqlx::query(AssertSqlSafe(looked)).bind(before).bind(state);
             let looked = self.ok(looked.fetch_one(self.db.readers()).await)?;

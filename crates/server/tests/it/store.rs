@@ -949,6 +949,9 @@ async fn a_database_of_a_later_version_is_not_touched() {
         .execute(&pool)
         .await
         .unwrap();
+    JobStore::open(&path, RULES).await.unwrap().close().await;
+    // It says from which version on servers still fit.
+    sqlx::query("UPDATE compatibility SET oldest = 9999").execute(&pool).await.unwrap();
     pool.close().await;
     let error = JobStore::open(&path, RULES).await.unwrap_err();
     assert!(matches!(error, StoreError::Database(DatabaseError::Version { .. })), "{error}");
