@@ -58,14 +58,23 @@ pub use observe::traces;
 use access::gate::Gate;
 use artifacts::{Artifacts, Place, Sharing};
 use data_folder::Space;
-use dispatch::{Jobs, JobsConfig, peers::Peers};
+use dispatch::{
+    Jobs, JobsConfig,
+    peers::{NodeHealth, Peers},
+};
 use http::{connection, limits::Limiter, router, service::Service};
 use intake::{BatchPolicy, Intake, Progress};
 use jobs::state::Rules;
 use maintenance::upkeep::Upkeep;
 use parts::Parts;
 use protocol::{ArtifactId, IntakeStatus};
-use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use store::{JobStore, Retention, StoreError};
 use tls::Tls;
 use tokens::Tokens;
@@ -164,13 +173,18 @@ impl Server {
         }
         jobs.report_set_aside().await?;
         let (leading, leads) = watch::channel(peers.is_none());
+        // Without a node it leads only if no other server could.
+        let (node, health) = watch::channel(match source {
+            Some(_) => NodeHealth::Unknown,
+            None => NodeHealth::FailsSince(Instant::now()),
+        });
         let mut parts = Parts::new(stopping.clone());
         parts.start("verifying", jobs.clone().judge_left_behind());
         jobs.look_at_switches().await?;
         parts.start("switches", jobs.clone().watch_switches());
         if let Some(mut peers) = peers {
             jobs.store().database().ok(peers.welcome().await)?;
-            let run = peers.run(jobs.clone(), leading, stopping.clone());
+            let run = peers.run(jobs.clone(), leading, health, stopping.clone());
             parts.start("peers", run);
         }
 
@@ -208,6 +222,7 @@ impl Server {
                 poll_interval: config.poll_interval,
                 space: space.clone(),
                 leads,
+                node,
                 progress,
             };
             parts.start("intake", intake.run(stopping.clone()));

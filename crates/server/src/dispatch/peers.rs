@@ -3,13 +3,16 @@
 //! * One connection of its own holds two of PostgreSQL's advisory locks, which go with the process or its machine.
 //! * Whoever holds `LEADER` follows the node. Two that believe so for a moment do no harm: batches are enqueued one after
 //!   the other, and the same batch once.
+//! * Whoever could lead, and does not, holds `CANDIDATE` together with the others that could: its node answers. A leader whose
+//!   node fails steps down if there is a candidate. If there is none, it goes on trying: nobody would do better.
+//! * The database ends the session of a server that is stopped, and its locks go with the session.
 //! * Every server holds `MEMBER` together with the others. Who can have it alone is the only one, so nobody has heard
 //!   heartbeats before it.
 
 use super::Jobs;
 use crate::database::{CHANNEL, DatabaseUrl, LOCKS, Notification, POSTGRES_SESSION};
 use sqlx::{Executor, postgres::PgListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,11 +22,39 @@ const LEADER: i32 = 1;
 /// The lock that all servers share.
 const MEMBER: i32 = 2;
 
+/// The lock that all servers share that do not lead, and whose node answers.
+const CANDIDATE: i32 = 3;
+
 /// How often a server tries to become the leader, and makes sure that its connection lives.
 const PULSE: Duration = Duration::from_secs(1);
 
+/// The database ends the session of a server that is silent for so long. It has to be longer than the longest pulse of a server
+/// that is only slow. PostgreSQL before version 14 does not know the setting: there, a stopped server keeps its locks.
+const END_SILENT: &str =
+    "SELECT set_config(name, '10s', false) FROM pg_settings WHERE name = 'idle_session_timeout'";
+
+/// Whether somebody shares a lock. Trying to have it alone would tell the same, and deceive whoever tries at that moment too.
+const OTHERS_STAND: &str =
+    "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.classid = $1::int4::oid
+    AND l.objid = $2::int4::oid AND l.objsubid = 2 AND l.granted)";
+
+/// A leader whose node fails for so long steps down, if another server can do better.
+const NODE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A connection that answers more slowly is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a server knows of its own node, and so whether it should lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeHealth {
+    /// Nobody has asked it yet, or there is none.
+    Unknown,
+    /// It answers.
+    Answers,
+    /// It has not done what the intake needs since then.
+    FailsSince(Instant),
+}
 
 /// This server among those on the same database.
 #[derive(Debug)]
@@ -31,6 +62,8 @@ pub struct Peers {
     url: DatabaseUrl,
     listener: PgListener,
     alone: bool,
+    /// Whether it holds `CANDIDATE`.
+    candidate: bool,
 }
 
 impl Peers {
@@ -51,7 +84,7 @@ impl Peers {
             let share = sqlx::query("SELECT pg_advisory_lock_shared($1, $2)");
             share.bind(LOCKS).bind(MEMBER).execute(&mut listener).await?;
         }
-        Ok(Self { url: url.clone(), listener, alone })
+        Ok(Self { url: url.clone(), listener, alone, candidate: false })
     }
 
     /// Whether no other server runs. None starts until [`welcome`](Self::welcome).
@@ -69,21 +102,25 @@ impl Peers {
             share.bind(LOCKS).bind(MEMBER).execute(&mut self.listener).await?;
             lock(&mut self.listener, "SELECT pg_advisory_unlock($1, $2)", MEMBER).await?;
         }
+        // ORDER: not before the start, which may take its time without a word on this connection.
+        self.listener.execute(END_SILENT).await?;
         Ok(())
     }
 
-    /// Tells `jobs` what other servers did and `leads` whether this one follows the node, until `shutdown`.
+    /// Tells `jobs` what other servers did and `leads` whether this one follows the node, until `shutdown`. What is heard of
+    /// `node` decides whether it should.
     pub async fn run(
         mut self,
         jobs: Jobs,
         leads: watch::Sender<bool>,
+        node: watch::Receiver<NodeHealth>,
         shutdown: CancellationToken,
     ) {
         loop {
             let lost = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                lost = self.listen(&jobs, &leads) => lost,
+                lost = self.listen(&jobs, &leads, &node) => lost,
             };
             leads.send_replace(false);
             tracing::warn!(
@@ -126,8 +163,15 @@ impl Peers {
     }
 
     /// Listens until the connection is lost.
-    async fn listen(&mut self, jobs: &Jobs, leads: &watch::Sender<bool>) -> sqlx::Error {
+    async fn listen(
+        &mut self,
+        jobs: &Jobs,
+        leads: &watch::Sender<bool>,
+        node: &watch::Receiver<NodeHealth>,
+    ) -> sqlx::Error {
         let mut pulse = tokio::time::interval(PULSE);
+        // A server that was stopped does not make up for the pulses that it missed.
+        pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let heard = tokio::select! {
                 _ = pulse.tick() => None,
@@ -143,14 +187,8 @@ impl Peers {
                 Some(Ok(None)) => return sqlx::Error::WorkerCrashed,
                 Some(Err(error)) => return error,
                 None => {
-                    let pulse = async {
-                        if *leads.borrow() {
-                            sqlx::query("SELECT 1").execute(&mut self.listener).await.map(|_| true)
-                        } else {
-                            lock(&mut self.listener, "SELECT pg_try_advisory_lock($1, $2)", LEADER)
-                                .await
-                        }
-                    };
+                    let (leading, health) = (*leads.borrow(), *node.borrow());
+                    let pulse = self.pulse(leading, health);
                     match tokio::time::timeout(PATIENCE, pulse).await {
                         Ok(Ok(leading)) => drop(leads.send_if_modified(|leads| {
                             let news = *leads != leading;
@@ -163,6 +201,61 @@ impl Peers {
                 }
             }
         }
+    }
+
+    /// Decides whether this server leads now. Says something to the database in any case, which ends silent sessions.
+    async fn pulse(&mut self, leading: bool, node: NodeHealth) -> sqlx::Result<bool> {
+        if leading {
+            let fails = match node {
+                NodeHealth::FailsSince(since) => since.elapsed() >= NODE_PATIENCE,
+                NodeHealth::Unknown | NodeHealth::Answers => false,
+            };
+            if !fails || !self.others_could_lead().await? {
+                self.listener.execute("SELECT 1").await?;
+                return Ok(true);
+            }
+            lock(&mut self.listener, "SELECT pg_advisory_unlock($1, $2)", LEADER).await?;
+            tracing::warn!(
+                code = "stepped_down",
+                "this server's node fails, so another server follows its own now"
+            );
+            return Ok(false);
+        }
+        let fails = matches!(node, NodeHealth::FailsSince(_));
+        self.stand(node == NodeHealth::Answers).await?;
+        if fails && self.others_could_lead().await? {
+            return Ok(false);
+        }
+        let leading =
+            lock(&mut self.listener, "SELECT pg_try_advisory_lock($1, $2)", LEADER).await?;
+        if leading {
+            self.stand(false).await?;
+        }
+        Ok(leading)
+    }
+
+    /// Stands for leader, or no longer.
+    async fn stand(&mut self, candidate: bool) -> sqlx::Result<()> {
+        if self.candidate == candidate {
+            return Ok(());
+        }
+        self.candidate = match candidate {
+            true => {
+                let share = "SELECT pg_try_advisory_lock_shared($1, $2)";
+                lock(&mut self.listener, share, CANDIDATE).await?
+            }
+            false => {
+                let leave = "SELECT pg_advisory_unlock_shared($1, $2)";
+                lock(&mut self.listener, leave, CANDIDATE).await?;
+                false
+            }
+        };
+        Ok(())
+    }
+
+    /// Whether another server stands for leader. This one does not.
+    async fn others_could_lead(&mut self) -> sqlx::Result<bool> {
+        lock(&mut self.listener, OTHERS_STAND, CANDIDATE).await
     }
 }
 

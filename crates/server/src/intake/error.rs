@@ -81,3 +81,19 @@ pub(super) fn halts(error: &IntakeError) -> bool {
             )
     )
 }
+
+/// Whether a node that only lags may cause it: then it counts when it persists.
+pub(super) fn may_lag(error: &IntakeError) -> bool {
+    halts(error) && !matches!(error, IntakeError::Bound { .. })
+}
+
+/// Whether another node might do better.
+pub(super) fn blames_node(error: &IntakeError) -> bool {
+    matches!(
+        error,
+        IntakeError::Head(_)
+            | IntakeError::Prepare { .. }
+            | IntakeError::OtherBlocks { .. }
+            | IntakeError::Contradiction { .. }
+    )
+}

@@ -3,17 +3,21 @@
 use super::{
     Intake,
     batching::{Ahead, Waiting},
-    error::{IntakeError, halts},
+    error::{IntakeError, may_lag},
     finality::Finality,
     reorg::{Anchor, Reorg},
     source::BatchSource,
     stranded,
+    trouble::{Trouble, Verdict},
 };
-use crate::{artifacts::ArtifactError, observe::traces};
+use crate::{artifacts::ArtifactError, dispatch::peers::NodeHealth, observe::traces};
 use bytes::Bytes;
 use protocol::{BlockRange, IntakeStatus};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
+
+/// How often a server that does not lead asks its node whether it could.
+const PROBE: Duration = Duration::from_secs(2);
 
 pub(super) enum Step {
     /// A batch was enqueued; there may be more.
@@ -39,14 +43,19 @@ impl<S: BatchSource> Intake<S> {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut failures = 0;
         let mut underway = Underway::default();
+        let mut trouble = Trouble::default();
+        let mut head_failed = false;
         loop {
             if !*self.leads.borrow() {
                 underway = Underway::default();
                 self.progress.send_modify(|progress| progress.status = IntakeStatus::Standby);
+                let rest = trouble.rest(head_failed);
+                let mut leads = self.leads.clone();
                 tokio::select! {
                     biased;
                     () = shutdown.cancelled() => return,
-                    leads = self.leads.wait_for(|leads| *leads) => if leads.is_err() { return },
+                    leads = leads.wait_for(|leads| *leads) => if leads.is_err() { return },
+                    () = self.probe(rest) => {}
                 }
                 tracing::info!("this server follows the node now");
             }
@@ -60,11 +69,22 @@ impl<S: BatchSource> Intake<S> {
                 }
                 continue;
             }
+            let begun = Instant::now();
             let step = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 step = self.step(&mut underway) => step,
             };
+            let now = Instant::now();
+            let verdict = match &step {
+                Ok(_) => {
+                    trouble.over(now);
+                    Verdict::Again
+                }
+                Err(error) => trouble.is(error, begun, now),
+            };
+            head_failed = matches!(step, Err(IntakeError::Head(_)));
+            self.says(trouble.health());
             let pause = match &step {
                 Ok(Step::Enqueued) => Duration::ZERO,
                 Ok(Step::AtHead | Step::Full) => self.poll_interval,
@@ -73,21 +93,57 @@ impl<S: BatchSource> Intake<S> {
                     .poll_interval
                     .max(Duration::from_millis(250) * 2u32.pow(failures))
                     .min(Duration::from_secs(10))
-                    .mul_f64(rand::random_range(0.75..1.25)),
+                    .mul_f64(rand::random_range(0.75..1.25))
+                    .min(trouble.look_within(now).unwrap_or(Duration::MAX)),
             };
             if step.is_err() {
                 underway.ahead.clear();
             }
             failures = if step.is_err() { (failures + 1).min(6) } else { 0 };
-            self.tell(&step);
+            self.tell(&step, verdict, &mut trouble);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 () = self.jobs.taken(), if matches!(step, Ok(Step::Full)) => {}
                 () = self.source.news(), if matches!(step, Ok(Step::AtHead)) => {}
+                // Another server's node may be better: then there is no point in waiting.
+                Ok(()) = self.leads.changed(), if step.is_err() => {}
             }
         }
+    }
+
+    /// Asks the node, after a rest, whether this server could follow it, and again and again. Never ends.
+    async fn probe(&self, rest: Duration) {
+        let mut since = Instant::now();
+        if !rest.is_zero() {
+            self.says(NodeHealth::FailsSince(since));
+            tokio::time::sleep(rest).await;
+        }
+        let mut failing = false;
+        loop {
+            let asked = Instant::now();
+            let answers = self.source.head().await;
+            match &answers {
+                Ok(_) => self.says(NodeHealth::Answers),
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        since = asked;
+                        tracing::info!(%error, "this server's node does not answer, so it could not follow it");
+                    }
+                    self.says(NodeHealth::FailsSince(since));
+                }
+            }
+            failing &= answers.is_err();
+            tokio::time::sleep(
+                PROBE.max(self.poll_interval).mul_f64(rand::random_range(0.75..1.25)),
+            )
+            .await;
+        }
+    }
+
+    fn says(&self, health: NodeHealth) {
+        self.node.send_if_modified(|before| std::mem::replace(before, health) != health);
     }
 
     /// Enqueues the next batch, if there is one and room for it.
@@ -147,31 +203,39 @@ impl<S: BatchSource> Intake<S> {
         Ok(Step::Enqueued)
     }
 
-    fn tell(&self, step: &Result<Step, IntakeError>) {
+    fn tell(&self, step: &Result<Step, IntakeError>, verdict: Verdict, trouble: &mut Trouble) {
         let status = match step {
             Ok(Step::Enqueued | Step::AtHead) => IntakeStatus::Following,
             Ok(Step::Full) => IntakeStatus::Full,
-            Err(error) if halts(error) => IntakeStatus::Halted { error: error.to_string() },
+            Err(error) if verdict == Verdict::Halted => {
+                IntakeStatus::Halted { error: error.to_string() }
+            }
             Err(error) => IntakeStatus::Retrying { error: error.to_string() },
         };
         self.progress.send_if_modified(|progress| {
             let news = progress.status != status;
-            if news {
-                match &status {
-                    IntakeStatus::Halted { error } if matches!(step, Err(IntakeError::Bound { .. })) => {
-                        tracing::error!(code = "block_beyond_bound", %error, "intake halted")
-                    }
-                    IntakeStatus::Halted { error } => {
-                        tracing::error!(code = "intake_halted", %error, "intake halted")
-                    }
-                    IntakeStatus::Retrying { error } => {
-                        tracing::warn!(code = "intake_failed", %error, "intake failed; trying again")
-                    }
-                    _ => {}
-                }
-                progress.status = status;
-            }
+            progress.status = status;
             news
         });
+        let Err(error) = step else { return };
+        let code = match (verdict, error) {
+            (Verdict::Halted, IntakeError::Bound { .. }) => "block_beyond_bound",
+            (Verdict::Halted, _) => "intake_halted",
+            (Verdict::Again, error) if may_lag(error) => "node_lags",
+            (Verdict::Again, _) => "intake_failed",
+        };
+        if !trouble.news(code, error) {
+            return;
+        }
+        match code {
+            "block_beyond_bound" => {
+                tracing::error!(code = "block_beyond_bound", %error, "intake halted")
+            }
+            "intake_halted" => tracing::error!(code = "intake_halted", %error, "intake halted"),
+            "node_lags" => {
+                tracing::warn!(code = "node_lags", %error, "the node contradicts what it said before; trying again")
+            }
+            _ => tracing::warn!(code = "intake_failed", %error, "intake failed; trying again"),
+        }
     }
 }

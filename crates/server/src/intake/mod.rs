@@ -8,7 +8,8 @@
 //! * What is more than the program takes at once is made of fewer blocks. A single block that is halts the intake.
 //! * An input is durable before its jobs are.
 //! * If the server came to want other proofs than before, batches that nothing proves any more get new jobs first.
-//! * Of several servers on one database, one follows the node, and another takes over when it goes.
+//! * Of several servers on one database, one follows the node. Another takes over when it goes, or when its node fails and the
+//!   other's does not.
 //! * Only so many jobs are prepared ahead, and only so many inputs at once: the node's head may run away, our disk and our
 //!   memory may not.
 
@@ -20,12 +21,17 @@ mod policy;
 mod reorg;
 mod source;
 mod stranded;
+mod trouble;
 
 pub use error::IntakeError;
 pub use policy::BatchPolicy;
 pub use source::{BatchSource, BoxError, PreparedBatch};
 
-use crate::{artifacts::Artifacts, data_folder::Space, dispatch::Jobs};
+use crate::{
+    artifacts::Artifacts,
+    data_folder::Space,
+    dispatch::{Jobs, peers::NodeHealth},
+};
 use alloy_primitives::Address;
 use protocol::IntakeStatus;
 use std::{sync::Arc, time::Duration};
@@ -58,6 +64,8 @@ pub struct Intake<S> {
     pub space: Space,
     /// Whether this server follows the node: of several on one database, one does.
     pub leads: watch::Receiver<bool>,
+    /// Where the intake says how the node does, so that the server with the better node follows it.
+    pub node: watch::Sender<NodeHealth>,
     /// Where the intake says what it does.
     pub progress: watch::Sender<Progress>,
 }

@@ -35,6 +35,12 @@ pub(crate) struct Chain {
     pub lies_of: Arc<AtomicU64>,
     /// It says other hashes than those of its blocks.
     pub lies: Arc<AtomicBool>,
+    /// It does not answer.
+    pub down: Arc<AtomicBool>,
+    /// Every other time that it is asked for its head, a backend answers that is so many blocks behind.
+    pub lags: Arc<AtomicU64>,
+    /// How often it was asked for its head.
+    pub looked: Arc<AtomicU64>,
     /// Whether blocks are more than the program takes.
     pub too_much: fn(BlockRange) -> bool,
     /// Whether its program reads inputs that were stored earlier.
@@ -53,6 +59,9 @@ impl Chain {
             lies_of: Arc::default(),
             head,
             lies: Arc::default(),
+            down: Arc::default(),
+            lags: Arc::default(),
+            looked: Arc::default(),
             too_much: |_| false,
             reads: true,
         }
@@ -98,7 +107,11 @@ impl Chain {
 #[async_trait]
 impl BatchSource for Chain {
     async fn head(&self) -> Result<u64, BoxError> {
-        Ok(self.head.load(Ordering::SeqCst))
+        if self.down.load(Ordering::SeqCst) {
+            return Err("the node is unreachable".into());
+        }
+        let odd = self.looked.fetch_add(1, Ordering::SeqCst) % 2;
+        Ok(self.head.load(Ordering::SeqCst) - odd * self.lags.load(Ordering::SeqCst))
     }
 
     async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError> {

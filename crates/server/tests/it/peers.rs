@@ -10,14 +10,15 @@ use protocol::{
     ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
 };
 use server::{
-    Config, DatabaseUrl, Error, Running, Server, database::DatabaseError, store::StoreError,
+    Config, DatabaseUrl, Error, Running, Server, database::DatabaseError, dispatch::peers::Peers,
+    store::StoreError,
 };
 use sqlx::{Connection, Executor};
 use std::{
     collections::HashSet,
     path::Path,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Settings of the servers on one database.
@@ -225,6 +226,61 @@ async fn one_server_follows_the_node_and_another_takes_over() {
         other.status().await.unwrap().jobs.iter().map(|job| job.block_numbers.first()).collect();
     assert_eq!(blocks, (1..=30).collect::<Vec<_>>(), "each block once, none skipped");
     other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_node_fails_makes_way_for_one_whose_node_answers() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let (dir, chains) = (tempfile::tempdir().unwrap(), [Chain::new(3), Chain::new(3)]);
+    let config = Config { ready_jobs: 1_000, ..shared(dir.path(), &postgres.url()) };
+    let a = serve(config.clone(), &chains[0]).await;
+    let intake = async |server: &Running| server.status().await.unwrap().intake;
+    until("a follows", async || intake(&a).await == IntakeStatus::Following).await;
+    let b = serve(config, &chains[1]).await;
+    until("b could follow", async || intake(&b).await == IntakeStatus::Standby).await;
+    until("b has asked its node", async || chains[1].looked.load(Ordering::SeqCst) > 0).await;
+
+    chains[0].down.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    chains[1].head.store(5, Ordering::SeqCst);
+    until("b follows", async || b.status().await.unwrap().last_enqueued == Some(5)).await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    until("a waits", async || intake(&a).await == IntakeStatus::Standby).await;
+
+    // Nobody's node answers: it does not matter who leads, and the lead stays where it is.
+    chains[1].down.store(true, Ordering::SeqCst);
+    let retries = |intake: &IntakeStatus| matches!(intake, IntakeStatus::Retrying { .. });
+    until("b tries", async || retries(&intake(&b).await)).await;
+    for _ in 0..80 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let both = (intake(&a).await, intake(&b).await);
+        assert!(both.0 == IntakeStatus::Standby && retries(&both.1), "{both:?}");
+    }
+    // The first whose node is back leads.
+    chains[0].head.store(8, Ordering::SeqCst);
+    chains[0].down.store(false, Ordering::SeqCst);
+    until("a follows", async || a.status().await.unwrap().last_enqueued == Some(8)).await;
+    until("b waits", async || intake(&b).await == IntakeStatus::Standby).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn the_locks_of_a_server_that_is_stopped_are_freed() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let mut admin = postgres.admin().await;
+    let mut peers = Peers::join(&postgres.url()).await.unwrap();
+    peers.welcome().await.unwrap();
+    let mut locks = async || -> i64 {
+        let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+        sqlx::query_scalar(held).fetch_one(&mut admin).await.unwrap()
+    };
+    assert_eq!(locks().await, 1);
+    // It is there, and says nothing, as a process after SIGSTOP: its pulse is not run.
+    let begun = Instant::now();
+    until("its session is ended", async || locks().await == 0).await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    drop(peers);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,6 +25,27 @@ fn echo(takes_ms: u64) -> Arc<Echo> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_that_lags_now_and_then_halts_nothing() {
+    let (dir, chain) = (tempfile::tempdir().unwrap(), Chain::new(5));
+    chain.lags.store(2, Ordering::SeqCst);
+    let server = serve(config(dir.path()), &chain).await;
+    let status = async || server.status().await.unwrap();
+    until("all is in", async || status().await.last_enqueued == Some(5)).await;
+    let looked = chain.looked.load(Ordering::SeqCst);
+    let mut tried = false;
+    until("it was asked again and again", async || {
+        let intake = status().await.intake;
+        assert!(!matches!(intake, IntakeStatus::Halted { .. }), "{intake:?}");
+        tried |= matches!(intake, IntakeStatus::Retrying { .. });
+        tried && chain.looked.load(Ordering::SeqCst) > looked + 10
+    })
+    .await;
+    chain.head.store(7, Ordering::SeqCst);
+    until("what is new is in", async || status().await.last_enqueued == Some(7)).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_block_is_proven_once_by_several_clients() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::new(20);
