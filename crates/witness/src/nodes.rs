@@ -1,13 +1,17 @@
 //! Several nodes of one chain, any of which may fail.
 //!
 //! * The first node that works is asked. A node that fails is named in the log and not asked again for a while.
+//! * A node that takes long is not waited for alone: the next one is asked too, and the first answer counts. A witness may
+//!   take minutes, so it is not given up either.
 //! * The newest block is the newest that any node has; a node that lags behind the others is named too.
 //! * A node of another chain is refused at the start, and whenever it reconnects.
 
 use crate::{Depth, Error, ErrorSource, HeaderSummary, Node, NodeOptions, Prepared, heads::Heads};
 use alloy_primitives::Address;
+use futures::{StreamExt, stream::FuturesUnordered};
 use program::{ChainConfig, Terms};
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Mutex, MutexGuard, Once, PoisonError},
     time::{Duration, Instant},
@@ -18,7 +22,9 @@ const REST: Duration = Duration::from_secs(1);
 /// The longest rest.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// How long a node may take to report its newest block: a silent one must not delay the others.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a node has not answered for so long, the next one is asked too.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A node this many blocks behind the others lags.
 const LAG: u64 = 8;
 
@@ -71,6 +77,21 @@ impl Endpoint {
         let node = ErrorSource::Node(origin(&self.url));
         let reason = format!("no newest block in {} s", HEAD_TIMEOUT.as_secs());
         Error::Unreachable { node, reason }
+    }
+
+    /// It has not answered yet, and the next one is asked too.
+    fn takes_long(&self) {
+        let node = ErrorSource::Node(origin(&self.url)).to_string();
+        let error = no_answer();
+        let mut health = self.health();
+        if health.fault.as_ref().is_none_or(|fault| fault.error != error) {
+            tracing::warn!(
+                code = "node_slow",
+                node,
+                "a node takes long; the next one is asked too"
+            );
+        }
+        health.fault = Some(Fault { node, error });
     }
 
     fn works(&self) {
@@ -135,8 +156,15 @@ impl Nodes {
             heads: None,
         };
         let mut errors = Vec::new();
-        for endpoint in &nodes.endpoints {
-            match nodes.node(endpoint).await {
+        // With another to go on with, none is waited for long.
+        let patience = if urls.len() > 1 { PATIENCE } else { Duration::MAX };
+        let these = &nodes;
+        let connected = nodes.endpoints.iter().map(|endpoint| async move {
+            let connected = tokio::time::timeout(patience, these.node(endpoint)).await;
+            (endpoint, connected.unwrap_or_else(|_| Err(endpoint.silent())))
+        });
+        for (endpoint, connected) in futures::future::join_all(connected).await {
+            match connected {
                 Ok(_) => {}
                 Err(error @ (Error::Url { .. } | Error::WrongChain { .. })) => return Err(error),
                 Err(error) => {
@@ -264,26 +292,56 @@ impl Nodes {
         ask: impl Fn(Node) -> F,
     ) -> Result<R, Error> {
         let mut errors = Vec::new();
-        for endpoint in self.order() {
-            let answer = match self.node(endpoint).await {
-                Ok(node) => ask(node).await,
-                Err(error) => Err(error),
+        let order: Vec<&Endpoint> = self.order();
+        let (these, ask) = (&order, &ask);
+        let asked = |at: usize| async move {
+            let answer = async { ask(self.node(these[at]).await?).await };
+            (at, answer.await)
+        };
+        let mut silent = BTreeSet::<usize>::new();
+        let (mut asking, mut next) = (FuturesUnordered::new(), 0);
+        loop {
+            if asking.is_empty() {
+                if next == order.len() {
+                    return Err(one_or_all(errors));
+                }
+                asking.push(asked(next));
+                next += 1;
+            }
+            let answered = asking.next();
+            let answered = match next < order.len() {
+                true => tokio::time::timeout(PATIENCE, answered).await.ok(),
+                false => Some(answered.await),
             };
-            match answer {
-                Ok(answer) => {
-                    endpoint.works();
+            match answered {
+                Some(Some((at, Ok(answer)))) => {
+                    order[at].works();
+                    silent.remove(&at);
+                    // They may work, but not as well.
+                    for at in silent {
+                        let (node, reason) =
+                            (ErrorSource::Node(origin(&order[at].url)), no_answer());
+                        order[at].fails(&Error::Unreachable { node, reason });
+                    }
                     return Ok(answer);
                 }
-                Err(error) => {
+                Some(Some((at, Err(error)))) => {
                     // The blocks exceed a bound of the program, which is not the node's fault.
                     if error.bound().is_none() {
-                        endpoint.fails(&error);
+                        order[at].fails(&error);
                     }
+                    silent.remove(&at);
                     errors.push(error);
+                }
+                Some(None) => {}
+                None => {
+                    order[next - 1].takes_long();
+                    silent.insert(next - 1);
+                    asking.push(asked(next));
+                    next += 1;
                 }
             }
         }
-        Err(one_or_all(errors))
     }
 
     /// The nodes that may be asked now, in order of preference; all nodes if none may.
@@ -328,6 +386,10 @@ fn warm_up() {
 fn origin(url: &str) -> String {
     let url = url.parse::<reqwest::Url>();
     url.map_or_else(|_| "?".to_owned(), |url| url.origin().ascii_serialization())
+}
+
+fn no_answer() -> String {
+    format!("no answer in {} s", PATIENCE.as_secs())
 }
 
 fn one_or_all(mut errors: Vec<Error>) -> Error {

@@ -11,6 +11,7 @@ use jsonrpsee::{
 };
 use program::{ChainConfig, Terms};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 use support::{Known, chain, deposits, header_object, text};
 use witness::{Depth, Error, Node, NodeOptions, Nodes};
 
@@ -324,6 +325,34 @@ async fn the_first_node_that_works_is_used_and_the_others_are_named() {
     let nodes = connect(&urls[..3]).await.unwrap();
     let error = nodes.prepare(1, 2, Address::ZERO).await.unwrap_err();
     assert!(matches!(&error, Error::AllFailed(errors) if errors.len() == 2), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_hangs_is_not_waited_for_alone() {
+    let (_silent, silent) = Says {
+        witness: Some(|_| {
+            std::thread::sleep(Duration::from_secs(15));
+            json!("?")
+        }),
+        ..Says::honest()
+    }
+    .start()
+    .await;
+    let (_honest, honest) = Says::honest().start().await;
+    let (urls, options) = ([silent.clone(), honest], NodeOptions::default());
+    let nodes = Nodes::connect(&urls, ChainConfig::dev(), options, Depth::Latest).await.unwrap();
+    let begun = Instant::now();
+    let expected = Says::honest().prepare(1, 2).await.unwrap();
+    assert_eq!(nodes.prepare(1, 2, Address::ZERO).await.unwrap().input, expected);
+    let took = begun.elapsed();
+    assert!(Duration::from_secs(4) < took && took < Duration::from_secs(10), "{took:?}");
+    let faults = nodes.faults();
+    assert_eq!(faults[0].node, format!("L2 node {silent}"));
+    assert!(faults[0].error.contains("no answer in 5 s"), "{}", faults[0].error);
+    // It rests: the next batch does not wait for it.
+    let begun = Instant::now();
+    nodes.prepare(1, 2, Address::ZERO).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
