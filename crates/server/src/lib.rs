@@ -139,7 +139,7 @@ impl Server {
             }
         };
         let gate = Gate::new(&config, Tokens::of(store.database())).await?;
-        let space = Space::new(&config.data_dir, &config.limits);
+        let space = Space::new(&config);
         let stopping = CancellationToken::new();
         let jobs_config = JobsConfig {
             targets: config.targets(),

@@ -358,23 +358,30 @@ pub(super) async fn upload(
 ) -> Answer<StatusCode> {
     let id = id::<ArtifactId>(&sha256)?;
     let limit = service.artifacts().limit();
-    if request.body().size_hint().lower() > limit {
+    let announced = request.body().size_hint().lower();
+    if announced > limit {
         return Err(ArtifactError::TooLarge { limit }.into());
     }
-    service.room().await?;
-    let mut slow = None;
+    let mut room = service.room(announced).await?;
+    let (mut slow, mut full) = (None, None);
     let pieces = request.into_body().into_data_stream();
     let pieces = pieces.inspect_ok(|piece| service.metrics().received(piece.len()));
     let pieces = pieces.map(|piece| {
-        piece.map_err(|error| {
+        let piece = piece.map_err(|error| {
             slow = too_slow(&error);
             error.to_string()
-        })
+        })?;
+        room.take(piece.len() as u64).map_err(|error| {
+            full = Some(error);
+            error.to_string()
+        })?;
+        Ok::<_, String>(piece)
     });
     let received = service.artifacts().receive(id, pieces).await;
-    match slow {
-        Some(slow) => Err(slow.into()),
-        None => received.map(|_| StatusCode::CREATED).map_err(Refusal::from),
+    match (slow, full) {
+        (Some(slow), _) => Err(slow.into()),
+        (None, Some(full)) => Err(full.into()),
+        (None, None) => received.map(|_| StatusCode::CREATED).map_err(Refusal::from),
     }
 }
 

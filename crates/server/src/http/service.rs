@@ -4,7 +4,7 @@ use super::{health, limits::Limiter};
 use crate::{
     access::gate::Gate,
     artifacts::Artifacts,
-    data_folder::{NoRoom, Space},
+    data_folder::{NoRoom, Room, Space},
     dispatch::{JobError, Jobs},
     intake::Progress,
     maintenance::gc,
@@ -52,13 +52,14 @@ impl Service {
         &self.limiter
     }
 
-    /// Whether a proof finds room on the disk.
+    /// Room on the disk for an upload of so many bytes; 0 if nobody has said how many.
     ///
     /// # Errors
-    /// [`NoRoom`] if it does not.
-    pub async fn room(&self) -> Result<(), NoRoom> {
+    /// [`NoRoom`] if there is none.
+    pub async fn room(&self, bytes: u64) -> Result<Room, NoRoom> {
         let space = self.space.clone();
-        tokio::task::spawn_blocking(move || space.for_proofs()).await.unwrap_or(Ok(()))
+        let room = tokio::task::spawn_blocking(move || space.reserve(bytes)).await;
+        room.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     /// The part of the server that crashed, if one did: then it lives no more.
