@@ -26,6 +26,11 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What the wall clock says now.
+pub fn wall() -> Timestamp {
+    Timestamp(millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()))
+}
+
 /// Tells the time. The wall clock is read once; a step of it while the server runs expires no lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -36,8 +41,7 @@ pub struct Clock {
 impl Clock {
     /// A clock set to the wall clock's time, or to `latest` if the wall clock is behind that.
     pub fn start(latest: Timestamp) -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { wall: Timestamp(millis(wall)).max(latest), start: Instant::now() }
+        Self { wall: wall().max(latest), start: Instant::now() }
     }
 
     /// The time.

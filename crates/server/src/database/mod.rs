@@ -16,7 +16,7 @@ pub use schema::{Schema, SchemaReport};
 pub use url::DatabaseUrl;
 
 use crate::{
-    clock::{Clock, Timestamp, millis},
+    clock::{Clock, Timestamp, millis, wall},
     jobs::state::LONGEST_REST,
 };
 use columns::{Col, Column};
@@ -57,6 +57,9 @@ const SQLITE_SESSION: &str =
 pub const POSTGRES_SESSION: &str = "SET application_name = 'l2-prover'; SET lock_timeout = '10s';
     SET idle_in_transaction_session_timeout = '10s'; SET default_transaction_isolation = 'read committed';
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
+/// A database that knows times so far in the future has seen a wrong clock.
+const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
 /// A transaction. Dropping it undoes what was done in it.
 #[derive(Debug)]
@@ -153,7 +156,17 @@ impl Database {
             coalesce((SELECT max(not_before) FROM jobs WHERE state = 'ready'), 0) - $1)";
         let latest = sqlx::query_scalar(latest).bind(millis(LONGEST_REST).cast_signed());
         let latest: i64 = latest.fetch_one(&readers).await.map_err(fail)?;
-        let clock = Clock::start(Timestamp(latest.cast_unsigned()));
+        let latest = Timestamp(latest.cast_unsigned());
+        let ahead = latest.after(wall());
+        if ahead > CLOCK_AHEAD {
+            tracing::error!(
+                code = "clock_ahead",
+                database = &*name,
+                seconds = ahead.as_secs(),
+                "the database knows times in the future: the clock was ahead once, or is behind now; correct the clock"
+            );
+        }
+        let clock = Clock::start(latest);
         Ok(Self { name: name.clone(), kind: Kind::Sqlite(clock, Group::new(writer)), readers })
     }
 

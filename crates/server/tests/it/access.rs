@@ -399,6 +399,42 @@ async fn who_asks_too_often_waits_and_the_others_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_expire_by_the_wall_clock_although_the_jobs_time_is_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = closed(dir.path());
+    let tokens = Tokens::open(&config.data_dir, None).await.unwrap();
+    let new = NewToken {
+        name: "short".into(),
+        role: Role::Viewer,
+        client: None,
+        certificate: None,
+        lifetime: Some(Duration::from_secs(600)),
+    };
+    let (_, shown) = tokens.create(&new).await.unwrap();
+    let now = tokens.now().await.unwrap();
+    tokens.close().await;
+    // A server ran here while the clock was ten days ahead.
+    let file = sqlx::sqlite::SqliteConnectOptions::new();
+    let file = file.filename(config.data_dir.join("jobs.sqlite"));
+    let mut database = sqlx::ConnectOptions::connect(&file).await.unwrap();
+    let ahead = i64::try_from(now.0).unwrap() + 10 * 86_400_000;
+    sqlx::query("INSERT INTO clients (id, first_seen, last_seen) VALUES ($1, $2, $2)")
+        .bind(vec![1u8; 16])
+        .bind(ahead)
+        .execute(&mut database)
+        .await
+        .unwrap();
+    sqlx::Connection::close(database).await.unwrap();
+
+    let running = serve(config.clone(), &Chain::new(0)).await;
+    assert!(running.status().await.unwrap().now >= ahead.unsigned_abs(), "no time runs back");
+    let header = format!("Bearer {}", shown.unwrap().text());
+    let status = ask(&running.url(), &Method::GET, "/v1/status", Some(&header), "").await.0;
+    assert_eq!(status, StatusCode::OK);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_on_one_database_have_the_same_tokens() {
     let Some(postgres) = crate::postgres::Postgres::start().await else { return };
     let dir = tempfile::tempdir().unwrap();
