@@ -351,6 +351,29 @@ impl Artifacts {
     }
 }
 
+/// The pieces of an artifact as they are. If all of them have been read and are not what its name says, the log says so.
+pub fn watched(
+    id: ArtifactId,
+    pieces: BoxStream<'static, Result<Bytes, io::Error>>,
+) -> BoxStream<'static, Result<Bytes, io::Error>> {
+    let (mut hash, mut whole) = (Sha256::new(), true);
+    let hashed = pieces.map(Some).chain(futures::stream::iter([None]));
+    let watched = hashed.filter_map(move |piece| {
+        match &piece {
+            Some(Ok(bytes)) => hash.update(bytes),
+            Some(Err(_)) => whole = false,
+            None => {
+                let found = ArtifactId::from_bytes(hash.finalize_reset().into());
+                if whole && found != id {
+                    tracing::error!(code = "artifact_damaged", artifact = %id, "a stored artifact is damaged, and was sent to somebody");
+                }
+            }
+        }
+        std::future::ready(piece)
+    });
+    watched.boxed()
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))

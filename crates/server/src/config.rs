@@ -86,6 +86,9 @@ pub struct Config {
     /// A lease ends if its client is silent for so long.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
+    /// A client loses a job that it has not proved in so long, however often it was heard.
+    #[serde(with = "humantime_serde")]
+    pub max_hold: Duration,
     /// How often clients are told to send a heartbeat.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
@@ -153,6 +156,7 @@ impl Default for Config {
             ready_jobs: 8,
             poll_interval: Duration::from_millis(500),
             lease: Duration::from_secs(60),
+            max_hold: Duration::from_secs(24 * 3_600),
             heartbeat: Duration::from_secs(15),
             max_wait: Duration::from_secs(30),
             max_failures: 3,
@@ -226,6 +230,11 @@ impl Config {
                 "lease",
                 self.lease > 24 * 3_600 * second,
                 "must not be longer than 24h: a dead client keeps its job so long",
+            ),
+            (
+                "max_hold",
+                self.max_hold < self.lease,
+                "must not be shorter than lease: a client would lose its job before it fell silent",
             ),
             (
                 "max_wait",
@@ -402,6 +411,7 @@ mod tests {
             (Config { batch_blocks: 129, ..Config::default() }, "max_reorg_blocks"),
             (Config { lease: Duration::from_millis(4), ..Config::default() }, "lease"),
             (Config { lease: Duration::from_secs(90_000), ..Config::default() }, "lease"),
+            (Config { max_hold: Duration::from_secs(1), ..Config::default() }, "max_hold"),
             (Config { verify_threads: 1_000_000, ..Config::default() }, "verify_threads"),
             (Config { max_wait: Duration::from_secs(3_600), ..Config::default() }, "max_wait"),
             (Config { first_block: 0, ..Config::default() }, "first_block"),

@@ -63,7 +63,7 @@ use dispatch::{
     peers::{NodeHealth, Peers},
 };
 use http::{connection, limits::Limiter, router, service::Service};
-use intake::{BatchPolicy, Intake, Progress};
+use intake::{BatchPolicy, Intake, Progress, Repair};
 use jobs::state::Rules;
 use maintenance::upkeep::Upkeep;
 use parts::Parts;
@@ -124,6 +124,7 @@ impl Server {
         let artifacts = Artifacts::open(&place, config.max_artifact_bytes)?;
         let rules = Rules {
             lease: config.lease,
+            max_hold: config.max_hold,
             max_failures: config.max_failures,
             max_lost: config.max_lost,
             max_rejected: config.max_rejected,
@@ -182,6 +183,7 @@ impl Server {
         parts.start("verifying", jobs.clone().judge_left_behind());
         jobs.look_at_switches().await?;
         parts.start("switches", jobs.clone().watch_switches());
+        parts.start("waiting", jobs.clone().call_waiting());
         if let Some(mut peers) = peers {
             jobs.store().database().ok(peers.welcome().await)?;
             let run = peers.run(jobs.clone(), leading, health, stopping.clone());
@@ -203,11 +205,19 @@ impl Server {
             watch::channel(Progress { status: IntakeStatus::Off, head: None });
         if let Some(source) = source {
             progress.send_modify(|progress| progress.status = IntakeStatus::Following);
-            let intake = Intake {
-                source: Arc::new(source),
+            let (source, beneficiary) = (Arc::new(source), config.beneficiary.unwrap_or_default());
+            let repair = Repair {
+                source: source.clone(),
                 jobs: jobs.clone(),
                 artifacts: artifacts.clone(),
-                beneficiary: config.beneficiary.unwrap_or_default(),
+                beneficiary,
+            };
+            parts.start("repair", repair.run(stopping.clone()));
+            let intake = Intake {
+                source,
+                jobs: jobs.clone(),
+                artifacts: artifacts.clone(),
+                beneficiary,
                 start_block: config.first_block,
                 policy: BatchPolicy {
                     blocks: config.batch_blocks,

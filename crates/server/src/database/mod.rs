@@ -32,7 +32,10 @@ use sqlx::{
 use std::{
     ops::{Deref, DerefMut},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -111,6 +114,8 @@ pub struct Database {
     name: Arc<str>,
     kind: Kind,
     readers: AnyPool,
+    /// Transactions that may write, begun so far.
+    writes: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug)]
@@ -167,7 +172,12 @@ impl Database {
             );
         }
         let clock = Clock::start(latest);
-        Ok(Self { name: name.clone(), kind: Kind::Sqlite(clock, Group::new(writer)), readers })
+        Ok(Self {
+            name: name.clone(),
+            kind: Kind::Sqlite(clock, Group::new(writer)),
+            readers,
+            writes: Arc::default(),
+        })
     }
 
     /// Connects to a PostgreSQL database. `schema` says what is done about an earlier schema.
@@ -192,7 +202,12 @@ impl Database {
         connection.close().await.map_err(fail)?;
         let address = url.expose().parse().map_err(fail)?;
         let pool = pool(16, POSTGRES_SESSION).connect_with(address).await.map_err(fail)?;
-        Ok(Self { name: name.clone(), kind: Kind::Postgres(url.clone()), readers: pool })
+        Ok(Self {
+            name: name.clone(),
+            kind: Kind::Postgres(url.clone()),
+            readers: pool,
+            writes: Arc::default(),
+        })
     }
 
     /// The schema of the file at `path`, beside this version's. Nothing is changed.
@@ -239,6 +254,11 @@ impl Database {
         &self.readers
     }
 
+    /// How many transactions that may write were begun here so far.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
     /// The time that counts: several servers go by their database's clock.
     ///
     /// # Errors
@@ -259,6 +279,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError::Failed`].
     pub async fn begin(&self) -> Result<Tx> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
         match &self.kind {
             Kind::Sqlite(_, group) => self.ok(group.begin().await).map(Tx::Grouped),
             Kind::Postgres(_) => self.ok(self.readers.begin().await).map(Tx::Alone),

@@ -1,5 +1,6 @@
 //! Why a message is refused.
 
+use super::queue::Busy;
 use crate::{artifacts::ArtifactError, database::DatabaseError, store::StoreError};
 use protocol::ArtifactId;
 
@@ -29,6 +30,9 @@ pub enum JobError {
     /// The artifacts could not be read or written.
     #[error(transparent)]
     Artifacts(#[from] ArtifactError),
+    /// Nothing was recorded: the proof has to be handed in again.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// Verifying was given up; the submission stays open.
     #[error("the proof could not be verified now; submit it again")]
     NotVerified,

@@ -1,19 +1,23 @@
-//! Processes that use one client's id: the copy of a client's folder has it too.
+//! Processes that use one client's id, or one lease: the copy of a client's folder has both too.
 //!
 //! A client that starts anew is another process under the same id, and the one before is never heard again. If it is, both run.
 
-use protocol::{ClientId, InstanceId};
-use std::collections::{HashMap, VecDeque};
+use protocol::InstanceId;
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
 
-/// So many clients are remembered. When there are more, all are forgotten: a copy is noticed a little later.
-const MAX_CLIENTS: usize = 10_000;
+/// So many clients, or leases, are remembered. When there are more, all are forgotten: a copy is noticed a little later.
+const MOST: usize = 10_000;
 
-/// So many earlier processes of one client are remembered.
+/// So many earlier processes of each are remembered.
 const MAX_EARLIER: usize = 8;
 
-/// Which processes have asked for work. Kept in memory: another server, or this one after a restart, notices for itself.
-#[derive(Debug, Default)]
-pub(super) struct Instances(HashMap<ClientId, Processes>);
+/// Which processes were heard under each client's id, or under each lease. Kept in memory: another server, or this one after a
+/// restart, notices for itself.
+#[derive(Debug)]
+pub(super) struct Instances<K>(HashMap<K, Processes>);
 
 #[derive(Debug)]
 struct Processes {
@@ -21,14 +25,20 @@ struct Processes {
     earlier: VecDeque<InstanceId>,
 }
 
-impl Instances {
-    /// Notes that a process asks for work. False: another one of the same client has asked since this one did.
-    pub(super) fn is_latest(&mut self, client: ClientId, instance: InstanceId) -> bool {
-        if self.0.len() >= MAX_CLIENTS && !self.0.contains_key(&client) {
+impl<K> Default for Instances<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Copy + Eq + Hash> Instances<K> {
+    /// Notes that a process was heard. False: another one was heard since this one began.
+    pub(super) fn is_latest(&mut self, key: K, instance: InstanceId) -> bool {
+        if self.0.len() >= MOST && !self.0.contains_key(&key) {
             self.0.clear();
         }
         let new = || Processes { latest: instance, earlier: VecDeque::new() };
-        let processes = self.0.entry(client).or_insert_with(new);
+        let processes = self.0.entry(key).or_insert_with(new);
         if processes.earlier.contains(&instance) {
             return false;
         }
@@ -46,6 +56,7 @@ impl Instances {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::ClientId;
 
     #[test]
     fn a_client_may_start_anew_and_a_copy_of_it_is_noticed() {

@@ -6,13 +6,16 @@
 
 mod error;
 mod instances;
+mod line;
 mod operators;
 pub mod peers;
+mod queue;
 mod requests;
 mod submissions;
 mod verification;
 
 pub use error::JobError;
+pub use queue::{Busy, Sender};
 
 use crate::{
     artifacts::Artifacts,
@@ -20,16 +23,20 @@ use crate::{
     database::Notification,
     jobs::batch::{NewBatch, Targets, Tip},
     observe::metrics::Metrics,
-    store::{Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches},
+    store::{
+        BatchInput, Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches,
+    },
 };
 use instances::Instances;
-use protocol::{ArtifactId, BlockRange, JobId, LeaseId, Progress, Verdict};
+use line::Line;
+use protocol::{ArtifactId, ArtifactRef, BlockRange, ClientId, JobId, LeaseId, Progress, Verdict};
+use queue::Queue;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use verifier::Policy;
 
@@ -43,16 +50,24 @@ struct Inner {
     artifacts: Artifacts,
     metrics: Metrics,
     rules: JobsConfig,
-    /// Notified whenever a job may have become ready.
-    ready: Notify,
+    /// Those who wait for a job.
+    line: Line,
+    /// Notified whenever something changed for all who wait for a job.
+    changed: Notify,
     /// Notified whenever a job left the ready ones, so that another may be prepared.
     taken: Notify,
     /// What live leases last said.
     progress: Mutex<HashMap<LeaseId, Progress>>,
     /// Proofs being verified, so that submitting twice verifies once.
     verifying: Mutex<HashMap<Verifying, watch::Receiver<Option<Verdict>>>>,
-    permits: Semaphore,
-    instances: Mutex<Instances>,
+    queue: Queue,
+    instances: Mutex<Instances<ClientId>>,
+    /// Jobs whose inputs are lost.
+    lost_inputs: Mutex<BTreeSet<JobId>>,
+    /// Notified when there is one more.
+    input_lost: Notify,
+    /// The processes that work under each lease.
+    holders: Mutex<Instances<LeaseId>>,
     /// What operators have turned on.
     switches: Mutex<Switches>,
     tasks: TaskTracker,
@@ -88,18 +103,22 @@ impl Jobs {
         rules: JobsConfig,
         stopping: CancellationToken,
     ) -> Self {
-        let permits = Semaphore::new(rules.verify_threads);
+        let queue = Queue::new(rules.verify_threads);
         Self(Arc::new(Inner {
             store,
             artifacts,
             metrics: Metrics::new(),
             rules,
-            ready: Notify::new(),
+            line: Line::default(),
+            changed: Notify::new(),
             taken: Notify::new(),
             progress: Mutex::default(),
             verifying: Mutex::default(),
             instances: Mutex::default(),
-            permits,
+            lost_inputs: Mutex::default(),
+            input_lost: Notify::new(),
+            holders: Mutex::default(),
+            queue,
             switches: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping,
@@ -147,7 +166,7 @@ impl Jobs {
     /// Wakes those who wait for `news`, whichever server made it.
     pub fn wake(&self, news: Notification) {
         match news {
-            Notification::Ready => self.0.ready.notify_waiters(),
+            Notification::Ready => self.0.line.news(),
             Notification::Taken => self.0.taken.notify_waiters(),
         }
     }
@@ -183,7 +202,7 @@ impl Jobs {
         for job in jobs {
             tracing::info!(%job, %blocks, "job enqueued");
         }
-        self.0.ready.notify_waiters();
+        self.0.line.news();
     }
 
     /// Says how many jobs are set aside, if there are any.
@@ -233,6 +252,31 @@ impl Jobs {
         if batches > 0 {
             tracing::info!(batches, block = end.last, "batches are final");
         }
+        Ok(())
+    }
+
+    /// Waits until the input of a job is lost.
+    pub async fn lost_input(&self) -> JobId {
+        loop {
+            let job = self.0.lost_inputs.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+            match job {
+                Some(job) => return job,
+                None => self.0.input_lost.notified().await,
+            }
+        }
+    }
+
+    /// Puts another input of the same statement in the place of one that is lost: see [`JobStore::replace_input`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn replace_input(
+        &self,
+        lost: &BatchInput,
+        input: ArtifactRef,
+    ) -> Result<(), StoreError> {
+        self.0.store.replace_input(lost, input, self.now().await?).await?;
+        self.0.line.news();
         Ok(())
     }
 

@@ -18,7 +18,7 @@ impl Jobs {
     /// [`JobError::Store`] if it is not dead.
     pub async fn requeue(&self, job: JobId, by: &Actor) -> Result<(), JobError> {
         self.0.store.requeue(job, by, self.now().await?).await?;
-        self.0.ready.notify_waiters();
+        self.0.line.news();
         Ok(())
     }
 
@@ -60,7 +60,8 @@ impl Jobs {
     ) -> Result<(), JobError> {
         self.0.store.decide(client, deed, by, self.now().await?).await?;
         tracing::info!(%client, ?deed, %by, "an operator decided about a client");
-        self.0.ready.notify_waiters();
+        self.0.line.call_client(client);
+        self.0.line.news();
         Ok(())
     }
 
@@ -82,7 +83,7 @@ impl Jobs {
         let changed = self.0.store.change(asked, self.targets(), by, self.now().await?).await?;
         if changed.changed > 0 {
             tracing::info!(?asked, ?changed, %by, "an operator changed jobs");
-            self.0.ready.notify_waiters();
+            self.0.line.news();
         }
         Ok(changed)
     }
@@ -124,7 +125,7 @@ impl Jobs {
             std::mem::replace(&mut *switches, found)
         };
         if before != found {
-            self.0.ready.notify_waiters();
+            self.0.changed.notify_waiters();
             self.0.taken.notify_waiters();
         }
         Ok(())

@@ -2,13 +2,14 @@
 
 use super::{JobError, Jobs};
 use crate::{
+    artifacts::ArtifactError,
     jobs::state::Refused,
     observe::traces,
     store::{Offer, StoreError},
 };
 use protocol::{
-    Advice, Capability, Fail, Heartbeat, JobId, LeaseId, NoWork, NoWorkReason, Progress, ProofData,
-    ProofSystem, Request, Response,
+    Advice, Capability, Fail, FailureClass, Heartbeat, JobId, LeaseId, NoWork, NoWorkReason,
+    Progress, ProofData, ProofSystem, Request, Response,
 };
 use std::{
     sync::PoisonError,
@@ -18,6 +19,12 @@ use verifier::Policy;
 
 /// A request for work names at most so many capabilities.
 const MAX_CAPABILITIES: usize = 16;
+
+/// That a client was heard is written down again after so long: well within the time for which it counts as alive.
+const HEARD_LATELY: Duration = Duration::from_secs(45);
+
+/// A client that gets no work for now looks so often whether that changed at another server.
+const BARRED_LOOK: Duration = Duration::from_secs(10);
 
 impl Jobs {
     /// Answers a request for work with `Response` or `NoWork`, as soon as there is a job or the client's patience ends.
@@ -54,18 +61,33 @@ impl Jobs {
         }
         let asked = self.now().await?;
         let deadline = asked + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
+        let kinds = usable.iter().map(|able| (able.system, able.program_id)).collect();
+        // ORDER: in the line before the first look, or a job that becomes ready in between is missed.
+        let mut place = self.0.line.join(request.client, kinds);
+        let mut now = asked;
         loop {
+            let mut changed = std::pin::pin!(self.0.changed.notified());
+            changed.as_mut().enable();
             if self.drains() {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
             }
-            // ORDER: listen before looking, or a job that becomes ready in between is missed.
-            let mut ready = std::pin::pin!(self.0.ready.notified());
-            ready.as_mut().enable();
-            let now = self.now().await?;
+            let look = self.0.store.look(request.client, &usable, now).await?;
             let lease = LeaseId::from_bytes(rand::random());
-            let leasing = self.0.store.lease(request.client, &usable, lease, asked, now);
-            let (reason, wake) = match self.noted(leasing.await?) {
+            let offer = match look.nothing(now) {
+                Some(offer) => {
+                    if look.last_seen.is_none_or(|seen| now.after(seen) > HEARD_LATELY) {
+                        self.0.line.heard(request.client);
+                    }
+                    offer
+                }
+                None => {
+                    let leasing = self.0.store.lease(request.client, &usable, lease, asked, now);
+                    self.noted(leasing.await?)
+                }
+            };
+            let (reason, wake, barred) = match offer {
                 Offer::Job(leased) => {
+                    place.served();
                     self.0.taken.notify_waiters();
                     tracing::info!(job = %leased.job, client = %request.client, blocks = %leased.blocks, "lease granted");
                     // Otherwise the client asks again for what it has.
@@ -88,11 +110,15 @@ impl Jobs {
                         traceparent,
                     }));
                 }
-                Offer::Draining => (NoWorkReason::Draining, None),
-                Offer::Quarantined => (NoWorkReason::Quarantined, None),
-                Offer::Resting { until } => (NoWorkReason::Resting, Some(until)),
-                Offer::Nothing { for_others: true, next } => (NoWorkReason::NotCapable, next),
-                Offer::Nothing { for_others: false, next } => (NoWorkReason::NothingReady, next),
+                Offer::Draining => (NoWorkReason::Draining, None, true),
+                Offer::Quarantined => (NoWorkReason::Quarantined, None, true),
+                Offer::Resting { until } => (NoWorkReason::Resting, Some(until), true),
+                Offer::Nothing { for_others: true, next } => {
+                    (NoWorkReason::NotCapable, next, false)
+                }
+                Offer::Nothing { for_others: false, next } => {
+                    (NoWorkReason::NothingReady, next, false)
+                }
             };
             if now >= deadline {
                 let soon = wake.map_or(Duration::from_secs(1), |wake| wake.after(now));
@@ -101,12 +127,22 @@ impl Jobs {
                     soon.clamp(Duration::from_millis(100), Duration::from_secs(30)),
                 ));
             }
-            let wake = wake.map_or(deadline, |wake| wake.min(deadline)).after(now);
+            let until = if barred {
+                place.aside();
+                let look_again = now + BARRED_LOOK;
+                deadline.min(wake.map_or(look_again, |wake| wake.min(look_again)))
+            } else {
+                place.again();
+                self.0.line.expect(wake);
+                deadline.min(now + HEARD_LATELY)
+            };
             tokio::select! {
-                () = ready => {}
-                () = tokio::time::sleep(wake.max(Duration::from_millis(10))) => {}
+                () = place.called() => {}
+                () = changed => {}
+                () = tokio::time::sleep(until.after(now).max(Duration::from_millis(10))) => {}
                 () = self.0.stopping.cancelled() => {}
             }
+            now = self.now().await?;
         }
     }
 
@@ -124,6 +160,15 @@ impl Jobs {
         };
         match self.0.store.heartbeat(job, beat.lease, self.now().await?).await {
             Ok(standing) => {
+                // The lease is its client's secret, so nobody else can pretend to be another process of it.
+                if let Some(instance) = beat.instance {
+                    let holders = self.0.holders.lock();
+                    let mut holders = holders.unwrap_or_else(PoisonError::into_inner);
+                    if !holders.is_latest(beat.lease, instance) {
+                        tracing::warn!(code = "folder_cloned", client = %beat.client, %job, "two processes work under one lease; the earlier one is told to stop");
+                        return Ok(Advice::Lost);
+                    }
+                }
                 progress(beat.progress);
                 // A server that stops or drains comes back: its clients go on proving meanwhile.
                 Ok(if standing.draining { Advice::Drain } else { Advice::Continue })
@@ -137,8 +182,12 @@ impl Jobs {
             }
             Err(StoreError::Refused { refused, .. }) => {
                 progress(None);
-                if refused == Refused::Quarantined {
-                    self.0.ready.notify_waiters();
+                if refused == Refused::HeldTooLong {
+                    let taken = self.0.store.take_back(job, beat.lease, self.now().await?);
+                    self.noted(taken.await?);
+                }
+                if matches!(refused, Refused::Quarantined | Refused::HeldTooLong) {
+                    self.0.line.news();
                 }
                 Ok(Advice::Lost)
             }
@@ -151,14 +200,42 @@ impl Jobs {
     /// # Errors
     /// [`JobError::Store`] if the lease is not the job's.
     pub async fn fail(&self, job: JobId, fail: &Fail) -> Result<(), JobError> {
+        let blames_input =
+            matches!(fail.class, FailureClass::InputMissing | FailureClass::InputCorrupt);
+        if blames_input && self.lost_input_of(job, fail).await? {
+            return Ok(());
+        }
         self.0.store.fail(job, fail, self.now().await?).await?;
         self.0.metrics.failed(fail.class);
         let class = opentelemetry::KeyValue::new("class", fail.class.name());
         traces::happened(job, "fail", SystemTime::now(), [class], Some(fail.class.name().into()));
         tracing::warn!(code = "client_failed", %job, client = %fail.client, class = %fail.class, message = ?fail.message, "client failed");
         self.forget(fail.lease);
-        self.0.ready.notify_waiters();
+        self.0.line.news();
         Ok(())
+    }
+}
+
+impl Jobs {
+    /// Whether a client is right that the job's input is missing or damaged. Then nobody is to blame, the job rests, and the
+    /// input is made again.
+    async fn lost_input_of(&self, job: JobId, fail: &Fail) -> Result<bool, JobError> {
+        let batch = self.0.store.input_of(job).await?;
+        // Only who has the job makes the server read so much.
+        if batch.lease != Some(fail.lease) {
+            return Ok(false);
+        }
+        let error = match self.0.artifacts.read(batch.input.sha256).await {
+            Ok(_) => return Ok(false),
+            Err(error @ (ArtifactError::Missing(_) | ArtifactError::Damaged(_))) => error,
+            Err(error) => return Err(error.into()),
+        };
+        self.0.store.input_lost(job, fail, self.now().await?).await?;
+        tracing::error!(code = "input_lost", %job, blocks = %batch.blocks, %error, "a job's input is lost; it is made again from the node");
+        self.forget(fail.lease);
+        self.0.lost_inputs.lock().unwrap_or_else(PoisonError::into_inner).insert(job);
+        self.0.input_lost.notify_one();
+        Ok(true)
     }
 }
 

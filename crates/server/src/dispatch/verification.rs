@@ -1,7 +1,8 @@
-//! One proof is verified on a thread of its own, judged, and acknowledged when that is durable.
+//! One proof is verified on a thread of its own when its turn comes, judged, and acknowledged when that is durable.
 
-use super::{JobError, Jobs};
+use super::{JobError, Jobs, queue::Ticket};
 use crate::{
+    artifacts::ArtifactError,
     jobs::{batch::Wanted, verification},
     observe::traces,
 };
@@ -14,9 +15,21 @@ impl Jobs {
         job: JobId,
         submit: &Submit,
         wanted: Wanted,
+        ticket: &Ticket,
     ) -> Result<Verdict, JobError> {
-        let _permit = self.0.permits.acquire().await.map_err(|_closed| JobError::NotVerified)?;
-        let proof = self.0.artifacts.read(submit.proof.sha256).await?;
+        let _permit = tokio::select! {
+            biased;
+            // It is written down: the next start goes on with it.
+            () = self.0.stopping.cancelled() => return Err(JobError::NotVerified),
+            permit = ticket.turn() => permit,
+        };
+        let proof = match self.0.artifacts.read(submit.proof.sha256).await {
+            Err(error @ (ArtifactError::Missing(_) | ArtifactError::Damaged(_))) => {
+                self.lose_proof(job, submit, &error).await?;
+                return Err(JobError::ProofMissing(submit.proof.sha256));
+            }
+            other => other?,
+        };
         let (policy, message) = (self.0.rules.policy, submit.clone());
         let (effort, system) = (wanted.effort, wanted.target.system);
         let (begun, begun_at) = (Instant::now(), SystemTime::now());
@@ -32,6 +45,8 @@ impl Jobs {
         let cycles = checked.as_ref().ok().copied().flatten();
         let judged = self.0.store.judge(job, submit, checked.map(drop), self.now().await?).await?;
         let verdict = self.noted(judged);
+        let valid = !matches!(verdict, Verdict::Rejected { .. });
+        self.0.queue.judged(ticket, valid, Instant::now());
         if verdict == Verdict::Accepted {
             // It is accepted whether or not this succeeds: the next proof tells as much.
             if let Some(cycles) = cycles
@@ -49,7 +64,34 @@ impl Jobs {
             verdict => tracing::info!(%job, client = %submit.client, ?verdict, "proof verified"),
         }
         self.forget(submit.lease);
-        self.0.ready.notify_waiters();
+        self.0.line.news();
         Ok(verdict)
+    }
+
+    /// Closes an open submission whose bytes are gone or damaged. That is the server's fault: the job is ready for others, and
+    /// a client that submits the proof again is asked for its bytes.
+    pub(super) async fn lose_proof(
+        &self,
+        job: JobId,
+        submit: &Submit,
+        error: &(dyn std::error::Error + Send + Sync),
+    ) -> Result<(), JobError> {
+        let proof = submit.proof.sha256;
+        // Otherwise the upload that makes up for it would not be asked for.
+        if let Err(ArtifactError::Damaged(_)) = self.0.artifacts.read(proof).await {
+            match self.0.artifacts.delete(proof).await {
+                Ok(()) | Err(ArtifactError::Missing(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.0.store.lose_proof(job, submit, self.now().await?).await? {
+            tracing::error!(
+                code = "proof_lost", %job, client = %submit.client, %proof, %error,
+                "a proof that was handed in is lost before it was verified; the job is ready again"
+            );
+            self.forget(submit.lease);
+            self.0.line.news();
+        }
+        Ok(())
     }
 }

@@ -2,7 +2,10 @@
 
 use super::limits::{TooSlow, Wait};
 use crate::{
-    access::gate::Denied, artifacts::ArtifactError, data_folder::NoRoom, dispatch::JobError,
+    access::gate::Denied,
+    artifacts::ArtifactError,
+    data_folder::NoRoom,
+    dispatch::{Busy, JobError},
     store::StoreError,
 };
 use axum::{
@@ -115,6 +118,15 @@ impl From<JobError> for Refusal {
             }
             JobError::NotVerified => {
                 retry(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, text)
+            }
+            JobError::Busy(busy) => {
+                let (status, code) = match busy {
+                    Busy::Full => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
+                    Busy::Garbage { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited),
+                };
+                let mut refusal = retry(status, code, text);
+                refusal.1.retry_after_ms = Some(crate::clock::millis(busy.pause()).max(1));
+                refusal
             }
             JobError::Artifacts(error) => error.into(),
             JobError::Store(StoreError::NoSuchJob(_)) => {

@@ -3,18 +3,19 @@
 use super::{
     error::{Answer, Refusal, malformed, no_such_endpoint, other_message, retry_later},
     extract::{By, Path, Said, WholeBody, id, too_slow},
+    peer::Who,
     service::Service,
 };
 use crate::{
-    artifacts::ArtifactError,
+    artifacts::{self, ArtifactError},
     clock::Timestamp,
-    dispatch::JobError,
+    dispatch::{JobError, Sender},
     jobs::standing::StandingEvent,
     observe::metrics,
     store::{Actor, JobFilter, Switch},
 };
 use axum::{
-    Json,
+    Extension, Json,
     body::{Body, HttpBody as _},
     extract::{Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, header},
@@ -52,11 +53,13 @@ pub(super) async fn heartbeat(
 pub(super) async fn submit(
     State(service): State<Service>,
     Path(job): Path<String>,
+    Extension(who): Extension<Who>,
     headers: HeaderMap,
     Said(message): Said,
 ) -> Answer<Json<ProofData>> {
     let ProofData::Submit(submit) = message else { return Err(other_message("Submit")) };
-    let verdict = service.jobs().submit(id::<JobId>(&job)?, submit, wanted_wait(&headers)).await?;
+    let (job, wait, sender) = (id::<JobId>(&job)?, wanted_wait(&headers), Sender::of(&who));
+    let verdict = service.jobs().submit(job, submit, wait, sender).await?;
     Ok(Json(ProofData::SubmitAck(SubmitAck { verdict })))
 }
 
@@ -334,6 +337,10 @@ pub(super) async fn download(
         (header::ACCEPT_RANGES, "bytes".into()),
     ];
     let metrics = service.metrics().clone();
+    let pieces = match from {
+        0 => artifacts::watched(id, pieces),
+        _ => pieces,
+    };
     let pieces = pieces.inspect_ok(move |piece| metrics.sent(piece.len()));
     let body = Body::from_stream(pieces);
     Ok(match from {

@@ -62,6 +62,7 @@ async fn guard(
     let open = limiter.open(who, budget)?;
     let mut request = request.map(|body| Body::new(Paced::new(body, limiter.limits())));
     request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(who);
     let answer = next.run(request).await;
     Ok(answer.map(|body| Body::new(With::new(body, open))))
 }

@@ -19,12 +19,14 @@ mod finality;
 mod follow;
 mod policy;
 mod reorg;
+mod repair;
 mod source;
 mod stranded;
 mod trouble;
 
 pub use error::IntakeError;
 pub use policy::BatchPolicy;
+pub use repair::Repair;
 pub use source::{BatchSource, BoxError, PreparedBatch};
 
 use crate::{

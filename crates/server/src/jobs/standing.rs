@@ -78,8 +78,13 @@ mod tests {
     use proptest::prelude::*;
     use std::time::Duration;
 
-    const RULES: Rules =
-        Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
+    const RULES: Rules = Rules {
+        lease: Duration::from_secs(60),
+        max_hold: Duration::from_secs(86_400),
+        max_failures: 3,
+        max_lost: 5,
+        max_rejected: 3,
+    };
 
     proptest! {
         #[test]

@@ -8,6 +8,7 @@
 //! * Only [`Event::Verified`] proves a job, and a proved job never changes again, unless a reorg takes its blocks away.
 //! * A client that asks for work has nothing at hand: if it was heard on a lease before, it died on that job, and its loss
 //!   counts like that of one that fell silent. If it was not, it lost our answer, and gets the same lease again.
+//! * A client that keeps a job for longer than it may loses it like one that fell silent, however often it was heard.
 //! * A job on which two clients fell silent, one after the other, is not sent round the fleet: it is quarantined.
 //!
 //! ```text
@@ -94,6 +95,11 @@ impl Lease {
         let worked = self.heard.is_some_and(|heard| heard < asked);
         worked || self.expires_at < asked || (self.handed >= MAX_HANDED && self.heard.is_none())
     }
+
+    /// Whether its client has had the job for too long.
+    fn too_long(&self, now: Timestamp, rules: &Rules) -> bool {
+        self.since + rules.max_hold < now
+    }
 }
 
 /// What can happen to a job.
@@ -130,6 +136,16 @@ pub enum Event {
         /// The lease under which it was made.
         lease: LeaseId,
     },
+    /// The proof handed in under `lease` is lost, through no fault of its client.
+    ProofLost {
+        /// The lease under which it was made.
+        lease: LeaseId,
+    },
+    /// The input is lost, so that nobody can work under `lease`. It is made anew meanwhile.
+    InputLost {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// A client gives up.
     Fail {
         /// Its lease.
@@ -156,6 +172,8 @@ pub enum Event {
 pub struct Rules {
     /// How long a lease runs without a heartbeat.
     pub lease: Duration,
+    /// How long a client may have a job, however often it is heard.
+    pub max_hold: Duration,
     /// Failures until a job is given up.
     pub max_failures: u32,
     /// Silent clients until a job is given up.
@@ -176,6 +194,9 @@ pub enum Refused {
     /// Its client is quarantined: the job was taken back.
     #[error("its client is quarantined, so the job was taken back")]
     Quarantined,
+    /// Its client has had the job for too long, however often it was heard.
+    #[error("the client had the job for longer than max_hold")]
+    HeldTooLong,
     /// The lease has not run out.
     #[error("the lease has not run out")]
     NotExpired,
@@ -245,6 +266,11 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         }
         (_, Event::Abandon { .. }) => Err(Refused::NotAbandoned),
 
+        (Leased(held), Event::Heartbeat { lease })
+            if held.id == *lease && held.too_long(now, rules) =>
+        {
+            Err(Refused::HeldTooLong)
+        }
         (Leased(held), Event::Heartbeat { lease }) if held.id == *lease => {
             to(Leased(Lease { heard: Some(now), ..renewed(held, now, rules) }))
         }
@@ -265,13 +291,25 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         (Proved, Event::Rejected { .. }) => Err(Refused::Proved),
         (_, Event::Rejected { .. }) => Err(Refused::NotTheLease),
 
+        // The server's fault: it costs neither the job nor its client anything.
+        (Verifying(held), Event::ProofLost { lease }) if held.id == *lease => to(Ready),
+        (Proved, Event::ProofLost { .. }) => Err(Refused::Proved),
+        (_, Event::ProofLost { .. }) => Err(Refused::NotTheLease),
+        (Leased(held), Event::InputLost { lease }) if held.id == *lease => {
+            Ok(Job { state: Ready, not_before: now + INPUT_REST, ..job.clone() })
+        }
+        (Proved, Event::InputLost { .. }) => Err(Refused::Proved),
+        (_, Event::InputLost { .. }) => Err(Refused::NotTheLease),
+
         (Leased(held), Event::Fail { lease, class }) if held.id == *lease => {
             Ok(failed(job, *class, now, rules))
         }
         (Proved, Event::Fail { .. }) => Err(Refused::Proved),
         (_, Event::Fail { .. }) => Err(Refused::NotTheLease),
 
-        (Leased(held), Event::Expire) if held.expires_at < now => Ok(lost(job, held.client, rules)),
+        (Leased(held), Event::Expire) if held.expires_at < now || held.too_long(now, rules) => {
+            Ok(lost(job, held.client, rules))
+        }
         (_, Event::Expire) => Err(Refused::NotExpired),
 
         // Not longer either: the clock of the server before may have been ahead.
@@ -289,6 +327,9 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         (_, Event::Cancel) => to(Dead(DeadCause::Cancelled)),
     }
 }
+
+/// A job whose input is lost rests for so long, unless the input is there again sooner.
+pub const INPUT_REST: Duration = Duration::from_secs(60);
 
 /// Neither a job nor a client rests for longer.
 pub const LONGEST_REST: Duration = Duration::from_secs(600);

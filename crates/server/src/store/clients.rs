@@ -8,6 +8,10 @@ use crate::{
 };
 use protocol::{ClientId, ClientSummary};
 use sqlx::{AssertSqlSafe, any::AnyRow};
+use std::collections::BTreeSet;
+
+/// So many clients that were heard are written down in one transaction.
+const HEARD_AT_ONCE: usize = 500;
 
 impl JobStore {
     /// What an operator decides about a client.
@@ -85,6 +89,29 @@ impl JobStore {
                 })
             })
             .collect()
+    }
+
+    /// Remembers that these clients were heard, as far as anybody knows them.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn heard(&self, clients: &BTreeSet<ClientId>, now: Timestamp) -> Result<()> {
+        let clients: Vec<_> = clients.iter().collect();
+        for some in clients.chunks(HEARD_AT_ONCE) {
+            let mut tx = self.db.begin().await?;
+            // ORDER: by their ids, so that no two servers wait for each other. Who holds a client's row waits for no other's.
+            for client in some {
+                let update = sqlx::query(
+                    "UPDATE clients SET last_seen = $1 WHERE id = $2 AND last_seen < $1",
+                )
+                .bind(Col(now))
+                .bind(Col(**client))
+                .execute(&mut *tx);
+                self.ok(update.await)?;
+            }
+            self.ok(tx.commit().await)?;
+        }
+        Ok(())
     }
 
     /// Remembers that a client was heard, and returns how it stands.

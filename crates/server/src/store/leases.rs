@@ -3,7 +3,7 @@
 use super::{
     JobStore, Result, StoreError,
     facts::{Done, Fact},
-    rows::{JobRow, job_columns},
+    rows::{JobRow, client_columns, job_columns},
 };
 use crate::{
     clock::Timestamp,
@@ -15,7 +15,11 @@ use crate::{
         state::{Event, Lease, Refused, State, next},
     },
 };
-use protocol::{ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId};
+use alloy_primitives::B256;
+use protocol::{
+    ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId, ProofSystem,
+};
+use sqlx::AssertSqlSafe;
 
 /// What a client gets with a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +57,49 @@ pub enum Offer {
         /// When a job may become ready by itself.
         next: Option<Timestamp>,
     },
+}
+
+/// What a client would find that asks for work now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// How the client stands; none if it never asked.
+    pub standing: Option<Standing>,
+    /// When it was heard last, as far as that is written down.
+    pub last_seen: Option<Timestamp>,
+    /// Whether it has a lease.
+    pub held: bool,
+    /// Whether another client's lease has run out.
+    pub expired: bool,
+    /// Whether a job is ready that it can prove.
+    pub suitable: bool,
+    /// Whether any job is ready.
+    pub others: bool,
+    /// When a job may become ready by itself.
+    pub next: Option<Timestamp>,
+}
+
+impl Look {
+    /// The answer, if there is nothing to write down: the client is known, has nothing, and gets nothing.
+    pub fn nothing(&self, now: Timestamp) -> Option<Offer> {
+        let standing = self.standing.filter(|_| !self.held)?;
+        match barred(&standing, now) {
+            Some(barred) => Some(barred),
+            None if self.suitable || self.expired => None,
+            None => Some(Offer::Nothing { for_others: self.others, next: self.next }),
+        }
+    }
+}
+
+/// When a job may become ready by itself.
+macro_rules! next_ready {
+    ($now:literal) => {
+        concat!(
+            "(SELECT min(t) FROM (
+                 SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before > ",
+            $now,
+            " UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased') AS times) AS next"
+        )
+    };
 }
 
 impl JobStore {
@@ -206,16 +253,87 @@ impl JobStore {
 
     /// Whether jobs wait for others, and when one may become ready by itself.
     async fn nothing_ready(&self, tx: &mut Tx, now: Timestamp) -> Result<Offer> {
-        let row = sqlx::query(
+        let row = sqlx::query(concat!(
             "SELECT CASE WHEN EXISTS (SELECT 1 FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1)
-             THEN 1 ELSE 0 END AS others,
-             (SELECT min(t) FROM (
-                 SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before > $1
-                 UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased') AS times) AS next",
-        );
+             THEN 1 ELSE 0 END AS others, ",
+            next_ready!("$1"),
+        ));
         let row = self.ok(row.bind(Col(now)).fetch_one(&mut **tx).await)?;
         let others: u64 = self.get(&row, "others")?;
         Ok(Offer::Nothing { for_others: others != 0, next: self.get(&row, "next")? })
+    }
+
+    /// Looks, without a turn to write, what [`lease`](Self::lease) would find.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn look(
+        &self,
+        client: ClientId,
+        capabilities: &[Capability],
+        now: Timestamp,
+    ) -> Result<Look> {
+        let suits = |n: usize| format!("(system = ${} AND program_id = ${})", 3 + 2 * n, 4 + 2 * n);
+        let suits: Vec<_> = (0..capabilities.len()).map(suits).collect();
+        let suits = if suits.is_empty() { "1 = 0".to_owned() } else { suits.join(" OR ") };
+        let one = |name: &str, jobs: &str| {
+            format!(
+                "(SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE {jobs} LIMIT 1) AS {name}_one) AS {name}"
+            )
+        };
+        let ready = "state = 'ready' AND superseded = 0 AND not_before <= $2";
+        let sql = format!(
+            "SELECT {}, {}, {}, {}, {}, {} FROM (SELECT 1 AS one) AS once LEFT JOIN clients ON clients.id = $1",
+            client_columns!(),
+            one("held", "state = 'leased' AND lease_client = $1"),
+            one("expired", "state = 'leased' AND lease_expires_at < $2 AND lease_client <> $1"),
+            one("suitable", &format!("{ready} AND ({suits})")),
+            one("others", ready),
+            next_ready!("$2"),
+        );
+        let mut row = sqlx::query(AssertSqlSafe(sql)).bind(Col(client)).bind(Col(now));
+        for capability in capabilities {
+            row = row.bind(Col(capability.system)).bind(Col(capability.program_id));
+        }
+        let row = self.ok(row.fetch_one(self.db.readers()).await)?;
+        let some = |column| Ok::<_, StoreError>(self.get::<u64>(&row, column)? != 0);
+        let last_seen: Option<Timestamp> = self.get(&row, "last_seen")?;
+        Ok(Look {
+            standing: last_seen.map(|_| self.standing(&row)).transpose()?,
+            last_seen,
+            held: some("held")?,
+            expired: some("expired")?,
+            suitable: some("suitable")?,
+            others: some("others")?,
+            next: self.get(&row, "next")?,
+        })
+    }
+
+    /// How many jobs can be leased of each kind, `most` of them counted, and when one may become ready by itself.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn ready_for(
+        &self,
+        kinds: &[(ProofSystem, B256)],
+        most: u64,
+        now: Timestamp,
+    ) -> Result<(Vec<u64>, Option<Timestamp>)> {
+        let mut ready = Vec::new();
+        for (system, program_id) in kinds {
+            let row = sqlx::query(
+                "SELECT (SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE state = 'ready' AND superseded = 0
+                     AND not_before <= $1 AND system = $2 AND program_id = $3 LIMIT $4) AS waiting)
+                 + (SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE state = 'leased' AND lease_expires_at < $1
+                     AND system = $2 AND program_id = $3 LIMIT $4) AS left_behind) AS ready",
+            );
+            let row = row.bind(Col(now)).bind(Col(*system)).bind(Col(*program_id)).bind(Col(most));
+            let row = self.ok(row.fetch_one(self.db.readers()).await)?;
+            ready.push(self.get(&row, "ready")?);
+        }
+        let row = sqlx::query(concat!("SELECT ", next_ready!("$1"))).bind(Col(now));
+        let row = self.ok(row.fetch_one(self.db.readers()).await)?;
+        Ok((ready, self.get(&row, "next")?))
     }
 
     /// Keeps a lease alive, and says how its client stands.
@@ -245,6 +363,23 @@ impl JobStore {
         Ok(standing)
     }
 
+    /// Takes back a lease that [`heartbeat`](Self::heartbeat) refused with [`Refused::HeldTooLong`].
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchJob`].
+    pub async fn take_back(&self, job: JobId, lease: LeaseId, now: Timestamp) -> Result<Done<()>> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let lost = match &row.job.state {
+            State::Leased(held) if held.id == lease => {
+                self.lose(&mut tx, row, &Event::Expire, now).await?
+            }
+            _ => None,
+        };
+        self.ok(tx.commit().await)?;
+        Ok(Done { value: (), facts: lost.into_iter().collect() })
+    }
+
     /// Takes a lease back from a client that could not do it.
     ///
     /// # Errors
@@ -267,6 +402,23 @@ impl JobStore {
         {
             self.record_standing_event(&mut tx, held.client, StandingEvent::Failed, now).await?;
         }
+        self.ok(tx.commit().await)
+    }
+
+    /// Takes a lease back whose client could not work, since the input is lost. Nobody is to blame, and the job rests.
+    ///
+    /// # Errors
+    /// As [`fail`](Self::fail).
+    pub async fn input_lost(&self, job: JobId, fail: &Fail, now: Timestamp) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let (seq, held) = (row.seq, row.job.state.lease());
+        if held.is_some_and(|held| held.id == fail.lease && held.client != fail.client) {
+            return Err(StoreError::Refused { job, refused: Refused::NotTheLease });
+        }
+        self.apply(&mut tx, row, &Event::InputLost { lease: fail.lease }, now).await?;
+        self.end_lease(&mut tx, fail.lease, LeaseOutcome::Cancelled, now).await?;
+        self.set_last_error(&mut tx, seq, super::inputs::LOST).await?;
         self.ok(tx.commit().await)
     }
 
@@ -318,6 +470,9 @@ impl JobStore {
             return Ok(None);
         }
         let (outcome, blame) = match event {
+            Event::Expire if held.expires_at >= now => {
+                (LeaseOutcome::Expired, "had the job for longer than max_hold")
+            }
             Event::Expire => (LeaseOutcome::Expired, "fell silent"),
             _ => (LeaseOutcome::Abandoned, "came back without it"),
         };

@@ -12,6 +12,7 @@ pub mod error;
 pub mod facts;
 pub mod figures;
 pub mod history;
+pub mod inputs;
 pub mod leases;
 pub(crate) mod needed;
 pub mod operators;
@@ -28,12 +29,13 @@ pub use chain::Superseded;
 pub use error::StoreError;
 pub use facts::{Done, Fact};
 pub use figures::Figures;
-pub use leases::{Leased, Offer};
+pub use inputs::BatchInput;
+pub use leases::{Leased, Look, Offer};
 pub use operators::{Switch, Switches};
 pub use queries::{JobFilter, Page};
 pub use retention::{Forgotten, Retention};
 pub use stranded::Stranded;
-pub use submissions::Submitted;
+pub use submissions::{Precedence, Submitted};
 
 use crate::{
     clock::Timestamp,
@@ -76,7 +78,7 @@ impl JobStore {
     /// A store to read from: its rules decide nothing.
     pub(crate) fn reading(db: Database) -> Self {
         let lease = std::time::Duration::ZERO;
-        let rules = Rules { lease, max_failures: 0, max_lost: 0, max_rejected: 0 };
+        let rules = Rules { lease, max_hold: lease, max_failures: 0, max_lost: 0, max_rejected: 0 };
         Self { db, rules }
     }
 

@@ -3,7 +3,7 @@
 //! The same proof under the same lease gets the same verdict for ever.
 
 use super::{
-    JobStore, Result,
+    JobStore, Result, StoreError,
     facts::{Done, Fact},
     rows::submission_columns,
 };
@@ -19,7 +19,7 @@ use crate::{
         verification::Rejection,
     },
 };
-use protocol::{JobId, Submit, Verdict};
+use protocol::{ClientId, JobId, JobState, LeaseId, Submit, Verdict};
 
 /// What is to be done with a proof that was handed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +30,31 @@ pub enum Submitted {
     Verify(Wanted),
 }
 
+/// What there is to say for a proof before it is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precedence {
+    /// It has been verified.
+    Judged,
+    /// It comes under its job's live lease, from the client that has it.
+    Live,
+    /// It comes under a lease that its client once had on the job, and no other proof under that was rejected.
+    Late,
+    /// Nothing.
+    Stranger,
+}
+
 impl JobStore {
-    /// The proofs handed in before `before` that have no verdict, with their jobs: whoever verified them went, or failed.
+    /// The proofs handed in before `before` that have no verdict, with their jobs: whoever verified them went, or failed. Those
+    /// under their job's lease come first.
     ///
     /// # Errors
-    /// [`StoreError`](super::StoreError) if the database fails.
+    /// [`StoreError`] if the database fails.
     pub async fn unjudged(&self, before: Timestamp) -> Result<Vec<(JobId, Submit)>> {
         let rows = sqlx::query(concat!(
             "SELECT ",
             submission_columns!(),
-            " FROM submissions WHERE verdict IS NULL AND received_at <= $1 ORDER BY received_at"
+            " FROM submissions WHERE verdict IS NULL AND received_at <= $1 ORDER BY
+             (SELECT count(*) FROM jobs j WHERE j.id = submissions.job AND j.lease = submissions.lease) DESC, received_at"
         ));
         let rows = self.ok(rows.bind(Col(before)).fetch_all(self.db.readers()).await)?;
         rows.iter()
@@ -61,7 +76,7 @@ impl JobStore {
     /// Remembers a proof whose bytes are durable. The same proof under the same lease gets the same verdict for ever.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchJob`](super::StoreError::NoSuchJob).
+    /// [`StoreError::NoSuchJob`].
     pub async fn submit(
         &self,
         job: JobId,
@@ -111,10 +126,74 @@ impl JobStore {
         Ok(Done { value: submitted, facts })
     }
 
+    /// What there is to say for a proof before it is verified.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchJob`].
+    pub async fn precedence(&self, job: JobId, submit: &Submit) -> Result<Precedence> {
+        let row = sqlx::query(
+            "SELECT state, lease, lease_client,
+             (SELECT count(*) FROM submissions s WHERE s.job = $1 AND s.lease = $2 AND s.proof = $3) AS open,
+             (SELECT count(*) FROM submissions s WHERE s.job = $1 AND s.lease = $2 AND s.proof = $3
+                 AND s.verdict IS NOT NULL) AS judged,
+             (SELECT count(*) FROM (SELECT 1 AS one FROM submissions s WHERE s.job = $1 AND s.lease = $2
+                 AND s.verdict = 'rejected' LIMIT 1) AS garbage) AS rejected,
+             (SELECT count(*) FROM leases l WHERE l.id = $2 AND l.job = $1 AND l.client = $4) AS granted
+             FROM jobs WHERE id = $1",
+        )
+        .bind(Col(job))
+        .bind(Col(submit.lease))
+        .bind(Col(submit.proof.sha256))
+        .bind(Col(submit.client))
+        .fetch_optional(self.db.readers());
+        let row = self.ok(row.await)?.ok_or(StoreError::NoSuchJob(job))?;
+        let some = |column| Ok::<_, StoreError>(self.get::<u64>(&row, column)? != 0);
+        let (state, lease, client): (JobState, Option<LeaseId>, Option<ClientId>) =
+            (self.get(&row, "state")?, self.get(&row, "lease")?, self.get(&row, "lease_client")?);
+        let its = lease == Some(submit.lease) && client == Some(submit.client);
+        Ok(if some("judged")? {
+            Precedence::Judged
+        } else if its
+            && (state == JobState::Leased || state == JobState::Verifying && some("open")?)
+        {
+            Precedence::Live
+        } else if some("granted")? && !some("rejected")? {
+            Precedence::Late
+        } else {
+            Precedence::Stranger
+        })
+    }
+
+    /// Forgets an open submission whose bytes are lost; its job, if it waits for just that, is ready again. Nobody is to blame.
+    /// False if it is not open.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn lose_proof(&self, job: JobId, submit: &Submit, now: Timestamp) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let Known::Open = self.verdict(&mut tx, job, submit).await? else { return Ok(false) };
+        let forget =
+            sqlx::query("DELETE FROM submissions WHERE job = $1 AND lease = $2 AND proof = $3")
+                .bind(Col(job))
+                .bind(Col(submit.lease))
+                .bind(Col(submit.proof.sha256))
+                .execute(&mut *tx);
+        self.ok(forget.await)?;
+        let (seq, lost) = (row.seq, Event::ProofLost { lease: submit.lease });
+        if self.try_apply(&mut tx, row, &lost, now).await?.is_ok() {
+            self.end_lease(&mut tx, submit.lease, LeaseOutcome::Cancelled, now).await?;
+            self.set_last_error(&mut tx, seq, "the server lost a proof before it was verified")
+                .await?;
+        }
+        self.ok(tx.commit().await)?;
+        Ok(true)
+    }
+
     /// Records what the check of a submitted proof gave, and what follows from it.
     ///
     /// # Errors
-    /// [`StoreError`](super::StoreError) if the database fails: then nothing has been recorded.
+    /// [`StoreError`] if the database fails: then nothing has been recorded.
     pub async fn judge(
         &self,
         job: JobId,
@@ -181,7 +260,7 @@ impl JobStore {
     /// Notes what the proof of a job turned out to cost.
     ///
     /// # Errors
-    /// [`StoreError`](super::StoreError) if the database fails.
+    /// [`StoreError`] if the database fails.
     pub async fn record_proven_cycles(&self, job: JobId, cycles: u64) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let update = sqlx::query("UPDATE jobs SET proven_cycles = $1 WHERE id = $2")
@@ -195,7 +274,7 @@ impl JobStore {
     /// What proofs turned out to cost lately, beside what had been expected.
     ///
     /// # Errors
-    /// [`StoreError`](super::StoreError) if the database fails.
+    /// [`StoreError`] if the database fails.
     pub async fn cost_correction(&self) -> Result<CostCorrection> {
         let mut tx = self.db.begin_reading().await?;
         let lately = sqlx::query(

@@ -7,7 +7,10 @@ use crate::{
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use client::{BoxError, Client, Phase, Prover};
-use protocol::{BlockRange, IntakeStatus, JobState};
+use protocol::{
+    Advice, BlockRange, Capability, ClientId, Heartbeat, InstanceId, IntakeStatus, JobState,
+    ProofData, Request,
+};
 use server::{BatchSource, Config, PreparedBatch, Running, Server, store::JobStore};
 use std::{
     collections::HashSet,
@@ -175,6 +178,40 @@ async fn heartbeats_keep_a_job_through_proving_and_show_progress() {
     assert_eq!(server.status().await.unwrap().jobs[0].lost, 0);
     slow_client.stop().await;
     idle_client.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_under_one_lease_are_noticed_at_the_heartbeat() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    let post = async |path: String, message: ProofData| -> ProofData {
+        let url = format!("{}{path}", server.url());
+        http().post(url).json(&message).send().await.unwrap().json().await.unwrap()
+    };
+    let me = ClientId::from_bytes([1; 16]);
+    let capability =
+        Capability { system: client::ProofSystem::Exec, program_id: B256::ZERO, mocked: false };
+    let request =
+        Request { client: me, capabilities: vec![capability], wait_ms: 20_000, origin: None };
+    let answer = post(protocol::paths::REQUEST.into(), ProofData::Request(request)).await;
+    let ProofData::Response(leased) = answer else { panic!("{answer:?}") };
+    let beat = async |instance: Option<u8>| {
+        let instance = instance.map(|n| InstanceId::from_bytes([n; 16]));
+        let beat = Heartbeat { client: me, lease: leased.lease, progress: None, instance };
+        let path = protocol::paths::heartbeat(&leased.job);
+        match post(path, ProofData::Heartbeat(beat)).await {
+            ProofData::HeartbeatAck(ack) => ack.advice,
+            other => panic!("{other:?}"),
+        }
+    };
+    // A process, and the one after its restart.
+    assert_eq!(beat(Some(1)).await, Advice::Continue);
+    assert_eq!(beat(Some(2)).await, Advice::Continue);
+    assert_eq!(beat(None).await, Advice::Continue, "an older client does not say");
+    // The first is still there: its folder was copied while it had the job.
+    assert_eq!(beat(Some(1)).await, Advice::Lost);
+    assert_eq!(beat(Some(2)).await, Advice::Continue, "the later one goes on");
     server.stop().await;
 }
 

@@ -22,8 +22,13 @@ use tempfile::TempDir;
 
 pub(crate) const TARGET: Target =
     Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
-pub(crate) const RULES: Rules =
-    Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
+pub(crate) const RULES: Rules = Rules {
+    lease: Duration::from_secs(60),
+    max_hold: Duration::from_secs(86_400),
+    max_failures: 3,
+    max_lost: 5,
+    max_rejected: 3,
+};
 
 pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp(1_000_000 + 1_000 * seconds)
@@ -38,7 +43,7 @@ pub(crate) fn by() -> Actor {
     Actor::new("a test")
 }
 
-fn batch(chain: &Chain, number: u64) -> NewBatch {
+pub(crate) fn batch(chain: &Chain, number: u64) -> NewBatch {
     let blocks = BlockRange::new(number, number).unwrap();
     let prepared = chain.prepared(blocks);
     NewBatch {
@@ -123,6 +128,10 @@ on_both_stores! {
     a_batch_has_a_job_for_each_proof_that_is_wanted_of_it
     a_batch_that_comes_back_brings_all_its_jobs_and_gets_those_it_lacks
     jobs_of_an_old_program_are_set_aside_and_their_batches_get_new_ones
+    a_client_that_keeps_a_job_for_too_long_loses_it_although_it_is_heard
+    a_lost_proof_frees_its_job_and_costs_its_client_nothing
+    a_lost_input_costs_nobody_anything_and_another_of_the_statement_takes_its_place
+    proofs_under_leases_come_before_those_of_strangers
 }
 
 /// A store with jobs on blocks 1 to `blocks`.
@@ -475,6 +484,106 @@ async fn a_quarantined_client_loses_its_job_although_it_is_heard(place: &Place) 
     // Nobody failed on it.
     let job = &store.jobs().await.unwrap()[0];
     assert_eq!((job.failures, job.lost), (0, 0));
+}
+
+async fn a_client_that_keeps_a_job_for_too_long_loses_it_although_it_is_heard(place: &Place) {
+    let store = store(place, 1).await;
+    let leased = lease(&store, 1, at(0)).await.unwrap();
+    let last = 86_400;
+    for seconds in (30..=last).step_by(1_785) {
+        store.heartbeat(leased.job, leased.lease.id, at(seconds)).await.unwrap();
+    }
+    store.heartbeat(leased.job, leased.lease.id, at(last)).await.unwrap();
+    let now = at(last + 1);
+    let told = store.heartbeat(leased.job, leased.lease.id, now).await.unwrap_err();
+    assert!(matches!(told, StoreError::Refused { refused: Refused::HeldTooLong, .. }), "{told}");
+    let taken = store.take_back(leased.job, leased.lease.id, now).await.unwrap();
+    assert_eq!(taken.facts.len(), 1);
+    let job = store.job(leased.job).await.unwrap();
+    assert_eq!((job.state, job.lost), (JobState::Ready, 1));
+    assert!(job.last_error.is_some_and(|error| error.contains("max_hold")));
+    // A second time changes nothing, and a proof is taken all the same.
+    assert_eq!(store.take_back(leased.job, leased.lease.id, now).await.unwrap().facts, []);
+    let proof = submit(&leased, b"late");
+    drop(store.submit(leased.job, &proof, now).await.unwrap());
+    assert_eq!(
+        store.judge(leased.job, &proof, Ok(()), now).await.unwrap().value,
+        Verdict::Accepted
+    );
+}
+
+async fn a_lost_proof_frees_its_job_and_costs_its_client_nothing(place: &Place) {
+    let store = store(place, 1).await;
+    let leased = lease(&store, 1, at(0)).await.unwrap();
+    let proof = submit(&leased, b"proof");
+    assert!(!store.lose_proof(leased.job, &proof, at(1)).await.unwrap(), "nothing is open");
+    drop(store.submit(leased.job, &proof, at(1)).await.unwrap());
+    assert_eq!(state(&store, leased.job).await, JobState::Verifying);
+    assert!(store.lose_proof(leased.job, &proof, at(2)).await.unwrap());
+    let job = store.job(leased.job).await.unwrap();
+    assert_eq!((job.state, job.failures, job.lost), (JobState::Ready, 0, 0));
+    assert_eq!(store.unjudged(at(9)).await.unwrap(), []);
+    // Its client does not rest, and the same proof is new.
+    let again = lease(&store, 1, at(3)).await.unwrap();
+    assert_eq!(again.job, leased.job);
+    drop(store.submit(leased.job, &proof, at(4)).await.unwrap());
+    assert_eq!(
+        store.judge(leased.job, &proof, Ok(()), at(5)).await.unwrap().value,
+        Verdict::Accepted
+    );
+    assert!(!store.lose_proof(leased.job, &proof, at(6)).await.unwrap(), "it has its verdict");
+    assert_eq!(state(&store, leased.job).await, JobState::Proved);
+}
+
+async fn a_lost_input_costs_nobody_anything_and_another_of_the_statement_takes_its_place(
+    place: &Place,
+) {
+    let store = store(place, 1).await;
+    let leased = lease(&store, 1, at(0)).await.unwrap();
+    let fail = |client, lease| Fail {
+        client,
+        lease,
+        class: FailureClass::InputMissing,
+        message: "404".into(),
+    };
+    let stranger = fail(client(2), leased.lease.id);
+    store.input_lost(leased.job, &stranger, at(1)).await.unwrap_err();
+    store.input_lost(leased.job, &fail(client(1), leased.lease.id), at(1)).await.unwrap();
+    let job = store.job(leased.job).await.unwrap();
+    assert_eq!((job.state, job.failures, job.lost), (JobState::Ready, 0, 0));
+    assert_eq!(lease(&store, 1, at(2)).await, None, "nobody gets it meanwhile");
+
+    let lost = store.input_of(leased.job).await.unwrap();
+    assert_eq!((lost.input, lost.lease), (leased.input, None));
+    let made = ArtifactRef::of(b"made again");
+    assert!(store.replace_input(&lost, made, at(3)).await.unwrap());
+    assert!(!store.replace_input(&lost, made, at(3)).await.unwrap(), "once");
+    let again = lease(&store, 1, at(3)).await.expect("it is ready at once");
+    assert_eq!((again.job, again.input), (leased.job, made));
+}
+
+async fn proofs_under_leases_come_before_those_of_strangers(place: &Place) {
+    use server::store::Precedence::{Judged, Late, Live, Stranger};
+    let store = store(place, 1).await;
+    let first = lease(&store, 1, at(0)).await.unwrap();
+    let rank = async |proof: &Submit| store.precedence(first.job, proof).await.unwrap();
+    let mine = submit(&first, b"mine");
+    assert_eq!(rank(&mine).await, Live);
+    assert_eq!(rank(&Submit { client: client(2), ..mine.clone() }).await, Stranger);
+    let invented = LeaseId::from_bytes(rand::random());
+    assert_eq!(rank(&Submit { lease: invented, ..mine.clone() }).await, Stranger);
+    // One proof under a lease; another has to wait.
+    drop(store.submit(first.job, &mine, at(1)).await.unwrap());
+    assert_eq!(rank(&mine).await, Live, "handed in again");
+    assert_eq!(rank(&submit(&first, b"another")).await, Late);
+    let rejected = Rejection::WrongStatement;
+    drop(store.judge(first.job, &mine, Err(rejected), at(2)).await.unwrap());
+    assert_eq!(rank(&mine).await, Judged);
+    assert_eq!(rank(&submit(&first, b"another")).await, Stranger, "one was garbage");
+    // The lease ran out, and another client has the job.
+    let second = lease(&store, 2, at(3)).await.unwrap();
+    lease(&store, 3, at(100)).await.unwrap();
+    assert_eq!(rank(&submit(&second, b"late")).await, Late);
 }
 
 async fn a_draining_client_finishes_what_it_has(place: &Place) {

@@ -25,8 +25,13 @@ use tempfile::TempDir;
 
 pub(crate) const TARGET: Target =
     Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
-pub(crate) const RULES: Rules =
-    Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
+pub(crate) const RULES: Rules = Rules {
+    lease: Duration::from_secs(60),
+    max_hold: Duration::from_secs(86_400),
+    max_failures: 3,
+    max_lost: 5,
+    max_rejected: 3,
+};
 
 /// A batch in the model.
 pub(crate) struct Batch {

@@ -92,6 +92,7 @@ async fn open(folder: &Path, database: Option<&str>) -> anyhow::Result<JobStore>
     let config = Config::default();
     let rules = Rules {
         lease: config.lease,
+        max_hold: config.max_hold,
         max_failures: config.max_failures,
         max_lost: config.max_lost,
         max_rejected: config.max_rejected,

@@ -3,8 +3,13 @@
 use super::*;
 use proptest::prelude::*;
 
-const RULES: Rules =
-    Rules { lease: Duration::from_secs(60), max_failures: 3, max_lost: 5, max_rejected: 3 };
+const RULES: Rules = Rules {
+    lease: Duration::from_secs(60),
+    max_hold: Duration::from_secs(86_400),
+    max_failures: 3,
+    max_lost: 5,
+    max_rejected: 3,
+};
 const FRESH: Job =
     Job { state: State::Ready, not_before: Timestamp(0), failures: 0, lost: 0, lost_to: None };
 

@@ -1,0 +1,84 @@
+//! Inputs that were lost: which batch they are of, and what takes their place.
+
+use super::{JobStore, Result, StoreError};
+use crate::{
+    clock::Timestamp,
+    database::{Notification, columns::Col},
+};
+use protocol::{ArtifactRef, BlockRange, JobId, LeaseId};
+
+/// What a job says whose input is lost.
+pub(super) const LOST: &str = "the server lost the input; it is made anew";
+
+/// The batch of a job, as far as its input goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchInput {
+    row: i64,
+    /// Its blocks.
+    pub blocks: BlockRange,
+    /// The statement's ABI bytes.
+    pub statement: Vec<u8>,
+    /// The input.
+    pub input: ArtifactRef,
+    /// The job's live lease.
+    pub lease: Option<LeaseId>,
+}
+
+impl JobStore {
+    /// The input of a job.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchJob`].
+    pub async fn input_of(&self, job: JobId) -> Result<BatchInput> {
+        let row = sqlx::query(
+            "SELECT b.id, b.first, b.last, b.statement, b.input, b.input_len, j.lease
+             FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = $1",
+        );
+        let row = row.bind(Col(job)).fetch_optional(self.db.readers()).await;
+        let row = self.ok(row)?.ok_or(StoreError::NoSuchJob(job))?;
+        Ok(BatchInput {
+            row: self.get(&row, "id")?,
+            blocks: self.range(&row)?,
+            statement: self.get(&row, "statement")?,
+            input: self.artifact(&row, "input", "input_len")?,
+            lease: self.get(&row, "lease")?,
+        })
+    }
+
+    /// Puts another input of the same statement in the place of one that is lost. The batch's jobs that wait for it are ready
+    /// at once. False if another server was faster.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn replace_input(
+        &self,
+        lost: &BatchInput,
+        input: ArtifactRef,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let replaced = sqlx::query(
+            "UPDATE batches SET input = $1, input_len = $2 WHERE id = $3 AND input = $4 AND statement = $5",
+        )
+        .bind(Col(input.sha256))
+        .bind(Col(input.len))
+        .bind(lost.row)
+        .bind(Col(lost.input.sha256))
+        .bind(lost.statement.clone())
+        .execute(&mut *tx);
+        if self.ok(replaced.await)?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let ready = sqlx::query(
+            "UPDATE jobs SET not_before = $1 WHERE batch = $2 AND state = 'ready' AND last_error = $3 AND not_before > $1",
+        )
+        .bind(Col(now))
+        .bind(lost.row)
+        .bind(LOST)
+        .execute(&mut *tx);
+        self.ok(ready.await)?;
+        self.db.tell(&mut tx, Notification::Ready).await?;
+        self.ok(tx.commit().await)?;
+        Ok(true)
+    }
+}
