@@ -35,6 +35,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..48u8).prop_map(|n| Event::Submit { lease: lease_id(n) }),
         1 => Just(Event::Verified),
         2 => (0..48u8).prop_map(|n| Event::Rejected { lease: lease_id(n) }),
+        1 => (0..48u8).prop_map(|n| Event::ProofLost { lease: lease_id(n) }),
+        1 => (0..48u8).prop_map(|n| Event::InputLost { lease: lease_id(n) }),
         2 => (0..48u8, class).prop_map(|(n, class)| Event::Fail { lease: lease_id(n), class }),
         3 => Just(Event::Expire),
         1 => Just(Event::ServerRestarted),
@@ -53,6 +55,8 @@ fn aimed(event: Event, job: &Job, aim: bool) -> Event {
         Event::Heartbeat { .. } => Event::Heartbeat { lease: held },
         Event::Submit { .. } => Event::Submit { lease: held },
         Event::Rejected { .. } => Event::Rejected { lease: held },
+        Event::ProofLost { .. } => Event::ProofLost { lease: held },
+        Event::InputLost { .. } => Event::InputLost { lease: held },
         Event::Fail { class, .. } => Event::Fail { lease: held, class },
         other => other,
     }
@@ -89,7 +93,7 @@ proptest! {
             {
                 let kept = after.state.lease().is_some_and(|l| l.id == held.id && l.client == held.client);
                 let own = match &event {
-                    Event::Fail { lease, .. } => *lease == held.id,
+                    Event::Fail { lease, .. } | Event::InputLost { lease } => *lease == held.id,
                     // Not by a question that is older than its work.
                     Event::Abandon { client, asked } => *client == held.client
                         && (held.expires_at < *asked
@@ -101,7 +105,7 @@ proptest! {
             // A proof being verified keeps its client's place whatever the time.
             if let State::Verifying(held) = &job.state {
                 let kept = after.state == job.state;
-                let own = event == Event::Rejected { lease: held.id };
+                let own = event == Event::Rejected { lease: held.id } || event == Event::ProofLost { lease: held.id };
                 prop_assert!(kept || own || matches!(event, Event::Verified | Event::Cancel | Event::Supersede));
             }
             // No lease shrinks, none is granted for less than the full time.
@@ -113,7 +117,8 @@ proptest! {
                 }
             }
             // A stranger's lease id changes nothing.
-            if let Event::Heartbeat { lease } | Event::Fail { lease, .. } | Event::Submit { lease } | Event::Rejected { lease } = &event
+            if let Event::Heartbeat { lease } | Event::Fail { lease, .. } | Event::Submit { lease } | Event::Rejected { lease }
+                | Event::ProofLost { lease } | Event::InputLost { lease } = &event
                 && job.state.lease().is_none_or(|held| held.id != *lease)
             {
                 prop_assert_eq!(&after, &job);
@@ -255,6 +260,8 @@ proptest! {
                 (Waiting, Event::Lease { lease, .. }) => &[Waiting, Held(name(lease))],
                 (Held(by), Event::Submit { lease }) if by == name(lease) => &[Checked(by)],
                 (Held(by), Event::Fail { lease, .. }) if by == name(lease) => &[Waiting, Gone],
+                (Held(by), Event::InputLost { lease }) if by == name(lease) => &[Waiting],
+                (Checked(by), Event::ProofLost { lease }) if by == name(lease) => &[Waiting],
                 (Checked(by), Event::Rejected { lease }) if by == name(lease) => &[Waiting],
                 (Held(by), Event::Expire | Event::Abandon { .. }) => &[Held(by), Waiting, Gone],
                 (same, _) => &[same],
