@@ -5,8 +5,8 @@
 
 use alloy_primitives::{B256, keccak256};
 use protocol::{
-    ArtifactRef, BlockRange, Capability, ClientId, CollectGarbage, Fail, FailureClass, Garbage, ProofData,
-    ProofKind, ProofSystem, Request, paths,
+    ArtifactRef, BlockRange, Capability, ClientId, CollectGarbage, Fail, FailureClass, Garbage,
+    ProofData, ProofKind, ProofSystem, Request, paths,
 };
 use server::{
     Config, DatabaseUrl, Running, Server,
@@ -50,6 +50,7 @@ async fn run(database: Option<&DatabaseUrl>, jobs: u64) -> Result<String> {
         max_failures: 3,
         max_lost: 5,
         max_rejected: 3,
+        max_hold: Duration::from_secs(86_400),
     };
     let store = match database {
         Some(url) => JobStore::connect(url, rules).await?,
@@ -85,21 +86,18 @@ async fn run(database: Option<&DatabaseUrl>, jobs: u64) -> Result<String> {
         ("jobs, the newest", vec![paths::JOBS.into()]),
         ("jobs, a page far down", vec![format!("{}?before={}", paths::JOBS, jobs / 2)]),
         ("jobs, proved", vec![format!("{}?state=proved", paths::JOBS)]),
-        ("jobs, dead or failed", vec![
-            format!("{}?state=dead", paths::JOBS),
-            format!("{}?troubled=true", paths::JOBS),
-        ]),
-        ("jobs of 500 blocks", vec![format!(
-            "{}?first={}&last={}",
-            paths::JOBS,
-            jobs / 3,
-            jobs / 3 + 500
-        )]),
-        ("jobs of half the blocks", vec![format!(
-            "{}?first=1&last={}&state=ready",
-            paths::JOBS,
-            jobs / 2
-        )]),
+        (
+            "jobs, dead or failed",
+            vec![format!("{}?state=dead", paths::JOBS), format!("{}?troubled=true", paths::JOBS)],
+        ),
+        (
+            "jobs of 500 blocks",
+            vec![format!("{}?first={}&last={}", paths::JOBS, jobs / 3, jobs / 3 + 500)],
+        ),
+        (
+            "jobs of half the blocks",
+            vec![format!("{}?first=1&last={}&state=ready", paths::JOBS, jobs / 2)],
+        ),
         ("metrics", vec![paths::METRICS.into()]),
         ("clients", vec![paths::CLIENTS.into()]),
         ("proofs", vec![format!("{}?after={}", paths::PROOFS, jobs / 2)]),
@@ -178,9 +176,10 @@ async fn collect(http: &reqwest::Client, server: &Running) -> Result<(Duration, 
     let asked = CollectGarbage { older_than_ms: 0, dry_run: false };
     let request = http.post(url).json(&asked).timeout(Duration::from_secs(3_600));
     let begun = Instant::now();
-    let collecting = tokio::spawn(async move {
-        request.send().await?.error_for_status()?.json::<Garbage>().await
-    });
+    let collecting =
+        tokio::spawn(
+            async move { request.send().await?.error_for_status()?.json::<Garbage>().await },
+        );
     let client = ClientId::from_bytes([7; 16]);
     let capability =
         Capability { system: TARGET.system, program_id: TARGET.program_id, mocked: true };
@@ -196,7 +195,8 @@ async fn collect(http: &reqwest::Client, server: &Running) -> Result<(Duration, 
             return Err(format!("there was no job: {answer:?}").into());
         };
         let class = FailureClass::Cancelled;
-        let fail = ProofData::Fail(Fail { client, lease: leased.lease, class, message: String::new() });
+        let fail =
+            ProofData::Fail(Fail { client, lease: leased.lease, class, message: String::new() });
         let url = format!("{}{}", server.url(), paths::fail(&leased.job));
         http.post(url).json(&fail).send().await?.error_for_status()?;
     }
@@ -220,7 +220,8 @@ async fn settle(store: &JobStore, database: Option<&DatabaseUrl>, jobs: u64) -> 
         Some(_) => (format!("decode('{hex}', 'hex')"), "decode(repeat('00', 32), 'hex')"),
         None => (format!("x'{hex}'"), "zeroblob(32)"),
     };
-    let n = format!("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {jobs})");
+    let n =
+        format!("WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {jobs})");
     let statements = [
         format!(
             "{n} INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input, input_len, gas_used,

@@ -43,7 +43,10 @@ impl fmt::Display for Migrated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SchemaReport { database, found, needed, pending } = &self.report;
         if found > needed {
-            return write!(f, "{database} has schema {found}, of a later version than this one ({needed})");
+            return write!(
+                f,
+                "{database} has schema {found}, of a later version than this one ({needed})"
+            );
         }
         if pending.is_empty() {
             return write!(f, "{database} has schema {needed} already");

@@ -307,7 +307,8 @@ async fn change(many: &Many, deed: JobsDeed, output: &Output) -> anyhow::Result<
         };
         loop {
             let request = request(&many.operated, Method::POST, paths::CHANGE_JOBS)?;
-            let changed: ChangedJobs = answer(request.json(&asked)).await?.json().await.context(ODD)?;
+            let changed: ChangedJobs =
+                answer(request.json(&asked)).await?.json().await.context(ODD)?;
             sum.matched += changed.matched;
             sum.changed += changed.changed;
             match changed.next {
@@ -321,7 +322,10 @@ async fn change(many: &Many, deed: JobsDeed, output: &Output) -> anyhow::Result<
 
 async fn show(operated: &Operated, job: JobId, output: &Output) -> anyhow::Result<()> {
     let (shown, history) = (paths::job(&job), paths::history(&job));
-    output.report(&Job { job: read(operated, &shown).await?, history: read(operated, &history).await? })
+    output.report(&Job {
+        job: read(operated, &shown).await?,
+        history: read(operated, &history).await?,
+    })
 }
 
 /// What is said of an answer that cannot be read.
@@ -491,7 +495,13 @@ impl fmt::Display for Job {
         }
         for proof in &history.proofs {
             let verdict = proof.verdict.as_deref().unwrap_or("being verified");
-            write!(f, "\n{}  proof {}: {}", time(proof.received_at), proof.proof.sha256, escaped(verdict))?;
+            write!(
+                f,
+                "\n{}  proof {}: {}",
+                time(proof.received_at),
+                proof.proof.sha256,
+                escaped(verdict)
+            )?;
             if let Some(reason) = &proof.reason {
                 write!(f, ", {}", escaped(reason))?;
             }

@@ -298,7 +298,11 @@ impl fmt::Display for Snapshot {
             None => writeln!(f, "intake   {intake}")?,
         }
         if let Some(since) = self.draining_since {
-            writeln!(f, "leases   NONE is granted: an operator drained all clients {} ago", ago(since))?;
+            writeln!(
+                f,
+                "leases   NONE is granted: an operator drained all clients {} ago",
+                ago(since)
+            )?;
         }
         let Counts { ready, leased, verifying, proved, dead, superseded, set_aside } = self.jobs;
         writeln!(
@@ -322,12 +326,16 @@ impl fmt::Display for Snapshot {
         }
         writeln!(f, " (last {})\n", duration(rates.seconds))?;
 
-        let mut clients =
-            table(["client", "name", "does", "blocks", "progress", "since", "heard", "proved", "rejected"]);
+        let mut clients = table([
+            "client", "name", "does", "blocks", "progress", "since", "heard", "proved", "rejected",
+        ]);
         for client in self.clients.iter().take(CLIENTS) {
             clients.add_row([
                 client.client.to_string(),
-                client.name.as_deref().map_or(String::new(), |name| escaped(name).chars().take(16).collect()),
+                client
+                    .name
+                    .as_deref()
+                    .map_or(String::new(), |name| escaped(name).chars().take(16).collect()),
                 client.standing.to_owned(),
                 client.blocks.map_or(String::new(), |blocks| blocks.to_string()),
                 client.progress.map_or(String::new(), |progress| progress.to_string()),

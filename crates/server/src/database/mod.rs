@@ -218,8 +218,7 @@ impl Database {
         let name = path.display().to_string();
         let options = SqliteConnectOptions::new().filename(path);
         claim(&name, &options).await?;
-        let mut connection =
-            options.connect().await.map_err(|error| wrap_sqlite(&name, error))?;
+        let mut connection = options.connect().await.map_err(|error| wrap_sqlite(&name, error))?;
         SchemaReport::read(&name, &schema::SQLITE, &mut connection).await
     }
 

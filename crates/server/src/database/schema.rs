@@ -119,7 +119,9 @@ where
                 Some(oldest) if oldest <= latest => Ok(false),
                 _ => Err(DatabaseError::Version {
                     database: name.into(),
-                    detail: format!("its schema is {found}, and this version knows those up to {latest}"),
+                    detail: format!(
+                        "its schema is {found}, and this version knows those up to {latest}"
+                    ),
                 }),
             }
         }

@@ -23,9 +23,7 @@ use crate::{
     database::Notification,
     jobs::batch::{NewBatch, Targets, Tip},
     observe::metrics::Metrics,
-    store::{
-        BatchInput, Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches,
-    },
+    store::{BatchInput, Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches},
 };
 use instances::Instances;
 use line::Line;

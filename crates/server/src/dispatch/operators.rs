@@ -34,12 +34,7 @@ impl Jobs {
     ///
     /// # Errors
     /// [`JobError::Malformed`] if the priority is not from -100 to 100.
-    pub async fn prioritise(
-        &self,
-        job: JobId,
-        priority: i32,
-        by: &Actor,
-    ) -> Result<(), JobError> {
+    pub async fn prioritise(&self, job: JobId, priority: i32, by: &Actor) -> Result<(), JobError> {
         if !(-100..=100).contains(&priority) {
             return Err(JobError::Malformed(format!(
                 "a priority is a number from -100 to 100, not {priority}"

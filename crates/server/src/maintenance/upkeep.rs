@@ -53,7 +53,11 @@ impl Upkeep {
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::warn!(code = "upkeep_failed", error, "upkeep failed; it is tried again");
+                    tracing::warn!(
+                        code = "upkeep_failed",
+                        error,
+                        "upkeep failed; it is tried again"
+                    );
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! Clients: when they were heard, how they stand, and what an operator decides about them.
 
-use super::{JobStore, Result, SHOWN, StoreError, audit::Actor, queries::MOST_HELD, rows::client_columns};
+use super::{
+    JobStore, Result, SHOWN, StoreError, audit::Actor, queries::MOST_HELD, rows::client_columns,
+};
 use crate::{
     clock::Timestamp,
     database::{Notification, Tx, columns::Col},

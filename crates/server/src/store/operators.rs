@@ -85,8 +85,11 @@ impl JobStore {
         by: &Actor,
         now: Timestamp,
     ) -> Result<ChangedJobs> {
-        let block = |number: Option<u64>, none| number.map_or(none, |n| i64::try_from(n).unwrap_or(i64::MAX));
-        let unwanted = (0..targets.iter().len()).map(|at| format!("NOT ({})", asks_for(3 * at + 6)));
+        let block = |number: Option<u64>, none| {
+            number.map_or(none, |n| i64::try_from(n).unwrap_or(i64::MAX))
+        };
+        let unwanted =
+            (0..targets.iter().len()).map(|at| format!("NOT ({})", asks_for(3 * at + 6)));
         let mut conditions = vec![
             "batch IN (SELECT id FROM batches WHERE last >= $3 AND first <= $4)".to_owned(),
             "($2 = '' OR coalesce(cause, 'budget') = $2)".to_owned(),
@@ -112,7 +115,10 @@ impl JobStore {
             .bind(asked.client.map_or_else(Vec::new, |client| client.as_bytes().to_vec()));
         if asked.set_aside {
             for target in targets {
-                rows = rows.bind(Col(target.system)).bind(Col(target.program_id)).bind(Col(target.kind));
+                rows = rows
+                    .bind(Col(target.system))
+                    .bind(Col(target.program_id))
+                    .bind(Col(target.kind));
             }
         }
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
@@ -169,7 +175,8 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn switches(&self) -> Result<Switches> {
-        let rows = sqlx::query("SELECT name, since FROM switches").fetch_all(self.db.readers()).await;
+        let rows =
+            sqlx::query("SELECT name, since FROM switches").fetch_all(self.db.readers()).await;
         let mut switches = Switches::default();
         for row in self.ok(rows)? {
             let (name, since) = (self.get::<String>(&row, "name")?, self.get(&row, "since")?);

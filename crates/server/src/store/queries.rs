@@ -61,7 +61,8 @@ impl JobStore {
     pub async fn ready(&self, targets: &Targets) -> Result<u64> {
         let tallies = self.tallies().await?;
         let of = |target: &Target| {
-            let ready = tallies.iter().filter(|it| it.target == *target && it.state == JobState::Ready);
+            let ready =
+                tallies.iter().filter(|it| it.target == *target && it.state == JobState::Ready);
             ready.map(|it| it.jobs).sum()
         };
         Ok(targets.iter().map(of).max().unwrap_or_default())
@@ -242,7 +243,8 @@ impl JobStore {
         );
         let mut first = sqlx::query(AssertSqlSafe(first));
         for target in targets {
-            first = first.bind(Col(target.system)).bind(Col(target.program_id)).bind(Col(target.kind));
+            first =
+                first.bind(Col(target.system)).bind(Col(target.program_id)).bind(Col(target.kind));
         }
         let first = self.ok(first.fetch_optional(self.db.readers()).await)?;
         let end: u64 = match first {

@@ -63,7 +63,8 @@ impl JobStore {
                 "DELETE FROM clients WHERE id IN (SELECT id FROM clients c WHERE last_seen < $1 AND quarantined = 0 AND draining = 0
                  AND (SELECT 1 FROM leases l WHERE l.client = c.id LIMIT 1) IS NULL ORDER BY last_seen LIMIT 500)",
             );
-            let deleted = self.ok(delete.bind(Col(before)).execute(&mut *tx).await)?.rows_affected();
+            let deleted =
+                self.ok(delete.bind(Col(before)).execute(&mut *tx).await)?.rows_affected();
             self.ok(tx.commit().await)?;
             forgotten.clients += deleted;
             if deleted == 0 {

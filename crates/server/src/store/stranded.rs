@@ -52,7 +52,8 @@ impl JobStore {
         );
         let mut rows = sqlx::query(AssertSqlSafe(rows));
         for Tally { target, .. } in &tallies {
-            rows = rows.bind(Col(target.system)).bind(Col(target.program_id)).bind(Col(target.kind));
+            rows =
+                rows.bind(Col(target.system)).bind(Col(target.program_id)).bind(Col(target.kind));
         }
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
         let mut batches: Vec<(Stranded, Vec<(Target, JobState)>)> = Vec::new();

@@ -467,7 +467,8 @@ async fn a_client_whose_proofs_are_rejected_is_quarantined_until_it_is_released(
 
     store.decide(client(1), StandingEvent::Release, &by(), at(9_003)).await.unwrap();
     assert!(matches!(offer(&store, 1, at(9_003)).await, Offer::Nothing { .. }));
-    let unknown = store.decide(client(77), StandingEvent::Release, &by(), at(9_004)).await.unwrap_err();
+    let unknown =
+        store.decide(client(77), StandingEvent::Release, &by(), at(9_004)).await.unwrap_err();
     assert!(matches!(unknown, StoreError::NoSuchClient(_)), "{unknown}");
 }
 
@@ -663,7 +664,10 @@ async fn a_reorg_takes_batches_off_the_chain_and_brings_them_back_with_what_came
         let again = store.submit(job, proof, at(2)).await.unwrap().value;
         assert_eq!(again, Submitted::Judged(Verdict::Superseded));
     }
-    for refused in [store.cancel(held.job, &by(), at(2)).await, store.requeue(unwanted.job, &by(), at(2)).await] {
+    for refused in [
+        store.cancel(held.job, &by(), at(2)).await,
+        store.requeue(unwanted.job, &by(), at(2)).await,
+    ] {
         assert!(matches!(refused, Err(StoreError::Refused { refused: Refused::Superseded, .. })));
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     common::{Chain, config, http, serve, until},
     postgres::Postgres,
-    store::{Place, at, by, client, lease, on_both_stores, offer, state, store, submit},
+    store::{Place, at, by, client, lease, offer, on_both_stores, state, store, submit},
 };
 use protocol::{
     AuditEntry, ChangeJobs, ChangedJobs, DeadCause, JobState, JobsDeed, ProvedBatch, Verdict, paths,
@@ -124,12 +124,16 @@ async fn many_jobs_are_changed_at_once_and_it_is_recorded_by_whom(place: &Place)
     let counted = |matched, changed| ChangedJobs { matched, changed, next: None };
 
     let held = lease(&store, 1, at(1)).await.unwrap();
-    let some = ChangeJobs { first: Some(2), last: Some(4), ..ask(JobsDeed::Cancel, JobState::Ready) };
+    let some =
+        ChangeJobs { first: Some(2), last: Some(4), ..ask(JobsDeed::Cancel, JobState::Ready) };
     let dry = ChangeJobs { dry_run: true, ..some.clone() };
     assert_eq!(change(&dry, 2).await, counted(3, 0));
     assert_eq!(change(&some, 2).await, counted(3, 3));
     let its = ChangeJobs { client: Some(client(1)), ..ask(JobsDeed::Cancel, JobState::Leased) };
-    assert_eq!(change(&ChangeJobs { client: Some(client(2)), ..its.clone() }, 3).await, counted(0, 0));
+    assert_eq!(
+        change(&ChangeJobs { client: Some(client(2)), ..its.clone() }, 3).await,
+        counted(0, 0)
+    );
     assert_eq!(change(&its, 3).await, counted(1, 1));
     assert_eq!(state(&store, held.job).await, JobState::Dead);
     let aside = ChangeJobs { set_aside: true, ..ask(JobsDeed::Cancel, JobState::Ready) };
@@ -203,8 +207,14 @@ async fn what_was_settled_long_ago_is_forgotten_and_nothing_else(place: &Place) 
     store.delivered(&Actor::new("settlement"), 1, at(11)).await.unwrap();
     assert_eq!(forget(&delivered, late).await, 2, "it has those of two blocks");
     assert_eq!(forget(&keep, late).await, 2, "the last final batch stays");
-    let left: Vec<_> =
-        store.list(&JobFilter::default(), 99).await.unwrap().items.iter().map(|it| it.block_numbers.first()).collect();
+    let left: Vec<_> = store
+        .list(&JobFilter::default(), 99)
+        .await
+        .unwrap()
+        .items
+        .iter()
+        .map(|it| it.block_numbers.first())
+        .collect();
     assert_eq!(left, [5, 6, 7, 8], "the batch off the chain may come back: its block is not final");
     let targets = crate::store::TARGET.into();
     let counts = store.counts(&targets).await.unwrap();
@@ -315,7 +325,8 @@ async fn scans(store: &JobStore, sql: &str) -> Vec<String> {
         for detail in details {
             let words: Vec<_> = detail.split(' ').collect();
             let newest = detail == "SCAN jobs" && sql.contains(BOUNDED[12])
-                || detail == "SCAN batches" && sql.contains("FROM batches ORDER BY id DESC LIMIT 1");
+                || detail == "SCAN batches"
+                    && sql.contains("FROM batches ORDER BY id DESC LIMIT 1");
             let bounded = newest || BOUNDED.iter().any(|index| detail.ends_with(index));
             if words[0] == "SCAN" && GROWING.contains(&words[1]) && !bounded {
                 wrong.push(detail);
@@ -339,9 +350,11 @@ async fn scans(store: &JobStore, sql: &str) -> Vec<String> {
     for (at, line) in lines.iter().enumerate() {
         let table = line.split(" on ").nth(1).and_then(|rest| rest.split(' ').next());
         let scan = line.contains("Seq Scan on ")
-            || line.contains(" Scan ") && !lines[at + 1..].first().is_some_and(|next| next.contains("Cond:"));
+            || line.contains(" Scan ")
+                && !lines[at + 1..].first().is_some_and(|next| next.contains("Cond:"));
         let newest = line.contains("jobs_pkey") && sql.contains(BOUNDED[12]);
-        let bounded = newest || BOUNDED.iter().any(|index| line.contains(&format!("using {index} on")));
+        let bounded =
+            newest || BOUNDED.iter().any(|index| line.contains(&format!("using {index} on")));
         if scan && !bounded && table.is_some_and(|table| GROWING.contains(&table)) {
             wrong.push(line.trim().to_owned());
         }
@@ -382,7 +395,8 @@ async fn no_statement_scans_what_grows(place: &Place) {
     store.figures(&targets, at(4_004), Duration::from_secs(60)).await.unwrap();
     store.ready(&targets).await.unwrap();
     store.set_aside(&targets).await.unwrap();
-    let other = Target { program_id: alloy_primitives::B256::repeat_byte(1), ..crate::store::TARGET };
+    let other =
+        Target { program_id: alloy_primitives::B256::repeat_byte(1), ..crate::store::TARGET };
     for stranded in store.stranded(&other.into()).await.unwrap() {
         store.rescue(&stranded, &other.into(), at(4_005)).await.unwrap();
     }
@@ -416,7 +430,10 @@ async fn no_statement_scans_what_grows(place: &Place) {
         dry_run: false,
     };
     store.change(&asked, &targets, &by(), at(4_008)).await.unwrap();
-    store.decide(client(1), server::jobs::standing::StandingEvent::Release, &by(), at(4_009)).await.unwrap();
+    store
+        .decide(client(1), server::jobs::standing::StandingEvent::Release, &by(), at(4_009))
+        .await
+        .unwrap();
     let keep = Retention { age: Duration::ZERO, until_delivered: true };
     store.delivered(&by(), 9, at(4_010)).await.unwrap();
     store.forget(&keep, at(9_000)).await.unwrap();
@@ -429,7 +446,11 @@ async fn no_statement_scans_what_grows(place: &Place) {
     }
     let looked_at: Vec<_> = heard
         .iter()
-        .filter(|sql| ["SELECT", "UPDATE", "DELETE", "INSERT", "WITH"].iter().any(|verb| sql.trim_start().starts_with(verb)))
+        .filter(|sql| {
+            ["SELECT", "UPDATE", "DELETE", "INSERT", "WITH"]
+                .iter()
+                .any(|verb| sql.trim_start().starts_with(verb))
+        })
         .filter(|sql| GROWING.iter().any(|table| sql.contains(table)))
         .collect();
     assert!(looked_at.len() > 50, "only {} statements were heard", looked_at.len());
@@ -515,18 +536,21 @@ mod statements {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_operators_do_over_http_is_recorded_with_their_names() {
     let dir = tempfile::tempdir().unwrap();
-    let settings =
-        server::Config { auth: server::config::Auth::Required, ready_jobs: 3, ..config(dir.path()) };
+    let settings = server::Config {
+        auth: server::config::Auth::Required,
+        ready_jobs: 3,
+        ..config(dir.path())
+    };
     let server = serve(settings.clone(), &Chain::new(3)).await;
-    let (operator, secret) =
-        crate::common::token(&settings, server::tokens::Role::Operator).await;
+    let (operator, secret) = crate::common::token(&settings, server::tokens::Role::Operator).await;
     let (_, consumer) = crate::common::token(&settings, server::tokens::Role::Consumer).await;
     let call = |method: reqwest::Method, path: &str, token: &str| {
         http().request(method, format!("{}{path}", server.url())).bearer_auth(token)
     };
     until("the jobs and the tokens are there", async || {
         let answer = call(reqwest::Method::GET, paths::STATUS, &secret).send().await.unwrap();
-        answer.status().is_success() && answer.json::<protocol::Status>().await.unwrap().counts.ready == 3
+        answer.status().is_success()
+            && answer.json::<protocol::Status>().await.unwrap().counts.ready == 3
     })
     .await;
     let page: reqwest::Response =
@@ -534,7 +558,8 @@ async fn what_operators_do_over_http_is_recorded_with_their_names() {
     let link = page.headers()["link"].to_str().unwrap().to_owned();
     assert_eq!(link, "</v1/jobs?before=2&limit=2>; rel=\"next\"");
     assert_eq!(page.json::<Vec<protocol::JobSummary>>().await.unwrap().len(), 2);
-    let page = call(reqwest::Method::GET, "/v1/jobs?before=2&limit=2", &secret).send().await.unwrap();
+    let page =
+        call(reqwest::Method::GET, "/v1/jobs?before=2&limit=2", &secret).send().await.unwrap();
     assert!(page.headers().get("link").is_none());
     let jobs: Vec<protocol::JobSummary> = page.json().await.unwrap();
     assert_eq!(jobs.len(), 1);
@@ -557,10 +582,18 @@ async fn what_operators_do_over_http_is_recorded_with_their_names() {
     assert_eq!(deeds, ["requeue", "garbage", "pause", "drain", "cancel"]);
     let name = format!("{operator} (operator)");
     assert!(audit.iter().all(|entry| entry.actor == name), "{audit:?}");
-    let now: protocol::Status =
-        call(reqwest::Method::GET, paths::STATUS, &secret).send().await.unwrap().json().await.unwrap();
+    let now: protocol::Status = call(reqwest::Method::GET, paths::STATUS, &secret)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     assert!(now.draining_since.is_some() && now.paused_since.is_some());
-    assert_eq!(status(call(reqwest::Method::GET, paths::AUDIT, &consumer).send().await.unwrap()), 403);
+    assert_eq!(
+        status(call(reqwest::Method::GET, paths::AUDIT, &consumer).send().await.unwrap()),
+        403
+    );
     let delivered = call(reqwest::Method::POST, paths::DELIVERED, &consumer);
     let delivered = delivered.json(&serde_json::json!({ "through": 1 })).send().await.unwrap();
     assert_eq!(status(delivered), 204);
@@ -633,7 +666,11 @@ async fn only_migrate_brings_a_shared_database_to_a_later_schema() {
     };
     let found = JobStore::connect(&postgres.url(), crate::store::RULES).await.unwrap_err();
     let refused = format!("{found}");
-    assert!(refused.contains(&format!("has schema {}", latest - 1)) && refused.contains("l2-prover migrate"), "{refused}");
+    assert!(
+        refused.contains(&format!("has schema {}", latest - 1))
+            && refused.contains("l2-prover migrate"),
+        "{refused}"
+    );
     let tokens = server::tokens::Tokens::open(&settings.data_dir, Some(&postgres.url())).await;
     assert!(matches!(tokens, Err(server::Error::Database(DatabaseError::Outdated { .. }))));
     let plan = server::migrate::plan(&settings).await.unwrap();
@@ -664,7 +701,10 @@ async fn only_migrate_brings_a_shared_database_to_a_later_schema() {
     );
     admin.execute(sqlx::AssertSqlSafe(later)).await.unwrap();
     JobStore::connect(&postgres.url(), crate::store::RULES).await.unwrap().close().await;
-    admin.execute(sqlx::AssertSqlSafe(format!("UPDATE compatibility SET oldest = {}", latest + 1))).await.unwrap();
+    admin
+        .execute(sqlx::AssertSqlSafe(format!("UPDATE compatibility SET oldest = {}", latest + 1)))
+        .await
+        .unwrap();
     let refused = JobStore::connect(&postgres.url(), crate::store::RULES).await.unwrap_err();
     assert!(refused.to_string().contains("does not fit this version"), "{refused}");
 }
