@@ -8,6 +8,7 @@ use crate::commands::bench::Bench;
 use crate::commands::client::Client;
 use crate::commands::config::Config;
 use crate::commands::conformance::Conformance;
+use crate::commands::correct_clock::CorrectClock;
 use crate::commands::dev::Dev;
 use crate::commands::execute::Execute;
 use crate::commands::failures::Failures;
@@ -79,6 +80,8 @@ pub(crate) enum Command {
     Config(Config),
     /// Bring the database of a Prover Server to the schema of this version
     Migrate(Migrate),
+    /// Set back times in the future, which a wrong clock left in the database of a Prover Server
+    CorrectClock(CorrectClock),
     /// Say what operators of a Prover Server decided, and what it removed
     Audit(Audit),
     /// Check the database and the artifacts of a Prover Server; changes nothing

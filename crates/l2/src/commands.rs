@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod conformance;
+pub(crate) mod correct_clock;
 pub(crate) mod dev;
 pub(crate) mod execute;
 pub(crate) mod failures;

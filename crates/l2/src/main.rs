@@ -132,6 +132,10 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             Command::Migrate(args) => {
                 unless_interrupted(&shutdown, Box::pin(commands::migrate::run(args, output))).await
             }
+            Command::CorrectClock(args) => {
+                unless_interrupted(&shutdown, Box::pin(commands::correct_clock::run(args, output)))
+                    .await
+            }
             Command::Audit(args) => {
                 unless_interrupted(&shutdown, commands::operate::audit(args, output)).await
             }

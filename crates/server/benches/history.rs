@@ -60,7 +60,9 @@ async fn run(database: Option<&DatabaseUrl>, jobs: u64) -> Result<String> {
         return Err("the database has jobs already: name an empty one".into());
     }
     settle(&store, database, jobs).await?;
-    store.enqueue_all(&batches(jobs, 20_000), &TARGET.into(), store.now().await?).await?;
+    for some in batches(jobs, 20_000).chunks(500) {
+        store.enqueue_all(some, &TARGET.into(), store.now().await?).await?;
+    }
     store.close().await;
 
     let config = Config {
@@ -243,6 +245,21 @@ async fn settle(store: &JobStore, database: Option<&DatabaseUrl>, jobs: u64) -> 
         "INSERT INTO submissions (job, lease, proof, proof_len, client, system, program_id, kind, received_at, verdict)
          SELECT id, id, proof, 1000, proved_by, system, program_id, kind, created_at + 400, 'accepted' FROM jobs".to_owned(),
     ];
+    // A row that is counted a million times in one transaction is a million versions of it for PostgreSQL.
+    let (before, after) = match database {
+        Some(_) => {
+            ("ALTER TABLE jobs DISABLE TRIGGER USER", "ALTER TABLE jobs ENABLE TRIGGER USER")
+        }
+        None => ("SELECT 1", "SELECT 1"),
+    };
+    let count = "INSERT INTO job_counts SELECT 0, system, program_id, kind, state, superseded, count(*) FROM jobs
+        GROUP BY system, program_id, kind, state, superseded";
+    let mut statements = Vec::from(statements);
+    statements.insert(0, before.to_owned());
+    statements.push(after.to_owned());
+    if database.is_some() {
+        statements.push(count.to_owned());
+    }
     for sql in statements {
         let mut tx = store.database().begin().await?;
         tx.execute(AssertSqlSafe(sql)).await?;

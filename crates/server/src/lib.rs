@@ -52,7 +52,7 @@ pub use database::DatabaseUrl;
 pub use error::Error;
 pub use http::tls;
 pub use intake::{BatchSource, PreparedBatch};
-pub use maintenance::{backup, fsck, migrate};
+pub use maintenance::{backup, clock as correct_clock, fsck, migrate};
 pub use observe::traces;
 
 use access::gate::Gate;
@@ -184,6 +184,7 @@ impl Server {
         jobs.look_at_switches().await?;
         parts.start("switches", jobs.clone().watch_switches());
         parts.start("waiting", jobs.clone().call_waiting());
+        parts.start("integrity", integrity(jobs.store().clone(), stopping.clone()));
         if let Some(mut peers) = peers {
             jobs.store().database().ok(peers.welcome().await)?;
             let run = peers.run(jobs.clone(), leading, health, stopping.clone());
@@ -304,6 +305,22 @@ impl Running {
         }
         self.service.jobs().close().await;
         tracing::info!(addr = %self.addr, "server stopped");
+    }
+}
+
+/// Looks at a large database while the server works. If it is damaged, this ends before the server stops, which ends the process.
+async fn integrity(store: JobStore, stopping: CancellationToken) {
+    let checked = stopping.run_until_cancelled(store.database().check_large()).await;
+    match checked {
+        Some(Err(error)) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(
+                code = "database_damaged",
+                error,
+                "the database is damaged, or cannot be read"
+            );
+        }
+        Some(Ok(())) | None => stopping.cancelled().await,
     }
 }
 

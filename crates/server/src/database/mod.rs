@@ -64,6 +64,9 @@ pub const POSTGRES_SESSION: &str = "SET application_name = 'l2-prover'; SET lock
 /// A database that knows times so far in the future has seen a wrong clock.
 const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
+/// SQLite databases of more bytes are looked at when the server runs already.
+const LARGE: i64 = 256 << 20;
+
 /// A transaction. Dropping it undoes what was done in it.
 #[derive(Debug)]
 pub enum Tx {
@@ -168,7 +171,7 @@ impl Database {
                 code = "clock_ahead",
                 database = &*name,
                 seconds = ahead.as_secs(),
-                "the database knows times in the future: the clock was ahead once, or is behind now; correct the clock"
+                "the database knows times in the future: the clock was ahead once, or is behind now. Correct the clock, stop the server and run `l2-prover correct-clock`"
             );
         }
         let clock = Clock::start(latest);
@@ -342,6 +345,31 @@ impl Database {
         Ok(())
     }
 
+    /// Looks at a SQLite database that was too large to be looked at when it was opened.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Corrupt`] if it is damaged, or [`DatabaseError::Failed`].
+    pub async fn check_large(&self) -> Result<()> {
+        let Kind::Sqlite(..) = self.kind else { return Ok(()) };
+        let fail = |error| wrap_sqlite(&self.name, error);
+        // A connection of its own: it takes a while.
+        let options = SqliteConnectOptions::new().filename(&*self.name);
+        let mut connection: SqliteConnection = options.connect().await.map_err(fail)?;
+        if !large(&mut connection).await.map_err(fail)? {
+            return Ok(());
+        }
+        match quick_check(&mut connection).await.map_err(fail)? {
+            ok if ok == "ok" => Ok(()),
+            detail => Err(DatabaseError::Corrupt { database: self.name.to_string(), detail }),
+        }
+    }
+
+    /// How far the clock that counts is ahead of the wall clock, if it is by more than a minute.
+    pub fn clock_ahead(&self) -> Option<Duration> {
+        let Kind::Sqlite(clock, _) = &self.kind else { return None };
+        Some(clock.now().after(wall())).filter(|ahead| *ahead > CLOCK_AHEAD)
+    }
+
     /// Writes what the database holds at this moment into a new file, for a backup. Only SQLite can.
     ///
     /// # Errors
@@ -442,14 +470,27 @@ async fn claim(name: &str, options: &SqliteConnectOptions) -> Result<()> {
             .await
             .map_err(fail)?;
     }
-    let check: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(fail)?;
-    if check != "ok" {
-        return Err(DatabaseError::Corrupt { database: name.into(), detail: check });
+    if !large(&mut connection).await.map_err(fail)? {
+        let check = quick_check(&mut connection).await.map_err(fail)?;
+        if check != "ok" {
+            return Err(DatabaseError::Corrupt { database: name.into(), detail: check });
+        }
     }
     connection.close().await.map_err(fail)
+}
+
+/// Whether a SQLite database has so many bytes that looking at all of them would hold up a start.
+async fn large<'c>(connection: impl Executor<'c, Database = sqlx::Sqlite>) -> sqlx::Result<bool> {
+    let bytes = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+    let bytes: i64 = sqlx::query_scalar(bytes).fetch_one(connection).await?;
+    Ok(bytes > LARGE)
+}
+
+/// What SQLite says of the whole file: `ok`, or the first thing that is wrong.
+async fn quick_check<'c>(
+    connection: impl Executor<'c, Database = sqlx::Sqlite>,
+) -> sqlx::Result<String> {
+    sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(connection).await
 }
 
 /// A connection to a PostgreSQL database that is ours, or empty.

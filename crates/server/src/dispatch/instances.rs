@@ -32,6 +32,11 @@ impl<K> Default for Instances<K> {
 }
 
 impl<K: Copy + Eq + Hash> Instances<K> {
+    /// Whether a process would be heard for the first time.
+    pub(super) fn is_new(&self, key: K, instance: InstanceId) -> bool {
+        self.0.get(&key).is_none_or(|it| it.latest != instance && !it.earlier.contains(&instance))
+    }
+
     /// Notes that a process was heard. False: another one was heard since this one began.
     pub(super) fn is_latest(&mut self, key: K, instance: InstanceId) -> bool {
         if self.0.len() >= MOST && !self.0.contains_key(&key) {

@@ -38,9 +38,17 @@ impl Jobs {
             )));
         }
         if let Some(origin) = &request.origin {
-            let instances = self.0.instances.lock();
-            let mut instances = instances.unwrap_or_else(PoisonError::into_inner);
-            if !instances.is_latest(request.client, origin.instance) {
+            let (new, latest) = {
+                let instances = self.0.instances.lock();
+                let mut instances = instances.unwrap_or_else(PoisonError::into_inner);
+                let new = instances.is_new(request.client, origin.instance);
+                (new, instances.is_latest(request.client, origin.instance))
+            };
+            if new {
+                let name = if origin.name.is_empty() { &origin.host } else { &origin.name };
+                self.0.store.name_client(request.client, name, self.now().await?).await?;
+            }
+            if !latest {
                 tracing::warn!(code = "folder_cloned", client = %request.client, name = ?origin.name, host = ?origin.host, "two processes use one client's id; the earlier one is told to stop");
                 return Ok(no_work(NoWorkReason::AnotherInstance, Duration::from_secs(30)));
             }

@@ -27,6 +27,13 @@ pub async fn check(jobs: &Jobs, artifacts: &Artifacts, intake: &IntakeStatus) ->
             matches!(intake, IntakeStatus::Halted { .. })
                 .then_some("it is halted: the node contradicts what has been enqueued"),
         ),
+        (
+            "clock",
+            jobs.store()
+                .database()
+                .clock_ahead()
+                .map(|_| "the database knows times in the future: see l2-prover correct-clock"),
+        ),
         ("leases", jobs.drains().then_some("the server drains: it grants none")),
     ];
     let checks = checks.map(|(name, problem)| Check {

@@ -37,7 +37,7 @@ impl fmt::Display for Actor {
 
 impl JobStore {
     /// Records that `by` did `deed` to `subject`, if the transaction is committed.
-    pub(super) async fn record_deed(
+    pub(crate) async fn record_deed(
         &self,
         tx: &mut Tx,
         by: &Actor,

@@ -93,6 +93,22 @@ impl JobStore {
             .collect()
     }
 
+    /// Remembers what a client calls itself: 64 characters at most.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn name_client(&self, client: ClientId, name: &str, now: Timestamp) -> Result<()> {
+        let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        let mut tx = self.db.begin().await?;
+        let note = sqlx::query(
+            "INSERT INTO clients (id, first_seen, last_seen, name) VALUES ($1, $2, $2, $3)
+             ON CONFLICT (id) DO UPDATE SET name = $3",
+        );
+        let note = note.bind(Col(client)).bind(Col(now)).bind(name);
+        self.ok(note.execute(&mut *tx).await)?;
+        self.ok(tx.commit().await)
+    }
+
     /// Remembers that these clients were heard, as far as anybody knows them.
     ///
     /// # Errors

@@ -273,7 +273,7 @@ async fn a_server_that_cannot_do_its_work_is_not_ready() {
         let status = answer.status().as_u16();
         let body: Value = answer.json().await.unwrap();
         let found: Readiness = serde_json::from_value(body).unwrap();
-        assert_eq!((found.ready, found.checks.len()), (status == 200, 4), "{found:?}");
+        assert_eq!((found.ready, found.checks.len()), (status == 200, 5), "{found:?}");
         assert!(found.ready || status == 503, "{status}");
         let bad = found.checks.into_iter().filter(|check| !check.ok);
         bad.map(|check| check.name).collect::<Vec<_>>()

@@ -367,7 +367,8 @@ async fn what_cannot_work_is_refused() {
     assert!(matches!(error, Error::FolderInUse(_)), "{error}");
     running.stop().await;
 
-    let later = "INSERT INTO _sqlx_migrations VALUES (9999, 'later', now(), true, '', 0)";
+    let later = "INSERT INTO _sqlx_migrations VALUES (9999, 'later', now(), true, '', 0);
+        UPDATE compatibility SET oldest = 9999";
     admin.execute(later).await.unwrap();
     let error = refused(dir.path()).await;
     assert!(matches!(error, Error::Database(DatabaseError::Version { .. })), "{error}");

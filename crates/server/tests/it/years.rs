@@ -298,7 +298,7 @@ const YEARS: &str = "
 
 /// What may be looked at from one end to the other. Indexes of few rows: what is leased, waits, failed, or is off the chain;
 /// indexes in the order in which the first rows, of which there are few, are asked for; and the newest jobs.
-const BOUNDED: [&str; 13] = [
+const BOUNDED: [&str; 14] = [
     "jobs_held",
     "jobs_expiring",
     "jobs_superseded",
@@ -310,6 +310,7 @@ const BOUNDED: [&str; 13] = [
     "batches_length",
     "clients_heard",
     "submissions_open",
+    "submissions_open_proof",
     "unproved_first",
     "(SELECT seq FROM jobs ORDER BY seq DESC LIMIT 100)",
 ];
@@ -324,7 +325,7 @@ async fn scans(store: &JobStore, sql: &str) -> Vec<String> {
         let details: Vec<String> = rows.unwrap().iter().map(|row| row.get("detail")).collect();
         for detail in details {
             let words: Vec<_> = detail.split(' ').collect();
-            let newest = detail == "SCAN jobs" && sql.contains(BOUNDED[12])
+            let newest = detail == "SCAN jobs" && sql.contains(BOUNDED[13])
                 || detail == "SCAN batches"
                     && sql.contains("FROM batches ORDER BY id DESC LIMIT 1");
             let bounded = newest || BOUNDED.iter().any(|index| detail.ends_with(index));
@@ -352,7 +353,7 @@ async fn scans(store: &JobStore, sql: &str) -> Vec<String> {
         let scan = line.contains("Seq Scan on ")
             || line.contains(" Scan ")
                 && !lines[at + 1..].first().is_some_and(|next| next.contains("Cond:"));
-        let newest = line.contains("jobs_pkey") && sql.contains(BOUNDED[12]);
+        let newest = line.contains("jobs_pkey") && sql.contains(BOUNDED[13]);
         let bounded =
             newest || BOUNDED.iter().any(|index| line.contains(&format!("using {index} on")));
         if scan && !bounded && table.is_some_and(|table| GROWING.contains(&table)) {
@@ -606,6 +607,72 @@ async fn what_operators_do_over_http_is_recorded_with_their_names() {
     assert!(now.draining_since.is_some() && now.paused_since.is_some());
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(server.status().await.unwrap().counts.ready, 3, "no new batch is taken in");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn times_in_the_future_are_named_and_set_back_by_a_command() {
+    use server::clock::{Timestamp, wall};
+    let dir = tempfile::tempdir().unwrap();
+    let settings = config(dir.path());
+    std::fs::create_dir_all(&settings.data_dir).unwrap();
+    let file = settings.data_dir.join("jobs.sqlite");
+    let open = async || JobStore::open(&file, crate::store::RULES).await.unwrap();
+    let future = Timestamp(wall().0 + 10 * 86_400_000);
+    let store = open().await;
+    let targets = crate::store::TARGET.into();
+    for number in 1..=2 {
+        let batch = crate::store::batch(&Chain::new(2), number);
+        store.enqueue(&batch, &targets, future).await.unwrap();
+    }
+    let first = lease(&store, 1, future).await.unwrap();
+    store.prioritise(store.jobs().await.unwrap()[1].job, -2, &by(), future).await.unwrap();
+    store.close().await;
+
+    // It lives in the future from now on, and says so.
+    let server = serve(settings.clone(), &Chain::new(2)).await;
+    let ready = http().get(format!("{}/readyz", server.url())).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    let ready: protocol::Readiness = ready.json().await.unwrap();
+    let wrong: Vec<_> = ready.checks.iter().filter(|check| !check.ok).collect();
+    assert_eq!((wrong.len(), &*wrong[0].name), (1, "clock"));
+    let running = server::correct_clock::correct(&settings).await.unwrap_err();
+    assert!(matches!(running, server::Error::FolderInUse(_)), "{running}");
+    server.stop().await;
+
+    let corrected = server::correct_clock::correct(&settings).await.unwrap();
+    assert!(corrected.ahead_seconds >= 10 * 86_400 - 60 && corrected.times >= 8, "{corrected:?}");
+    let again = server::correct_clock::correct(&settings).await.unwrap();
+    assert_eq!((again.ahead_seconds, again.times), (0, 0));
+    let store = open().await;
+    assert_eq!(store.database().clock_ahead(), None);
+    assert!(store.now().await.unwrap() < future);
+    store.restart(wall()).await.unwrap();
+    let held = offer(&store, 1, Timestamp(wall().0 + 1)).await;
+    assert!(matches!(held, server::store::Offer::Job(leased) if leased.job == first.job));
+    store.close().await;
+    let server = serve(settings, &Chain::new(2)).await;
+    let ready = http().get(format!("{}/readyz", server.url())).send().await.unwrap();
+    assert_eq!(ready.status(), 200);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_shown_by_the_name_that_it_calls_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    let settings = client::Config {
+        name: Some("gpu-7".into()),
+        ..crate::common::client_config(dir.path(), "client", &server.url())
+    };
+    let prover = std::sync::Arc::new(crate::common::Echo::default());
+    let client = client::Client::start(settings, prover).await.unwrap();
+    until("the client is shown", async || {
+        let clients = server.status().await.unwrap().clients;
+        clients.first().is_some_and(|it| it.name.as_deref() == Some("gpu-7") && it.proved == 1)
+    })
+    .await;
+    client.stop().await;
     server.stop().await;
 }
 

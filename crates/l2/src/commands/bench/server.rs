@@ -88,6 +88,14 @@ fn batches(parent: u64, count: u64) -> Vec<NewBatch> {
     (parent + 1..=parent + count).map(batch).collect()
 }
 
+/// Enqueues batches, not all in one transaction: nobody does that.
+async fn enqueue(store: &JobStore, batches: &[NewBatch]) -> anyhow::Result<()> {
+    for some in batches.chunks(500) {
+        store.enqueue_all(some, &TARGET.into(), store.now().await?).await?;
+    }
+    Ok(())
+}
+
 async fn open(folder: &Path, database: Option<&str>) -> anyhow::Result<JobStore> {
     let config = Config::default();
     let rules = Rules {
@@ -137,7 +145,7 @@ async fn load(args: &BenchServer, clients: u64) -> anyhow::Result<Load> {
     let tip = store.tip().await?.map_or(0, |tip| tip.last);
     // More than can be proved in the time.
     let jobs = batches(tip, args.seconds * 4_000);
-    store.enqueue_all(&jobs, &TARGET.into(), store.now().await?).await?;
+    enqueue(&store, &jobs).await?;
     let (proved, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut working = JoinSet::new();
     for _ in 0..clients {
@@ -255,7 +263,7 @@ impl fmt::Display for ColdStart {
 async fn cold_start(jobs: u64) -> anyhow::Result<ColdStart> {
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
     let store = open(folder.path(), None).await?;
-    store.enqueue_all(&batches(0, jobs), &TARGET.into(), store.now().await?).await?;
+    enqueue(&store, &batches(0, jobs)).await?;
     store.close().await;
     memory::reset_peak();
     let begun = Instant::now();
