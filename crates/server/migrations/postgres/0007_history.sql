@@ -8,8 +8,10 @@ CREATE TABLE compatibility (
 );
 INSERT INTO compatibility (one, oldest) VALUES (1, 6);
 
--- Nobody changes jobs between the moment they are counted and the moment the triggers count on.
-LOCK TABLE jobs IN SHARE ROW EXCLUSIVE MODE;
+-- Nobody changes jobs between the moment they are counted and the moment the triggers count on. The locks in the order in which servers
+-- take them: what adds batches begins with those, and everything else with jobs.
+LOCK TABLE batches IN SHARE ROW EXCLUSIVE MODE;
+LOCK TABLE jobs IN EXCLUSIVE MODE;
 
 -- How many jobs there are of each kind and state: the sum over the slots. A connection counts in a slot of its own, so that none waits for
 -- another; slot 0 takes over what the others have counted.

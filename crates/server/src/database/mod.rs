@@ -199,8 +199,7 @@ impl Database {
             }
         }
         if schema::pending(&name, &schema::POSTGRES, schema, &mut connection, fail).await? {
-            // Those that start together take turns: the migrator holds a lock.
-            schema::migrated(&name, schema::POSTGRES.run(&mut connection).await, fail)?;
+            schema::migrated(&name, schema::migrate_shared(&mut connection).await, fail)?;
         }
         connection.close().await.map_err(fail)?;
         let address = url.expose().parse().map_err(fail)?;

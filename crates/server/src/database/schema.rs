@@ -9,10 +9,10 @@
 use super::{DatabaseError, Result};
 use serde::Serialize;
 use sqlx::{
-    Connection, Executor, Row,
+    Connection, Executor, PgConnection, Row,
     migrate::{Migrate, MigrateError, Migrator},
 };
-use std::cmp::Ordering;
+use std::{cmp::Ordering, time::Duration};
 
 /// SQLite's migrations.
 pub(super) static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -81,6 +81,31 @@ async fn found<C: Migrate>(name: &str, ours: &Migrator, connection: &mut C) -> R
         }
     }
     Ok(applied.iter().map(|migration| migration.version).max().unwrap_or_default())
+}
+
+/// So often a migration is begun anew that others were in the way of.
+const ATTEMPTS: u32 = 60;
+
+/// Runs PostgreSQL's migrations, while servers may be at work. Those that migrate together take turns: the migrator holds a lock.
+///
+/// A migration waits three seconds at most for the locks that it needs, since servers wait behind it. If that, or a deadlock with a server,
+/// ends it, nothing has changed, and it begins anew.
+pub(super) async fn migrate_shared(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    connection.execute("SET lock_timeout = '3s'").await.map_err(MigrateError::Execute)?;
+    for _ in 1..ATTEMPTS {
+        let migrated = POSTGRES.run(&mut *connection).await;
+        let error = match &migrated {
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => error,
+            _ => return migrated,
+        };
+        // lock_not_available and deadlock_detected.
+        let code = error.as_database_error().and_then(|error| error.code());
+        if !matches!(code.as_deref(), Some("55P03" | "40P01")) {
+            return migrated;
+        }
+        tokio::time::sleep(Duration::from_millis(rand::random_range(100..500))).await;
+    }
+    POSTGRES.run(&mut *connection).await
 }
 
 /// What the migrator did, as an error of this crate.

@@ -103,12 +103,12 @@ impl JobStore {
         }
         let sql = format!(
             "SELECT seq, id, CASE WHEN {} THEN 1 ELSE 0 END AS meant FROM (SELECT seq, id, batch, cause, system, program_id, kind
-             FROM jobs WHERE superseded = 0 AND state = $1 AND seq > {} ORDER BY seq LIMIT {EXAMINED}) AS looked_at ORDER BY seq",
+             FROM jobs WHERE superseded = 0 AND state = '{}' AND seq > $1 ORDER BY seq LIMIT {EXAMINED}) AS looked_at ORDER BY seq",
             conditions.join(" AND "),
-            block(asked.after, 0),
+            asked.state.name(),
         );
         let mut rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(asked.state.name())
+            .bind(block(asked.after, 0))
             .bind(asked.cause.map_or("", protocol::DeadCause::name))
             .bind(block(asked.first, 0))
             .bind(block(asked.last, i64::MAX))
