@@ -50,6 +50,7 @@ async fn run(database: Option<&DatabaseUrl>, jobs: u64) -> Result<String> {
         max_failures: 3,
         max_lost: 5,
         max_rejected: 3,
+        max_newcomers: 64,
         max_hold: Duration::from_secs(86_400),
     };
     let store = match database {

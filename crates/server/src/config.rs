@@ -95,12 +95,15 @@ pub struct Config {
     /// The longest time a request for work is held open.
     #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
-    /// A job is given up after so many failures reported by clients.
+    /// A job is given up when clients under so many tokens have failed on it (so many clients, where no tokens are asked for), or
+    /// after four times as many failures.
     pub max_failures: u32,
-    /// A job is given up after so many clients fell silent on it.
+    /// A job is given up after clients under one token fell silent on it four times as often. Under two tokens, twice is enough.
     pub max_lost: u32,
     /// A client is quarantined after so many rejected proofs in a row.
     pub max_rejected: u32,
+    /// Clients that have never had a proof accepted hold at most so many jobs together under one token.
+    pub max_newcomers: u32,
 
     /// Artifacts that nothing needs any more, such as rejected proofs and the inputs of proved jobs, are removed after so long.
     /// Left out: only `l2-prover gc` removes them.
@@ -162,6 +165,7 @@ impl Default for Config {
             max_failures: 3,
             max_lost: 5,
             max_rejected: 3,
+            max_newcomers: 64,
             garbage_age: Some(Duration::from_secs(7 * 24 * 3_600)),
             keep_jobs: None,
             keep_until_delivered: false,
@@ -208,6 +212,7 @@ impl Config {
             ("max_failures", self.max_failures == 0),
             ("max_lost", self.max_lost == 0),
             ("max_rejected", self.max_rejected == 0),
+            ("max_newcomers", self.max_newcomers == 0),
             ("max_artifact_bytes", self.max_artifact_bytes == 0),
             ("verify_threads", self.verify_threads == 0),
             ("poll_interval", self.poll_interval.is_zero()),

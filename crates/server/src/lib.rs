@@ -128,6 +128,7 @@ impl Server {
             max_failures: config.max_failures,
             max_lost: config.max_lost,
             max_rejected: config.max_rejected,
+            max_newcomers: config.max_newcomers,
         };
         let store = match &config.database {
             None => {

@@ -81,9 +81,15 @@ CREATE INDEX jobs_superseded ON jobs (seq) WHERE superseded = 1;
 CREATE INDEX jobs_troubled ON jobs (seq) WHERE last_error IS NOT NULL OR lost > 0 OR state = 'dead';
 DROP INDEX jobs_open;
 DROP INDEX jobs_due;
+-- Who failed on a job, each once, and who fell silent on it last: tokens, or clients without one. NULL from servers of the version before.
+ALTER TABLE jobs ADD COLUMN failed_by BYTEA;
+ALTER TABLE jobs ADD COLUMN lost_by BYTEA;
 CREATE INDEX batches_input ON batches (input);
 CREATE INDEX batches_length ON batches ((last - first));
 CREATE INDEX batches_superseded ON batches (superseded_at) WHERE superseded_at IS NOT NULL;
+-- The token under which it was granted, or its client where none is asked for. NULL from servers of the version before.
+ALTER TABLE leases ADD COLUMN party BYTEA;
+CREATE INDEX leases_live ON leases (party) WHERE ended_at IS NULL;
 CREATE INDEX leases_job ON leases (job, granted_at);
 CREATE INDEX leases_client ON leases (client);
 CREATE INDEX submissions_open_proof ON submissions (proof) WHERE verdict IS NULL;
@@ -93,6 +99,13 @@ CREATE INDEX clients_quarantined ON clients (id) WHERE quarantined <> 0;
 
 -- What clients call themselves.
 ALTER TABLE clients ADD COLUMN name TEXT;
+
+-- How clients that have proved nothing yet behave under a token.
+CREATE TABLE parties (
+    id        BYTEA NOT NULL PRIMARY KEY,
+    strikes   BIGINT NOT NULL, -- leases of theirs that ended badly, since a proof was accepted
+    struck_at BIGINT NOT NULL
+);
 
 -- What operators decided, and what the server removed by itself.
 CREATE TABLE audit (

@@ -41,6 +41,8 @@ pub enum Access {
 /// A caller that has been let in.
 #[derive(Clone, Debug)]
 pub struct Caller {
+    /// The token that it showed, if it needed one.
+    pub token: Option<TokenId>,
     /// The only client that it may speak for.
     pub client: Option<ClientId>,
     /// As what it does is recorded.
@@ -137,7 +139,7 @@ impl Gate {
         if let Err(foreign) = browser::check(headers, self.0.trusts_loopback) {
             return (None, Err(foreign.into()));
         }
-        let open = Ok(Caller { client: None, actor: Actor::anybody() });
+        let open = Ok(Caller { token: None, client: None, actor: Actor::anybody() });
         if self.0.auth == Auth::Open || access == Access::Public {
             return (None, open);
         }
@@ -171,7 +173,8 @@ impl Gate {
         };
         token.filter(|token| token.valid_at(now.0)).map(|token| {
             let actor = Actor::new(format_args!("{} ({})", token.id, token.name));
-            (token.id, token.role, Caller { client: token.client, actor })
+            let caller = Caller { token: Some(token.id), client: token.client, actor };
+            (token.id, token.role, caller)
         })
     }
 }

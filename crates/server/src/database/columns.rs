@@ -5,7 +5,10 @@
 
 use crate::{
     clock::Timestamp,
-    jobs::outcome::{LeaseOutcome, RecordedVerdict},
+    jobs::{
+        outcome::{LeaseOutcome, RecordedVerdict},
+        party::Party,
+    },
 };
 use alloy_primitives::B256;
 use protocol::{ArtifactId, ClientId, DeadCause, JobId, JobState, LeaseId, ProofKind, ProofSystem};
@@ -169,6 +172,31 @@ impl Column for B256 {
     }
 }
 
+impl Column for Party {
+    type Raw = Vec<u8>;
+
+    fn write(&self) -> Vec<u8> {
+        self.to_bytes().to_vec()
+    }
+
+    fn read(raw: Vec<u8>) -> Result<Self, BoxDynError> {
+        Ok(Self::from_bytes(Column::read(raw)?).ok_or("neither a client nor a token")?)
+    }
+}
+
+/// One after the other.
+impl Column for Vec<Party> {
+    type Raw = Vec<u8>;
+
+    fn write(&self) -> Vec<u8> {
+        self.iter().flat_map(|party| party.to_bytes()).collect()
+    }
+
+    fn read(raw: Vec<u8>) -> Result<Self, BoxDynError> {
+        raw.chunks(Party::BYTES).map(|party| Column::read(party.to_vec())).collect()
+    }
+}
+
 macro_rules! ids {
     ($($type:ty)*) => {$(
         impl Column for $type {
@@ -261,6 +289,9 @@ mod tests {
         returns(&[i32::MIN, i32::MAX]);
         returns(&[Timestamp(7)]);
         returns(&[true, false]);
+        let party = Party::Client(ClientId::from_bytes([2; 16]));
+        returns(&[Party::Token(1), party]);
+        returns(&[vec![], vec![party], vec![party, Party::Token(u64::MAX)]]);
         returns(&[B256::repeat_byte(1)]);
         returns(&[JobId::from_bytes([1; 16])]);
         returns(&[ArtifactId::from_bytes([1; 32])]);
@@ -279,6 +310,8 @@ mod tests {
             assert_eq!(T::read(raw).err().expect("it is no such value").to_string(), says);
         }
         wrong::<JobId>(vec![1; 3], "16 bytes were expected, not 3");
+        wrong::<Party>(vec![9; 17], "neither a client nor a token");
+        wrong::<Vec<Party>>(vec![0; 18], "17 bytes were expected, not 1");
         wrong::<B256>(Vec::new(), "32 bytes were expected, not 0");
         wrong::<u32>(-1, "-1 is not from 0 to 4294967295");
         wrong::<JobState>("lost".into(), "\"lost\" is not the state of a job");

@@ -3,7 +3,7 @@
 use super::{JobError, Jobs};
 use crate::{
     artifacts::ArtifactError,
-    jobs::state::Refused,
+    jobs::{party::Party, state::Refused},
     observe::traces,
     store::{Offer, StoreError},
 };
@@ -27,11 +27,11 @@ const HEARD_LATELY: Duration = Duration::from_secs(45);
 const BARRED_LOOK: Duration = Duration::from_secs(10);
 
 impl Jobs {
-    /// Answers a request for work with `Response` or `NoWork`, as soon as there is a job or the client's patience ends.
+    /// Answers a request for work, for which `party` is responsible, with `Response` or `NoWork`, as soon as there is a job or the client's patience ends.
     ///
     /// # Errors
     /// [`JobError`] if the request makes no sense or the database fails.
-    pub async fn request(&self, request: &Request) -> Result<ProofData, JobError> {
+    pub async fn request(&self, request: &Request, party: Party) -> Result<ProofData, JobError> {
         if request.capabilities.len() > MAX_CAPABILITIES {
             return Err(JobError::Malformed(format!(
                 "a request names at most {MAX_CAPABILITIES} capabilities"
@@ -89,7 +89,8 @@ impl Jobs {
                     offer
                 }
                 None => {
-                    let leasing = self.0.store.lease(request.client, &usable, lease, asked, now);
+                    let store = &self.0.store;
+                    let leasing = store.lease(request.client, party, &usable, lease, asked, now);
                     self.noted(leasing.await?)
                 }
             };

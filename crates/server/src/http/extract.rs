@@ -5,7 +5,10 @@ use super::{
     limits::TooSlow,
     service::Service,
 };
-use crate::{access::gate::Caller, store::Actor};
+use crate::{
+    access::{gate::Caller, tokens::TokenId},
+    store::Actor,
+};
 use axum::{
     body::{Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
@@ -36,6 +39,17 @@ impl FromRequestParts<Service> for By {
     async fn from_request_parts(parts: &mut Parts, _service: &Service) -> Answer<Self> {
         let caller = parts.extensions.get::<Caller>();
         Ok(Self(caller.map_or_else(Actor::anybody, |caller| caller.actor.clone())))
+    }
+}
+
+/// The token that the caller showed, if it needed one.
+pub(super) struct Shown(pub(super) Option<TokenId>);
+
+impl FromRequestParts<Service> for Shown {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _service: &Service) -> Answer<Self> {
+        Ok(Self(parts.extensions.get::<Caller>().and_then(|caller| caller.token)))
     }
 }
 

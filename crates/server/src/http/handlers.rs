@@ -2,15 +2,16 @@
 
 use super::{
     error::{Answer, Refusal, malformed, no_such_endpoint, other_message, retry_later},
-    extract::{By, Path, Said, WholeBody, id, too_slow},
+    extract::{By, Path, Said, Shown, WholeBody, id, too_slow},
     peer::Who,
     service::Service,
 };
 use crate::{
+    access::tokens::TokenId,
     artifacts::{self, ArtifactError},
     clock::Timestamp,
     dispatch::{JobError, Sender},
-    jobs::standing::StandingEvent,
+    jobs::{party::Party, standing::StandingEvent},
     observe::metrics,
     store::{Actor, JobFilter, Switch},
 };
@@ -34,10 +35,12 @@ const MAX_LISTED: u32 = 1_000;
 
 pub(super) async fn request(
     State(service): State<Service>,
+    Shown(token): Shown,
     Said(message): Said,
 ) -> Answer<Json<ProofData>> {
     let ProofData::Request(request) = message else { return Err(other_message("Request")) };
-    Ok(Json(service.jobs().request(&request).await?))
+    let party = Party::of(token.map(TokenId::number), request.client);
+    Ok(Json(service.jobs().request(&request, party).await?))
 }
 
 pub(super) async fn heartbeat(

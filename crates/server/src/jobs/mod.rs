@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod cost;
 pub mod outcome;
+pub mod party;
 pub mod standing;
 pub mod state;
 pub mod verification;
@@ -13,5 +14,6 @@ pub mod verification;
 pub use batch::{
     Demand, InvalidTargets, NewBatch, Target, Targets, Tip, Unlinked, Wanted, follows, job_id,
 };
+pub use party::Party;
 pub use standing::{Standing, StandingEvent};
 pub use state::{Event, Job, Rules};

@@ -84,6 +84,7 @@ mod tests {
         max_failures: 3,
         max_lost: 5,
         max_rejected: 3,
+        max_newcomers: 64,
     };
 
     proptest! {

@@ -9,17 +9,22 @@
 //! * A client that asks for work has nothing at hand: if it was heard on a lease before, it died on that job, and its loss
 //!   counts like that of one that fell silent. If it was not, it lost our answer, and gets the same lease again.
 //! * A client that keeps a job for longer than it may loses it like one that fell silent, however often it was heard.
-//! * A job on which two clients fell silent, one after the other, is not sent round the fleet: it is quarantined.
+//! * Blame goes by parties: the token under which a lease was granted, or the client where no tokens are asked for. One party
+//!   alone does not kill a job soon, however many clients it makes up.
+//!   * A job is given up when [`Rules::max_failures`] parties have failed on it, or after [`REPEATS`] times as many failures.
+//!   * A job on which clients of two parties fell silent, one after the other, is not sent round the fleet: it is quarantined.
+//!     Those of one party may fall silent [`REPEATS`] times [`Rules::max_lost`] times.
 //!
 //! ```text
 //! ready --lease--> leased --submit--> verifying --verified--> proved
 //!   ^                |  expire / fail     | rejected
 //!   +----------------+--------------------+
-//! leased --budget spent, second client lost--> dead --requeue--> ready
+//! leased --budget spent, second party lost--> dead --requeue--> ready
 //! any but proved --cancel--> dead
 //! any --supersede--> superseded --revive--> ready, proved or dead, as it was
 //! ```
 
+use super::party::Party;
 use crate::clock::Timestamp;
 use protocol::{ClientId, DeadCause, FailureClass, JobState, LeaseId};
 use std::time::Duration;
@@ -33,10 +38,29 @@ pub struct Job {
     pub not_before: Timestamp,
     /// Failures reported by clients.
     pub failures: u32,
+    /// The parties that failed, each once.
+    pub failed_by: Vec<Party>,
     /// Clients that fell silent.
     pub lost: u32,
     /// The last of those.
     pub lost_to: Option<ClientId>,
+    /// Its party.
+    pub lost_by: Option<Party>,
+}
+
+impl Job {
+    /// A job that nobody has tried, ready at `now`.
+    pub const fn new(now: Timestamp) -> Self {
+        Self {
+            state: State::Ready,
+            not_before: now,
+            failures: 0,
+            failed_by: Vec::new(),
+            lost: 0,
+            lost_to: None,
+            lost_by: None,
+        }
+    }
 }
 
 /// Where a job is in its life.
@@ -74,6 +98,8 @@ pub struct Lease {
     pub id: LeaseId,
     /// Who has it.
     pub client: ClientId,
+    /// Who is responsible for that client.
+    pub party: Party,
     /// When it was granted.
     pub since: Timestamp,
     /// When it runs out, if it is not renewed.
@@ -109,6 +135,8 @@ pub enum Event {
     Lease {
         /// Who asks.
         client: ClientId,
+        /// Who is responsible for it.
+        party: Party,
         /// The name for a new lease.
         lease: LeaseId,
     },
@@ -174,12 +202,14 @@ pub struct Rules {
     pub lease: Duration,
     /// How long a client may have a job, however often it is heard.
     pub max_hold: Duration,
-    /// Failures until a job is given up.
+    /// Parties that fail on a job until it is given up.
     pub max_failures: u32,
-    /// Silent clients until a job is given up.
+    /// Clients of one party that fall silent on a job until it is given up: [`REPEATS`] times as many.
     pub max_lost: u32,
     /// Rejected proofs in a row until a client is quarantined.
     pub max_rejected: u32,
+    /// Leases that clients without an accepted proof may hold together under one token.
+    pub max_newcomers: u32,
 }
 
 /// Why an event does not apply.
@@ -244,14 +274,17 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         (Superseded(_), Event::ServerRestarted) => Ok(job.clone()),
         (Superseded(_), _) => Err(Refused::Superseded),
 
-        (Ready, Event::Lease { client, lease }) if job.not_before <= now => to(Leased(Lease {
-            id: *lease,
-            client: *client,
-            since: now,
-            expires_at: now + rules.lease,
-            heard: None,
-            handed: 1,
-        })),
+        (Ready, Event::Lease { client, party, lease }) if job.not_before <= now => {
+            to(Leased(Lease {
+                id: *lease,
+                client: *client,
+                party: *party,
+                since: now,
+                expires_at: now + rules.lease,
+                heard: None,
+                handed: 1,
+            }))
+        }
         // A client that lost the answer asks twice and gets the same lease.
         (Leased(held), Event::Lease { client, .. }) if held.client == *client => {
             let handed = held.handed.saturating_add(1);
@@ -262,7 +295,7 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         (Leased(held), Event::Abandon { client, asked })
             if held.client == *client && held.abandoned(*asked) =>
         {
-            Ok(lost(job, held.client, rules))
+            Ok(lost(job, held, rules))
         }
         (_, Event::Abandon { .. }) => Err(Refused::NotAbandoned),
 
@@ -302,13 +335,13 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         (_, Event::InputLost { .. }) => Err(Refused::NotTheLease),
 
         (Leased(held), Event::Fail { lease, class }) if held.id == *lease => {
-            Ok(failed(job, *class, now, rules))
+            Ok(failed(job, held.party, *class, now, rules))
         }
         (Proved, Event::Fail { .. }) => Err(Refused::Proved),
         (_, Event::Fail { .. }) => Err(Refused::NotTheLease),
 
         (Leased(held), Event::Expire) if held.expires_at < now || held.too_long(now, rules) => {
-            Ok(lost(job, held.client, rules))
+            Ok(lost(job, held, rules))
         }
         (_, Event::Expire) => Err(Refused::NotExpired),
 
@@ -318,9 +351,7 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         }
         (_, Event::ServerRestarted) => Ok(job.clone()),
 
-        (Dead(_), Event::Requeue) => {
-            Ok(Job { state: Ready, not_before: now, failures: 0, lost: 0, lost_to: None })
-        }
+        (Dead(_), Event::Requeue) => Ok(Job::new(now)),
         (_, Event::Requeue) => Err(Refused::NotDead),
 
         (Proved, Event::Cancel) => Err(Refused::Proved),
@@ -394,15 +425,23 @@ impl State {
     }
 }
 
-/// A client died on the job, or fell silent.
-fn lost(job: &Job, client: ClientId, rules: &Rules) -> Job {
+/// One party may fail on a job, or fall silent, so many times as often as several may: a fleet under one token learns at last
+/// that a job cannot be proved, and whoever makes up clients has to try for long.
+pub const REPEATS: u32 = 4;
+
+/// The client of lease `held` died on the job, or fell silent.
+fn lost(job: &Job, held: &Lease, rules: &Rules) -> Job {
     let lost = job.lost.saturating_add(1);
-    let state = match job.lost_to {
-        Some(other) if other != client => State::Dead(DeadCause::Quarantined),
-        _ if lost < rules.max_lost => State::Ready,
+    let state = match job.lost_by {
+        // A client whose token was replaced is no second client.
+        Some(other) if other != held.party && job.lost_to != Some(held.client) => {
+            State::Dead(DeadCause::Quarantined)
+        }
+        _ if lost < rules.max_lost.saturating_mul(REPEATS) => State::Ready,
         _ => State::Dead(DeadCause::Budget),
     };
-    Job { state, lost, lost_to: Some(client), ..job.clone() }
+    let (lost_to, lost_by) = (Some(held.client), Some(held.party));
+    Job { state, lost, lost_to, lost_by, ..job.clone() }
 }
 
 /// The same lease, running anew. A lease never gets shorter.
@@ -410,7 +449,7 @@ fn renewed(lease: &Lease, now: Timestamp, rules: &Rules) -> Lease {
     Lease { expires_at: lease.expires_at.max(now + rules.lease), ..lease.clone() }
 }
 
-fn failed(job: &Job, class: FailureClass, now: Timestamp, rules: &Rules) -> Job {
+fn failed(job: &Job, party: Party, class: FailureClass, now: Timestamp, rules: &Rules) -> Job {
     // Whoever was told to stop is not to blame, and neither is the job.
     if class == FailureClass::Cancelled {
         return Job { state: State::Ready, ..job.clone() };
@@ -418,9 +457,15 @@ fn failed(job: &Job, class: FailureClass, now: Timestamp, rules: &Rules) -> Job 
     // Even a failure that no retry could cure takes the whole budget to kill a job: the server has executed the input
     // itself, so one client that calls it unprovable is more likely broken than right.
     let failures = job.failures.saturating_add(1);
-    let state =
-        if failures < rules.max_failures { State::Ready } else { State::Dead(DeadCause::Budget) };
-    Job { state, failures, not_before: now + back_off(failures), ..job.clone() }
+    let mut failed_by = job.failed_by.clone();
+    if !failed_by.contains(&party) {
+        failed_by.push(party);
+    }
+    let parties = u32::try_from(failed_by.len()).unwrap_or(u32::MAX);
+    let spent =
+        parties >= rules.max_failures || failures >= rules.max_failures.saturating_mul(REPEATS);
+    let state = if spent { State::Dead(DeadCause::Budget) } else { State::Ready };
+    Job { state, failures, failed_by, not_before: now + back_off(failures), ..job.clone() }
 }
 
 #[cfg(test)]

@@ -15,6 +15,13 @@ use std::collections::BTreeSet;
 /// So many clients that were heard are written down in one transaction.
 const HEARD_AT_ONCE: usize = 500;
 
+/// What is known of a client that was heard.
+pub(super) struct Seen {
+    pub(super) standing: Standing,
+    /// Whether no proof of it was ever accepted.
+    pub(super) newcomer: bool,
+}
+
 impl JobStore {
     /// What an operator decides about a client.
     ///
@@ -132,20 +139,22 @@ impl JobStore {
         Ok(())
     }
 
-    /// Remembers that a client was heard, and returns how it stands.
+    /// Remembers that a client was heard, and returns what is known of it.
     pub(super) async fn touch_client(
         &self,
         tx: &mut Tx,
         client: ClientId,
         now: Timestamp,
-    ) -> Result<Standing> {
+    ) -> Result<Seen> {
         let row = sqlx::query(concat!(
             "INSERT INTO clients (id, first_seen, last_seen) VALUES ($1, $2, $2)
                  ON CONFLICT (id) DO UPDATE SET last_seen = $2 RETURNING ",
             client_columns!(),
         ));
         let row = row.bind(Col(client)).bind(Col(now)).fetch_one(&mut **tx);
-        self.standing(&self.ok(row.await)?)
+        let row = self.ok(row.await)?;
+        let newcomer = self.get::<u64>(&row, "proved")? == 0;
+        Ok(Seen { standing: self.standing(&row)?, newcomer })
     }
 
     /// Records what bears on a client's standing, and what becomes of that. False if nobody knows the client.

@@ -2,6 +2,7 @@
 
 use super::{
     JobStore, Result, StoreError,
+    clients::Seen,
     facts::{Done, Fact},
     rows::{JobRow, client_columns, job_columns},
 };
@@ -11,6 +12,7 @@ use crate::{
     jobs::{
         batch::Target,
         outcome::LeaseOutcome,
+        party::Party,
         standing::{Standing, StandingEvent},
         state::{Event, Lease, Refused, State, next},
     },
@@ -20,6 +22,7 @@ use protocol::{
     ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId, ProofSystem,
 };
 use sqlx::AssertSqlSafe;
+use std::collections::BTreeMap;
 
 /// What a client gets with a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +124,7 @@ impl JobStore {
         self.ok(tx.commit().await)
     }
 
-    /// Hands `client` the job it can prove that is [`due`](crate::jobs::state::due) first. A client that has a lease gets the same lease again, unless
+    /// Hands `client`, for which `party` is responsible, the job it can prove that is [`due`](crate::jobs::state::due) first. A client that has a lease gets the same lease again, unless
     /// it was heard on it before it `asked`: then it died on that job, and gets that one last. `lease` names a new lease and
     /// must be fresh and random.
     ///
@@ -130,6 +133,7 @@ impl JobStore {
     pub async fn lease(
         &self,
         client: ClientId,
+        party: Party,
         capabilities: &[Capability],
         lease: LeaseId,
         asked: Timestamp,
@@ -139,17 +143,40 @@ impl JobStore {
         let mut tx = self.db.begin().await?;
         self.db.lock_client(&mut tx, client).await?;
         let (held, lost) = self.held_by(&mut tx, client, capabilities, asked, now).await?;
-        facts.extend(lost);
-        // ORDER: after the jobs it may have, since whoever decides about a job locks its client last.
-        let standing = self.touch_client(&mut tx, client, now).await?;
+        // ORDER: after the jobs it may have, since whoever decides about a job locks its client after it.
+        let Seen { standing, newcomer } = self.touch_client(&mut tx, client, now).await?;
+        // ORDER: parties last, and by their bytes, so that no two requests wait for each other.
+        let mut strikes = BTreeMap::new();
+        if newcomer {
+            strikes.insert(party, 0);
+        }
+        for lost in &lost {
+            *strikes.entry(lost.party).or_default() += 1;
+        }
+        let mut trust = None;
+        for (whose, strikes) in strikes {
+            let after = self.strike(&mut tx, whose, client, strikes, now).await?;
+            trust = trust.or(after.filter(|_| whose == party));
+        }
+        facts.extend(lost.into_iter().map(|lost| lost.fact));
+        let ask = Event::Lease { client, party, lease };
         let offer = match (held, barred(&standing, now)) {
             (_, Some(Offer::Quarantined)) => Offer::Quarantined,
             (None, Some(barred)) => barred,
-            (Some(row), _) => self.grant(&mut tx, row, client, lease, now).await?,
-            (None, None) => match self.first_ready(&mut tx, client, capabilities, now).await? {
-                Some(row) => self.grant(&mut tx, row, client, lease, now).await?,
-                None => self.nothing_ready(&mut tx, now).await?,
-            },
+            (Some(row), _) => self.grant(&mut tx, row, &ask, now).await?,
+            (None, None) => {
+                let waits = match &trust {
+                    Some(trust) => self.newcomers_wait(&mut tx, party, trust, now).await?,
+                    None => None,
+                };
+                match waits {
+                    Some(until) => Offer::Resting { until },
+                    None => match self.first_ready(&mut tx, client, capabilities, now).await? {
+                        Some(row) => self.grant(&mut tx, row, &ask, now).await?,
+                        None => self.nothing_ready(&mut tx, now).await?,
+                    },
+                }
+            }
         };
         self.ok(tx.commit().await)?;
         Ok(Done { value: offer, facts })
@@ -163,7 +190,7 @@ impl JobStore {
         capabilities: &[Capability],
         asked: Timestamp,
         now: Timestamp,
-    ) -> Result<(Option<JobRow>, Vec<Fact>)> {
+    ) -> Result<(Option<JobRow>, Vec<Lost>)> {
         let rows = self.db.locking(concat!(
             "SELECT ",
             job_columns!(),
@@ -224,17 +251,10 @@ impl JobStore {
         Ok(first)
     }
 
-    /// Grants a lease on the job, or the one that the client has again.
-    async fn grant(
-        &self,
-        tx: &mut Tx,
-        row: JobRow,
-        client: ClientId,
-        lease: LeaseId,
-        now: Timestamp,
-    ) -> Result<Offer> {
+    /// Grants the lease on the job that is asked for, or the one that the client has again.
+    async fn grant(&self, tx: &mut Tx, row: JobRow, ask: &Event, now: Timestamp) -> Result<Offer> {
         let (job, target) = (row.id, row.target);
-        let after = self.apply(tx, row, &Event::Lease { client, lease }, now).await?;
+        let after = self.apply(tx, row, ask, now).await?;
         let State::Leased(lease) = after.state else {
             return Err(self.damaged("a lease was granted, but is not there"));
         };
@@ -346,7 +366,7 @@ impl JobStore {
         let row = self.find(&mut tx, job).await?;
         let held = row.job.state.lease().cloned();
         let standing = match &held {
-            Some(held) => self.touch_client(&mut tx, held.client, now).await?,
+            Some(held) => self.touch_client(&mut tx, held.client, now).await?.standing,
             None => Standing::default(),
         };
         let proves = matches!(row.job.state, State::Leased(_));
@@ -376,8 +396,11 @@ impl JobStore {
             }
             _ => None,
         };
+        if let Some(lost) = &lost {
+            self.strike(&mut tx, lost.party, lost.client, 1, now).await?;
+        }
         self.ok(tx.commit().await)?;
-        Ok(Done { value: (), facts: lost.into_iter().collect() })
+        Ok(Done { value: (), facts: lost.into_iter().map(|lost| lost.fact).collect() })
     }
 
     /// Takes a lease back from a client that could not do it.
@@ -401,6 +424,7 @@ impl JobStore {
             && fail.class != FailureClass::Cancelled
         {
             self.record_standing_event(&mut tx, held.client, StandingEvent::Failed, now).await?;
+            self.strike(&mut tx, held.party, held.client, 1, now).await?;
         }
         self.ok(tx.commit().await)
     }
@@ -448,20 +472,23 @@ impl JobStore {
             let row = sqlx::query(row).bind(Col(now)).bind(Col(client));
             let Some(row) = self.ok(row.fetch_optional(&mut *tx).await)? else { return Ok(lost) };
             let row = self.job_row(&row)?;
-            let fact = self.lose(&mut tx, row, &Event::Expire, now).await?;
+            let one = self.lose(&mut tx, row, &Event::Expire, now).await?;
+            if let Some(one) = &one {
+                self.strike(&mut tx, one.party, one.client, 1, now).await?;
+            }
             self.ok(tx.commit().await)?;
-            lost.extend(fact);
+            lost.extend(one.map(|one| one.fact));
         }
     }
 
-    /// Takes back a lease whose client `event` says is gone, if it is.
+    /// Takes back a lease whose client `event` says is gone, if it is. What that costs its party is the caller's to write down.
     pub(super) async fn lose(
         &self,
         tx: &mut Tx,
         row: JobRow,
         event: &Event,
         now: Timestamp,
-    ) -> Result<Option<Fact>> {
+    ) -> Result<Option<Lost>> {
         let (seq, job) = (row.seq, row.id);
         let Some(held) = row.job.state.lease().cloned() else {
             return Err(self.damaged("a leased job has no lease"));
@@ -478,7 +505,8 @@ impl JobStore {
         };
         self.end_lease(tx, held.id, outcome, now).await?;
         self.set_last_error(tx, seq, &format!("client {} {blame}", held.client)).await?;
-        Ok(Some(Fact::LeaseLost { job, client: held.client, outcome }))
+        let Lease { client, party, .. } = held;
+        Ok(Some(Lost { fact: Fact::LeaseLost { job, client, outcome }, client, party }))
     }
 
     pub(super) async fn end_lease(
@@ -497,6 +525,13 @@ impl JobStore {
         .execute(&mut **tx);
         self.ok(end.await).map(drop)
     }
+}
+
+/// A lease that was taken back.
+pub(super) struct Lost {
+    fact: Fact,
+    client: ClientId,
+    party: Party,
 }
 
 /// Why a client gets no new job, if it gets none.

@@ -2,8 +2,8 @@
 //!
 //! * Each method is one transaction, and has happened for good when it returns.
 //! * What a job becomes is decided by [`state::next`](crate::jobs::state::next); the store only remembers.
-//! * Several servers may use one PostgreSQL database. What decides about a job locks its row first, then its client's;
-//!   no transaction waits for a second job.
+//! * Several servers may use one PostgreSQL database. What decides about a job locks its row first, then its client's, then its
+//!   party's; no transaction waits for a second job.
 
 pub mod audit;
 pub mod chain;
@@ -16,6 +16,7 @@ pub mod inputs;
 pub mod leases;
 pub(crate) mod needed;
 pub mod operators;
+mod parties;
 mod proofs;
 pub mod queries;
 pub mod retention;
@@ -78,7 +79,14 @@ impl JobStore {
     /// A store to read from: its rules decide nothing.
     pub(crate) fn reading(db: Database) -> Self {
         let lease = std::time::Duration::ZERO;
-        let rules = Rules { lease, max_hold: lease, max_failures: 0, max_lost: 0, max_rejected: 0 };
+        let rules = Rules {
+            lease,
+            max_hold: lease,
+            max_failures: 0,
+            max_lost: 0,
+            max_rejected: 0,
+            max_newcomers: 0,
+        };
         Self { db, rules }
     }
 

@@ -346,7 +346,7 @@ pub(super) fn asks_for(from: usize) -> String {
 fn summaries(filter: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!(
         "SELECT j.seq, j.id, j.batch, j.system, j.program_id, j.kind, j.state, j.cause, j.superseded, j.not_before,
-         j.failures, j.lost, j.lost_to, j.lease, j.lease_client, j.lease_since, j.lease_expires_at, j.lease_heard,
+         j.failures, j.failed_by, j.lost, j.lost_to, j.lost_by, j.lease, j.lease_client, j.lease_party, j.lease_since, j.lease_expires_at, j.lease_heard,
          j.lease_handed, j.created_at, j.due, j.finished_at, j.priority, j.proof, j.proof_len, j.proved_by, j.last_error,
          b.first, b.last, b.gas_used, b.transactions, b.input, b.input_len,
          (SELECT max(granted_at) FROM leases l WHERE l.job = j.id) AS leased_at

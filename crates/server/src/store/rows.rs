@@ -7,6 +7,7 @@ use crate::{
     database::columns::Column,
     jobs::{
         batch::{NewBatch, Target},
+        party::Party,
         state::{Job, Lease, State},
     },
 };
@@ -16,8 +17,9 @@ use sqlx::any::AnyRow;
 /// The columns of a job that are read: what decides about it.
 macro_rules! job_columns {
     () => {
-        "seq, id, batch, system, program_id, kind, state, cause, superseded, not_before, failures, lost, lost_to, lease, \
-         lease_client, lease_since, lease_expires_at, lease_heard, lease_handed, created_at, due, finished_at"
+        "seq, id, batch, system, program_id, kind, state, cause, superseded, not_before, failures, failed_by, lost, lost_to, \
+         lost_by, lease, lease_client, (SELECT party FROM leases WHERE leases.id = jobs.lease) AS lease_party, lease_since, \
+         lease_expires_at, lease_heard, lease_handed, created_at, due, finished_at"
     };
 }
 
@@ -59,13 +61,18 @@ pub(super) struct JobRow {
 impl JobStore {
     pub(super) fn job_row(&self, row: &AnyRow) -> Result<JobRow> {
         let lease = || -> Result<Lease> {
+            let client = self.get(row, "lease_client")?;
             Ok(Lease {
                 id: self.get(row, "lease")?,
-                client: self.get(row, "lease_client")?,
+                client,
+                // Servers of an earlier version do not say.
+                party: self
+                    .get::<Option<Party>>(row, "lease_party")?
+                    .unwrap_or(Party::Client(client)),
                 since: self.get(row, "lease_since")?,
                 expires_at: self.get(row, "lease_expires_at")?,
                 heard: self.get(row, "lease_heard")?,
-                // Rows of an earlier version do not say.
+                // Nor this.
                 handed: self.get::<Option<u32>>(row, "lease_handed")?.unwrap_or(1),
             })
         };
@@ -83,6 +90,12 @@ impl JobStore {
             true => State::Superseded(state.outcome()),
             false => state,
         };
+        let (failures, lost_to) = (self.get(row, "failures")?, self.get(row, "lost_to")?);
+        let mut failed_by: Vec<Party> =
+            self.get::<Option<_>>(row, "failed_by")?.unwrap_or_default();
+        // A server of an earlier version that requeues a job forgets its failures alone.
+        failed_by.truncate(usize::try_from(failures).unwrap_or(usize::MAX));
+        let lost_by: Option<Party> = self.get(row, "lost_by")?;
         Ok(JobRow {
             seq: self.get(row, "seq")?,
             id: self.get(row, "id")?,
@@ -90,9 +103,11 @@ impl JobStore {
             job: Job {
                 state,
                 not_before: self.get(row, "not_before")?,
-                failures: self.get(row, "failures")?,
+                failures,
+                failed_by,
                 lost: self.get(row, "lost")?,
-                lost_to: self.get(row, "lost_to")?,
+                lost_to,
+                lost_by: lost_to.and_then(|client| Some(lost_by.unwrap_or(Party::Client(client)))),
             },
             created_at: self.get(row, "created_at")?,
             due: self.get(row, "due")?,

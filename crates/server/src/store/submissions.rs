@@ -222,6 +222,7 @@ impl JobStore {
                     }
                     self.record_standing_event(&mut tx, submit.client, StandingEvent::Proved, now)
                         .await?;
+                    self.forgive_party_of(&mut tx, submit.client, submit.lease).await?;
                     (Verdict::Accepted, RecordedVerdict::Accepted, None)
                 } else {
                     (Verdict::Duplicate, RecordedVerdict::Duplicate, None)
@@ -235,11 +236,8 @@ impl JobStore {
                 }
                 self.set_last_error(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
                 // Anyone can name a client, but only the client knows its leases.
-                let its = sqlx::query("SELECT 1 FROM leases WHERE id = $1 AND client = $2")
-                    .bind(Col(submit.lease))
-                    .bind(Col(submit.client))
-                    .fetch_optional(&mut *tx);
-                if self.ok(its.await)?.is_some() {
+                let party = self.party_of(&mut tx, submit.client, submit.lease).await?;
+                if let Some(party) = party {
                     self.record_standing_event(
                         &mut tx,
                         submit.client,
@@ -247,6 +245,7 @@ impl JobStore {
                         now,
                     )
                     .await?;
+                    self.strike(&mut tx, party, submit.client, 1, now).await?;
                 }
                 let verdict = Verdict::Rejected { reason: reason.clone() };
                 (verdict, RecordedVerdict::Rejected, Some(reason))

@@ -65,12 +65,13 @@ impl JobStore {
         let lease = after.state.lease();
         if let Some(lease) = lease {
             let granted = sqlx::query(
-                "INSERT INTO leases (id, job, client, granted_at) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO leases (id, job, client, granted_at, party) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING",
             )
             .bind(Col(lease.id))
             .bind(Col(row.id))
             .bind(Col(lease.client))
             .bind(Col(lease.since))
+            .bind(Col(lease.party))
             .execute(&mut **tx);
             self.ok(granted.await)?;
         }
@@ -92,7 +93,7 @@ impl JobStore {
             "UPDATE jobs SET state = $1, not_before = $2, failures = $3, lost = $4, lease = $5, lease_client = $6,
              lease_since = $7, lease_expires_at = $8, finished_at = $9, proof = coalesce($10, proof),
              proof_len = coalesce($11, proof_len), proved_by = coalesce($12, proved_by), cause = $13, lost_to = $14,
-             superseded = $15, lease_heard = $16, lease_handed = $17 WHERE seq = $18",
+             superseded = $15, lease_heard = $16, lease_handed = $17, failed_by = $18, lost_by = $19 WHERE seq = $20",
         )
         .bind(Col(column))
         .bind(Col(after.not_before))
@@ -111,6 +112,8 @@ impl JobStore {
         .bind(Col(superseded))
         .bind(lease.and_then(|lease| lease.heard).map(Col))
         .bind(lease.map(|lease| Col(lease.handed)))
+        .bind(Some(&after.failed_by).filter(|parties| !parties.is_empty()).cloned().map(Col))
+        .bind(after.lost_by.map(Col))
         .bind(row.seq)
         .execute(&mut **tx);
         self.ok(update.await)?;

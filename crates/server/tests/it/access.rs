@@ -4,7 +4,10 @@ use crate::common::{
     Chain, Echo, client_config, config, everything, http, raw, serve, to_end, token, until,
 };
 use client::{Access, Client, Phase};
-use protocol::{ApiError, Capability, ErrorCode, Heartbeat, ProofData, ProofSystem, Request};
+use protocol::{
+    ApiError, Capability, ClientId, ErrorCode, Fail, FailureClass, Heartbeat, NoWorkReason,
+    ProofData, ProofSystem, Request,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use server::{
@@ -93,6 +96,65 @@ async fn requests_that_wait_for_work_leave_room_for_heartbeats() {
     let (status, code) = ask(&url, &Method::POST, &path, None, &beat).await;
     assert_eq!((status, code), (StatusCode::NOT_FOUND, Some(ErrorCode::NoSuchJob)));
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_a_token_makes_up_hold_few_jobs_and_kill_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { max_newcomers: 3, ready_jobs: 12, ..closed(dir.path()) };
+    let program_id = config.wanted_program_id();
+    let (bad, good) = (token(&config, Role::Client).await.1, token(&config, Role::Client).await.1);
+    let server = serve(config, &Chain::new(12)).await;
+    let url = server.url();
+    let post = async |token: &str, path: &str, message: &ProofData| -> ProofData {
+        let answer = http().post(format!("{url}{path}")).bearer_auth(token).json(message);
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.json().await.unwrap()
+    };
+    let request = async |token: &str, client| {
+        let able = Capability { system: ProofSystem::Exec, program_id, mocked: false };
+        let (capabilities, wait_ms) = (vec![able], 0);
+        let request = ProofData::Request(Request { client, capabilities, wait_ms, origin: None });
+        post(token, "/v1/request", &request).await
+    };
+    until("the jobs are ready", async || server.status().await.unwrap().counts.ready == 12).await;
+
+    let (mut took, mut resting) = (Vec::new(), 0);
+    for _ in 0..40 {
+        let client = ClientId::from_bytes(rand::random());
+        match request(&bad, client).await {
+            ProofData::Response(lease) => took.push((client, lease)),
+            ProofData::NoWork(no) => {
+                assert_eq!(no.reason, NoWorkReason::Resting);
+                assert!((4_000..=5_000).contains(&no.retry_after_ms), "{no:?}");
+                resting += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((took.len(), resting), (3, 37), "max_newcomers");
+    for (client, lease) in took {
+        let class = FailureClass::GuestPanic;
+        let fail = Fail { client, lease: lease.lease, class, message: "no".into() };
+        post(&bad, &format!("/v1/jobs/{}/fail", lease.job), &ProofData::Fail(fail)).await;
+    }
+    // It goes on as long as it can, with one job at a time.
+    for _ in 0..40 {
+        let client = ClientId::from_bytes(rand::random());
+        if let ProofData::Response(lease) = request(&bad, client).await {
+            let class = FailureClass::GuestPanic;
+            let fail = Fail { client, lease: lease.lease, class, message: "no".into() };
+            post(&bad, &format!("/v1/jobs/{}/fail", lease.job), &ProofData::Fail(fail)).await;
+        }
+    }
+    let status = server.status().await.unwrap();
+    assert_eq!(status.counts.dead, 0);
+    let failures: u32 = status.jobs.iter().map(|job| job.failures).sum();
+    assert!(failures <= 8 + 1, "{failures} failures until the token's newcomers rest");
+    let answer = request(&good, ClientId::from_bytes(rand::random())).await;
+    assert!(matches!(answer, ProofData::Response(_)), "{answer:?}");
     server.stop().await;
 }
 
@@ -268,8 +330,8 @@ async fn a_client_proves_with_a_token_and_keeps_its_proof_while_it_has_none() {
 async fn a_token_of_one_client_speaks_for_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let config = closed(dir.path());
-    let mine = protocol::ClientId::from_bytes([1; 16]);
-    let other = protocol::ClientId::from_bytes([2; 16]);
+    let mine = ClientId::from_bytes([1; 16]);
+    let other = ClientId::from_bytes([2; 16]);
     let new = NewToken {
         name: "one".into(),
         role: Role::Client,
@@ -288,7 +350,7 @@ async fn a_token_of_one_client_speaks_for_no_other() {
     until("there is a job", async || !running.status().await.unwrap().jobs.is_empty()).await;
     let before = everything(&config).await;
     let zero = "0".repeat(64);
-    let messages = |client: protocol::ClientId| {
+    let messages = |client: ClientId| {
         let proof = json!({"sha256": zero, "len": 1});
         [
             (

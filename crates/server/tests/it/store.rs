@@ -12,7 +12,7 @@ use server::{
     database::DatabaseError,
     fsck::Report,
     jobs::{
-        NewBatch, Rules, Target, Targets, Tip, Unlinked, job_id, standing::StandingEvent,
+        NewBatch, Party, Rules, Target, Targets, Tip, Unlinked, job_id, standing::StandingEvent,
         state::Refused, verification::Rejection,
     },
     store::{Actor, JobFilter, JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
@@ -28,6 +28,7 @@ pub(crate) const RULES: Rules = Rules {
     max_failures: 3,
     max_lost: 5,
     max_rejected: 3,
+    max_newcomers: 64,
 };
 
 pub(crate) fn at(seconds: u64) -> Timestamp {
@@ -132,6 +133,11 @@ on_both_stores! {
     a_lost_proof_frees_its_job_and_costs_its_client_nothing
     a_lost_input_costs_nobody_anything_and_another_of_the_statement_takes_its_place
     proofs_under_leases_come_before_those_of_strangers
+    clients_that_a_token_makes_up_kill_no_job_and_take_few
+    a_job_dies_by_the_failures_of_three_tokens_or_many_of_one
+    a_job_is_quarantined_by_the_silence_of_two_tokens_or_much_of_one
+    newcomers_get_room_again_when_a_proof_under_their_token_is_accepted
+    what_a_server_of_the_version_before_wrote_is_blamed_on_clients
 }
 
 /// A store with jobs on blocks 1 to `blocks`.
@@ -146,7 +152,43 @@ pub(crate) async fn store(place: &Place, blocks: u64) -> JobStore {
 pub(crate) async fn offer(store: &JobStore, n: u8, now: Timestamp) -> Offer {
     let capability = Capability { system: ProofSystem::Exec, program_id: B256::ZERO, mocked: true };
     let lease = LeaseId::from_bytes(rand::random());
-    store.lease(client(n), &[capability], lease, now, now).await.unwrap().value
+    let party = Party::Client(client(n));
+    store.lease(client(n), party, &[capability], lease, now, now).await.unwrap().value
+}
+
+/// What a client finds that shows the token of id `token`.
+pub(crate) async fn offer_under(
+    store: &JobStore,
+    token: u64,
+    client: ClientId,
+    now: Timestamp,
+) -> Offer {
+    let able = Capability { system: ProofSystem::Exec, program_id: B256::ZERO, mocked: true };
+    let lease = LeaseId::from_bytes(rand::random());
+    store.lease(client, Party::Token(token), &[able], lease, now, now).await.unwrap().value
+}
+
+pub(crate) async fn lease_under(
+    store: &JobStore,
+    token: u64,
+    client: ClientId,
+    now: Timestamp,
+) -> Option<Leased> {
+    match offer_under(store, token, client, now).await {
+        Offer::Job(leased) => Some(*leased),
+        _ => None,
+    }
+}
+
+/// Gives a job back that could not be proved.
+pub(crate) async fn give_back(store: &JobStore, leased: &Leased, now: Timestamp) {
+    let fail = Fail {
+        client: leased.lease.client,
+        lease: leased.lease.id,
+        class: FailureClass::GuestPanic,
+        message: "no".into(),
+    };
+    store.fail(leased.job, &fail, now).await.unwrap();
 }
 
 pub(crate) async fn lease(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
@@ -209,13 +251,20 @@ async fn jobs_go_only_to_clients_that_can_prove_them(place: &Place) {
     let other =
         Capability { system: ProofSystem::Exec, program_id: B256::repeat_byte(1), mocked: false };
     let offer = store
-        .lease(client(1), &[other], LeaseId::from_bytes([1; 16]), at(0), at(0))
+        .lease(
+            client(1),
+            Party::Client(client(1)),
+            &[other],
+            LeaseId::from_bytes([1; 16]),
+            at(0),
+            at(0),
+        )
         .await
         .unwrap()
         .value;
     assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
     let offer = store
-        .lease(client(1), &[], LeaseId::from_bytes([1; 16]), at(0), at(0))
+        .lease(client(1), Party::Client(client(1)), &[], LeaseId::from_bytes([1; 16]), at(0), at(0))
         .await
         .unwrap()
         .value;
@@ -325,13 +374,7 @@ async fn a_job_that_fails_everywhere_is_given_up_until_it_is_requeued(place: &Pl
     for n in 1..=3 {
         let now = at(1_000 * u64::from(n));
         let leased = lease(&store, n, now).await.unwrap();
-        let fail = Fail {
-            client: client(n),
-            lease: leased.lease.id,
-            class: FailureClass::GuestPanic,
-            message: "no".into(),
-        };
-        store.fail(leased.job, &fail, now).await.unwrap();
+        give_back(&store, &leased, now).await;
     }
     let summary = &store.jobs().await.unwrap()[0];
     assert_eq!((summary.state, summary.failures), (JobState::Dead, 3));
@@ -340,6 +383,174 @@ async fn a_job_that_fails_everywhere_is_given_up_until_it_is_requeued(place: &Pl
     store.requeue(summary.job, &by(), at(9_001)).await.unwrap();
     assert!(lease(&store, 9, at(9_001)).await.is_some());
     assert!(store.requeue(summary.job, &by(), at(9_002)).await.is_err());
+}
+
+fn made_up() -> ClientId {
+    ClientId::from_bytes(rand::random())
+}
+
+async fn clients_that_a_token_makes_up_kill_no_job_and_take_few(place: &Place) {
+    let store = store(place, 100).await;
+    let mut took = Vec::new();
+    for _ in 0..700 {
+        match offer_under(&store, 1, made_up(), at(1)).await {
+            Offer::Job(leased) => took.push(*leased),
+            Offer::Resting { until } => assert_eq!(until, at(6)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(took.len(), 64, "max_newcomers");
+    // Others go on, and so does a client of the token that has proved something.
+    assert!(lease_under(&store, 2, client(9), at(1)).await.is_some());
+    prove(&store, &took[0], at(2)).await;
+    assert!(lease_under(&store, 1, took[0].lease.client, at(2)).await.is_some());
+
+    // All others fall silent at once, and new ones are made up all the time.
+    let mut took = 0;
+    for second in 62..3_662 {
+        for _ in 0..2 {
+            match offer_under(&store, 1, made_up(), at(second)).await {
+                Offer::Job(leased) if second % 2 == 0 => {
+                    took += 1;
+                    give_back(&store, &leased, at(second)).await;
+                }
+                Offer::Job(_) => took += 1,
+                _ => {}
+            }
+        }
+    }
+    assert!((1..30).contains(&took), "{took} in an hour");
+    let counts = store.counts(&TARGET.into()).await.unwrap();
+    assert_eq!((counts.dead, counts.proved), (0, 1));
+}
+
+/// Hands a proof in that turns out to be valid.
+async fn prove(store: &JobStore, leased: &Leased, now: Timestamp) {
+    let proof = submit(leased, leased.job.as_bytes());
+    drop(store.submit(leased.job, &proof, now).await.unwrap());
+    let verdict = store.judge(leased.job, &proof, Ok(()), now).await.unwrap().value;
+    assert_eq!(verdict, Verdict::Accepted);
+}
+
+async fn a_job_dies_by_the_failures_of_three_tokens_or_many_of_one(place: &Place) {
+    let store = store(place, 1).await;
+    let hour = |n: u64| at(3_600 * n);
+    let dead = async || store.jobs().await.unwrap()[0].state == JobState::Dead;
+    // Two clients of one token, and one of them again under another, which replaced it.
+    for n in 1..=5 {
+        let leased = lease_under(&store, 1, client((n % 2) as u8), hour(n)).await.unwrap();
+        give_back(&store, &leased, hour(n)).await;
+    }
+    let leased = lease_under(&store, 2, client(1), hour(6)).await.unwrap();
+    give_back(&store, &leased, hour(6)).await;
+    assert!(!dead().await, "two tokens");
+    let leased = lease_under(&store, 3, client(3), hour(7)).await.unwrap();
+    give_back(&store, &leased, hour(7)).await;
+    assert!(dead().await, "three tokens");
+    assert_eq!(store.jobs().await.unwrap()[0].failures, 7);
+
+    let job = store.jobs().await.unwrap()[0].job;
+    store.requeue(job, &by(), hour(8)).await.unwrap();
+    for n in 1..=12 {
+        assert!(!dead().await, "{n} failures");
+        let now = hour(10 + n);
+        let leased = lease_under(&store, 1, made_up(), now).await.unwrap();
+        give_back(&store, &leased, now).await;
+    }
+    assert!(dead().await, "four times max_failures");
+}
+
+async fn a_job_is_quarantined_by_the_silence_of_two_tokens_or_much_of_one(place: &Place) {
+    let store = store(place, 1).await;
+    let hour = |n: u64| at(3_600 * n);
+    let found = async || {
+        let job = &store.jobs().await.unwrap()[0];
+        (job.state, job.cause, job.lost)
+    };
+    let job = lease_under(&store, 1, client(1), hour(1)).await.unwrap().job;
+    lease_under(&store, 1, client(2), hour(2)).await.unwrap();
+    // The second client, now with another token, is no second party.
+    lease_under(&store, 2, client(2), hour(3)).await.unwrap();
+    lease_under(&store, 2, client(3), hour(4)).await.unwrap();
+    assert_eq!(found().await, (JobState::Leased, None, 3));
+    lease_under(&store, 3, client(4), hour(5)).await.unwrap();
+    assert!(lease_under(&store, 4, client(5), hour(6)).await.is_none());
+    assert_eq!(found().await, (JobState::Dead, Some(DeadCause::Quarantined), 5));
+
+    store.requeue(job, &by(), hour(7)).await.unwrap();
+    for n in 0..20 {
+        // The token's newcomers rest when the last loss is noticed.
+        let mut found = lease_under(&store, 1, made_up(), hour(8 + n)).await;
+        if found.is_none() {
+            let rested = hour(8 + n) + Duration::from_secs(600);
+            found = lease_under(&store, 1, made_up(), rested).await;
+        }
+        assert!(found.is_some(), "lost {n} times");
+    }
+    assert!(lease_under(&store, 4, client(5), hour(99)).await.is_none());
+    assert_eq!(found().await, (JobState::Dead, Some(DeadCause::Budget), 20));
+}
+
+async fn newcomers_get_room_again_when_a_proof_under_their_token_is_accepted(place: &Place) {
+    let store = store(place, 100).await;
+    let room = async |now| {
+        let mut leases = Vec::new();
+        while let Some(leased) = lease_under(&store, 1, made_up(), now).await {
+            leases.push(leased);
+        }
+        // As if an operator had sent them home, at no cost to anybody.
+        for leased in &leases {
+            let class = FailureClass::Cancelled;
+            let lease = leased.lease.id;
+            let fail = Fail { client: leased.lease.client, lease, class, message: "".into() };
+            store.fail(leased.job, &fail, now).await.unwrap();
+        }
+        leases.len()
+    };
+    assert_eq!(room(at(1)).await, 64);
+    // A failure, a rejected proof, silence, and a client that comes back without its job.
+    let failing = lease_under(&store, 1, client(1), at(2)).await.unwrap();
+    give_back(&store, &failing, at(2)).await;
+    assert_eq!(room(at(3)).await, 32);
+    let liar = lease_under(&store, 1, client(2), at(4)).await.unwrap();
+    let wrong = submit(&liar, b"wrong");
+    drop(store.submit(liar.job, &wrong, at(4)).await.unwrap());
+    drop(store.judge(liar.job, &wrong, Err(Rejection::WrongStatement), at(4)).await.unwrap());
+    assert_eq!(room(at(5)).await, 16);
+    lease_under(&store, 1, client(3), at(6)).await.unwrap();
+    assert_eq!(room(at(67)).await, 8);
+    let died = lease_under(&store, 1, client(4), at(68)).await.unwrap();
+    store.heartbeat(died.job, died.lease.id, at(69)).await.unwrap();
+    let again = lease_under(&store, 1, client(4), at(70)).await.unwrap();
+    assert_ne!(again.job, died.job);
+    assert_eq!(room(at(71)).await, 3, "four, and one is held");
+    prove(&store, &again, at(72)).await;
+    assert_eq!(room(at(73)).await, 64);
+    // Whoever has proved something costs the newcomers nothing when it fails, and where no tokens are asked for, nobody does.
+    let failing = lease_under(&store, 1, client(4), at(74)).await.unwrap();
+    give_back(&store, &failing, at(74)).await;
+    assert_eq!(room(at(75)).await, 64);
+    let mut alone = 0;
+    while lease(&store, 100 + alone, at(76)).await.is_some() {
+        alone += 1;
+    }
+    assert!(alone > 64, "{alone}");
+}
+
+async fn what_a_server_of_the_version_before_wrote_is_blamed_on_clients(place: &Place) {
+    let store = store(place, 1).await;
+    let leased = lease_under(&store, 1, client(1), at(1)).await.unwrap();
+    let mut writer = store.database().begin().await.unwrap();
+    for sql in
+        ["UPDATE leases SET party = NULL", "UPDATE jobs SET failed_by = NULL, lost_by = NULL"]
+    {
+        sqlx::query(sql).execute(&mut *writer).await.unwrap();
+    }
+    writer.commit().await.unwrap();
+    let again = lease_under(&store, 2, client(1), at(1)).await.unwrap();
+    assert_eq!((again.lease.id, again.lease.party), (leased.lease.id, Party::Client(client(1))));
+    give_back(&store, &again, at(2)).await;
+    assert_eq!(store.job(leased.job).await.unwrap().failures, 1);
 }
 
 async fn no_block_is_skipped_and_no_other_chain_is_mixed_in(place: &Place) {
@@ -766,7 +977,12 @@ const NEXT: Target = Target { program_id: B256::repeat_byte(2), ..TARGET };
 async fn lease_next(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
     let able = Capability { system: NEXT.system, program_id: NEXT.program_id, mocked: true };
     let lease = LeaseId::from_bytes(rand::random());
-    match store.lease(client(n), &[able], lease, now, now).await.unwrap().value {
+    match store
+        .lease(client(n), Party::Client(client(n)), &[able], lease, now, now)
+        .await
+        .unwrap()
+        .value
+    {
         Offer::Job(leased) => Some(*leased),
         _ => None,
     }

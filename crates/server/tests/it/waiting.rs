@@ -9,6 +9,7 @@ use protocol::{Capability, ProofData, ProofSystem, Request};
 use server::{
     artifacts::{self, Artifacts, Sharing},
     dispatch::{Jobs, JobsConfig},
+    jobs::Party,
 };
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -48,7 +49,9 @@ async fn few_transactions(place: &Place, waiting: u16) {
             origin: None,
         };
         let jobs = jobs.clone();
-        clients.spawn(async move { jobs.request(&request).await.unwrap() });
+        clients.spawn(async move {
+            jobs.request(&request, Party::Client(request.client)).await.unwrap()
+        });
     }
     // Each is written down once, and then waits.
     until("all wait", async || database.writes() >= u64::from(waiting)).await;
@@ -64,16 +67,9 @@ async fn few_transactions(place: &Place, waiting: u16) {
 
     // Nothing is ready, and nothing is written. All are answered when the server stops.
     let before = database.writes();
-    assert!(
-        jobs.request(&Request {
-            client: client(200),
-            capabilities: Vec::new(),
-            wait_ms: 0,
-            origin: None
-        })
-        .await
-        .is_ok()
-    );
+    let (client, capabilities) = (client(200), Vec::new());
+    let request = Request { client, capabilities, wait_ms: 0, origin: None };
+    assert!(jobs.request(&request, Party::Client(client)).await.is_ok());
     assert!(database.writes() - before <= 2, "one for a client that nobody knew");
     stopping.cancel();
     while let Some(answer) = clients.join_next().await {

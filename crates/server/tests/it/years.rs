@@ -3,7 +3,9 @@
 use crate::{
     common::{Chain, config, http, serve, until},
     postgres::Postgres,
-    store::{Place, at, by, client, lease, offer, on_both_stores, state, store, submit},
+    store::{
+        Place, at, by, client, lease, lease_under, offer, on_both_stores, state, store, submit,
+    },
 };
 use protocol::{
     AuditEntry, ChangeJobs, ChangedJobs, DeadCause, JobState, JobsDeed, ProvedBatch, Verdict, paths,
@@ -388,6 +390,11 @@ async fn no_statement_scans_what_grows(place: &Place) {
     assert_eq!(store.unjudged(at(9_000)).await.unwrap().len(), 1);
     let rejection = server::jobs::verification::Rejection::WrongStatement;
     let _ = store.judge(wrong.job, &handed_in, Err(rejection), at(4_002)).await.unwrap();
+    // What newcomers under a token do.
+    let newcomer = lease_under(&store, 1, client(11), at(4_002)).await.unwrap();
+    let handed_in = submit(&newcomer, b"right");
+    let _ = store.submit(newcomer.job, &handed_in, at(4_002)).await.unwrap();
+    let _ = store.judge(newcomer.job, &handed_in, Ok(()), at(4_002)).await.unwrap();
     store.record_proven_cycles(wrong.job, 7).await.unwrap();
     store.cost_correction().await.unwrap();
     for n in 20..30 {

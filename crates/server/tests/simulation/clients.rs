@@ -9,6 +9,7 @@ use protocol::{
     ArtifactId, ArtifactRef, BlockRange, ClientId, FailureClass, JobId, LeaseId, Submit,
 };
 use rand::Rng;
+use server::jobs::Party;
 
 /// What a client tells a server.
 #[derive(Clone, Debug)]
@@ -30,6 +31,7 @@ pub(super) enum Answer {
 
 pub(super) struct Client {
     pub(super) id: ClientId,
+    pub(super) party: Party,
     pub(super) kind: Kind,
     pub(super) up: bool,
     pub(super) life: u64,

@@ -14,13 +14,19 @@ use server::{
         NewBatch, Target, Tip, Unlinked, Wanted,
         cost::ProvingCost,
         follows, job_id,
+        party::{Party, Trust},
         standing::{Standing, StandingEvent, judge},
-        state::{Event, Job, LONGEST_REST, Lease, Outcome, Refused, Rules, State, due, next},
+        state::{
+            Event, Job, LONGEST_REST, Lease, Outcome, REPEATS, Refused, Rules, State, due, next,
+        },
         verification::Rejection,
     },
     store::{Actor, Done, JobStore, Leased, Offer, StoreError, Submitted, Superseded},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tempfile::TempDir;
 
 pub(crate) const TARGET: Target =
@@ -31,6 +37,7 @@ pub(crate) const RULES: Rules = Rules {
     max_failures: 3,
     max_lost: 5,
     max_rejected: 3,
+    max_newcomers: 4,
 };
 
 /// A batch in the model.
@@ -55,8 +62,11 @@ pub(crate) struct Engine {
     pub batches: Vec<Batch>,
     pub rows: Vec<Row>,
     index: BTreeMap<JobId, usize>,
-    leases: BTreeMap<LeaseId, ClientId>,
+    leases: BTreeMap<LeaseId, (ClientId, Party)>,
     clients: BTreeMap<ClientId, Standing>,
+    /// Clients that had a proof accepted.
+    proved: BTreeSet<ClientId>,
+    parties: BTreeMap<Party, Trust>,
     submissions: BTreeMap<SubmissionKey, (Submit, Timestamp, Option<Verdict>)>,
     /// The latest time at which a client was heard or a batch came in.
     latest: Timestamp,
@@ -125,6 +135,8 @@ impl Engine {
             index: BTreeMap::new(),
             leases: BTreeMap::new(),
             clients: BTreeMap::new(),
+            proved: BTreeSet::new(),
+            parties: BTreeMap::new(),
             submissions: BTreeMap::new(),
             latest: Timestamp(0),
             real,
@@ -167,7 +179,7 @@ impl Engine {
     fn apply(&mut self, row: usize, event: &Event, now: Timestamp) -> Result<Job, Refused> {
         let after = next(&self.rows[row].job, event, now, &RULES)?;
         if let Some(lease) = after.state.lease() {
-            self.leases.insert(lease.id, lease.client);
+            self.leases.insert(lease.id, (lease.client, lease.party));
         }
         self.rows[row].job = after.clone();
         Ok(after)
@@ -181,7 +193,41 @@ impl Engine {
     fn deed(&mut self, client: ClientId, deed: StandingEvent, now: Timestamp) {
         if let Some(standing) = self.clients.get_mut(&client) {
             *standing = judge(standing, deed, now, &RULES);
+            if deed == StandingEvent::Proved {
+                self.proved.insert(client);
+            }
         }
+    }
+
+    /// Counts leases that ended badly under a token, if `client` is a newcomer there, and says how far it is trusted then.
+    fn strike(
+        &mut self,
+        party: Party,
+        client: ClientId,
+        strikes: u32,
+        now: Timestamp,
+    ) -> Option<Trust> {
+        let newcomer = self.clients.contains_key(&client) && !self.proved.contains(&client);
+        if !newcomer || !matches!(party, Party::Token(_)) {
+            return None;
+        }
+        let trust = self.parties.entry(party).or_insert(Trust { strikes: 0, struck_at: now });
+        if strikes > 0 {
+            *trust = Trust { strikes: trust.strikes + strikes, struck_at: now };
+        }
+        Some(*trust)
+    }
+
+    /// Whether a client rests for what it did itself.
+    pub(crate) fn rests(&self, client: ClientId, now: Timestamp) -> bool {
+        self.clients.get(&client).is_some_and(|standing| standing.rests_until > now)
+    }
+
+    /// How many leases the newcomers of a party have.
+    fn newcomers(&self, party: Party) -> u32 {
+        let leases = self.rows.iter().filter_map(|row| row.job.state.lease());
+        let newcomers = leases.filter(|l| l.party == party && !self.proved.contains(&l.client));
+        u32::try_from(newcomers.count()).expect("they are few")
     }
 
     pub(crate) async fn enqueue(
@@ -227,9 +273,7 @@ impl Engine {
                     superseded: false,
                     last_word: false,
                 });
-                let state = State::Ready;
-                let job = Job { state, not_before: now, failures: 0, lost: 0, lost_to: None };
-                let due = due(now, 0);
+                let (job, due) = (Job::new(now), due(now, 0));
                 self.index.insert(id, self.rows.len());
                 self.rows.push(Row { id, job, proof: None, created_at: now, due });
             }
@@ -287,44 +331,58 @@ impl Engine {
     pub(crate) async fn lease(
         &mut self,
         client: ClientId,
+        party: Party,
         lease: LeaseId,
         asked: Timestamp,
         now: Timestamp,
     ) -> Offer {
-        let model = self.lease_in_model(client, lease, asked, now);
+        let model = self.lease_in_model(client, party, lease, asked, now);
         let able =
             Capability { system: TARGET.system, program_id: TARGET.program_id, mocked: true };
-        compare!(self, Ok::<_, Refused>(model.clone()), answer of lease(client, &[able], lease, asked, now));
+        compare!(self, Ok::<_, Refused>(model.clone()), answer of lease(client, party, &[able], lease, asked, now));
         model
     }
 
     fn lease_in_model(
         &mut self,
         client: ClientId,
+        party: Party,
         lease: LeaseId,
         asked: Timestamp,
         now: Timestamp,
     ) -> Offer {
         let (mut chosen, rows) = (None, 0..self.rows.len());
         for row in rows.clone() {
-            if self.rows[row].job.state.lease().is_some_and(|held| held.client != client) {
-                let _still_held = self.apply(row, &Event::Expire, now);
+            let held = self.rows[row].job.state.lease().filter(|held| held.client != client);
+            if let Some(held) = held.cloned()
+                && self.apply(row, &Event::Expire, now).is_ok()
+            {
+                self.strike(held.party, held.client, 1, now);
             }
         }
+        let mut lost = Vec::new();
         for row in rows.clone() {
-            let State::Leased(Lease { client: holder, .. }) = self.rows[row].job.state else {
+            let State::Leased(Lease { client: holder, party, .. }) = self.rows[row].job.state
+            else {
                 continue;
             };
             if holder != client {
                 continue;
             }
             if chosen.is_some() {
-                let _still_held = self.apply(row, &Event::Expire, now);
+                let gone = self.apply(row, &Event::Expire, now).is_ok();
+                lost.extend(gone.then_some(party));
             } else if self.apply(row, &Event::Abandon { client, asked }, now).is_err() {
                 chosen = Some(row);
+            } else {
+                lost.push(party);
             }
         }
         let standing = self.touch_client(client, now);
+        for party in lost {
+            self.strike(party, client, 1, now);
+        }
+        let trust = self.strike(party, client, 0, now);
         if chosen.is_none() || standing.quarantined {
             if standing.quarantined {
                 return Offer::Quarantined;
@@ -334,6 +392,14 @@ impl Engine {
             }
             if standing.rests_until > now {
                 return Offer::Resting { until: standing.rests_until };
+            }
+            if let Some(trust) = trust {
+                if trust.rests_until() > now {
+                    return Offer::Resting { until: trust.rests_until() };
+                }
+                if self.newcomers(party) >= trust.may_hold(&RULES) {
+                    return Offer::Resting { until: now + Duration::from_secs(5) };
+                }
             }
             let ready = |row: &usize| {
                 self.rows[*row].job.state == State::Ready && self.rows[*row].job.not_before <= now
@@ -353,7 +419,7 @@ impl Engine {
             });
             return Offer::Nothing { for_others: false, next: next.min() };
         };
-        let job = self.apply(row, &Event::Lease { client, lease }, now).unwrap();
+        let job = self.apply(row, &Event::Lease { client, party, lease }, now).unwrap();
         let State::Leased(lease) = job.state else { panic!("a lease was granted") };
         let (batch, job) = (&self.batches[row].batch, self.rows[row].id);
         let (blocks, input) = (batch.blocks, batch.input);
@@ -443,6 +509,12 @@ impl Engine {
                 let verdict = if self.apply(row, &Event::Verified, now).is_ok() {
                     self.rows[row].proof = Some(submit.proof);
                     self.deed(submit.client, StandingEvent::Proved, now);
+                    if let Some((client, party)) = self.leases.get(&submit.lease)
+                        && *client == submit.client
+                        && let Some(trust) = self.parties.get_mut(party)
+                    {
+                        trust.strikes = 0;
+                    }
                     Verdict::Accepted
                 } else {
                     Verdict::Duplicate
@@ -453,8 +525,11 @@ impl Engine {
             None => {
                 let _of_another_lease =
                     self.apply(row, &Event::Rejected { lease: submit.lease }, now);
-                if self.leases.get(&submit.lease) == Some(&submit.client) {
+                if let Some((client, party)) = self.leases.get(&submit.lease).copied()
+                    && client == submit.client
+                {
                     self.deed(submit.client, StandingEvent::Rejected, now);
+                    self.strike(party, client, 1, now);
                 }
                 let verdict = Verdict::Rejected { reason: Rejection::WrongStatement.to_string() };
                 self.record(key, verdict.clone());
@@ -486,6 +561,7 @@ impl Engine {
             && class != FailureClass::Cancelled
         {
             self.deed(held.client, StandingEvent::Failed, now);
+            self.strike(held.party, held.client, 1, now);
         }
         let fail = Fail { client, lease, class, message: "no".into() };
         compare!(self, model, fail(job, &fail, now));
@@ -565,7 +641,12 @@ impl Engine {
             assert_eq!(gone, batch.superseded, "a job is on the chain with its batch");
             assert_eq!(row.proof.is_some(), job.state.outcome() == Outcome::Proved, "{job:?}");
             let open = job.state.outcome() == Outcome::Open;
-            assert!(!open || (job.failures < RULES.max_failures && job.lost < RULES.max_lost));
+            let (failures, lost) = (RULES.max_failures, RULES.max_lost);
+            assert!(!open || (job.failures < failures * REPEATS && job.lost < lost * REPEATS));
+            assert!(!open || job.failed_by.len() < failures as usize, "{job:?}");
+        }
+        for party in self.parties.keys() {
+            assert!(self.newcomers(*party) <= RULES.max_newcomers, "newcomers take too much");
         }
     }
 

@@ -37,6 +37,7 @@ impl Counts {
             "expired leases",
             "abandoned leases",
             "quarantined jobs",
+            "newcomers without room",
             "late proofs",
             "stale leases",
             "answers that were lost and asked for again",

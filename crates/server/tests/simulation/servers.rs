@@ -163,10 +163,11 @@ impl World {
 
     pub(super) async fn lend(&mut self, server: usize, from: usize, number: u64, asked: Timestamp) {
         let Some(told) = self.transaction(server) else { return };
-        let (now, client) = (self.clock(server), self.clients[from].id);
+        let now = self.clock(server);
+        let (client, party) = (self.clients[from].id, self.clients[from].party);
         let before: Vec<_> = self.engine.rows.iter().map(|row| row.job.lost).collect();
         let lease = LeaseId::from_bytes(self.dice.random());
-        let offer = self.engine.lease(client, lease, asked, now).await;
+        let offer = self.engine.lease(client, party, lease, asked, now).await;
         for (row, before) in before.into_iter().enumerate() {
             let id = self.engine.rows[row].id;
             if self.engine.rows[row].job.lost > before {
@@ -201,6 +202,9 @@ impl World {
                 Answer::Job { number, job, lease: leased.lease.id, blocks: leased.blocks }
             }
             other => {
+                if matches!(other, Offer::Resting { .. }) && !self.engine.rests(client, now) {
+                    self.counts.add("newcomers without room");
+                }
                 if matches!(other, Offer::Nothing { .. }) {
                     let idle = self.engine.rows.iter().find(|row| match &row.job.state {
                         State::Ready => row.job.not_before <= now,

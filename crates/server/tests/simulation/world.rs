@@ -10,7 +10,7 @@ use super::{
 };
 use protocol::{ArtifactId, ClientId, JobId, LeaseId, Submit};
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use server::clock::Timestamp;
+use server::{clock::Timestamp, jobs::Party};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -170,9 +170,16 @@ impl World {
         honest: u64,
         blocks: u64,
     ) -> Self {
+        let shared = dice.random_bool(0.5);
+        let party = |n: u8| match shared {
+            // Two share a token.
+            true => Party::Token((n / 2).into()),
+            false => Party::Client(ClientId::from_bytes([n; 16])),
+        };
         let kinds = (0..honest).map(|_| Kind::Honest).chain(faults.bad.iter().copied());
         let clients = kinds.zip(1..).map(|(kind, n)| Client {
             id: ClientId::from_bytes([n; 16]),
+            party: party(n),
             kind,
             up: true,
             life: 0,

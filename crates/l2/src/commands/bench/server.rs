@@ -15,7 +15,7 @@ use protocol::{
     Request, Submit, Verdict,
 };
 use serde::Serialize;
-use server::jobs::{NewBatch, Rules, Target};
+use server::jobs::{NewBatch, Party, Rules, Target};
 use server::store::{JobStore, Offer, Submitted};
 use server::{Config, DatabaseUrl, Running, Server};
 use tokio::task::JoinSet;
@@ -104,6 +104,7 @@ async fn open(folder: &Path, database: Option<&str>) -> anyhow::Result<JobStore>
         max_failures: config.max_failures,
         max_lost: config.max_lost,
         max_rejected: config.max_rejected,
+        max_newcomers: config.max_newcomers,
     };
     Ok(match database {
         Some(url) => JobStore::connect(&DatabaseUrl::new(url.to_owned()), rules).await?,
@@ -185,7 +186,9 @@ async fn work(
     while !stop.load(Ordering::Relaxed) {
         let (begun, now) = (Instant::now(), store.now().await?);
         let lease = LeaseId::from_bytes(rand_id());
-        let Offer::Job(leased) = store.lease(client, &able, lease, now, now).await?.value else {
+        let Offer::Job(leased) =
+            store.lease(client, Party::Client(client), &able, lease, now, now).await?.value
+        else {
             anyhow::bail!("the jobs ran out: fewer --seconds, or more jobs");
         };
         took.push(u64::try_from(begun.elapsed().as_micros())?);

@@ -9,9 +9,9 @@ const RULES: Rules = Rules {
     max_failures: 3,
     max_lost: 5,
     max_rejected: 3,
+    max_newcomers: 64,
 };
-const FRESH: Job =
-    Job { state: State::Ready, not_before: Timestamp(0), failures: 0, lost: 0, lost_to: None };
+const FRESH: Job = Job::new(Timestamp(0));
 
 fn lease_id(n: u8) -> LeaseId {
     LeaseId::from_bytes([n; 16])
@@ -19,6 +19,11 @@ fn lease_id(n: u8) -> LeaseId {
 
 fn client(n: u8) -> ClientId {
     ClientId::from_bytes([n; 16])
+}
+
+/// Two clients have one token.
+fn party(client: u8) -> Party {
+    Party::Token((client / 2).into())
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -29,15 +34,15 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     prop_oneof![
         // A lease id is random, so each client here has ids of its own.
-        4 => (0..3u8, 0..4u8).prop_map(|(c, n)| Event::Lease { client: client(c), lease: lease_id(c * 16 + n) }),
-        2 => (0..3u8, 0..2_000_000u64).prop_map(|(c, asked)| Event::Abandon { client: client(c), asked: Timestamp(asked) }),
-        3 => (0..48u8).prop_map(|n| Event::Heartbeat { lease: lease_id(n) }),
-        2 => (0..48u8).prop_map(|n| Event::Submit { lease: lease_id(n) }),
+        4 => (0..6u8, 0..4u8).prop_map(|(c, n)| Event::Lease { client: client(c), party: party(c), lease: lease_id(c * 16 + n) }),
+        2 => (0..6u8, 0..2_000_000u64).prop_map(|(c, asked)| Event::Abandon { client: client(c), asked: Timestamp(asked) }),
+        3 => (0..96u8).prop_map(|n| Event::Heartbeat { lease: lease_id(n) }),
+        2 => (0..96u8).prop_map(|n| Event::Submit { lease: lease_id(n) }),
         1 => Just(Event::Verified),
-        2 => (0..48u8).prop_map(|n| Event::Rejected { lease: lease_id(n) }),
-        1 => (0..48u8).prop_map(|n| Event::ProofLost { lease: lease_id(n) }),
-        1 => (0..48u8).prop_map(|n| Event::InputLost { lease: lease_id(n) }),
-        2 => (0..48u8, class).prop_map(|(n, class)| Event::Fail { lease: lease_id(n), class }),
+        2 => (0..96u8).prop_map(|n| Event::Rejected { lease: lease_id(n) }),
+        1 => (0..96u8).prop_map(|n| Event::ProofLost { lease: lease_id(n) }),
+        1 => (0..96u8).prop_map(|n| Event::InputLost { lease: lease_id(n) }),
+        2 => (0..96u8, class).prop_map(|(n, class)| Event::Fail { lease: lease_id(n), class }),
         3 => Just(Event::Expire),
         1 => Just(Event::ServerRestarted),
         1 => Just(Event::Requeue),
@@ -125,11 +130,14 @@ proptest! {
             }
             // Budgets are kept, and only spending one kills a job.
             prop_assert!(after.state.outcome() != Outcome::Open
-                || (after.failures < RULES.max_failures && after.lost < RULES.max_lost));
+                || (after.failed_by.len() < 3 && after.failures < 12 && after.lost < 20));
+            let once = after.failed_by.iter().enumerate().all(|(at, party)| !after.failed_by[..at].contains(party));
+            prop_assert!(once && after.failed_by.len() <= after.failures as usize);
             if let (State::Dead(cause), true) = (&after.state, after.state.outcome() != job.state.outcome()) {
                 let deserved = match cause {
-                    DeadCause::Budget => after.failures == RULES.max_failures || after.lost == RULES.max_lost,
-                    DeadCause::Quarantined => matches!(event, Event::Expire | Event::Abandon { .. }) && after.lost_to != job.lost_to,
+                    DeadCause::Budget => after.failed_by.len() == 3 || after.failures == 12 || after.lost == 20,
+                    DeadCause::Quarantined => matches!(event, Event::Expire | Event::Abandon { .. })
+                        && after.lost_to != job.lost_to && after.lost_by != job.lost_by && job.lost_by.is_some(),
                     DeadCause::Cancelled => event == Event::Cancel,
                     _ => false,
                 };
@@ -155,9 +163,9 @@ proptest! {
 #[test]
 fn a_job_ends_in_a_bounded_number_of_attempts() {
     for (spend, budget) in [
-        (None, RULES.max_lost),
-        (Some(FailureClass::OutOfMemory), RULES.max_failures),
-        (Some(FailureClass::GuestPanic), RULES.max_failures),
+        (None, RULES.max_lost * REPEATS),
+        (Some(FailureClass::OutOfMemory), RULES.max_failures * REPEATS),
+        (Some(FailureClass::GuestPanic), RULES.max_failures * REPEATS),
     ] {
         let (mut job, mut now) = (FRESH, Timestamp(0));
         let mut attempts = 0;
@@ -165,7 +173,13 @@ fn a_job_ends_in_a_bounded_number_of_attempts() {
             now = now.max(job.not_before);
             attempts += 1;
             let lease = lease_id(u8::try_from(attempts).unwrap());
-            job = next(&job, &Event::Lease { client: client(0), lease }, now, &RULES).unwrap();
+            job = next(
+                &job,
+                &Event::Lease { client: client(0), party: party(0), lease },
+                now,
+                &RULES,
+            )
+            .unwrap();
             now = now + Duration::from_millis(60_001);
             let end = spend.map_or(Event::Expire, |class| Event::Fail { lease, class });
             job = next(&job, &end, now, &RULES).unwrap();
@@ -180,7 +194,7 @@ fn a_job_ends_in_a_bounded_number_of_attempts() {
 fn a_job_that_two_clients_fell_silent_on_waits_for_an_operator() {
     let silent = |job: &Job, n: u8| {
         let now = Timestamp(u64::from(n) * 100_000);
-        let lease = Event::Lease { client: client(n), lease: lease_id(n) };
+        let lease = Event::Lease { client: client(n), party: party(n), lease: lease_id(n) };
         let job = next(job, &lease, now, &RULES).unwrap();
         next(&job, &Event::Expire, now + Duration::from_millis(60_001), &RULES).unwrap()
     };
@@ -188,6 +202,11 @@ fn a_job_that_two_clients_fell_silent_on_waits_for_an_operator() {
     assert_eq!(once.state, State::Ready);
     let again = silent(&Job { not_before: Timestamp(0), ..once.clone() }, 1);
     assert_eq!(again.state, State::Ready, "the same one again may be a bad client");
+    assert_eq!(
+        silent(&once, 0).state,
+        State::Ready,
+        "the token of the first may have made up the second"
+    );
     let job = silent(&once, 2);
     assert_eq!(job.state, State::Dead(DeadCause::Quarantined));
     let requeued = next(&job, &Event::Requeue, Timestamp(7), &RULES).unwrap();
@@ -200,9 +219,14 @@ fn a_client_that_lost_the_answer_keeps_its_lease_and_one_that_died_on_the_job_do
     let ask = |job: &Job, asked, now| {
         let job = next(job, &Event::Abandon { client: client(1), asked }, now, &RULES)
             .unwrap_or(job.clone());
-        next(&job, &Event::Lease { client: client(1), lease: lease_id(9) }, now, &RULES)
+        next(
+            &job,
+            &Event::Lease { client: client(1), party: party(1), lease: lease_id(9) },
+            now,
+            &RULES,
+        )
     };
-    let lease = Event::Lease { client: client(1), lease: lease_id(1) };
+    let lease = Event::Lease { client: client(1), party: party(1), lease: lease_id(1) };
     let job = next(&FRESH, &lease, at(10), &RULES).unwrap();
     let again = ask(&job, at(20), at(20)).unwrap();
     assert_eq!((again.lost, again.state.lease().unwrap().id), (0, lease_id(1)));
@@ -222,7 +246,10 @@ fn a_client_that_lost_the_answer_keeps_its_lease_and_one_that_died_on_the_job_do
                 .unwrap()
         });
     }
-    assert_eq!((job.state, asked), (State::Dead(DeadCause::Budget), RULES.max_lost * MAX_HANDED));
+    assert_eq!(
+        (job.state, asked),
+        (State::Dead(DeadCause::Budget), RULES.max_lost * REPEATS * MAX_HANDED)
+    );
 }
 
 /// A job's life in the fewest words: what an operator would draw on a napkin.
@@ -289,10 +316,33 @@ proptest! {
 }
 
 #[test]
+fn a_job_dies_by_the_failures_of_three_parties() {
+    let failed = |job: &Job, client: ClientId, party| {
+        let (now, lease) = (job.not_before, lease_id(1));
+        let job = next(job, &Event::Lease { client, party, lease }, now, &RULES).unwrap();
+        let class = FailureClass::GuestPanic;
+        next(&job, &Event::Fail { lease, class }, now, &RULES).unwrap()
+    };
+    let (mut job, mut failures) = (FRESH, 0);
+    for (n, party) in [(1, 0), (2, 0), (3, 1), (4, 0), (5, 1), (6, 2)] {
+        assert_eq!((&job.state, job.failures), (&State::Ready, failures));
+        failures += 1;
+        job = failed(&job, client(n), Party::Token(party));
+    }
+    assert_eq!(job.failed_by, [0, 1, 2].map(Party::Token));
+    assert_eq!((job.state, job.failures), (State::Dead(DeadCause::Budget), 6));
+}
+
+#[test]
 fn a_client_told_to_stop_costs_the_job_nothing() {
     let lease = lease_id(1);
-    let job =
-        next(&FRESH, &Event::Lease { client: client(0), lease }, Timestamp(0), &RULES).unwrap();
+    let job = next(
+        &FRESH,
+        &Event::Lease { client: client(0), party: party(0), lease },
+        Timestamp(0),
+        &RULES,
+    )
+    .unwrap();
     let class = FailureClass::Cancelled;
     assert_eq!(next(&job, &Event::Fail { lease, class }, Timestamp(9), &RULES), Ok(FRESH));
 }
