@@ -168,9 +168,15 @@ fn proven(status: &Status) -> u64 {
     status.proved_through.map_or(0, |last| last + 1 - FIRST_BLOCK)
 }
 
-/// Says of a job that was given up: the run can't go on without it.
+/// A run ends when a job has failed so often, although a server would go on trying with one client.
+const MAX_FAILURES: u32 = 3;
+
+/// Says of a job that was given up, or failed too often: the run can't go on without it.
 fn dead(status: &Status) -> Option<String> {
-    let job = status.jobs.iter().find(|job| job.state == protocol::JobState::Dead)?;
+    let over = |job: &&protocol::JobSummary| {
+        job.state == protocol::JobState::Dead || job.failures >= MAX_FAILURES
+    };
+    let job = status.jobs.iter().find(over)?;
     let error = job.last_error.as_deref().unwrap_or("no reason is known");
     Some(format!("block {} was given up: {error}", job.block_numbers))
 }
