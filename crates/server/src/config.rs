@@ -417,6 +417,7 @@ mod tests {
             (Config { lease: Duration::from_millis(4), ..Config::default() }, "lease"),
             (Config { lease: Duration::from_secs(90_000), ..Config::default() }, "lease"),
             (Config { max_hold: Duration::from_secs(1), ..Config::default() }, "max_hold"),
+            (Config { max_newcomers: 0, ..Config::default() }, "max_newcomers"),
             (Config { verify_threads: 1_000_000, ..Config::default() }, "verify_threads"),
             (Config { max_wait: Duration::from_secs(3_600), ..Config::default() }, "max_wait"),
             (Config { first_block: 0, ..Config::default() }, "first_block"),

@@ -502,13 +502,13 @@ mod tests {
             l2-prover top (ctrl-c ends)
 
             blocks   head 1,204, with a job 4, proved 2, lag 1,202
-            intake   following
+            intake   PAUSED by an operator 60 s ago
             jobs     1 ready, 1 leased, 0 verifying, 2 proved, 0 dead
             rates    2.4 blocks/min, 1.20 Mgas/s, 12.5 s for a proof (last 50 s)
 
-             client                            does         blocks  progress     since  heard  proved  rejected
-             abababababababababababababababab  proving      3       segment 3/8  29 s   5 s    2       0
-             cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd  quarantined                              5 s    2       1
+             client                            name            does         blocks  progress     since  heard  proved  rej
+             abababababababababababababababab  gpu-1\u{1b}[2J  proving      3       segment 3/8  29 s   5 s    2       0
+             cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd                  quarantined                              5 s    2       1
 
              ago   blocks  happened  client    detail
              10 s  4       tried               backend_failed: \u{1b}[2Jthe GPU\nis on fire

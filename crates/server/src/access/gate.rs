@@ -12,7 +12,7 @@ use crate::{
     clock::Timestamp,
     config::{Auth, Config},
     database::DatabaseError,
-    store::Actor,
+    jobs::Actor,
 };
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use protocol::ClientId;

@@ -3,6 +3,7 @@
 //! Everything here is a value or a function of values: no SQL, no clock, no I/O. [`store`](crate::store) remembers what
 //! these functions decide, and [`dispatch`](crate::dispatch) asks it to.
 
+pub mod actor;
 pub mod batch;
 pub mod cost;
 pub mod outcome;
@@ -11,6 +12,7 @@ pub mod standing;
 pub mod state;
 pub mod verification;
 
+pub use actor::Actor;
 pub use batch::{
     Demand, InvalidTargets, NewBatch, Target, Targets, Tip, Unlinked, Wanted, follows, job_id,
 };

@@ -1,8 +1,6 @@
 //! Clients: when they were heard, how they stand, and what an operator decides about them.
 
-use super::{
-    JobStore, Result, SHOWN, StoreError, audit::Actor, queries::MOST_HELD, rows::client_columns,
-};
+use super::{Actor, JobStore, Result, SHOWN, StoreError, queries::MOST_HELD, rows::client_columns};
 use crate::{
     clock::Timestamp,
     database::{Notification, Tx, columns::Col},

@@ -25,7 +25,7 @@ pub mod stranded;
 pub mod submissions;
 mod transitions;
 
-pub use audit::Actor;
+pub use crate::jobs::Actor;
 pub use chain::Superseded;
 pub use error::StoreError;
 pub use facts::{Done, Fact};

@@ -1,8 +1,7 @@
 //! What an operator decides about jobs.
 
 use super::{
-    JobStore, Result, StoreError,
-    audit::Actor,
+    Actor, JobStore, Result, StoreError,
     queries::{EXAMINED, asks_for},
 };
 use crate::{

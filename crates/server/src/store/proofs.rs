@@ -1,6 +1,6 @@
 //! Proofs in the order of the chain, for whoever settles them, and how far they have been taken.
 
-use super::{JobStore, Result, audit::Actor};
+use super::{Actor, JobStore, Result};
 use crate::{clock::Timestamp, database::columns::Col};
 use protocol::{JobProof, ProvedBatch};
 use sqlx::AssertSqlSafe;

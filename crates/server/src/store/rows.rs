@@ -107,7 +107,7 @@ impl JobStore {
                 failed_by,
                 lost: self.get(row, "lost")?,
                 lost_to,
-                lost_by: lost_to.and_then(|client| Some(lost_by.unwrap_or(Party::Client(client)))),
+                lost_by: lost_to.map(|client| lost_by.unwrap_or(Party::Client(client))),
             },
             created_at: self.get(row, "created_at")?,
             due: self.get(row, "due")?,
