@@ -139,7 +139,9 @@ impl JobStore {
             let looked = sqlx::query(AssertSqlSafe(looked)).bind(before);
             let looked = self.ok(looked.fetch_one(self.db.readers()).await)?;
             let low: Option<u64> = self.get(&looked, "low")?;
-            low.filter(|_| self.get::<u64>(&looked, "looked").is_ok_and(|n| n >= EXAMINED.into()))
+            low.filter(|_| {
+                self.get::<u64>(&looked, "looked").is_ok_and(|n| n >= u64::from(EXAMINED))
+            })
         };
         Ok(Page { items, next })
     }
