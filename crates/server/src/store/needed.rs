@@ -33,7 +33,7 @@ impl JobStore {
         let sql = format!(
             "SELECT b.input AS hash FROM batches b WHERE b.input IN ({these}) AND EXISTS
              (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.state <> 'proved' AND j.superseded = 0)
-             UNION SELECT proof FROM jobs WHERE state = 'proved' AND proof IN ({these})
+             UNION SELECT proof FROM jobs WHERE proof IS NOT NULL AND state = 'proved' AND proof IN ({these})
              UNION SELECT proof FROM submissions WHERE verdict IS NULL AND proof IN ({these})"
         );
         let mut rows = sqlx::query(AssertSqlSafe(sql));

@@ -341,7 +341,7 @@ async fn scans(store: &JobStore, sql: &str) -> Vec<String> {
     for setting in ["SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan"] {
         connection.execute(setting).await.unwrap();
     }
-    let parameters = (1..=40).rev().find(|at| sql.contains(&format!("${at}"))).unwrap_or(0);
+    let parameters = (1..=100).rev().find(|at| sql.contains(&format!("${at}"))).unwrap_or(0);
     let nulls = vec!["NULL"; parameters].join(", ");
     let nulls = if parameters > 0 { format!("({nulls})") } else { String::new() };
     connection.execute(AssertSqlSafe(format!("PREPARE looked_at AS {sql}"))).await.unwrap();
@@ -388,6 +388,23 @@ async fn no_statement_scans_what_grows(place: &Place) {
     let handed_in = submit(&wrong, b"wrong");
     let _ = store.submit(wrong.job, &handed_in, at(4_001)).await.unwrap();
     assert_eq!(store.unjudged(at(9_000)).await.unwrap().len(), 1);
+    store.precedence(wrong.job, &handed_in).await.unwrap();
+    let able = protocol::Capability {
+        system: protocol::ProofSystem::Exec,
+        program_id: alloy_primitives::B256::ZERO,
+        mocked: true,
+    };
+    store.look(client(4), std::slice::from_ref(&able), at(4_001)).await.unwrap();
+    store.ready_for(&[(able.system, able.program_id)], 9, at(4_001)).await.unwrap();
+    store.heard(&[client(4)].into(), at(4_001)).await.unwrap();
+    store.name_client(client(4), "gpu-4", at(4_001)).await.unwrap();
+    let input = store.input_of(wrong.job).await.unwrap();
+    assert!(store.replace_input(&input, input.input, at(4_001)).await.unwrap());
+    assert!(store.lose_proof(wrong.job, &handed_in, at(4_001)).await.unwrap());
+    let wrong = lease(&store, 5, at(4_001)).await.unwrap();
+    let _taken = store.take_back(wrong.job, wrong.lease.id, at(4_001)).await.unwrap();
+    let handed_in = submit(&wrong, b"wrong");
+    let _ = store.submit(wrong.job, &handed_in, at(4_001)).await.unwrap();
     let rejection = server::jobs::verification::Rejection::WrongStatement;
     let _ = store.judge(wrong.job, &handed_in, Err(rejection), at(4_002)).await.unwrap();
     // What newcomers under a token do.
@@ -446,6 +463,13 @@ async fn no_statement_scans_what_grows(place: &Place) {
     store.delivered(&by(), 9, at(4_010)).await.unwrap();
     store.forget(&keep, at(9_000)).await.unwrap();
     store.fold_counts().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let artifacts =
+        Artifacts::open(&Stored::Folder(folder.path().into(), Sharing::Alone), 1 << 20).unwrap();
+    for n in 0..100_u32 {
+        artifacts.put(n.to_be_bytes().to_vec()).await.unwrap();
+    }
+    gc::collect(&store, &artifacts, Duration::ZERO, false).await.unwrap();
 
     let heard: Vec<String> = heard.lock().unwrap().iter().cloned().collect();
     if let Place::Postgres(postgres) = place {
