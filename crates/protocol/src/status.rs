@@ -290,8 +290,10 @@ pub struct SubmittedProof {
     pub reason: Option<String>,
 }
 
-/// The body of a request to remove artifacts that are no longer needed.
+/// The body of a request to remove artifacts that are no longer needed. Unlike elsewhere, an unknown field is an error: a misspelt
+/// `dry_run` would be none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CollectGarbage {
     /// Only artifacts stored longer ago than this, in milliseconds.
     pub older_than_ms: u64,
@@ -313,8 +315,10 @@ pub struct Garbage {
     pub kept: u64,
 }
 
-/// The body of a request to requeue or to cancel many jobs.
+/// The body of a request to requeue or to cancel many jobs. Unlike elsewhere, an unknown field is an error: a misspelt limit would be
+/// none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ChangeJobs {
     /// What is done with them.
     pub deed: JobsDeed,

@@ -13,6 +13,17 @@ INSERT INTO compatibility (one, oldest) VALUES (1, 6);
 LOCK TABLE batches IN SHARE ROW EXCLUSIVE MODE;
 LOCK TABLE jobs IN EXCLUSIVE MODE;
 
+-- What takes the strongest locks comes first: if somebody is in the way, little has been done that is done anew.
+-- Who failed on a job, each once, and who fell silent on it last: tokens, or clients without one. NULL from servers of the version before.
+ALTER TABLE jobs ADD COLUMN failed_by BYTEA;
+ALTER TABLE jobs ADD COLUMN lost_by BYTEA;
+-- The token under which it was granted, or its client where none is asked for. NULL from servers of the version before.
+ALTER TABLE leases ADD COLUMN party BYTEA;
+-- What clients call themselves.
+ALTER TABLE clients ADD COLUMN name TEXT;
+DROP INDEX jobs_open;
+DROP INDEX jobs_due;
+
 -- How many jobs there are of each kind and state: the sum over the slots. A connection counts in a slot of its own, so that none waits for
 -- another; slot 0 takes over what the others have counted.
 CREATE TABLE job_counts (
@@ -79,16 +90,9 @@ CREATE INDEX jobs_proof ON jobs (proof) WHERE proof IS NOT NULL;
 CREATE INDEX jobs_lease ON jobs (lease) WHERE lease IS NOT NULL;
 CREATE INDEX jobs_superseded ON jobs (seq) WHERE superseded = 1;
 CREATE INDEX jobs_troubled ON jobs (seq) WHERE last_error IS NOT NULL OR lost > 0 OR state = 'dead';
-DROP INDEX jobs_open;
-DROP INDEX jobs_due;
--- Who failed on a job, each once, and who fell silent on it last: tokens, or clients without one. NULL from servers of the version before.
-ALTER TABLE jobs ADD COLUMN failed_by BYTEA;
-ALTER TABLE jobs ADD COLUMN lost_by BYTEA;
 CREATE INDEX batches_input ON batches (input);
 CREATE INDEX batches_length ON batches ((last - first));
 CREATE INDEX batches_superseded ON batches (superseded_at) WHERE superseded_at IS NOT NULL;
--- The token under which it was granted, or its client where none is asked for. NULL from servers of the version before.
-ALTER TABLE leases ADD COLUMN party BYTEA;
 CREATE INDEX leases_live ON leases (party) WHERE ended_at IS NULL;
 CREATE INDEX leases_job ON leases (job, granted_at);
 CREATE INDEX leases_client ON leases (client);
@@ -96,9 +100,6 @@ CREATE INDEX submissions_open_proof ON submissions (proof) WHERE verdict IS NULL
 CREATE INDEX clients_heard ON clients (last_seen, id);
 CREATE INDEX clients_resting ON clients (rests_until);
 CREATE INDEX clients_quarantined ON clients (id) WHERE quarantined <> 0;
-
--- What clients call themselves.
-ALTER TABLE clients ADD COLUMN name TEXT;
 
 -- How clients that have proved nothing yet behave under a token.
 CREATE TABLE parties (

@@ -47,6 +47,8 @@ pub struct Caller {
     pub client: Option<ClientId>,
     /// As what it does is recorded.
     pub actor: Actor,
+    /// Its token's name, which a token that takes its place keeps.
+    pub name: Option<String>,
 }
 
 /// Why a caller is not let in.
@@ -139,7 +141,7 @@ impl Gate {
         if let Err(foreign) = browser::check(headers, self.0.trusts_loopback) {
             return (None, Err(foreign.into()));
         }
-        let open = Ok(Caller { token: None, client: None, actor: Actor::anybody() });
+        let open = Ok(Caller { token: None, client: None, actor: Actor::anybody(), name: None });
         if self.0.auth == Auth::Open || access == Access::Public {
             return (None, open);
         }
@@ -173,7 +175,8 @@ impl Gate {
         };
         token.filter(|token| token.valid_at(now.0)).map(|token| {
             let actor = Actor::new(format_args!("{} ({})", token.id, token.name));
-            let caller = Caller { token: Some(token.id), client: token.client, actor };
+            let name = Some(token.name.clone());
+            let caller = Caller { token: Some(token.id), client: token.client, actor, name };
             (token.id, token.role, caller)
         })
     }

@@ -75,12 +75,33 @@ impl Jobs {
             let message = "dead jobs can be requeued, and jobs that are ready, leased or verifying can be cancelled";
             return Err(JobError::Malformed(message.into()));
         }
+        if asked.cause.is_some() && asked.state != JobState::Dead {
+            let message = "only jobs that were given up have a cause: it goes with the state dead";
+            return Err(JobError::Malformed(message.into()));
+        }
         let changed = self.0.store.change(asked, self.targets(), by, self.now().await?).await?;
         if changed.changed > 0 {
             tracing::info!(?asked, ?changed, %by, "an operator changed jobs");
             self.0.line.news();
         }
         Ok(changed)
+    }
+
+    /// Notes that `consumer` has the proofs of all blocks up to `through`.
+    ///
+    /// # Errors
+    /// [`JobError::Malformed`] if not all of these blocks are proved: nobody has their proofs.
+    pub async fn delivered(&self, consumer: &Actor, through: u64) -> Result<(), JobError> {
+        match self.0.store.proved_through(self.targets()).await? {
+            Some(last) if through <= last => {}
+            last => {
+                let last = last.map_or("none".to_owned(), |last| last.to_string());
+                let message =
+                    format!("the last block up to which all are proved is {last}, not {through}");
+                return Err(JobError::Malformed(message));
+            }
+        }
+        Ok(self.0.store.delivered(consumer, through, self.now().await?).await?)
     }
 
     /// Turns on or off what holds for all servers of the database, until it is turned off: also after a start.

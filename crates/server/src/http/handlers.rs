@@ -7,7 +7,7 @@ use super::{
     service::Service,
 };
 use crate::{
-    access::tokens::TokenId,
+    access::{gate::Caller, tokens::TokenId},
     artifacts::{self, ArtifactError},
     clock::Timestamp,
     dispatch::{JobError, Sender},
@@ -256,12 +256,12 @@ pub(super) async fn proofs(
 
 pub(super) async fn delivered(
     State(service): State<Service>,
-    By(by): By,
+    Extension(caller): Extension<Caller>,
     WholeBody(body): WholeBody,
 ) -> Answer<StatusCode> {
     let Delivered { through } = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
-    let (jobs, now) = (service.jobs(), service.jobs().now().await.map_err(JobError::from)?);
-    jobs.store().delivered(&by, through, now).await.map_err(JobError::from)?;
+    let consumer = caller.name.map_or_else(Actor::anybody, Actor::new);
+    service.jobs().delivered(&consumer, through).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

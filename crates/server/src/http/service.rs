@@ -94,7 +94,7 @@ impl Service {
             let detail = Some(format!("{} bytes, {} kept", garbage.bytes, garbage.kept));
             store.note(by, "garbage", subject, detail, now).await?;
         }
-        tracing::info!(?garbage, %by, "garbage collected");
+        tracing::info!(?garbage, %by, "garbage collected, or counted");
         Ok(garbage)
     }
 

@@ -61,6 +61,14 @@ impl<S: BatchSource> Intake<S> {
             }
             if self.jobs.switches().paused.is_some() {
                 underway = Underway::default();
+                // How far behind the node it falls is to be seen meanwhile.
+                let Some(head) = shutdown.run_until_cancelled(self.source.head()).await else {
+                    return;
+                };
+                if let Ok(head) = head {
+                    self.progress
+                        .send_if_modified(|progress| progress.head.replace(head) != Some(head));
+                }
                 tokio::select! {
                     biased;
                     () = shutdown.cancelled() => return,

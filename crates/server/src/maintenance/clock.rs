@@ -23,7 +23,7 @@ pub struct Corrected {
 
 /// Every time that a server writes: table, column, and whether something waits for it, which may be for [`LONGEST_REST`]. What lies
 /// further in the future is set to now.
-const TIMES: [(&str, &str, bool); 16] = [
+const TIMES: [(&str, &str, bool); 19] = [
     ("clients", "first_seen", false),
     ("clients", "last_seen", false),
     ("clients", "rests_until", true),
@@ -40,6 +40,9 @@ const TIMES: [(&str, &str, bool); 16] = [
     ("submissions", "received_at", false),
     ("tokens", "created_at", false),
     ("audit", "at", false),
+    ("parties", "struck_at", false),
+    ("switches", "since", false),
+    ("deliveries", "at", false),
 ];
 
 /// Sets back what lies in the future in the database of a server that does not run.

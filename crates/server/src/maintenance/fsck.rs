@@ -172,6 +172,11 @@ impl JobStore {
         let mut report = Report::default();
         // One transaction: servers that go on meanwhile do not blur the picture.
         let mut tx = self.database().begin_reading().await?;
+        if self.database().shared().is_some() {
+            // What is read is looked at for a while.
+            let patience = "SET LOCAL idle_in_transaction_session_timeout = 0";
+            self.ok(sqlx::query(patience).execute(&mut *tx).await)?;
+        }
         for check in &CHECKS {
             let rows = sqlx::query(check.sql).fetch_all(&mut *tx).await;
             for row in self.database().ok(rows)? {

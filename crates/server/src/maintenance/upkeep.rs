@@ -6,7 +6,7 @@ use crate::{
     dispatch::{JobError, Jobs},
     store::{Actor, Retention},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -34,13 +34,12 @@ pub struct Upkeep {
 impl Upkeep {
     /// Runs until the server stops. What fails is tried again the next time.
     pub async fn run(self, stopping: CancellationToken) {
-        let mut minutes = 0;
+        let mut tidied: Option<Instant> = None;
         while stopping.run_until_cancelled(tokio::time::sleep(SOON)).await.is_some() {
             if !*self.leads.borrow() {
                 continue;
             }
-            let due = minutes % (EVERY.as_secs() / SOON.as_secs()) == 0;
-            minutes += 1;
+            let due = tidied.is_none_or(|tidied| tidied.elapsed() >= EVERY);
             let done = async {
                 self.jobs.store().fold_counts().await?;
                 if due {
@@ -50,6 +49,7 @@ impl Upkeep {
             };
             match stopping.run_until_cancelled(done).await {
                 None => return,
+                Some(Ok(())) if due => tidied = Some(Instant::now()),
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
@@ -73,9 +73,6 @@ impl Upkeep {
             let now = self.jobs.now().await?;
             let forgotten = store.forget(retention, now).await?;
             if forgotten.batches + forgotten.clients > 0 {
-                let subject = format!("{} batches", forgotten.batches);
-                let detail = Some(format!("and {} clients", forgotten.clients));
-                store.note(&by, "forget", subject, detail, now).await?;
                 tracing::info!(?forgotten, "what was settled long ago was forgotten");
             }
         }

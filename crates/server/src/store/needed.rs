@@ -31,8 +31,8 @@ impl JobStore {
         }
         let these = (1..=artifacts.len()).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "SELECT b.input AS hash FROM batches b WHERE b.input IN ({these}) AND EXISTS
-             (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.state <> 'proved' AND j.superseded = 0)
+            "SELECT b.input AS hash FROM batches b WHERE b.input IN ({these}) AND
+             (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.state <> 'proved' AND j.superseded = 0 LIMIT 1) IS NOT NULL
              UNION SELECT proof FROM jobs WHERE proof IS NOT NULL AND state = 'proved' AND proof IN ({these})
              UNION SELECT proof FROM submissions WHERE verdict IS NULL AND proof IN ({these})"
         );

@@ -91,7 +91,7 @@ impl JobStore {
             (0..targets.iter().len()).map(|at| format!("NOT ({})", asks_for(3 * at + 6)));
         let mut conditions = vec![
             "batch IN (SELECT id FROM batches WHERE last >= $3 AND first <= $4)".to_owned(),
-            "($2 = '' OR coalesce(cause, 'budget') = $2)".to_owned(),
+            "($2 = '' OR (state = 'dead' AND coalesce(cause, 'budget') = $2))".to_owned(),
         ];
         conditions.push(match asked.client {
             Some(_) => "id IN (SELECT job FROM leases WHERE client = $5)".to_owned(),
@@ -101,7 +101,7 @@ impl JobStore {
             conditions.extend(unwanted);
         }
         let sql = format!(
-            "SELECT seq, id, CASE WHEN {} THEN 1 ELSE 0 END AS meant FROM (SELECT seq, id, batch, cause, system, program_id, kind
+            "SELECT seq, id, CASE WHEN {} THEN 1 ELSE 0 END AS meant FROM (SELECT seq, id, batch, state, cause, system, program_id, kind
              FROM jobs WHERE superseded = 0 AND state = '{}' AND seq > $1 ORDER BY seq LIMIT {EXAMINED}) AS looked_at ORDER BY seq",
             conditions.join(" AND "),
             asked.state.name(),

@@ -18,7 +18,8 @@ impl JobStore {
              FROM (SELECT id, first, last, final FROM batches WHERE superseded_at IS NULL AND first > $1 ORDER BY first LIMIT {limit}) b
              LEFT JOIN jobs j ON j.batch = b.id AND j.state = 'proved' ORDER BY b.first, j.seq",
         )));
-        let rows = rows.bind(Col(after)).fetch_all(self.db.readers()).await;
+        let rows =
+            rows.bind(i64::try_from(after).unwrap_or(i64::MAX)).fetch_all(self.db.readers()).await;
         let mut batches: Vec<ProvedBatch> = Vec::new();
         for row in &self.ok(rows)? {
             let Some(job) = self.get(row, "id")? else { break };
@@ -42,7 +43,7 @@ impl JobStore {
         Ok(batches)
     }
 
-    /// Notes that `consumer` has the proofs of all blocks up to `through`. It cannot give them back.
+    /// Notes that `consumer` has the proofs of all blocks up to `through`, which must be proved. It cannot give them back.
     ///
     /// # Errors
     /// [`StoreError`](super::StoreError) if the database fails.

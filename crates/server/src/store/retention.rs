@@ -5,7 +5,7 @@
 //! * The chain is forgotten from its beginning, without a gap. Its last final batch stays, so that nothing is enqueued anew.
 //! * A batch without a proof is never forgotten, and neither is what comes after it.
 
-use super::{JobStore, Result};
+use super::{Actor, JobStore, Result};
 use crate::{
     clock::Timestamp,
     database::{Tx, columns::Col},
@@ -13,7 +13,7 @@ use crate::{
 use std::time::Duration;
 
 /// So many batches are forgotten in one transaction, so that nobody waits for long.
-const AT_A_TIME: usize = 50;
+const AT_A_TIME: usize = 200;
 
 /// What is forgotten, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,10 @@ impl JobStore {
             batches.extend(self.gone(&mut tx, before).await?);
             for batch in &batches {
                 self.forget_batch(&mut tx, *batch).await?;
+            }
+            if !batches.is_empty() {
+                let subject = format!("{} batches", batches.len());
+                self.record_deed(&mut tx, &Actor::server(), "forget", subject, None, now).await?;
             }
             self.ok(tx.commit().await)?;
             forgotten.batches += batches.len() as u64;

@@ -138,6 +138,10 @@ async fn many_jobs_are_changed_at_once_and_it_is_recorded_by_whom(place: &Place)
     );
     assert_eq!(change(&its, 3).await, counted(1, 1));
     assert_eq!(state(&store, held.job).await, JobState::Dead);
+    // What is open was not given up for anything.
+    let open =
+        ChangeJobs { cause: Some(DeadCause::Budget), ..ask(JobsDeed::Cancel, JobState::Ready) };
+    assert_eq!(change(&open, 3).await, counted(0, 0));
     let aside = ChangeJobs { set_aside: true, ..ask(JobsDeed::Cancel, JobState::Ready) };
     assert_eq!(change(&aside, 4).await, counted(0, 0), "what is wanted is not set aside");
     let other = Target { program_id: alloy_primitives::B256::repeat_byte(1), ..target };
@@ -176,6 +180,7 @@ async fn proofs_come_in_the_order_of_the_chain_up_to_the_first_gap(place: &Place
     let proofs = store.proofs(0, 10).await.unwrap();
     assert_eq!(blocks(&proofs), [1, 2, 3], "block 4 is not proved, block 5 is");
     assert_eq!(blocks(&store.proofs(1, 1).await.unwrap()), [2]);
+    assert_eq!(store.proofs(u64::MAX, 10).await.unwrap(), []);
     let job = store.job(proofs[0].proofs[0].job).await.unwrap();
     assert_eq!(Some(proofs[0].proofs[0].proof), job.proof);
     assert!(!proofs[0].is_final);
@@ -209,6 +214,9 @@ async fn what_was_settled_long_ago_is_forgotten_and_nothing_else(place: &Place) 
     store.delivered(&Actor::new("settlement"), 1, at(11)).await.unwrap();
     assert_eq!(forget(&delivered, late).await, 2, "it has those of two blocks");
     assert_eq!(forget(&keep, late).await, 2, "the last final batch stays");
+    let audit = store.audit(None, 9).await.unwrap().items;
+    let audit: Vec<_> = audit.iter().map(|it| (&*it.actor, &*it.deed, &*it.subject)).collect();
+    assert_eq!(audit, [("the server", "forget", "2 batches"); 2]);
     let left: Vec<_> = store
         .list(&JobFilter::default(), 99)
         .await
@@ -606,8 +614,16 @@ async fn what_operators_do_over_http_is_recorded_with_their_names() {
     let requeue = serde_json::json!({ "deed": "requeue", "state": "dead" });
     let changed = post(paths::CHANGE_JOBS).json(&requeue).send().await.unwrap();
     assert_eq!(changed.json::<ChangedJobs>().await.unwrap().changed, 1);
-    let senseless = serde_json::json!({ "deed": "requeue", "state": "proved" });
-    assert_eq!(status(post(paths::CHANGE_JOBS).json(&senseless).send().await.unwrap()), 400);
+    // What makes no sense, or may not be what it looks like, is refused.
+    for senseless in [
+        serde_json::json!({ "deed": "requeue", "state": "proved" }),
+        serde_json::json!({ "deed": "cancel", "state": "ready", "cause": "budget" }),
+        serde_json::json!({ "deed": "cancel", "state": "ready", "dryrun": true }),
+    ] {
+        assert_eq!(status(post(paths::CHANGE_JOBS).json(&senseless).send().await.unwrap()), 400);
+    }
+    let senseless = serde_json::json!({ "older_than_ms": 0, "dryrun": true });
+    assert_eq!(status(post(paths::GARBAGE).json(&senseless).send().await.unwrap()), 400);
     let audit = call(reqwest::Method::GET, paths::AUDIT, &secret).send().await.unwrap();
     let audit: Vec<AuditEntry> = audit.json().await.unwrap();
     let deeds: Vec<_> = audit.iter().map(|entry| entry.deed.as_str()).collect();
@@ -627,8 +643,12 @@ async fn what_operators_do_over_http_is_recorded_with_their_names() {
         403
     );
     let delivered = call(reqwest::Method::POST, paths::DELIVERED, &consumer);
-    let delivered = delivered.json(&serde_json::json!({ "through": 1 })).send().await.unwrap();
-    assert_eq!(status(delivered), 204);
+    // Nothing is proved yet, and nobody can say that it has more than there is.
+    for through in [1, u64::MAX] {
+        let delivered = delivered.try_clone().unwrap();
+        let delivered = delivered.json(&serde_json::json!({ "through": through }));
+        assert_eq!(status(delivered.send().await.unwrap()), 400);
+    }
     let proofs = call(reqwest::Method::GET, "/v1/proofs?after=0", &consumer).send().await.unwrap();
     assert_eq!(proofs.json::<Vec<ProvedBatch>>().await.unwrap(), []);
     server.stop().await;
@@ -636,6 +656,10 @@ async fn what_operators_do_over_http_is_recorded_with_their_names() {
     let server = serve(settings, &Chain::new(5)).await;
     let now = server.status().await.unwrap();
     assert!(now.draining_since.is_some() && now.paused_since.is_some());
+    until("it is seen how far behind it falls", async || {
+        server.status().await.unwrap().head == Some(5)
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(server.status().await.unwrap().counts.ready, 3, "no new batch is taken in");
     server.stop().await;
@@ -658,6 +682,13 @@ async fn times_in_the_future_are_named_and_set_back_by_a_command() {
     }
     let first = lease(&store, 1, future).await.unwrap();
     store.prioritise(store.jobs().await.unwrap()[1].job, -2, &by(), future).await.unwrap();
+    store.switch(Switch::Pause, true, &by(), future).await.unwrap();
+    store.switch(Switch::Pause, false, &by(), future).await.unwrap();
+    store.delivered(&by(), 0, future).await.unwrap();
+    let mut tx = store.database().begin().await.unwrap();
+    let struck = sqlx::query("INSERT INTO parties (id, strikes, struck_at) VALUES (x'01', 8, $1)");
+    struck.bind(future.0.cast_signed()).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
     store.close().await;
 
     // It lives in the future from now on, and says so.
@@ -676,6 +707,20 @@ async fn times_in_the_future_are_named_and_set_back_by_a_command() {
     let again = server::correct_clock::correct(&settings).await.unwrap();
     assert_eq!((again.ahead_seconds, again.times), (0, 0));
     let store = open().await;
+    // No time of any table is forgotten.
+    let columns = "SELECT m.name AS t, p.name AS c FROM sqlite_master m JOIN pragma_table_info(m.name) p WHERE m.type = 'table'
+        AND (p.name LIKE '%\\_at' ESCAPE '\\' OR p.name LIKE '%since' OR p.name LIKE '%until' OR p.name LIKE '%seen' OR
+        p.name IN ('at', 'not_before', 'lease_heard')) AND p.name NOT IN ('expires_at', 'revoked_at')";
+    let columns = sqlx::query(columns).fetch_all(store.database().readers()).await.unwrap();
+    assert!(columns.len() > 15, "{}", columns.len());
+    for column in &columns {
+        use sqlx::Row;
+        let (table, column): (String, String) = (column.get("t"), column.get("c"));
+        let latest = format!("SELECT coalesce(max({column}), 0) AS latest FROM {table}");
+        let latest = sqlx::query(sqlx::AssertSqlSafe(latest));
+        let latest: i64 = latest.fetch_one(store.database().readers()).await.unwrap().get("latest");
+        assert!(latest.cast_unsigned() < wall().0 + 700_000, "{table}.{column} lies in the future");
+    }
     assert_eq!(store.database().clock_ahead(), None);
     assert!(store.now().await.unwrap() < future);
     store.restart(wall()).await.unwrap();
