@@ -63,7 +63,7 @@ until_true "the node answers" "curl -s http://127.0.0.1:$node_port"
 pids[server]=$!
 until_true "the server is ready" "curl -sf $server/readyz"
 for client in 1 2; do
-    "$prover" client --prover exec --server "$server" --data-dir "client-$client" >"client-$client.log" 2>&1 &
+    "$prover" client --prover exec --name "gpu-$client" --server "$server" --data-dir "client-$client" >"client-$client.log" 2>&1 &
     pids[client$client]=$!
 done
 proved() { "$prover" status --server "$server" --json | python3 -c "import json, sys; sys.exit(json.load(sys.stdin)['jobs']['proved'] < 8)"; }

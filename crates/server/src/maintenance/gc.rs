@@ -5,6 +5,12 @@ use futures::TryStreamExt;
 use protocol::{ArtifactRef, Garbage};
 use std::time::{Duration, SystemTime};
 
+/// What was stored within so long may be on its way into the database.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// So long it has for that before it is looked up.
+const ON_ITS_WAY: Duration = Duration::from_millis(200);
+
 /// So many artifacts are looked up in the database at once.
 const AT_A_TIME: usize = 100;
 
@@ -26,17 +32,23 @@ pub async fn collect(
     let before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut garbage = Garbage { dry_run, ..Garbage::default() };
     let mut listed = artifacts.list();
-    let mut old: Vec<ArtifactRef> = Vec::new();
+    let (mut old, mut fresh): (Vec<ArtifactRef>, _) = (Vec::new(), false);
     loop {
         let found = listed.try_next().await?;
         let last = found.is_none();
         match found {
-            Some((artifact, stored)) if stored < before => old.push(artifact),
+            Some((artifact, stored)) if stored < before => {
+                fresh |= stored.elapsed().is_ok_and(|age| age < FRESH);
+                old.push(artifact);
+            }
             Some(_) => garbage.kept += 1,
             None => {}
         }
         if old.len() < AT_A_TIME && !last {
             continue;
+        }
+        if std::mem::take(&mut fresh) {
+            tokio::time::sleep(ON_ITS_WAY).await;
         }
         let ids: Vec<_> = old.iter().map(|artifact| artifact.sha256).collect();
         let needed = store.needed_of(&ids).await?;
