@@ -57,6 +57,14 @@ start_postgres() {
 
 sql() { "$psql" -h 127.0.0.1 -p "$database_port" -U prover -d postgres -Atqc "$1"; }
 
+# Starts a dev node of the executable `$1` on `$node_port`, with the arguments that follow.
+start_node() {
+    local program=$1
+    shift
+    "$program" node --node-port "$node_port" --block-time 500ms "$@" >>"$folder/node.log" 2>&1 &
+    pids[node]=$!
+}
+
 # The newest block of the dev node on `$node_port`.
 head_block() {
     curl -sf -H 'content-type: application/json' "http://127.0.0.1:$node_port" \

@@ -11,25 +11,18 @@ patience=120
 source "$(dirname "$0")/common.sh"
 
 cd "$folder"
-declare -A ports=([node]=$(free_port) [server]=$(free_port))
-start_node() {
-    "$prover" node --node-port "${ports[node]}" --block-time 500ms --blocks blocks.rlp >>node.log 2>&1 &
-    pids[node]=$!
-}
+node_port=$(free_port)
+server_port=$(free_port)
 start_server() {
-    "$prover" server --prover exec --danger-accept-exec --lease 10s --rpc-url "http://127.0.0.1:${ports[node]}" \
-        --ws-url "ws://127.0.0.1:${ports[node]}" --listen-port "${ports[server]}" --data-dir server >>server.log 2>&1 &
+    "$prover" server --prover exec --danger-accept-exec --lease 10s --rpc-url "http://127.0.0.1:$node_port" \
+        --ws-url "ws://127.0.0.1:$node_port" --listen-port "$server_port" --data-dir server >>server.log 2>&1 &
     pids[server]=$!
 }
-head_block() {
-    curl -sf -H 'content-type: application/json' "http://127.0.0.1:${ports[node]}" \
-        -d '{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}' | sed 's/.*"result":"\(0x[0-9a-f]*\)".*/\1/'
-}
-start_node
+start_node "$prover" --blocks blocks.rlp
 until_true "the node answers" head_block
 start_server
-until_true "the server answers" 'curl -sf "http://127.0.0.1:${ports[server]}/livez"'
-"$prover" client --prover exec --server "http://127.0.0.1:${ports[server]}" --data-dir client >client.log 2>&1 &
+until_true "the server answers" 'curl -sf "http://127.0.0.1:$server_port/livez"'
+"$prover" client --prover exec --server "http://127.0.0.1:$server_port" --data-dir client >client.log 2>&1 &
 pids[client]=$!
 
 declare -A kills=([node]=0 [server]=0)
@@ -44,14 +37,14 @@ while [ $SECONDS -lt $end ]; do
     done
     # A process that was killed stays down for a while. A server does not start without its node.
     sleep 0.$((RANDOM % 10))
-    [ -n "${pids[node]:-}" ] || start_node
+    [ -n "${pids[node]:-}" ] || start_node "$prover" --blocks blocks.rlp
     until_true "the node is back" head_block
     [ -n "${pids[server]:-}" ] || start_server
-    until_true "the server is back" 'curl -sf "http://127.0.0.1:${ports[server]}/livez"'
+    until_true "the server is back" 'curl -sf "http://127.0.0.1:$server_port/livez"'
 done
 
 last=$(($(head_block)))
-proven() { [ "$(curl -sf "http://127.0.0.1:${ports[server]}/v1/status" | python3 -c 'import json, sys; print(json.load(sys.stdin)["proved_through"])')" -ge "$last" ]; }
+proven() { [ "$(curl -sf "http://127.0.0.1:$server_port/v1/status" | python3 -c 'import json, sys; print(json.load(sys.stdin)["proved_through"])')" -ge "$last" ]; }
 until_true "every block up to $last is proven" proven
 kill -9 "${pids[server]}" && wait "${pids[server]}" 2>/dev/null || true
 unset "pids[server]"

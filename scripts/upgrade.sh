@@ -13,8 +13,7 @@ source "$(dirname "$0")/common.sh"
 start_postgres
 
 node_port=$(free_port)
-"$new" node --node-port "$node_port" --block-time 500ms >node.log 2>&1 &
-pids[node]=$!
+start_node "$new"
 until_true "the node answers" head_block
 
 where=(--data-dir "$folder/shared" --database "postgres://prover@127.0.0.1:$database_port/postgres")

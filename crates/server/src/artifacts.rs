@@ -177,6 +177,18 @@ impl Artifacts {
         self.receive(id, futures::stream::iter(pieces)).await
     }
 
+    /// Stores bytes made here again, if they are gone: what was stored long ago may have been removed as garbage just before
+    /// something came to need it.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_again(&self, id: ArtifactId, bytes: Bytes) -> Result<()> {
+        if let Err(ArtifactError::Missing(_)) = self.len(id).await {
+            self.put(bytes).await?;
+        }
+        Ok(())
+    }
+
     /// Stores bytes that arrive in pieces, if they hash to `expected`.
     ///
     /// # Errors

@@ -334,44 +334,42 @@ const ODD: &str = "the Prover Server answered something else than was asked";
 /// A list of a server, from as many pages as it takes; at most `limit` items, those of the first pages first.
 pub(super) async fn all<T: DeserializeOwned>(
     operated: &Operated,
-    mut path: String,
+    path: String,
     limit: usize,
 ) -> anyhow::Result<Vec<T>> {
-    let mut items = Vec::new();
-    loop {
-        let answer = answer(request(operated, Method::GET, &path)?).await?;
-        let next = answer.headers().get(reqwest::header::LINK).and_then(next_page);
-        items.extend(answer.json::<Vec<T>>().await.context(ODD)?);
-        match next {
-            Some(next) if items.len() < limit => path = next,
-            _ => break,
-        }
-    }
-    items.truncate(limit);
-    Ok(items)
+    Ok(pages(operated, path, limit).await?.into_iter().flatten().take(limit).collect())
 }
 
 /// The newest jobs that `path` asks for, oldest of them first; at most `limit`.
 pub(super) async fn newest(
     operated: &Operated,
-    mut path: String,
+    path: String,
     limit: usize,
 ) -> anyhow::Result<Vec<JobSummary>> {
-    let mut pages = Vec::new();
-    let mut count = 0;
+    let pages = pages(operated, path, limit).await?;
+    let count: usize = pages.iter().map(Vec::len).sum();
+    // Each page is older than the one before, and has its oldest job first.
+    Ok(pages.into_iter().rev().flatten().skip(count.saturating_sub(limit)).collect())
+}
+
+/// The pages of a list of a server, until they have `limit` items together or there are no more.
+async fn pages<T: DeserializeOwned>(
+    operated: &Operated,
+    mut path: String,
+    limit: usize,
+) -> anyhow::Result<Vec<Vec<T>>> {
+    let (mut pages, mut count) = (Vec::new(), 0);
     loop {
         let answer = answer(request(operated, Method::GET, &path)?).await?;
         let next = answer.headers().get(reqwest::header::LINK).and_then(next_page);
-        let page: Vec<JobSummary> = answer.json().await.context(ODD)?;
+        let page: Vec<T> = answer.json().await.context(ODD)?;
         count += page.len();
         pages.push(page);
         match next {
             Some(next) if count < limit => path = next,
-            _ => break,
+            _ => return Ok(pages),
         }
     }
-    let jobs = pages.into_iter().rev().flatten();
-    Ok(jobs.skip(count.saturating_sub(limit)).collect())
 }
 
 /// The path of the next page, if the header `Link` of this server names one.

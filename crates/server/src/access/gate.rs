@@ -38,17 +38,33 @@ pub enum Access {
     Only(&'static [Role]),
 }
 
-/// A caller that has been let in.
+/// A caller that has been let in: the token that it showed, if it needed one.
 #[derive(Clone, Debug)]
-pub struct Caller {
-    /// The token that it showed, if it needed one.
-    pub token: Option<TokenId>,
+pub struct Caller(Option<Arc<Token>>);
+
+impl Caller {
+    /// The token's id.
+    pub fn token(&self) -> Option<TokenId> {
+        self.0.as_ref().map(|token| token.id)
+    }
+
     /// The only client that it may speak for.
-    pub client: Option<ClientId>,
+    pub fn client(&self) -> Option<ClientId> {
+        self.0.as_ref().and_then(|token| token.client)
+    }
+
     /// As what it does is recorded.
-    pub actor: Actor,
-    /// Its token's name, which a token that takes its place keeps.
-    pub name: Option<String>,
+    pub fn actor(&self) -> Actor {
+        match &self.0 {
+            Some(token) => Actor::new(format_args!("{} ({})", token.id, token.name)),
+            None => Actor::anybody(),
+        }
+    }
+
+    /// As what it has taken is recorded: by the token's name, which a token that takes its place keeps.
+    pub fn consumer(&self) -> Actor {
+        self.0.as_ref().map_or_else(Actor::anybody, |token| Actor::new(&token.name))
+    }
 }
 
 /// Why a caller is not let in.
@@ -83,8 +99,8 @@ struct Inner {
 #[derive(Debug)]
 struct Known {
     /// By id, and certificates by their hash.
-    secrets: HashMap<TokenId, Token>,
-    certificates: HashMap<[u8; 32], Token>,
+    secrets: HashMap<TokenId, Arc<Token>>,
+    certificates: HashMap<[u8; 32], Arc<Token>>,
     now: Timestamp,
     read: Instant,
 }
@@ -141,25 +157,22 @@ impl Gate {
         if let Err(foreign) = browser::check(headers, self.0.trusts_loopback) {
             return (None, Err(foreign.into()));
         }
-        let open = Ok(Caller { token: None, client: None, actor: Actor::anybody(), name: None });
+        let open = Ok(Caller(None));
         if self.0.auth == Auth::Open || access == Access::Public {
             return (None, open);
         }
-        let Some((id, role, caller)) = self.identify(certificate, headers) else {
+        let Some(token) = self.identify(certificate, headers) else {
             return (None, Err(Denied::Unknown));
         };
         let may = match access {
             Access::Public | Access::Known => true,
-            Access::Only(roles) => roles.contains(&role),
+            Access::Only(roles) => roles.contains(&token.role),
         };
-        (Some(id), if may { Ok(caller) } else { Err(Denied::Role(role)) })
+        let (id, role) = (token.id, token.role);
+        (Some(id), if may { Ok(Caller(Some(token))) } else { Err(Denied::Role(role)) })
     }
 
-    fn identify(
-        &self,
-        certificate: Option<[u8; 32]>,
-        headers: &HeaderMap,
-    ) -> Option<(TokenId, Role, Caller)> {
+    fn identify(&self, certificate: Option<[u8; 32]>, headers: &HeaderMap) -> Option<Arc<Token>> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         let now = known.now + known.read.elapsed();
         let token = match headers.get(AUTHORIZATION) {
@@ -173,19 +186,14 @@ impl Gate {
             }
             None => known.certificates.get(&certificate?),
         };
-        token.filter(|token| token.valid_at(now.0)).map(|token| {
-            let actor = Actor::new(format_args!("{} ({})", token.id, token.name));
-            let name = Some(token.name.clone());
-            let caller = Caller { token: Some(token.id), client: token.client, actor, name };
-            (token.id, token.role, caller)
-        })
+        token.filter(|token| token.valid_at(now.0)).cloned()
     }
 }
 
 async fn known(tokens: &Tokens) -> Result<Known, DatabaseError> {
     let (all, now) = (tokens.all().await?, tokens.now().await?);
     let (mut secrets, mut certificates) = (HashMap::new(), HashMap::new());
-    for token in all {
+    for token in all.into_iter().map(Arc::new) {
         match token.kind {
             Kind::Secret => drop(secrets.insert(token.id, token)),
             // One that ended may have been registered again.

@@ -38,7 +38,7 @@ impl FromRequestParts<Service> for By {
 
     async fn from_request_parts(parts: &mut Parts, _service: &Service) -> Answer<Self> {
         let caller = parts.extensions.get::<Caller>();
-        Ok(Self(caller.map_or_else(Actor::anybody, |caller| caller.actor.clone())))
+        Ok(Self(caller.map_or_else(Actor::anybody, Caller::actor)))
     }
 }
 
@@ -49,7 +49,7 @@ impl FromRequestParts<Service> for Shown {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _service: &Service) -> Answer<Self> {
-        Ok(Self(parts.extensions.get::<Caller>().and_then(|caller| caller.token)))
+        Ok(Self(parts.extensions.get::<Caller>().and_then(Caller::token)))
     }
 }
 
@@ -60,7 +60,7 @@ impl FromRequest<Service> for Said {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, service: &Service) -> Answer<Self> {
-        let bound = request.extensions().get::<Caller>().and_then(|caller| caller.client);
+        let bound = request.extensions().get::<Caller>().and_then(Caller::client);
         let WholeBody(body) = WholeBody::from_request(request, service).await?;
         let message = message(&body)?;
         match (bound, speaker(&message)) {

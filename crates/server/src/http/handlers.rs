@@ -150,6 +150,11 @@ pub(super) async fn garbage(
 /// A list that has more pages says where the next one is.
 type Listed<T> = Answer<(Option<[(header::HeaderName, String); 1]>, Json<Vec<T>>)>;
 
+/// How many items a page has at most.
+fn page_of(limit: Option<u32>) -> u32 {
+    limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED)
+}
+
 fn listed<T>(items: Vec<T>, path: &str, next: Option<String>) -> Listed<T> {
     let link = next.map(|query| [(header::LINK, format!("<{path}?{query}>; rel=\"next\""))]);
     Ok((link, Json(items)))
@@ -178,7 +183,7 @@ pub(super) async fn jobs(
         blocks: first.unwrap_or(0)..=last.unwrap_or(u64::MAX),
         before,
     };
-    let limit = limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED);
+    let limit = page_of(limit);
     let page = service.jobs().store().list(&filter, limit).await.map_err(JobError::from)?;
     let next = page.next.map(|next| {
         let mut query = format!("before={next}&limit={limit}");
@@ -216,7 +221,7 @@ pub(super) async fn clients(
             Some((Timestamp(seen), id(client)?))
         }
     };
-    let limit = limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED);
+    let limit = page_of(limit);
     let now = service.jobs().now().await.map_err(JobError::from)?;
     let clients = service.jobs().store().list_clients(before, limit, now).await;
     let clients = clients.map_err(JobError::from)?;
@@ -231,7 +236,7 @@ pub(super) async fn audit(
 ) -> Listed<protocol::AuditEntry> {
     let Query(Before { before, limit }) = query.map_err(|error| malformed(&error))?;
     let before = before.map(|before| before.parse().map_err(|error| malformed(&error)));
-    let limit = limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED);
+    let limit = page_of(limit);
     let page = service.jobs().store().audit(before.transpose()?, limit).await;
     let page = page.map_err(JobError::from)?;
     listed(page.items, paths::AUDIT, page.next.map(|next| format!("before={next}&limit={limit}")))
@@ -249,7 +254,7 @@ pub(super) async fn proofs(
     query: Result<Query<After>, QueryRejection>,
 ) -> Answer<Json<Vec<protocol::ProvedBatch>>> {
     let Query(After { after, limit }) = query.map_err(|error| malformed(&error))?;
-    let limit = limit.unwrap_or(100).clamp(1, MAX_LISTED);
+    let limit = page_of(limit.or(Some(100)));
     let proofs = service.jobs().store().proofs(after, limit).await;
     Ok(Json(proofs.map_err(JobError::from)?))
 }
@@ -260,8 +265,7 @@ pub(super) async fn delivered(
     WholeBody(body): WholeBody,
 ) -> Answer<StatusCode> {
     let Delivered { through } = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
-    let consumer = caller.name.map_or_else(Actor::anybody, Actor::new);
-    service.jobs().delivered(&consumer, through).await?;
+    service.jobs().delivered(&caller.consumer(), through).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

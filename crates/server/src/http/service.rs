@@ -90,9 +90,7 @@ impl Service {
         let store = self.jobs.store();
         let garbage = gc::collect(store, &self.artifacts, age, asked.dry_run).await?;
         if !asked.dry_run {
-            let (subject, now) = (format!("{} artifacts", garbage.removed), self.jobs.now().await?);
-            let detail = Some(format!("{} bytes, {} kept", garbage.bytes, garbage.kept));
-            store.note(by, "garbage", subject, detail, now).await?;
+            gc::record(store, &garbage, by, self.jobs.now().await?).await?;
         }
         tracing::info!(?garbage, %by, "garbage collected, or counted");
         Ok(garbage)

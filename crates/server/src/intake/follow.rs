@@ -10,7 +10,7 @@ use super::{
     stranded,
     trouble::{Trouble, Verdict},
 };
-use crate::{artifacts::ArtifactError, dispatch::peers::NodeHealth, observe::traces};
+use crate::{dispatch::peers::NodeHealth, observe::traces};
 use bytes::Bytes;
 use protocol::{BlockRange, IntakeStatus};
 use std::time::{Duration, Instant, SystemTime};
@@ -66,8 +66,7 @@ impl<S: BatchSource> Intake<S> {
                     return;
                 };
                 if let Ok(head) = head {
-                    self.progress
-                        .send_if_modified(|progress| progress.head.replace(head) != Some(head));
+                    self.saw(head);
                 }
                 tokio::select! {
                     biased;
@@ -150,6 +149,10 @@ impl<S: BatchSource> Intake<S> {
         }
     }
 
+    fn saw(&self, head: u64) {
+        self.progress.send_if_modified(|progress| progress.head.replace(head) != Some(head));
+    }
+
     fn says(&self, health: NodeHealth) {
         self.node.send_if_modified(|before| std::mem::replace(before, health) != health);
     }
@@ -158,7 +161,7 @@ impl<S: BatchSource> Intake<S> {
     async fn step(&self, underway: &mut Underway) -> Result<Step, IntakeError> {
         let Underway { ahead, waiting, stranded, finality } = underway;
         let head = self.source.head().await.map_err(IntakeError::Head)?;
-        self.progress.send_if_modified(|progress| progress.head.replace(head) != Some(head));
+        self.saw(head);
         let Anchor { tip, reorg } = self.anchor(head).await?;
         let first = tip.as_ref().map_or(self.start_block, |tip| tip.last.saturating_add(1));
         if let Some(Reorg { first: gone, last }) = reorg {
@@ -204,10 +207,7 @@ impl<S: BatchSource> Intake<S> {
         for job in self.jobs.enqueue(&batch).await? {
             traces::enqueued(job, batch.blocks.to_string(), seen, prepared_at);
         }
-        // One stored long ago may have been removed as garbage just before it was needed again.
-        if let Err(ArtifactError::Missing(_)) = self.artifacts.len(batch.input.sha256).await {
-            self.artifacts.put(input).await?;
-        }
+        self.artifacts.put_again(batch.input.sha256, input).await?;
         Ok(Step::Enqueued)
     }
 

@@ -90,10 +90,6 @@ impl<S: BatchSource> Repair<S> {
         let bytes = Bytes::from(prepared.input);
         let input = self.artifacts.put(bytes.clone()).await?;
         self.jobs.replace_input(&lost, input).await?;
-        // One stored long ago may have been removed as garbage just before it was needed again.
-        if let Err(ArtifactError::Missing(_)) = self.artifacts.len(input.sha256).await {
-            self.artifacts.put(bytes).await?;
-        }
-        Ok(())
+        Ok(self.artifacts.put_again(input.sha256, bytes).await?)
     }
 }

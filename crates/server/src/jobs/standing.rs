@@ -75,17 +75,8 @@ pub fn judge(standing: &Standing, deed: StandingEvent, now: Timestamp, rules: &R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::state::tests::RULES;
     use proptest::prelude::*;
-    use std::time::Duration;
-
-    const RULES: Rules = Rules {
-        lease: Duration::from_secs(60),
-        max_hold: Duration::from_secs(86_400),
-        max_failures: 3,
-        max_lost: 5,
-        max_rejected: 3,
-        max_newcomers: 64,
-    };
 
     proptest! {
         #[test]

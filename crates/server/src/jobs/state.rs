@@ -469,4 +469,4 @@ fn failed(job: &Job, party: Party, class: FailureClass, now: Timestamp, rules: &
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,11 @@
 //! Garbage collection: artifacts that nobody needs any more.
 
-use crate::{artifacts::Artifacts, dispatch::JobError, store::JobStore};
+use crate::{
+    artifacts::Artifacts,
+    clock::Timestamp,
+    dispatch::JobError,
+    store::{Actor, JobStore, StoreError},
+};
 use futures::TryStreamExt;
 use protocol::{ArtifactRef, Garbage};
 use std::time::{Duration, SystemTime};
@@ -69,4 +74,19 @@ pub async fn collect(
             return Ok(garbage);
         }
     }
+}
+
+/// Records that `by` had garbage removed.
+///
+/// # Errors
+/// [`StoreError`] if the database fails.
+pub async fn record(
+    store: &JobStore,
+    garbage: &Garbage,
+    by: &Actor,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let subject = format!("{} artifacts", garbage.removed);
+    let detail = Some(format!("{} bytes, {} kept", garbage.bytes, garbage.kept));
+    store.note(by, "garbage", subject, detail, now).await
 }

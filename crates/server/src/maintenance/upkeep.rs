@@ -68,7 +68,7 @@ impl Upkeep {
     /// # Errors
     /// [`JobError`] if the database or the artifacts fail; what was done by then stays so.
     pub async fn tidy(&self) -> Result<(), JobError> {
-        let (store, by) = (self.jobs.store(), Actor::server());
+        let store = self.jobs.store();
         if let Some(retention) = &self.retention {
             let now = self.jobs.now().await?;
             let forgotten = store.forget(retention, now).await?;
@@ -79,9 +79,7 @@ impl Upkeep {
         if let Some(age) = self.garbage_age {
             let garbage = gc::collect(store, &self.artifacts, age, false).await?;
             if garbage.removed > 0 {
-                let subject = format!("{} artifacts", garbage.removed);
-                let detail = Some(format!("{} bytes, {} kept", garbage.bytes, garbage.kept));
-                store.note(&by, "garbage", subject, detail, self.jobs.now().await?).await?;
+                gc::record(store, &garbage, &Actor::server(), self.jobs.now().await?).await?;
                 tracing::info!(?garbage, "garbage collected");
             }
         }

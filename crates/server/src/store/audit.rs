@@ -1,6 +1,6 @@
 //! What operators decided, and what the server removed by itself. It is written in the transaction that does it.
 
-use super::{JobStore, Result, queries::Page};
+use super::{JobStore, Result, queries::Page, rows::bound};
 use crate::{
     clock::Timestamp,
     database::{Tx, columns::Col},
@@ -55,7 +55,7 @@ impl JobStore {
         let rows = sqlx::query(
             "SELECT id, at, actor, deed, subject, detail FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2",
         );
-        let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
+        let before = before.map_or(i64::MAX, bound);
         let rows = rows.bind(before).bind(Col(limit)).fetch_all(self.db.readers()).await;
         let entry = |row| {
             Ok(AuditEntry {

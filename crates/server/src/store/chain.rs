@@ -13,7 +13,7 @@ use crate::{
         state::{Event, due},
     },
 };
-use protocol::{JobId, LeaseId};
+use protocol::{BlockRange, JobId, LeaseId};
 use sqlx::{AnyConnection, any::AnyRow};
 
 /// What a reorg did.
@@ -55,14 +55,8 @@ impl JobStore {
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn finalized(&self) -> Result<Option<u64>> {
-        // What is final is the beginning of the chain: the first that is not tells where it ends.
-        let row = sqlx::query(
-            "SELECT last FROM batches WHERE superseded_at IS NULL AND first < coalesce(
-             (SELECT first FROM batches WHERE superseded_at IS NULL AND final = 0 ORDER BY last LIMIT 1), $1)
-             ORDER BY first DESC LIMIT 1",
-        );
-        let row = row.bind(i64::MAX).fetch_optional(self.db.readers()).await;
-        self.ok(row)?.map(|row| self.get(&row, "last")).transpose()
+        let mut connection = self.ok(self.db.readers().acquire().await)?;
+        Ok(self.last_final(&mut connection).await?.map(|batch| batch.last()))
     }
 
     /// Takes in a batch and a job on it for each of `targets`, all or nothing; returns the jobs in the order of the targets.
@@ -122,18 +116,10 @@ impl JobStore {
         if found != tip {
             return Err(StoreError::TipMoved { expected: tip, found });
         }
-        // What is final is the beginning of the chain.
-        let last_final = sqlx::query(
-            "SELECT first, last FROM batches WHERE superseded_at IS NULL AND first < coalesce(
-             (SELECT first FROM batches WHERE superseded_at IS NULL AND final = 0 ORDER BY last LIMIT 1), $1)
-             ORDER BY first DESC LIMIT 1",
-        );
-        let last_final = last_final.bind(i64::MAX).fetch_optional(&mut *tx).await;
-        if let Some(row) = self.ok(last_final)? {
-            let batch = self.range(&row)?;
-            if batch.last() >= from {
-                return Err(StoreError::Final { from, batch });
-            }
+        if let Some(batch) = self.last_final(&mut tx).await?
+            && batch.last() >= from
+        {
+            return Err(StoreError::Final { from, batch });
         }
         let jobs = self.db.locking(concat!(
             "SELECT ",
@@ -270,6 +256,18 @@ impl JobStore {
         .execute(&mut **tx);
         self.ok(job.await)?;
         Ok(id)
+    }
+
+    /// The last of the final batches, if there are any.
+    async fn last_final(&self, connection: &mut AnyConnection) -> Result<Option<BlockRange>> {
+        // What is final is the beginning of the chain: the first that is not tells where it ends.
+        let row = sqlx::query(
+            "SELECT first, last FROM batches WHERE superseded_at IS NULL AND first < coalesce(
+             (SELECT first FROM batches WHERE superseded_at IS NULL AND final = 0 ORDER BY last LIMIT 1), $1)
+             ORDER BY first DESC LIMIT 1",
+        );
+        let row = row.bind(i64::MAX).fetch_optional(connection).await;
+        self.ok(row)?.map(|row| self.range(&row)).transpose()
     }
 
     pub(super) async fn tip_in(&self, connection: &mut AnyConnection) -> Result<Option<Tip>> {

@@ -411,10 +411,7 @@ impl JobStore {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let (seq, held) = (row.seq, row.job.state.lease().cloned());
-        // Whoever learns a lease's id cannot end it: it is its client's.
-        if held.as_ref().is_some_and(|held| held.id == fail.lease && held.client != fail.client) {
-            return Err(StoreError::Refused { job, refused: Refused::NotTheLease });
-        }
+        its_own(job, held.as_ref(), fail)?;
         let event = Event::Fail { lease: fail.lease, class: fail.class };
         self.apply(&mut tx, row, &event, now).await?;
         self.end_lease(&mut tx, fail.lease, LeaseOutcome::Failed, now).await?;
@@ -437,9 +434,7 @@ impl JobStore {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let (seq, held) = (row.seq, row.job.state.lease());
-        if held.is_some_and(|held| held.id == fail.lease && held.client != fail.client) {
-            return Err(StoreError::Refused { job, refused: Refused::NotTheLease });
-        }
+        its_own(job, held, fail)?;
         self.apply(&mut tx, row, &Event::InputLost { lease: fail.lease }, now).await?;
         self.end_lease(&mut tx, fail.lease, LeaseOutcome::Cancelled, now).await?;
         self.set_last_error(&mut tx, seq, super::inputs::LOST).await?;
@@ -532,6 +527,16 @@ pub(super) struct Lost {
     fact: Fact,
     client: ClientId,
     party: Party,
+}
+
+/// Whoever learns a lease's id cannot end it: it is its client's.
+fn its_own(job: JobId, held: Option<&Lease>, fail: &Fail) -> Result<()> {
+    match held {
+        Some(held) if held.id == fail.lease && held.client != fail.client => {
+            Err(StoreError::Refused { job, refused: Refused::NotTheLease })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Why a client gets no new job, if it gets none.

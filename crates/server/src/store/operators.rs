@@ -3,6 +3,7 @@
 use super::{
     Actor, JobStore, Result, StoreError,
     queries::{EXAMINED, asks_for},
+    rows::bound,
 };
 use crate::{
     clock::Timestamp,
@@ -84,9 +85,6 @@ impl JobStore {
         by: &Actor,
         now: Timestamp,
     ) -> Result<ChangedJobs> {
-        let block = |number: Option<u64>, none| {
-            number.map_or(none, |n| i64::try_from(n).unwrap_or(i64::MAX))
-        };
         let unwanted =
             (0..targets.iter().len()).map(|at| format!("NOT ({})", asks_for(3 * at + 6)));
         let mut conditions = vec![
@@ -107,10 +105,10 @@ impl JobStore {
             asked.state.name(),
         );
         let mut rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(block(asked.after, 0))
+            .bind(asked.after.map_or(0, bound))
             .bind(asked.cause.map_or("", protocol::DeadCause::name))
-            .bind(block(asked.first, 0))
-            .bind(block(asked.last, i64::MAX))
+            .bind(asked.first.map_or(0, bound))
+            .bind(asked.last.map_or(i64::MAX, bound))
             .bind(asked.client.map_or_else(Vec::new, |client| client.as_bytes().to_vec()));
         if asked.set_aside {
             for target in targets {

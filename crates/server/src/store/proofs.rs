@@ -1,6 +1,6 @@
 //! Proofs in the order of the chain, for whoever settles them, and how far they have been taken.
 
-use super::{Actor, JobStore, Result};
+use super::{Actor, JobStore, Result, rows::bound};
 use crate::{clock::Timestamp, database::columns::Col};
 use protocol::{JobProof, ProvedBatch};
 use sqlx::AssertSqlSafe;
@@ -18,8 +18,7 @@ impl JobStore {
              FROM (SELECT id, first, last, final FROM batches WHERE superseded_at IS NULL AND first > $1 ORDER BY first LIMIT {limit}) b
              LEFT JOIN jobs j ON j.batch = b.id AND j.state = 'proved' ORDER BY b.first, j.seq",
         )));
-        let rows =
-            rows.bind(i64::try_from(after).unwrap_or(i64::MAX)).fetch_all(self.db.readers()).await;
+        let rows = rows.bind(bound(after)).fetch_all(self.db.readers()).await;
         let mut batches: Vec<ProvedBatch> = Vec::new();
         for row in &self.ok(rows)? {
             let Some(job) = self.get(row, "id")? else { break };

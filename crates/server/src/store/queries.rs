@@ -2,7 +2,7 @@
 
 use super::{
     JobStore, Result, SHOWN, StoreError,
-    rows::{JobRow, job_columns},
+    rows::{JobRow, bound, job_columns},
 };
 use crate::{
     clock::Timestamp,
@@ -99,11 +99,10 @@ impl JobStore {
         if filter.troubled {
             condition += " AND (last_error IS NOT NULL OR lost > 0 OR state = 'dead')";
         }
-        let block = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let (first, last) = (block(*filter.blocks.start()), block(*filter.blocks.end()));
+        let (first, last) = (bound(*filter.blocks.start()), bound(*filter.blocks.end()));
         let all = first == 0 && last == i64::MAX;
         let few = last.saturating_sub(first).cast_unsigned() < FEW_BLOCKS;
-        let before = filter.before.map_or(i64::MAX, block);
+        let before = filter.before.map_or(i64::MAX, bound);
         let window = if all {
             format!("WHERE {condition} ORDER BY seq DESC LIMIT {limit}")
         } else if few {

@@ -47,6 +47,11 @@ macro_rules! submission_columns {
 
 pub(crate) use {batch_columns, client_columns, job_columns, submission_columns};
 
+/// A number that a caller names, as a bound of a search: the database's integers are signed, and no number beyond them is there.
+pub(super) fn bound(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// A job as it stands in its row.
 pub(super) struct JobRow {
     pub(super) seq: i64,

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const RULES: Rules = Rules {
+pub(crate) const RULES: Rules = Rules {
     lease: Duration::from_secs(60),
     max_hold: Duration::from_secs(86_400),
     max_failures: 3,
