@@ -1,6 +1,6 @@
 //! What can go wrong on the way to an input, grouped by who can do something about it.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use program::Bound;
 use std::{error::Error as _, fmt, io, path::PathBuf};
 
@@ -144,6 +144,22 @@ pub enum Error {
         /// Rounds of questions.
         rounds: usize,
     },
+    /// Nothing that the node offers shows a trie node that the block needs. Ask another one, or one more.
+    #[error(
+        "{node} has no way to show a trie node that block {block} needs: {missing}{}; add to --rpc-url a node that has \
+         debug_executionWitness, debug_storageRangeAt and debug_accountRange, or the states of the blocks before",
+        more_nodes(*.more)
+    )]
+    UnknownNode {
+        /// The node that was asked.
+        node: ErrorSource,
+        /// The block.
+        block: u64,
+        /// The first trie node that is missing.
+        missing: Box<MissingNode>,
+        /// How many others are missing too.
+        more: usize,
+    },
     /// The node does not report rules that the program has. Name a genesis file instead.
     #[error(
         "{node} does not tell the rules of its chain: {reason}; give a chain by name or its genesis file"
@@ -206,6 +222,31 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// A trie node that a collapsing branch needs and that no proof of what its block touches shows: the branch's last child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingNode {
+    /// The account in whose storage trie it is; `None` for the trie of the accounts.
+    pub owner: Option<Address>,
+    /// The way to it from the root, in hexadecimal digits.
+    pub path: String,
+    /// Its hash.
+    pub hash: B256,
+}
+
+impl fmt::Display for MissingNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { owner, path, hash } = self;
+        match owner {
+            Some(owner) => write!(f, "{hash} at path 0x{path} of the storage of {owner}"),
+            None => write!(f, "{hash} at path 0x{path} of the accounts"),
+        }
+    }
+}
+
+fn more_nodes(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(", and {more} more") }
 }
 
 /// Where blocks came from.

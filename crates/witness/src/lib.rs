@@ -91,13 +91,14 @@ pub mod record;
 mod rpc;
 mod transport;
 
-pub use error::{Error, ErrorSource};
+pub use error::{Error, ErrorSource, MissingNode};
 pub use eth_config::chain_config;
 pub use file::BlockFile;
 pub use inspect::{AccountSize, Inspection, inspect};
 pub use node::{Depth, HeaderSummary, Node, NodeOptions, WitnessSource};
 pub use nodes::{Fault, Nodes};
 pub use program::BlockSummary;
+pub use proofs::KnownKeys;
 pub use rpc::Limits;
 
 use program::{ChainConfig, Statement, Terms};

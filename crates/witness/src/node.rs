@@ -3,7 +3,7 @@
 use crate::{
     BlockFile, Error, ErrorSource, Prepared, Rules,
     assemble::{self, Claim, Parent, Witness, WitnessHeader},
-    proofs::Collector,
+    proofs::{Collector, KnownKeys},
     rpc::{Answer, Failure, Limits, METHOD_NOT_FOUND, Rpc},
 };
 use alloy_consensus::Header;
@@ -72,6 +72,7 @@ pub struct Node {
     config: ChainConfig,
     terms: Terms,
     source: WitnessSource,
+    keys: KnownKeys,
     /// Whether the node has answered that it does not know `debug_executionWitness`.
     lacks_witness: Arc<AtomicBool>,
 }
@@ -97,7 +98,8 @@ impl Node {
         let rpc = Rpc::new(url, options.limits)?;
         let lacks_witness = Arc::new(AtomicBool::new(false));
         let (terms, source) = (Terms::default(), options.witness);
-        let node = Self { rpc, config, terms, source, lacks_witness };
+        let keys = KnownKeys::default();
+        let node = Self { rpc, config, terms, source, keys, lacks_witness };
         let found: U64 = node.ask("eth_chainId", json!([])).await?;
         match found.to::<u64>() == node.config.chain_id {
             true => Ok(node),
@@ -111,6 +113,15 @@ impl Node {
     /// The same node, with these terms in its inputs instead of the default ones.
     pub fn with_terms(self, terms: Terms) -> Self {
         Self { terms, ..self }
+    }
+
+    /// The same node; `keys` are known to be in use on its chain.
+    pub fn with_known_keys(self, keys: KnownKeys) -> Self {
+        Self { keys, ..self }
+    }
+
+    pub(crate) fn known_keys(&self) -> &KnownKeys {
+        &self.keys
     }
 
     /// Its name in errors: scheme, host and port.
@@ -330,7 +341,7 @@ impl Node {
         if parent.hash() != header.parent_hash {
             return Err(Error::Unlinked { node, number });
         }
-        let witness = Collector::new(&self.rpc, &self.config, rlp, parent)?.collect().await;
+        let witness = Collector::new(self, &self.rpc).collect(rlp, parent).await;
         witness.map_err(|error| match error {
             Error::Rpc { method: "eth_getProof", code: METHOD_NOT_FOUND, .. } => {
                 Error::NoWitnessApi { node }
@@ -340,7 +351,7 @@ impl Node {
     }
 
     /// The block's RLP, from `debug_getRawBlock` if the node has that method.
-    async fn raw_block(&self, number: u64) -> Result<Bytes, Error> {
+    pub(crate) async fn raw_block(&self, number: u64) -> Result<Bytes, Error> {
         let not_found = || Error::BlockNotFound { node: self.rpc.name(), number };
         let raw: Result<Option<Bytes>, _> =
             self.rpc.request("debug_getRawBlock", json!([U64::from(number)])).await;
