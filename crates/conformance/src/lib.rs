@@ -23,13 +23,17 @@ pub mod source;
 
 pub use check::{Failure, SecondRun, check};
 pub use fixture::{Fixture, Fork, Network};
-pub use report::{Counts, Failed, Report};
+pub use report::{Counts, Failed, NoTests, Report};
 pub use source::SourceError;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{Mutex, mpsc},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
 };
 
 /// Which tests are run, and how.
@@ -44,43 +48,74 @@ pub struct Options<'a> {
     pub sample: u64,
     /// Number of threads.
     pub jobs: usize,
+    /// What to do about a file that holds no tests.
+    pub not_tests: NotTests,
     /// Runs each input a second time elsewhere, which must give the same result.
     pub second: Option<&'a SecondRun<'a>>,
     /// Called after each file with the number of its tests.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
+/// What to do about a file that holds no tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NotTests {
+    /// The run ends with an error that names it.
+    #[default]
+    Refuse,
+    /// It is skipped, counted and named in the report.
+    Skip,
+}
+
 /// Runs the tests in `paths`: folders, `.json` files and `.tar` archives, also compressed with zstd.
 ///
 /// # Errors
-/// [`SourceError`] if a path cannot be read or holds something that is not a test. A failed test is not an error.
+/// [`SourceError`] if a path cannot be read, or holds something that is not a test and is not to be skipped. A failed
+/// test is not an error.
 pub fn run(paths: &[PathBuf], options: &Options<'_>) -> Result<Report, SourceError> {
     let jobs = options.jobs.max(1);
     // Bounded, so that an archive of any size takes constant memory.
     let (sender, receiver) = mpsc::sync_channel::<source::File>(2 * jobs);
     let receiver = Mutex::new(receiver);
     let next = || receiver.lock().expect("no thread panics with the lock").recv().ok();
+    // After an error the files that wait are taken and dropped, so that nobody waits for room for the next one.
+    let ended = AtomicBool::new(false);
+    let work = || {
+        let mut outcome = Ok(Report::default());
+        while let Some(file) = next() {
+            let Ok(report) = &mut outcome else { continue };
+            if ended.load(Ordering::Relaxed) {
+                continue;
+            }
+            match run_file(&file, options, report) {
+                Ok(tests) => (options.progress)(tests),
+                Err(SourceError::Malformed { path, source })
+                    if options.not_tests == NotTests::Skip =>
+                {
+                    report.not_tests(path, &source);
+                }
+                Err(error) => {
+                    ended.store(true, Ordering::Relaxed);
+                    outcome = Err(error);
+                }
+            }
+        }
+        outcome
+    };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut report = Report::default();
-                    while let Some(file) = next() {
-                        let tests = run_file(&file, options, &mut report)?;
-                        (options.progress)(tests);
-                    }
-                    Ok(report)
-                })
-            })
-            .collect();
-        let read = source::read(paths, &mut |file| sender.send(file).is_ok());
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        let read = source::read(paths, &mut |file| {
+            !ended.load(Ordering::Relaxed) && sender.send(file).is_ok()
+        });
         drop(sender);
         let mut whole = Report::default();
+        let mut outcome = Ok(());
         for worker in workers {
-            whole.merge(worker.join().expect("tests are caught when they panic")?);
+            match worker.join().expect("tests are caught when they panic") {
+                Ok(report) => whole.merge(report),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
-        read?;
-        Ok(whole)
+        outcome.and(read).map(|()| whole)
     })
 }
 

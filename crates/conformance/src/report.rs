@@ -11,8 +11,19 @@ pub struct Report {
     pub networks: BTreeMap<String, Counts>,
     /// Tests that were not run, by reason.
     pub skipped: BTreeMap<String, u64>,
+    /// Files that were skipped because they hold no tests.
+    pub not_tests: Vec<NoTests>,
     /// Every failure.
     pub failures: Vec<Failed>,
+}
+
+/// A file that holds no tests.
+#[derive(Clone, Debug, Serialize)]
+pub struct NoTests {
+    /// Its path.
+    pub path: String,
+    /// What is wrong with it, and where.
+    pub reason: String,
 }
 
 /// Tests of one network.
@@ -62,6 +73,10 @@ impl Report {
         *self.skipped.entry(reason).or_default() += 1;
     }
 
+    pub(crate) fn not_tests(&mut self, path: String, reason: &serde_json::Error) {
+        self.not_tests.push(NoTests { path, reason: reason.to_string() });
+    }
+
     pub(crate) fn merge(&mut self, other: Self) {
         for (network, counts) in other.networks {
             let sum = self.networks.entry(network).or_default();
@@ -70,6 +85,8 @@ impl Report {
         for (reason, count) in other.skipped {
             *self.skipped.entry(reason).or_default() += count;
         }
+        self.not_tests.extend(other.not_tests);
+        self.not_tests.sort_by(|a, b| a.path.cmp(&b.path));
         self.failures.extend(other.failures);
         self.failures.sort_by(|a, b| (&a.network, &a.test).cmp(&(&b.network, &b.test)));
     }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use conformance::{Options, run};
+use conformance::{NotTests, Options, run};
 
 /// One test in this many is run. On 32 bits nothing else runs them.
 const SAMPLE: u64 = if cfg!(target_pointer_width = "32") { 10 } else { 20 };
@@ -18,6 +18,7 @@ fn a_spread_of_official_tests_passes() {
         filter: None,
         sample: SAMPLE,
         jobs: std::thread::available_parallelism().unwrap().get(),
+        not_tests: NotTests::Refuse,
         second: None,
         progress: &|_| {},
     };

@@ -1,7 +1,7 @@
 //! Scenarios that the executable specification made and judged: a fixed set of those that `make scenarios` makes by
 //! the thousand. docs/conformance.md says what each family is.
 
-use conformance::{Options, run};
+use conformance::{NotTests, Options, run};
 use expect_test::expect;
 use std::{fmt::Write as _, path::PathBuf};
 
@@ -32,6 +32,7 @@ fn every_scenario_of_the_fixed_set_ends_as_the_specification_says() {
                 filter: Some(&format!("{family}/")),
                 sample: 1,
                 jobs: std::thread::available_parallelism().unwrap().get(),
+                not_tests: NotTests::Refuse,
                 second: None,
                 progress: &|_| {},
             },

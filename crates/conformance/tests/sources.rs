@@ -1,14 +1,19 @@
 //! Whatever cannot be read is named, and a test that cannot pass fails.
 
-use conformance::{Options, Report, SourceError, run};
+use conformance::{NotTests, Options, Report, SourceError, run};
 use std::path::{Path, PathBuf};
 
 fn run_all(paths: &[PathBuf]) -> Result<Report, SourceError> {
+    run_with(paths, NotTests::Refuse)
+}
+
+fn run_with(paths: &[PathBuf], not_tests: NotTests) -> Result<Report, SourceError> {
     let options = Options {
         network: None,
         filter: None,
         sample: 1,
         jobs: 2,
+        not_tests,
         second: None,
         progress: &|_| {},
     };
@@ -49,6 +54,33 @@ fn what_is_no_test_is_named() {
         matches!(&error, SourceError::Unreadable { path, .. } if path.ends_with("cut.tar.zst")),
         "{error}"
     );
+}
+
+#[test]
+fn a_folder_of_files_that_are_no_tests_ends_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..100 {
+        write(folder.path(), &format!("{number:02}.json"), "[]");
+    }
+    let error = run_all(&[folder.path().to_owned()]).unwrap_err();
+    let SourceError::Malformed { path, .. } = &error else { panic!("{error}") };
+    assert!(path.ends_with(".json"), "{path}");
+}
+
+#[test]
+fn what_is_no_test_is_skipped_and_counted_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..20 {
+        write(folder.path(), &format!("{number:02}.json"), "{\"x\": 1}");
+    }
+    write(folder.path(), "old.json", &fixture("London", "x"));
+    let report = run_with(&[folder.path().to_owned()], NotTests::Skip).unwrap();
+    assert_eq!((report.not_tests.len(), report.skipped.get("before the merge")), (20, Some(&1)));
+    assert!(report.not_tests[7].path.ends_with("07.json"));
+    assert!(report.not_tests[7].reason.contains("line 1"), "{}", report.not_tests[7].reason);
+    // A path that is not there is no file to skip.
+    let missing = folder.path().join("missing.json");
+    assert!(run_with(&[missing], NotTests::Skip).is_err());
 }
 
 #[test]

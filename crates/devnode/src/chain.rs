@@ -532,6 +532,46 @@ impl Chain {
         })
     }
 
+    /// At most `most` accounts after the block `at`, from the hashed address `first` on, by hashed address in its order.
+    ///
+    /// # Errors
+    /// As [`Chain::account`].
+    pub fn accounts_from(
+        &self,
+        at: &Mined,
+        first: B256,
+        most: usize,
+    ) -> Result<Vec<(B256, TrieAccount)>, ChainError> {
+        let leaves = self.store.leaves(at.block.header.state_root, first, most);
+        let account = |(hashed_address, leaf): (B256, Vec<u8>)| {
+            let account = TrieAccount::decode(&mut leaf.as_slice());
+            let bad = |_| program::Error::Account { hashed_address }.into();
+            account.map(|account| (hashed_address, account)).map_err(bad)
+        };
+        leaves.into_iter().map(account).collect()
+    }
+
+    /// At most `most` slots of `address` after the block `at` that are not zero, from the hashed slot `first` on, by
+    /// hashed slot in its order.
+    ///
+    /// # Errors
+    /// As [`Chain::account`].
+    pub fn slots_from(
+        &self,
+        at: &Mined,
+        address: &Address,
+        first: B256,
+        most: usize,
+    ) -> Result<Vec<(B256, U256)>, ChainError> {
+        let leaves = self.store.leaves(self.account(at, address)?.storage_root, first, most);
+        let slot = |(hashed_slot, leaf): (B256, Vec<u8>)| {
+            let value = U256::decode(&mut leaf.as_slice());
+            let bad = |_| program::Error::Slot { hashed_slot }.into();
+            value.map(|value| (hashed_slot, value)).map_err(bad)
+        };
+        leaves.into_iter().map(slot).collect()
+    }
+
     /// The value at `key` in the trie with this root, and the nodes on the path to it.
     fn path(&self, root: B256, key: B256) -> Result<(Option<Vec<u8>>, Vec<Bytes>), ChainError> {
         let mut recorder = Recorder::new(&self.store);

@@ -3,6 +3,7 @@
 //! Methods run on blocking threads, because most of them execute or hash.
 
 mod convert;
+mod ranges;
 
 use crate::{CallError, Chain, Mined, PoolError, node::Shared};
 use alloy_eips::{BlockId, BlockNumberOrTag, eip2718::Encodable2718};
@@ -214,6 +215,8 @@ fn debug(methods: &mut Methods) {
         ok(at(&chain, id)?.raw_receipts())
     });
     methods.add("debug_getRawTransaction", raw_transaction);
+    methods.add("debug_storageRangeAt", ranges::of_storage);
+    methods.add("debug_accountRange", ranges::of_accounts);
     methods.add("debug_executionWitness", |s, p| {
         let (tag, chain): (BlockNumberOrTag, _) = (next(p)?, s.read());
         let number = at(&chain, tag.into())?.block.header.number;

@@ -1,17 +1,12 @@
 //! Witnesses made from `eth_getProof` are those that `debug_executionWitness` gives: the inputs are equal byte
 //! for byte.
 
-use alloy_consensus::{SignableTransaction, TxEip1559};
-use alloy_eips::Encodable2718;
-use alloy_genesis::GenesisAccount;
-use alloy_primitives::{Address, B256, Bytes, U256, address, hex, keccak256};
-use alloy_signer::SignerSync;
-use devnode::{
-    Config, DevNode, Kind, Mining, Running, TrafficConfig, Transaction, accounts, genesis,
-};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use witness::{Limits, Node, NodeOptions, WitnessSource};
+mod support;
+
+use alloy_primitives::{Address, B256, U256, address, hex, keccak256};
+use devnode::{Kind, TrafficConfig};
+use support::{call, contract, node, same, start};
+use witness::{Limits, WitnessSource};
 
 /// Stores its input's second word in the slot that the first word names.
 const STORE: Address = address!("0000000000000000000000000000000000000501");
@@ -20,63 +15,10 @@ const BLOCK_HASH: Address = address!("0000000000000000000000000000000000000502")
 /// Follows its storage: slot 0 names a slot, which names a slot, and so on, sixteen times.
 const CHAIN: Address = address!("0000000000000000000000000000000000000503");
 
-fn contract(code: &[u8], storage: impl IntoIterator<Item = (B256, B256)>) -> GenesisAccount {
-    let storage: BTreeMap<B256, B256> = storage.into_iter().collect();
-    GenesisAccount::default()
-        .with_nonce(Some(1))
-        .with_code(Some(Bytes::copy_from_slice(code)))
-        .with_storage(Some(storage))
-}
-
 /// The first number from `from` on whose hash as a slot begins with these nibbles.
 fn slot(from: u64, nibbles: &str) -> B256 {
     let mut slots = (from..).map(|number| B256::from(U256::from(number)));
     slots.find(|slot| hex::encode(keccak256(slot)).starts_with(nibbles)).unwrap()
-}
-
-async fn start(alloc: Vec<(Address, GenesisAccount)>, traffic: Option<TrafficConfig>) -> Running {
-    let mut genesis = genesis::dev();
-    genesis.alloc.extend(alloc);
-    let listen = ([127, 0, 0, 1], 0).into();
-    let mining = Mining::OnDemand;
-    DevNode::start(Config { listen, genesis, mining, traffic, blocks: None }).await.unwrap()
-}
-
-/// Calls `to` in a block of its own.
-async fn call(node: &Running, nonce: u64, to: Address, input: Vec<u8>) {
-    let transaction = TxEip1559 {
-        chain_id: 1337,
-        nonce,
-        gas_limit: 1_000_000,
-        max_fee_per_gas: 10_000_000_000,
-        to: to.into(),
-        input: input.into(),
-        ..Default::default()
-    };
-    let hash = transaction.signature_hash();
-    let signature = accounts::signer(0).sign_hash_sync(&hash).unwrap();
-    let raw = Bytes::from(Transaction::Eip1559(transaction.into_signed(signature)).encoded_2718());
-    let request =
-        json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": [raw] });
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let answer = reqwest::Client::new().post(node.url()).json(&request).send().await.unwrap();
-    let answer: Value = answer.json().await.unwrap();
-    assert!(answer.get("error").is_none(), "{answer}");
-}
-
-async fn node(running: &Running, witness: WitnessSource, limits: Limits) -> Node {
-    let options = NodeOptions { witness, limits };
-    Node::connect_with(&running.url(), running.chain_config().clone(), options).await.unwrap()
-}
-
-/// Checks that both ways give the same input for `first..=last`.
-async fn same(running: &Running, first: u64, last: u64) {
-    let limits = Limits::default();
-    let told = node(running, WitnessSource::ExecutionWitness, limits).await;
-    let proven = node(running, WitnessSource::Proofs, limits).await;
-    let told = told.prepare(first, last).await.unwrap();
-    let proven = proven.prepare(first, last).await.unwrap();
-    assert!(told == proven, "blocks {first} to {last}");
 }
 
 #[tokio::test]

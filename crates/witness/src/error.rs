@@ -214,6 +214,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a block needs a trie node that no node showed ([`Error::UnknownNode`]). The blocks before it need not.
+    pub fn lacks_trie_node(&self) -> bool {
+        match self {
+            Self::UnknownNode { .. } => true,
+            Self::AllFailed(errors) => errors.iter().any(Self::lacks_trie_node),
+            _ => false,
+        }
+    }
+
     /// The bound of the program's domain that the blocks exceed, if that is the reason.
     pub fn bound(&self) -> Option<Bound> {
         match self {

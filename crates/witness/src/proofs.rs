@@ -147,11 +147,7 @@ impl<'n> Collector<'n> {
     }
 
     /// Executes the block on a thread of its own, since that never awaits, and answers what it asks meanwhile.
-    async fn execute(
-        &self,
-        known: Known,
-        effort: &mut Effort,
-    ) -> Result<(Known, Reads), Error> {
+    async fn execute(&self, known: Known, effort: &mut Effort) -> Result<(Known, Reads), Error> {
         // One question at a time. If nobody waits for the result any more, the next question ends the execution.
         let (asker, mut asked) = mpsc::channel(1);
         let (questions, parent) = (effort.questions, known.parent().number);

@@ -10,6 +10,8 @@ use alloy_primitives::{
     Address, B256, Bytes, KECCAK256_EMPTY, keccak256,
     map::{B256Map, B256Set},
 };
+use alloy_rlp::Decodable;
+use alloy_trie::nodes::{RlpNode, TrieNode};
 use program::{
     state::{NoSource, State, StateSource},
     trie::{NodeSource, Trie},
@@ -66,6 +68,15 @@ impl Store {
         self.codes.entry(hash).or_insert(code);
     }
 
+    /// At most `most` leaves of the trie with this root, from the key `first` on, in the order of keys. What is under nodes
+    /// that are not there is left out.
+    pub fn leaves(&self, root: B256, first: B256, most: usize) -> Vec<(B256, Vec<u8>)> {
+        let mut walk =
+            Walk { store: self, first: nibbles(first), path: Vec::new(), most, found: Vec::new() };
+        walk.node(&RlpNode::word_rlp(&root));
+        walk.found
+    }
+
     /// Whether the node with this hash is there.
     pub fn has_node(&self, hash: &B256) -> bool {
         self.nodes.contains_key(hash)
@@ -75,6 +86,60 @@ impl Store {
     pub fn code(&self, hash: &B256) -> Option<&Bytes> {
         self.codes.get(hash)
     }
+}
+
+/// A walk over the leaves of a trie.
+struct Walk<'s> {
+    store: &'s Store,
+    /// The first key wanted, in nibbles.
+    first: Vec<u8>,
+    /// Where the walk is.
+    path: Vec<u8>,
+    most: usize,
+    found: Vec<(B256, Vec<u8>)>,
+}
+
+impl Walk<'_> {
+    /// Visits what is under the node with this reference, if it is at or after the first key, and there is room.
+    fn node(&mut self, reference: &RlpNode) {
+        if self.found.len() >= self.most || self.path[..] < self.first[..self.path.len()] {
+            return;
+        }
+        let node = match reference.as_hash() {
+            Some(hash) => self.store.nodes.get(&hash).map_or(&[][..], AsRef::as_ref),
+            None => reference.as_slice(),
+        };
+        let depth = self.path.len();
+        match TrieNode::decode(&mut &*node) {
+            Ok(TrieNode::Branch(branch)) => {
+                for (nibble, child) in branch.as_ref().children() {
+                    self.path.push(nibble);
+                    child.into_iter().for_each(|child| self.node(child));
+                    self.path.truncate(depth);
+                }
+            }
+            Ok(TrieNode::Extension(extension)) => {
+                self.path.extend(extension.key.to_vec());
+                self.node(&extension.child);
+            }
+            Ok(TrieNode::Leaf(leaf)) => {
+                self.path.extend(leaf.key.to_vec());
+                if self.path >= self.first && self.path.len() == 64 {
+                    let key = self.path.chunks(2).map(|pair| pair[0] << 4 | pair[1]);
+                    self.found.push((
+                        key.collect::<Vec<_>>().as_slice().try_into().expect("64 nibbles"),
+                        leaf.value,
+                    ));
+                }
+            }
+            Ok(TrieNode::EmptyRoot) | Err(_) => {}
+        }
+        self.path.truncate(depth);
+    }
+}
+
+fn nibbles(key: B256) -> Vec<u8> {
+    key.iter().flat_map(|byte| [byte >> 4, byte & 15]).collect()
 }
 
 impl<'a> NodeSource<'a> for &'a Store {
@@ -171,5 +236,37 @@ impl FromIterator<Recorded> for Recorded {
             union.oldest_block = union.oldest_block.min(block.oldest_block);
         }
         union
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::U256;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn leaves_are_listed_in_order_from_any_key_on() {
+        let accounts: BTreeMap<Address, GenesisAccount> = (0..200u64)
+            .map(|number| {
+                let account = GenesisAccount { nonce: Some(number), ..Default::default() };
+                (Address::from_word(U256::from(number).into()), account)
+            })
+            .collect();
+        let (store, root) = Store::with_accounts(&accounts);
+        let mut keys: Vec<B256> = accounts.keys().map(keccak256).collect();
+        keys.sort_unstable();
+        let listed = |first, most| -> Vec<B256> {
+            store.leaves(root, first, most).into_iter().map(|(key, _)| key).collect()
+        };
+        assert_eq!(listed(B256::ZERO, 1000), keys);
+        assert_eq!(listed(keys[7], 5), keys[7..12]);
+        let after = B256::from(U256::from_be_bytes(keys[7].0) + U256::from(1));
+        assert_eq!(listed(after, 5), keys[8..13]);
+        assert!(listed(B256::repeat_byte(0xff), 5).is_empty());
+        assert!(store.leaves(EMPTY_ROOT_HASH, B256::ZERO, 5).is_empty());
+        let values = store.leaves(root, B256::ZERO, 1000).into_iter().map(|(_, value)| value);
+        let nonces = values.map(|leaf| alloy_rlp::decode_exact::<TrieAccount>(leaf).unwrap().nonce);
+        assert_eq!(nonces.sum::<u64>(), (0..200).sum());
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use client::memory;
 use comfy_table::{CellAlignment, Table, presets};
-use conformance::{Options, Report};
+use conformance::{NotTests, Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -34,6 +34,9 @@ pub(crate) struct Conformance {
     /// Tests run at the same time [default: one for each core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
     pub jobs: Option<u16>,
+    /// Skip files that hold no tests, count them and go on
+    #[arg(long)]
+    pub keep_going: bool,
     /// Run each input in this prover's executor too: it must say the same, or refuse for the same reason
     #[arg(long, value_enum, default_value_t = ProverArg::Exec)]
     pub prover: ProverArg,
@@ -64,6 +67,10 @@ pub(crate) fn run(args: &Conformance, global: &Global, output: &Output) -> anyho
             filter: args.filter.as_deref(),
             sample: args.sample,
             jobs,
+            not_tests: match args.keep_going {
+                true => NotTests::Skip,
+                false => NotTests::Refuse,
+            },
             second: (args.prover != ProverArg::Exec).then_some(&second),
             progress: &|tests| bar.inc(tests),
         },
@@ -113,6 +120,12 @@ impl fmt::Display for Ran {
         writeln!(f, "{table}")?;
         for (reason, count) in &self.report.skipped {
             writeln!(f, "skipped {}: {reason}", thousands(*count))?;
+        }
+        if !self.report.not_tests.is_empty() {
+            writeln!(f, "skipped {}: no tests", thousands(self.report.not_tests.len() as u64))?;
+            for file in &self.report.not_tests {
+                writeln!(f, "  {}: {}", file.path, file.reason)?;
+            }
         }
         write!(f, "{:.0} s", self.seconds)?;
         match self.peak_memory_bytes {

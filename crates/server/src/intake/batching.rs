@@ -102,18 +102,25 @@ impl<S: BatchSource> Intake<S> {
         }
     }
 
-    /// Cuts a batch in half until it is within the bounds of the program.
+    /// Cuts a batch in half until it is within the bounds of the program, and has no block that needs a trie node which no
+    /// node shows: what comes before that block is proven meanwhile.
     pub(super) async fn fitting(
         &self,
         mut prepared: Result<PreparedBatch, IntakeError>,
         ahead: &mut Ahead,
     ) -> Result<PreparedBatch, IntakeError> {
         while let Err(IntakeError::Prepare { blocks, error }) = &prepared
-            && let Some(bound) = error.downcast_ref().and_then(witness::Error::bound)
+            && let Some(error) = error.downcast_ref::<witness::Error>()
+            && (error.bound().is_some() || error.lacks_trie_node())
         {
-            let block = blocks.first();
-            let half = first_half(*blocks).ok_or(IntakeError::Bound { block, bound })?;
-            tracing::info!(%blocks, %bound, "a batch is more than the program takes; it is cut");
+            let Some(half) = first_half(*blocks) else {
+                let block = blocks.first();
+                return match error.bound() {
+                    Some(bound) => Err(IntakeError::Bound { block, bound }),
+                    None => prepared,
+                };
+            };
+            tracing::info!(%blocks, %error, "a batch cannot be prepared as a whole; it is cut");
             ahead.clear();
             prepared = self.prepare(half).await;
         }

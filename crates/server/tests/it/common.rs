@@ -18,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use witness::{ErrorSource, HeaderSummary};
+use witness::{ErrorSource, HeaderSummary, MissingNode};
 
 /// A chain whose blocks are determined by its name and their numbers.
 #[derive(Clone)]
@@ -43,6 +43,8 @@ pub(crate) struct Chain {
     pub looked: Arc<AtomicU64>,
     /// Whether blocks are more than the program takes.
     pub too_much: fn(BlockRange) -> bool,
+    /// A block that needs a trie node which is not shown; 0: none.
+    pub lacks: Arc<AtomicU64>,
     /// Whether its program reads inputs that were stored earlier.
     pub reads: bool,
 }
@@ -63,6 +65,7 @@ impl Chain {
             lags: Arc::default(),
             looked: Arc::default(),
             too_much: |_| false,
+            lacks: Arc::default(),
             reads: true,
         }
     }
@@ -131,6 +134,13 @@ impl BatchSource for Chain {
             let reason = Bound::Heap { bytes: 4 << 30, limit: 3 << 30 }.into();
             let culprit = ErrorSource::Node("http://node.example".into());
             return Err(witness::Error::Refused { culprit, block: blocks.first(), reason }.into());
+        }
+        let lacks = self.lacks.load(Ordering::SeqCst);
+        if blocks.first() <= lacks && lacks <= blocks.last() {
+            let node = ErrorSource::Node("http://node.example".into());
+            let missing = MissingNode { owner: None, path: "12ab".into(), hash: B256::ZERO };
+            let missing = Box::new(missing);
+            return Err(witness::Error::UnknownNode { node, block: lacks, missing, more: 0 }.into());
         }
         let mut prepared = self.prepared(blocks);
         for bytes in [&mut prepared.statement, &mut prepared.input] {

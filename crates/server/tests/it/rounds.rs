@@ -695,6 +695,28 @@ async fn a_block_that_the_program_does_not_take_halts_the_intake_and_those_befor
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_needs_a_trie_node_that_is_not_shown_waits_and_those_before_are_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(12);
+    chain.lacks.store(7, Ordering::SeqCst);
+    let server = serve(Config { batch_blocks: 4, ..config(dir.path()) }, &chain).await;
+    let waits = async || match server.status().await.unwrap().intake {
+        IntakeStatus::Retrying { error } => error.contains("blocks 7"),
+        _ => false,
+    };
+    until("6 are in", async || server.status().await.unwrap().last_enqueued == Some(6)).await;
+    until("it waits", waits).await;
+    let IntakeStatus::Retrying { error } = server.status().await.unwrap().intake else {
+        panic!("it goes on trying");
+    };
+    assert!(error.contains("path 0x12ab") && error.contains("--rpc-url"), "{error}");
+    // Another node shows it.
+    chain.lacks.store(0, Ordering::SeqCst);
+    until("10 are in", async || server.status().await.unwrap().last_enqueued == Some(10)).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_beneficiary_is_named_in_every_input() {
     let dir = tempfile::tempdir().unwrap();
     let beneficiary = Address::repeat_byte(0xbe);

@@ -54,11 +54,7 @@ impl Search {
 impl Collector<'_> {
     /// Keys that the blocks used which made the gaps' nodes what they are: slots' numbers and addresses. Those of
     /// blocks whose states the node does not have any more are missing.
-    pub(super) async fn keys_of_makers(
-        &self,
-        known: &Known,
-        gaps: &[Gap],
-    ) -> Words {
+    pub(super) async fn keys_of_makers(&self, known: &Known, gaps: &[Gap]) -> Words {
         let since = known.parent().number;
         let search = |gap: &Gap| Search { gap: gap.clone(), before: None, since, step: 1 };
         let mut searches: Vec<Search> = gaps.iter().map(search).collect();
@@ -105,8 +101,7 @@ impl Collector<'_> {
     async fn keys_of(&self, number: u64) -> Option<Words> {
         let rlp = self.node.raw_block(number).await.ok()?;
         let params = json!([U64::from(number - 1), false]);
-        let parent: Option<Header> =
-            self.rpc.request("eth_getBlockByNumber", params).await.ok()?;
+        let parent: Option<Header> = self.rpc.request("eth_getBlockByNumber", params).await.ok()?;
         let (known, _) = self.read(&rlp, Sealed::new(parent?)).await.ok()?;
         Some(known.words())
     }

@@ -116,7 +116,11 @@ fn run(reader: &mut Reader<'_>) -> Changes {
     let Ok((evm, _)) = executor.finish() else { return Changes::new() };
     let mut db = evm.into_db();
     db.merge_transitions(BundleRetention::PlainState);
-    db.take_bundle().state.into_iter().map(|(address, account)| (address, change(&account))).collect()
+    db.take_bundle()
+        .state
+        .into_iter()
+        .map(|(address, account)| (address, change(&account)))
+        .collect()
 }
 
 fn change(account: &BundleAccount) -> Change {
@@ -219,7 +223,10 @@ impl revm::Database for &mut Reader<'_> {
         if !self.known.has_code(&hash)
             && let Some(owner) = self.owners.get(&hash).copied()
         {
-            self.want(Wanted { codes: [(hash, owner)].into_iter().collect(), ..Wanted::default() })?;
+            self.want(Wanted {
+                codes: [(hash, owner)].into_iter().collect(),
+                ..Wanted::default()
+            })?;
         }
         Ok(self.known.bytecode(hash).unwrap_or_default())
     }

@@ -23,8 +23,8 @@ use super::{
 use crate::{Error, MissingNode};
 use alloy_consensus::TrieAccount;
 use alloy_primitives::{Address, B256, U256, keccak256};
-use alloy_trie::nodes::{ExtensionNode, LeafNode, TrieNode};
 use alloy_rlp::Decodable;
+use alloy_trie::nodes::{ExtensionNode, LeafNode, TrieNode};
 use program::trie::{Trie, TrieError};
 use std::{
     collections::BTreeMap,
@@ -180,8 +180,7 @@ impl Collector<'_> {
         longest: usize,
         most: u64,
     ) -> Result<Known, Error> {
-        let near: Vec<Gap> =
-            gaps.iter().filter(|gap| gap.path.len() <= longest).cloned().collect();
+        let near: Vec<Gap> = gaps.iter().filter(|gap| gap.path.len() <= longest).cloned().collect();
         let stop = Stop::default();
         let stopped = stop.0.clone();
         self.by_keys(known, &near, move |kind, sought| {
@@ -257,9 +256,7 @@ fn gaps(known: &mut Known, changes: &Changes) -> Vec<Gap> {
         let slots: BTreeMap<(bool, B256), (U256, U256)> = change
             .slots
             .iter()
-            .map(|(slot, value)| {
-                ((value.is_zero(), keccak256(B256::from(*slot))), (*slot, *value))
-            })
+            .map(|(slot, value)| ((value.is_zero(), keccak256(B256::from(*slot))), (*slot, *value)))
             .collect();
         if !slots.keys().any(|(removed, _)| *removed) {
             continue;
