@@ -25,7 +25,7 @@ use alloy_rpc_types_eth::{EIP1186AccountProofResponse, EIP1186StorageProof};
 use program::{
     ChainConfig, Input, Receipt,
     build::{Attributes, BlockBuilder, PushError},
-    consensus::{DecodedBlock, MAX_BLOCK_SIZE, NextFees, Violation},
+    consensus::{self, DecodedBlock, MAX_BLOCK_SIZE, NextFees, Violation},
     execute,
     state::State,
     trie::Trie,
@@ -172,8 +172,7 @@ impl Chain {
     /// [`GenesisError`] if no provable chain can start there.
     pub fn new(genesis: &Genesis) -> Result<Self, GenesisError> {
         genesis::check(genesis)?;
-        let config = ChainConfig::try_from(&genesis.config)
-            .map_err(|error| GenesisError::Unprovable(error.to_string()))?;
+        let config = genesis::rules(genesis)?;
         if config.paris_block > 0 {
             let reason = format!("proof of stake starts at block {} only", config.paris_block);
             return Err(GenesisError::Unprovable(reason));
@@ -184,7 +183,7 @@ impl Chain {
         let withdrawals = header.withdrawals_root.map(|_| Default::default());
         let body = alloy_consensus::BlockBody { transactions: vec![], ommers: vec![], withdrawals };
         let block = Block { header, body };
-        Ok(Self {
+        let chain = Self {
             config,
             store,
             beneficiary: genesis.coinbase,
@@ -192,7 +191,23 @@ impl Chain {
             by_hash: [(hash, 0)].into_iter().collect(),
             transactions: B256Map::default(),
             pool: Pool::default(),
-        })
+        };
+        match chain.try_first() {
+            Ok(()) => Ok(chain),
+            Err(ChainError::Program(error)) => Err(GenesisError::Refused(error)),
+            Err(error) => Err(GenesisError::Unprovable(error.to_string())),
+        }
+    }
+
+    /// Makes the first block after the genesis for trial, and checks its header as the program does.
+    fn try_first(&self) -> Result<(), ChainError> {
+        let invalid = |violation: Violation| violation.in_block(1);
+        let first = self.preview()?.block;
+        let first = DecodedBlock::decode(&alloy_rlp::encode(&first)).map_err(invalid)?;
+        let genesis = Sealed::new_unchecked(self.head().clone(), self.latest().hash);
+        consensus::check_header(&self.config, &first).map_err(invalid)?;
+        consensus::check_against_parent(&self.config, &first.header, &genesis).map_err(invalid)?;
+        Ok(())
     }
 
     /// The rules.
@@ -345,7 +360,7 @@ impl Chain {
     /// # Errors
     /// As [`Chain::mine`].
     pub fn preview(&self) -> Result<Mined, ChainError> {
-        Ok(self.draft(self.head().timestamp + 1)?.mined)
+        Ok(self.draft(self.head().timestamp.saturating_add(1))?.mined)
     }
 
     fn draft(&self, timestamp: u64) -> Result<Draft, ChainError> {
@@ -657,10 +672,31 @@ mod tests {
     }
 
     #[test]
+    fn a_genesis_whose_first_block_would_be_refused_is_refused() {
+        let dear = Genesis { base_fee_per_gas: Some(1 << 63), ..genesis::dev() };
+        let error = Chain::new(&dear).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            matches!(error, GenesisError::Refused(_)) && source.contains("base fee"),
+            "{source}"
+        );
+        let late = Genesis { timestamp: u64::MAX, ..genesis::dev() };
+        assert!(matches!(Chain::new(&late), Err(GenesisError::Unprovable(_))));
+        for gas_limit in [5_000, i64::MAX as u64] {
+            let mut chain = Chain::new(&Genesis { gas_limit, ..genesis::dev() }).unwrap();
+            chain.mine(chain.head().timestamp + 1).unwrap();
+            let (input, root) = chain.input(1..=1).unwrap();
+            program::run(&input.encode(root).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
     fn a_genesis_with_rules_that_are_not_proven_is_refused() {
         let mut genesis = genesis::dev();
         genesis.config.amsterdam_time = Some(0);
-        assert!(matches!(Chain::new(&genesis), Err(GenesisError::Unprovable(_))));
+        assert!(matches!(Chain::new(&genesis), Err(GenesisError::Rules(_))));
+        genesis.config.amsterdam_time = Some(u64::MAX);
+        Chain::new(&genesis).unwrap();
         genesis.config.amsterdam_time = None;
         genesis.config.merge_netsplit_block = Some(5);
         assert!(matches!(Chain::new(&genesis), Err(GenesisError::Unprovable(_))));

@@ -5,7 +5,12 @@ use alloy_consensus::{EMPTY_ROOT_HASH, Header};
 use alloy_eips::{eip2935, eip4788, eip7002, eip7251, eip7685::EMPTY_REQUESTS_HASH};
 use alloy_genesis::{ChainConfig, Genesis, GenesisAccount};
 use alloy_primitives::{Address, B256, Bytes, U256, address, bytes};
-use std::path::{Path, PathBuf};
+use program::consensus::{MAX_GAS_LIMIT, MIN_GAS_LIMIT};
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// Chain id of the dev chain.
 pub const DEV_CHAIN_ID: u64 = 1337;
@@ -45,20 +50,82 @@ pub enum GenesisError {
     /// The genesis asks for rules that the program does not prove.
     #[error("genesis asks for rules that cannot be proven: {0}")]
     Unprovable(String),
+    /// Its config has keys or forks that the program does not have.
+    #[error("genesis cannot be used: {0}")]
+    Rules(#[from] witness::RulesError),
     /// A contract that the fork's rules call in each block is missing.
     #[error("genesis lacks the system contract {0} ({1}): add it to `alloc` as other networks do")]
     NoSystemContract(Address, &'static str),
+    /// No block of the genesis's gas limit can be proven.
+    #[error(
+        "genesis has the gasLimit {limit}: the program takes blocks of {MIN_GAS_LIMIT} to {MAX_GAS_LIMIT} gas"
+    )]
+    GasLimit {
+        /// The limit, in gas.
+        limit: u64,
+    },
+    /// The program would refuse the block after the genesis, for something that it takes from there.
+    #[error("the program would refuse the first block after this genesis")]
+    Refused(#[source] program::Error),
     /// The genesis is not block 0.
     #[error("genesis has number {0}: only chains which start at block 0 can be started")]
     NotZero(u64),
 }
 
-/// Reads a geth-style genesis file.
+/// Reads a geth-style genesis file. Storage keys and values may be shorter than 32 bytes, as geth allows.
+///
+/// # Errors
+/// [`GenesisError::Unreadable`] or [`GenesisError::Malformed`].
 pub fn read(path: &Path) -> Result<Genesis, GenesisError> {
     let text = std::fs::read(path)
         .map_err(|source| GenesisError::Unreadable { path: path.into(), source })?;
-    serde_json::from_slice(&text)
-        .map_err(|source| GenesisError::Malformed { path: path.into(), source })
+    let malformed = |source| GenesisError::Malformed { path: path.into(), source };
+    // Only if need be, because it forgets in which line something is.
+    serde_json::from_slice(&text).or_else(|error| {
+        let mut file: Value = serde_json::from_slice(&text).map_err(malformed)?;
+        match fill_words(&mut file) {
+            true => serde_json::from_value(file).map_err(malformed),
+            false => Err(malformed(error)),
+        }
+    })
+}
+
+/// Fills storage keys and values up to 32 bytes. Returns whether there was anything to fill.
+fn fill_words(file: &mut Value) -> bool {
+    let full = |word: &str| {
+        let digits = word.strip_prefix("0x").unwrap_or(word);
+        let fits = digits.len() <= 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if fits { format!("0x{digits:0>64}") } else { word.to_owned() }
+    };
+    let mut changed = false;
+    let accounts = file["alloc"].as_object_mut().into_iter().flat_map(|alloc| alloc.values_mut());
+    for account in accounts {
+        let Some(storage) = account.get_mut("storage").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        *storage = std::mem::take(storage)
+            .into_iter()
+            .map(|(key, value)| {
+                let value = value.as_str().map(|value| full(value).into()).unwrap_or(value);
+                (full(&key), value)
+            })
+            .collect();
+        changed = true;
+    }
+    changed
+}
+
+/// The rules of a genesis file, at this hour: see [`witness::genesis_rules`].
+///
+/// # Errors
+/// [`GenesisError::Rules`].
+pub fn rules(genesis: &Genesis) -> Result<program::ChainConfig, GenesisError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let (config, planned) = witness::genesis_rules(&genesis.config, now)?;
+    for fork in planned {
+        tracing::info!(%fork, "a fork is planned that the program does not have");
+    }
+    Ok(config)
 }
 
 /// The dev chain's genesis: every fork up to Osaka from the first block on, the system contracts,
@@ -144,6 +211,9 @@ pub(crate) fn check(genesis: &Genesis) -> Result<(), GenesisError> {
     if let Some(number) = genesis.number.filter(|number| *number != 0) {
         return Err(GenesisError::NotZero(number));
     }
+    if !(MIN_GAS_LIMIT..=MAX_GAS_LIMIT).contains(&genesis.gas_limit) {
+        return Err(GenesisError::GasLimit { limit: genesis.gas_limit });
+    }
     if genesis.config.prague_time.is_some() {
         for (address, _, name) in system_contracts() {
             if genesis.alloc.get(&address).and_then(GenesisAccount::non_empty_code).is_none() {
@@ -199,6 +269,42 @@ mod tests {
         genesis.alloc.remove(&eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS);
         let error = check(&genesis).unwrap_err().to_string();
         assert!(error.contains("EIP-7002") && error.contains("alloc"), "{error}");
+    }
+
+    #[test]
+    fn a_gas_limit_that_no_block_may_have_is_refused_by_name() {
+        for limit in [0, MIN_GAS_LIMIT - 1, MAX_GAS_LIMIT + 1, u64::MAX] {
+            let error = check(&Genesis { gas_limit: limit, ..dev() }).unwrap_err().to_string();
+            assert!(error.contains(&format!("gasLimit {limit}")), "{error}");
+        }
+        for limit in [MIN_GAS_LIMIT, MAX_GAS_LIMIT] {
+            check(&Genesis { gas_limit: limit, ..dev() }).unwrap();
+        }
+    }
+
+    #[test]
+    fn short_storage_keys_and_values_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("genesis.json");
+        let mut file = serde_json::to_value(dev()).unwrap();
+        let address = Address::with_last_byte(0xfd);
+        let mut with = |storage: Value| {
+            file["alloc"][address.to_string()] =
+                serde_json::json!({ "balance": "0x1", "storage": storage });
+            std::fs::write(&path, file.to_string()).unwrap();
+            read(&path)
+        };
+        let storage =
+            serde_json::json!({ "0x0": "0x70997970c51812dc3a010c7d01b50e0d17dc79c8", "1a": "0x5" });
+        let genesis = with(storage).unwrap();
+        let storage = genesis.alloc[&address].storage.clone().unwrap();
+        let word = |number: u64| B256::from(U256::from(number));
+        assert_eq!(storage[&word(0x1a)], word(5));
+        assert!(storage[&word(0)].ends_with(&[0x79, 0xc8]));
+        for broken in ["0xnothing", &format!("0x{}", "1".repeat(65))] {
+            let error = with(serde_json::json!({ broken: "0x5" })).unwrap_err();
+            assert!(matches!(error, GenesisError::Malformed { .. }), "{broken}");
+        }
     }
 
     #[test]

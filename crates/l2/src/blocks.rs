@@ -142,7 +142,7 @@ pub(crate) async fn connect(source: &Source) -> anyhow::Result<(witness::Node, B
     let node = witness::Node::connect_with(url, config, source.access.options())
         .await
         .context("failed to use the node (see --rpc-url, --chain)")?;
-    Ok((node.with_terms(terms), range))
+    Ok((node.with_terms(terms).with_known_keys(chain.known_keys()?), range))
 }
 
 /// Fetches blocks and witness from the node that the flags name.

@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use alloy_genesis::Genesis;
 use alloy_primitives::Address;
 use anyhow::{Context as _, bail};
 use program::{BlobFork, ChainConfig};
+use witness::KnownKeys;
 
 /// A chain by name, or a geth-style genesis file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,17 @@ impl ChainArg {
         bail!("{}", errors.join("; "))
     }
 
+    /// Accounts and slots of the chain that are known beforehand: those of its genesis file.
+    ///
+    /// # Errors
+    /// As [`Self::config`].
+    pub(crate) fn known_keys(&self) -> anyhow::Result<KnownKeys> {
+        match self {
+            Self::File(path) => Ok(KnownKeys::of_genesis(&genesis_of(path)?)),
+            _ => Ok(KnownKeys::default()),
+        }
+    }
+
     /// The chain's rules.
     pub(crate) fn config(&self) -> anyhow::Result<ChainConfig> {
         Ok(match self {
@@ -123,10 +136,18 @@ pub(crate) fn by_id(chain_id: u64) -> anyhow::Result<ChainConfig> {
 }
 
 fn config_of(path: &Path) -> anyhow::Result<ChainConfig> {
-    let genesis = devnode::genesis::read(path)
-        .context("known chains: mainnet, holesky, hoodi, sepolia, dev, anvil")?;
-    ChainConfig::try_from(&genesis.config)
+    let genesis = genesis_of(path)?;
+    devnode::genesis::rules(&genesis)
         .with_context(|| format!("the chain of {} can't be proven", path.display()))
+}
+
+fn genesis_of(path: &Path) -> anyhow::Result<Genesis> {
+    devnode::genesis::read(path).with_context(|| {
+        format!(
+            "{} is neither a genesis file nor a known chain (mainnet, holesky, hoodi, sepolia, dev, anvil)",
+            path.display()
+        )
+    })
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! Turns blocks and their witnesses, wherever they come from, into an executed input.
 
-use crate::{Error, ErrorSource, Prepared, Rules, cost};
+use crate::{Error, ErrorSource, Prepared, Rules, cost, genesis};
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
 use alloy_rlp::Decodable;
-use program::{AssumedParent, Input, Outcome};
+use program::{AssumedParent, ChainConfig, Input, Outcome, consensus::Violation};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 use std::{collections::BTreeSet, fmt};
 
+/// The last type of transactions: EIP-7702's.
+pub(crate) const LAST_TYPE: u8 = 4;
 /// `BLOCKHASH` reaches this far back.
 const MAX_ANCESTORS: usize = 256;
 
@@ -141,6 +143,7 @@ pub(crate) fn prepare(
     culprit: &ErrorSource,
 ) -> Result<Prepared, Error> {
     let first = &claims[0].header;
+    claims.iter().try_for_each(|claim| check_types(rules.config, claim, culprit))?;
     let refused = |reason| refusal(culprit, first.number, reason);
     let (headers, parent_root) = ancestors(claims);
     let pre_state_root = match (parent, parent_root) {
@@ -172,6 +175,41 @@ pub(crate) fn prepare(
     };
     let (Outcome { statement, blocks, .. }, estimated_cycles) = run.map_err(refused)?;
     Ok(Prepared { input, statement, blocks, estimated_cycles })
+}
+
+/// Refuses what the program would refuse without saying which kind it is, and blobs where they are off.
+fn check_types(config: &ChainConfig, claim: &Claim, culprit: &ErrorSource) -> Result<(), Error> {
+    let block = claim.header.number;
+    if let Some((index, kind)) = unknown_type(&claim.rlp) {
+        return Err(Error::UnknownTransaction { culprit: culprit.clone(), block, index, kind });
+    }
+    let used = claim.header.blob_gas_used.unwrap_or_default();
+    if used > 0 && genesis::blobs_are_off(config, claim.header.timestamp) {
+        let violation = Violation::BlobGasAboveLimit { used, limit: 0 };
+        return Err(refusal(culprit, block, violation.in_block(block)));
+    }
+    Ok(())
+}
+
+/// The position and type of the first transaction of a block's RLP whose type Ethereum does not have up to Osaka. What
+/// else is wrong with the RLP, the program says.
+pub(crate) fn unknown_type(mut block: &[u8]) -> Option<(usize, u8)> {
+    let mut body = alloy_rlp::Header::decode_bytes(&mut block, true).ok()?;
+    alloy_rlp::Header::decode_bytes(&mut body, true).ok()?;
+    let mut transactions = alloy_rlp::Header::decode_bytes(&mut body, true).ok()?;
+    for index in 0.. {
+        if transactions.is_empty() {
+            break;
+        }
+        let item = alloy_rlp::Header::decode(&mut transactions).ok()?;
+        let bytes = transactions.split_off(..item.payload_length)?;
+        if !item.list
+            && let Some(kind) = bytes.first().filter(|kind| **kind > LAST_TYPE)
+        {
+            return Some((index, *kind));
+        }
+    }
+    None
 }
 
 /// The chain of headers that ends in the first block's parent, oldest first, and that parent's state root.
@@ -209,5 +247,32 @@ pub(crate) fn refusal(culprit: &ErrorSource, block: u64, reason: program::Error)
             Error::Incomplete { culprit, block, missing: reason }
         }
         reason => Error::Refused { culprit, block, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(transactions: &[&[u8]]) -> Vec<u8> {
+        let list = |items: Vec<u8>| {
+            let mut rlp = Vec::new();
+            alloy_rlp::Header { list: true, payload_length: items.len() }.encode(&mut rlp);
+            rlp.extend(items);
+            rlp
+        };
+        let transactions = transactions.concat();
+        list([list(vec![]), list(transactions), list(vec![])].concat())
+    }
+
+    #[test]
+    fn a_transaction_of_an_unknown_type_is_named_with_it() {
+        let (legacy, typed): (&[u8], &[u8]) = (&[0xc1, 0x80], &[0x82, 0x02, 0xc0]);
+        assert_eq!(unknown_type(&block(&[legacy, typed])), None);
+        assert_eq!(unknown_type(&block(&[legacy, &[0x82, 0x7e, 0xc0], typed])), Some((1, 0x7e)));
+        assert_eq!(unknown_type(&block(&[&[0x05]])), Some((0, 5)));
+        for cut in [&[][..], &[0xc0], &[0xff], &block(&[typed])[..4]] {
+            assert_eq!(unknown_type(cut), None);
+        }
     }
 }

@@ -76,6 +76,21 @@ pub enum Error {
         #[source]
         reason: program::Error,
     },
+    /// A block has a transaction of a type that Ethereum does not have up to Osaka: it is of a chain with other rules.
+    #[error(
+        "block {block} in {culprit} has a transaction of type {kind:#04x} (number {index}), which the program does not \
+         have: it is of a chain with other rules than Ethereum's"
+    )]
+    UnknownTransaction {
+        /// Who gave it.
+        culprit: ErrorSource,
+        /// The block.
+        block: u64,
+        /// Its position in the block.
+        index: usize,
+        /// Its type.
+        kind: u8,
+    },
     /// No blocks were asked for.
     #[error("blocks {first} to {last} are not a range: the first must not come after the last")]
     EmptyRange {

@@ -2,15 +2,18 @@
 //!
 //! * The node reports the active fork, the next one and the last one it knows, but no earlier ones. So the config is valid
 //!   from the active fork on, and refuses older blocks.
-//! * What the program does not know (a precompile, a system contract, a system contract at another address) is refused,
-//!   not left out.
+//! * What the program does not know of the active fork (a precompile, a system contract, a system contract at another
+//!   address) is refused, not left out. A fork to come that it does not know is: its blocks cannot be proven, those before
+//!   it can.
+//! * What lies before the active fork is of no interest; some nodes report it as the last one.
 
 use crate::{
     Error, Limits,
+    genesis::limits,
     rpc::{Failure, Rpc},
 };
 use alloy_primitives::{Address, U64, address};
-use program::{BlobFork, ChainConfig};
+use program::ChainConfig;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -119,14 +122,27 @@ fn rules(told: &Config) -> Result<ChainConfig, String> {
         deposit_contract: Address::ZERO,
         bridge: false,
     };
+    let mut newest = None;
     for fork in [Some(&told.current), told.next.as_ref(), told.last.as_ref()].into_iter().flatten()
     {
-        if config.blob_schedule.last().is_some_and(|last| last.time == fork.activation_time) {
-            // The next fork is also the last one.
+        let time = fork.activation_time;
+        // The next fork is also the last one, or the last one is over.
+        if newest.is_some_and(|newest| time <= newest) {
             continue;
         }
-        let level = level(fork)?;
-        let time = fork.activation_time;
+        let level = match (level(fork), newest) {
+            (Ok(level), _) => level,
+            (Err(reason), None) => return Err(reason),
+            (Err(reason), Some(_)) => {
+                tracing::info!(
+                    time,
+                    reason,
+                    "a fork is planned that the program does not know: no block from then on can be proven"
+                );
+                break;
+            }
+        };
+        newest = Some(time);
         for (at, slot) in [
             (Level::Cancun, &mut config.cancun_time),
             (Level::Prague, &mut config.prague_time),
@@ -140,12 +156,8 @@ fn rules(told: &Config) -> Result<ChainConfig, String> {
             config.deposit_contract = *contract;
         }
         if let Some(blobs) = &fork.blob_schedule {
-            config.blob_schedule.push(BlobFork {
-                time,
-                target: blobs.target,
-                max: blobs.max,
-                update_fraction: blobs.base_fee_update_fraction,
-            });
+            let Blobs { target, max, base_fee_update_fraction } = *blobs;
+            config.blob_schedule.push(limits(time, target, max, base_fee_update_fraction));
         }
     }
     config.validate().map_err(|error| error.to_string())?;
@@ -224,6 +236,26 @@ mod tests {
         assert_eq!(config.osaka_time, Some(7));
         let blobs: Vec<_> = config.blob_schedule.iter().map(|b| (b.time, b.max)).collect();
         assert_eq!(blobs, [(5, 9), (7, 9), (9, 15)]);
+    }
+
+    #[test]
+    fn what_is_over_and_what_is_not_known_yet_refuse_nothing() {
+        let (now, before) = (fork(540, Level::Osaka, 21), fork(510, Level::Osaka, 15));
+        let alone = told(json!({ "current": now, "next": null, "last": null })).unwrap();
+        assert_eq!(told(json!({ "current": now, "next": null, "last": before })).unwrap(), alone);
+        assert_eq!(told(json!({ "current": now, "next": null, "last": now })).unwrap(), alone);
+        let mut strange = fork(900, Level::Osaka, 21);
+        strange["precompiles"]["FALCON"] = json!(Address::with_last_byte(0x20));
+        let planned = json!({ "current": now, "next": strange, "last": strange });
+        assert_eq!(told(planned).unwrap(), alone);
+    }
+
+    #[test]
+    fn blobs_may_be_off() {
+        let mut off = fork(0, Level::Osaka, 0);
+        off["blobSchedule"]["target"] = json!(0);
+        let config = told(json!({ "current": off, "next": null, "last": null })).unwrap();
+        assert!(crate::genesis::blobs_are_off(&config, 1));
     }
 
     #[test]

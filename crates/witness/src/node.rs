@@ -360,10 +360,17 @@ impl Node {
             Ok(_) => Err(not_found()),
             Err(Failure::NoSuchMethod) => {
                 let params = json!([U64::from(number), true]);
-                let block: Block = self
-                    .ask::<Option<Block>>("eth_getBlockByNumber", params)
+                let block: Value = self
+                    .ask::<Option<Value>>("eth_getBlockByNumber", params)
                     .await?
                     .ok_or_else(not_found)?;
+                let culprit = self.rpc.name();
+                if let Some((index, kind)) = unknown_type(&block) {
+                    return Err(Error::UnknownTransaction { culprit, block: number, index, kind });
+                }
+                let block: Block = serde_json::from_value(block).map_err(|error| {
+                    self.rpc.malformed(format!("its block {number} is no block: {error}"))
+                })?;
                 let said = block.header.hash;
                 let block =
                     block.into_consensus().map_transactions(|transaction| transaction.into_inner());
@@ -399,5 +406,36 @@ impl Node {
     async fn ask<R: Answer>(&self, method: &'static str, params: Value) -> Result<R, Error> {
         let answer = self.rpc.request(method, params).await;
         answer.map_err(|failure| failure.into_error(&self.rpc, method))
+    }
+}
+
+/// The position and type of the first transaction of a block, in JSON, whose type Ethereum does not have up to Osaka.
+fn unknown_type(block: &Value) -> Option<(usize, u8)> {
+    let transactions = block["transactions"].as_array()?.iter().enumerate();
+    let kinds = transactions.map(|(index, transaction)| (index, &transaction["type"]));
+    let kinds = kinds.filter_map(|(index, kind)| {
+        let kind = u8::from_str_radix(kind.as_str()?.strip_prefix("0x")?, 16).ok()?;
+        Some((index, kind))
+    });
+    kinds.into_iter().find(|(_, kind)| *kind > assemble::LAST_TYPE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_of_another_chain_is_named_with_its_type() {
+        let block = |kinds: &[&str]| {
+            let transactions: Vec<Value> =
+                kinds.iter().map(|kind| json!({ "type": kind })).collect();
+            json!({ "transactions": transactions })
+        };
+        assert_eq!(unknown_type(&block(&["0x0", "0x2", "0x7e"])), Some((2, 0x7e)));
+        assert_eq!(unknown_type(&block(&["0x64", "0x65"])), Some((0, 0x64)));
+        assert_eq!(unknown_type(&block(&["0x0", "0x1", "0x2", "0x3", "0x4"])), None);
+        // Some nodes leave the type of old transactions out.
+        assert_eq!(unknown_type(&json!({ "transactions": [{}] })), None);
+        assert_eq!(unknown_type(&Value::Null), None);
     }
 }

@@ -6,7 +6,9 @@
 //! * The newest block is the newest that any node has; a node that lags behind the others is named too.
 //! * A node of another chain is refused at the start, and whenever it reconnects.
 
-use crate::{Depth, Error, ErrorSource, HeaderSummary, Node, NodeOptions, Prepared, heads::Heads};
+use crate::{
+    Depth, Error, ErrorSource, HeaderSummary, KnownKeys, Node, NodeOptions, Prepared, heads::Heads,
+};
 use alloy_primitives::Address;
 use futures::{StreamExt, stream::FuturesUnordered};
 use program::{ChainConfig, Terms};
@@ -36,6 +38,7 @@ pub struct Nodes {
     options: NodeOptions,
     depth: Depth,
     heads: Option<Heads>,
+    keys: KnownKeys,
 }
 
 /// What is wrong with a node.
@@ -154,6 +157,7 @@ impl Nodes {
             options,
             depth,
             heads: None,
+            keys: KnownKeys::default(),
         };
         let mut errors = Vec::new();
         // With another to go on with, none is waited for long.
@@ -186,6 +190,11 @@ impl Nodes {
     pub fn listen(&mut self, url: &str) -> Result<(), Error> {
         self.heads = Some(Heads::follow(url)?);
         Ok(())
+    }
+
+    /// Tells that `keys` are in use on the chain.
+    pub fn know(&mut self, keys: KnownKeys) {
+        self.keys = keys;
     }
 
     /// Returns when there may be a newer block, if [`listen`](Self::listen) was called; otherwise never.
@@ -278,7 +287,11 @@ impl Nodes {
         beneficiary: Address,
     ) -> Result<Prepared, Error> {
         let terms = Terms { beneficiary, ..Terms::default() };
-        self.each(|node| async move { node.with_terms(terms).prepare(first, last).await }).await
+        self.each(|node| async move {
+            let node = node.with_terms(terms).with_known_keys(self.keys.clone());
+            node.prepare(first, last).await
+        })
+        .await
     }
 
     /// What is wrong with the nodes that failed last.

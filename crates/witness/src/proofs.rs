@@ -127,6 +127,14 @@ impl<'n> Collector<'n> {
     /// Everything that the block with this RLP reads, and what it changes.
     async fn read(&self, rlp: &[u8], parent: Sealed<Header>) -> Result<(Known, Changes), Error> {
         let number = parent.number + 1;
+        if let Some((index, kind)) = assemble::unknown_type(rlp) {
+            return Err(Error::UnknownTransaction {
+                culprit: self.name(),
+                block: number,
+                index,
+                kind,
+            });
+        }
         let block = Block::decode(self.node.config(), rlp, parent)
             .map_err(|violation| self.refusal(number, violation.in_block(number)))?;
         let mut known = Known::new(block, self.rpc.name());

@@ -267,6 +267,6 @@ mod tests {
         assert!(store.leaves(EMPTY_ROOT_HASH, B256::ZERO, 5).is_empty());
         let values = store.leaves(root, B256::ZERO, 1000).into_iter().map(|(_, value)| value);
         let nonces = values.map(|leaf| alloy_rlp::decode_exact::<TrieAccount>(leaf).unwrap().nonce);
-        assert_eq!(nonces.sum::<u64>(), (0..200).sum());
+        assert_eq!(nonces.sum::<u64>(), (0..200).sum::<u64>());
     }
 }

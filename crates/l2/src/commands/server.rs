@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+use witness::KnownKeys;
 
 use crate::args::{KindArg, NodeAccess, NodeArgs, ProverArg};
 use crate::chain::ChainArg;
@@ -233,17 +234,18 @@ pub(crate) async fn run(
         (None, Data::Kept(config.data_dir))
     };
     config.data_dir = data.path().to_owned();
-    let (urls, chain) = match &dev_node {
-        Some(node) => (vec![node.url()], node.chain_config().clone()),
+    let (urls, chain, keys) = match &dev_node {
+        Some(node) => (vec![node.url()], node.chain_config().clone(), KnownKeys::default()),
         None => {
             ensure!(
                 !settings.rpc_url.is_empty(),
                 "--rpc-url or --dev-node is needed, or rpc_url in the file"
             );
-            let chain: ChainArg =
+            let named: ChainArg =
                 settings.chain.parse().expect("every text is a chain's name or file");
-            let chain = unless_interrupted(&shutdown, chain.config_at(&settings.rpc_url)).await;
-            (settings.rpc_url.clone(), chain.context("failed to learn the chain (see --chain)")?)
+            let chain = unless_interrupted(&shutdown, named.config_at(&settings.rpc_url)).await;
+            let chain = chain.context("failed to learn the chain (see --chain)")?;
+            (settings.rpc_url.clone(), chain, named.known_keys()?)
         }
     };
     let (chain_id, chain_config_digest) = (chain.chain_id, chain.digest());
@@ -253,6 +255,7 @@ pub(crate) async fn run(
         connected.context("failed to use the node (see --rpc-url, --chain)")
     };
     let mut source = unless_interrupted(&shutdown, connect).await?;
+    source.know(keys);
     // The dev node tells of its blocks at the same address.
     let told = dev_node.as_ref().map(|node| node.url().replacen("http", "ws", 1));
     if let Some(url) = told.or(settings.ws_url) {
