@@ -194,7 +194,7 @@ impl Chain {
         };
         match chain.try_first() {
             Ok(()) => Ok(chain),
-            Err(ChainError::Program(error)) => Err(GenesisError::Refused(error)),
+            Err(ChainError::Program(error)) => Err(GenesisError::Refused(error.into())),
             Err(error) => Err(GenesisError::Unprovable(error.to_string())),
         }
     }

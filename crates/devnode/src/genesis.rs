@@ -52,7 +52,7 @@ pub enum GenesisError {
     Unprovable(String),
     /// Its config has keys or forks that the program does not have.
     #[error("genesis cannot be used: {0}")]
-    Rules(#[from] witness::RulesError),
+    Rules(Box<witness::RulesError>),
     /// A contract that the fork's rules call in each block is missing.
     #[error("genesis lacks the system contract {0} ({1}): add it to `alloc` as other networks do")]
     NoSystemContract(Address, &'static str),
@@ -66,7 +66,7 @@ pub enum GenesisError {
     },
     /// The program would refuse the block after the genesis, for something that it takes from there.
     #[error("the program would refuse the first block after this genesis")]
-    Refused(#[source] program::Error),
+    Refused(#[source] Box<program::Error>),
     /// The genesis is not block 0.
     #[error("genesis has number {0}: only chains which start at block 0 can be started")]
     NotZero(u64),
@@ -121,7 +121,8 @@ fn fill_words(file: &mut Value) -> bool {
 /// [`GenesisError::Rules`].
 pub fn rules(genesis: &Genesis) -> Result<program::ChainConfig, GenesisError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let (config, planned) = witness::genesis_rules(&genesis.config, now)?;
+    let rules = witness::genesis_rules(&genesis.config, now);
+    let (config, planned) = rules.map_err(|error| GenesisError::Rules(error.into()))?;
     for fork in planned {
         tracing::info!(%fork, "a fork is planned that the program does not have");
     }

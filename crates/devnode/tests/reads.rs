@@ -5,7 +5,7 @@ mod support;
 use alloy_primitives::{Address, B256, U256, address, hex, keccak256};
 use devnode::{Kind, Running, TrafficConfig};
 use std::time::{Duration, Instant};
-use support::{Gate, call, contract, fewest, node, start};
+use support::{call, contract, fewest::fewest, gate::Gate, node, start};
 use witness::{Limits, Node, NodeOptions, WitnessSource};
 
 /// Follows its storage: slot 0 names a slot, which names a slot, and so on, until one is empty.
@@ -44,7 +44,6 @@ async fn a_walk_over_5000_slots_takes_no_more_than_a_call_for_each() {
     let begun = Instant::now();
     node.prepare(1, 1).await.unwrap();
     let (took, calls) = (begun.elapsed(), node.calls());
-    println!("{calls} calls in {took:?}");
     // 5,001 slots, the accounts around them and their codes.
     assert!(calls < 5100, "{calls} calls");
     assert!(took < Duration::from_secs(30), "{took:?}");
@@ -58,11 +57,10 @@ async fn few_calls_are_in_vain() {
     running.mine(8).await.unwrap();
     let node = node(&running, WitnessSource::Proofs, Limits::default()).await;
     for block in 1..=8 {
-        let (before, begun) = (node.calls(), Instant::now());
+        let before = node.calls();
         node.prepare(block, block).await.unwrap();
-        let (calls, took) = (node.calls() - before, begun.elapsed());
+        let calls = node.calls() - before;
         let fewest = fewest(&running.chain(), block) as u64;
-        println!("block {block}: {calls} calls, {fewest} accounts, slots and codes, {took:?}");
-        assert!(10 * calls <= 13 * fewest, "{calls} calls for {fewest}");
+        assert!(10 * calls <= 13 * fewest, "block {block}: {calls} calls for {fewest}");
     }
 }

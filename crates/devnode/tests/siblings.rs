@@ -7,7 +7,7 @@ use alloy_genesis::{Genesis, GenesisAccount};
 use alloy_primitives::{Address, B256, U256, address, hex, keccak256};
 use devnode::{Running, genesis};
 use std::time::Duration;
-use support::{Gate, begin, call, contract, same, start};
+use support::{begin, call, contract, gate::Gate, same, start};
 use witness::{Depth, Error, KnownKeys, Limits, Node, NodeOptions, Nodes, WitnessSource};
 
 /// Stores its input's second word in the slot that the first word names.

@@ -341,7 +341,8 @@ impl Node {
         if parent.hash() != header.parent_hash {
             return Err(Error::Unlinked { node, number });
         }
-        let witness = Collector::new(self, &self.rpc).collect(rlp, parent).await;
+        // It is large, and nearly never needed.
+        let witness = Box::pin(Collector::new(self, &self.rpc).collect(rlp, parent)).await;
         witness.map_err(|error| match error {
             Error::Rpc { method: "eth_getProof", code: METHOD_NOT_FOUND, .. } => {
                 Error::NoWitnessApi { node }

@@ -1,8 +1,8 @@
 //! A dev node, blocks on it, and the two ways to their witnesses; and a gate before it that lets less through.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-mod fewest;
-mod gate;
+pub(crate) mod fewest;
+pub(crate) mod gate;
 
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_eips::Encodable2718;
@@ -13,9 +13,6 @@ use devnode::{Config, DevNode, Mining, Running, TrafficConfig, Transaction, acco
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use witness::{Limits, Node, NodeOptions, WitnessSource};
-
-#[allow(unused_imports, reason = "each test file uses a part")]
-pub(crate) use self::{fewest::fewest, gate::Gate};
 
 pub(crate) fn contract(
     code: &[u8],

@@ -67,12 +67,11 @@ impl Collector<'_> {
             if looks.is_empty() {
                 break;
             }
-            let answers: Vec<bool> = futures::stream::iter(
-                looks.iter().map(|(index, at)| self.was_there(&searches[*index].gap, *at)),
-            )
-            .buffered(AT_ONCE)
-            .collect()
-            .await;
+            let asked: Vec<_> = looks
+                .iter()
+                .map(|(index, at)| self.was_there(&searches[*index].gap, *at))
+                .collect();
+            let answers: Vec<bool> = futures::stream::iter(asked).buffered(AT_ONCE).collect().await;
             for ((index, at), there) in looks.into_iter().zip(answers) {
                 searches[index].saw(at, there);
             }
