@@ -20,7 +20,7 @@ pub struct File {
 #[non_exhaustive]
 pub enum SourceError {
     /// The path could not be read.
-    #[error("failed to read {path}: check the path, and that an archive is whole")]
+    #[error("failed to read {path}")]
     Unreadable {
         /// Path of the file, folder or archive.
         path: String,

@@ -32,7 +32,7 @@ static DEPLOYER_CODE: Bytes = bytes!(
 #[non_exhaustive]
 pub enum GenesisError {
     /// The file could not be read.
-    #[error("failed to read the genesis file {}: check the path", path.display())]
+    #[error("failed to read the genesis file {}", path.display())]
     Unreadable {
         /// The path of the file.
         path: PathBuf,

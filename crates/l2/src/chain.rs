@@ -144,7 +144,7 @@ fn config_of(path: &Path) -> anyhow::Result<ChainConfig> {
 fn genesis_of(path: &Path) -> anyhow::Result<Genesis> {
     devnode::genesis::read(path).with_context(|| {
         format!(
-            "{} is neither a genesis file nor a known chain (mainnet, holesky, hoodi, sepolia, dev, anvil)",
+            "{} is no genesis file, and none of the known chains (mainnet, holesky, hoodi, sepolia, dev, anvil)",
             path.display()
         )
     })

@@ -19,15 +19,20 @@ pub(crate) const NO_BLOBS: (u64, u64) = (0, 1);
 const ANY_FRACTION: u64 = 5_007_716;
 
 /// Keys of a genesis file's config that change no rule of the program, beside those that are read.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 19] = [
+    "ChainName",
     "blobSchedule",
     "bridge",
+    "chainName",
+    "comment",
     "daoForkSupport",
     "depositContractAddress",
+    "description",
     "discovery",
     "eip150Hash",
     "ethash",
     "mergeForkBlock",
+    "name",
     "preMergeForkBlock",
     "proofOfStake",
     "terminalBlockHash",

@@ -31,9 +31,8 @@ use crate::{
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, Bytes, Sealed, U64, U256, keccak256, map::B256Map};
 pub use keys::KnownKeys;
-use known::{Answers, Block, Keys, Known, Wanted, number_of};
+use known::{AccountProof, Answers, Block, Keys, Known, Wanted, number_of};
 use reads::{Changes, Reads};
-use serde::Deserialize;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -51,27 +50,6 @@ const FIRST_QUESTIONS: usize = 16;
 pub(crate) struct Collector<'n> {
     node: &'n Node,
     rpc: &'n Rpc,
-}
-
-/// An account's proof, as the node gives it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AccountProof {
-    account_proof: Vec<Bytes>,
-    #[serde(default)]
-    storage_proof: Vec<SlotProof>,
-}
-
-#[derive(Debug, Deserialize)]
-struct SlotProof {
-    proof: Vec<Bytes>,
-}
-
-impl AccountProof {
-    /// The nodes of the proof, from the roots down.
-    fn nodes(&self) -> impl Iterator<Item = &Bytes> {
-        self.account_proof.iter().chain(self.storage_proof.iter().flat_map(|slot| &slot.proof))
-    }
 }
 
 /// What the rounds of one block have taken so far.

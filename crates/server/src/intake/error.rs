@@ -15,7 +15,7 @@ pub enum IntakeError {
     #[error("L2 node did not say its newest block: {0}")]
     Head(#[source] BoxError),
     /// The blocks could not be prepared.
-    #[error("blocks {blocks} could not be prepared: {error}")]
+    #[error("blocks {blocks} could not be prepared: {}", with_causes(.error))]
     Prepare {
         /// The blocks.
         blocks: BlockRange,
@@ -96,4 +96,35 @@ pub(super) fn blames_node(error: &IntakeError) -> bool {
             | IntakeError::OtherBlocks { .. }
             | IntakeError::Contradiction { .. }
     )
+}
+
+/// An error with its causes, in one line: what is missing or wrong is often the last of them.
+fn with_causes(error: &BoxError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use witness::{Error, ErrorSource};
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let culprit = ErrorSource::Node("http://node.example".into());
+        let missing = program::Error::MissingHeader { number: 5 };
+        let error = Box::new(Error::Incomplete { culprit, block: 7, missing });
+        let blocks = BlockRange::new(7, 7).expect("a block");
+        let text = IntakeError::Prepare { blocks, error }.to_string();
+        let said = program::Error::MissingHeader { number: 5 }.to_string();
+        assert!(text.contains("block 7 in L2 node") && text.ends_with(&said), "{text}");
+    }
 }

@@ -1,6 +1,6 @@
 //! What is known so far of a block's pre-state, and what of it is wanted.
 
-use super::{AccountProof, keys::Words};
+use super::keys::Words;
 use crate::{
     Error, ErrorSource,
     assemble::{Witness, WitnessHeader},
@@ -28,6 +28,7 @@ use program::{
     trie::Trie,
 };
 use revm::{Database, bytecode::Bytecode, state::AccountInfo};
+use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
@@ -66,6 +67,27 @@ impl Block {
         let transactions = decoded.body.transactions.iter();
         let senders = transactions.map(|transaction| transaction.recover_signer().ok()).collect();
         Ok(Self { config: config.clone(), decoded, senders, parent })
+    }
+}
+
+/// An account's proof, as the node gives it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AccountProof {
+    account_proof: Vec<Bytes>,
+    #[serde(default)]
+    storage_proof: Vec<SlotProof>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SlotProof {
+    proof: Vec<Bytes>,
+}
+
+impl AccountProof {
+    /// The nodes of the proof, from the roots down.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Bytes> {
+        self.account_proof.iter().chain(self.storage_proof.iter().flat_map(|slot| &slot.proof))
     }
 }
 
