@@ -46,7 +46,8 @@ async fn a_walk_over_5000_slots_takes_no_more_than_a_call_for_each() {
     let (took, calls) = (begun.elapsed(), node.calls());
     // 5,001 slots, the accounts around them and their codes.
     assert!(calls < 5100, "{calls} calls");
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    // It takes 15 s on two busy cores. Executions that grow with the reads would take minutes.
+    assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
 #[tokio::test]
