@@ -29,6 +29,10 @@ pub struct Config {
     /// An attempt is given up if the server is silent for so long.
     #[serde(with = "humantime_serde")]
     pub silence: Duration,
+    /// A proof whose job no server knows is offered again for so long, because a server that was rebuilt learns its jobs anew. After
+    /// that it is put aside.
+    #[serde(with = "humantime_serde")]
+    pub keep_unknown: Duration,
     /// After so many failures of the prover in a row the client asks for no more work.
     pub broken_failures: u32,
     /// It then waits so long before a self-test, and longer each time that this is not enough.
@@ -51,6 +55,7 @@ impl Default for Config {
             max_back_off: Duration::from_secs(30),
             patience: Duration::from_secs(5),
             silence: Duration::from_secs(60),
+            keep_unknown: Duration::from_secs(7 * 24 * 3600),
             broken_failures: 3,
             broken_pause: Duration::from_secs(60),
             max_input_bytes: 1 << 30,

@@ -14,6 +14,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Why the folder cannot be used.
@@ -277,6 +278,16 @@ impl Journal {
     /// Where the proof's bytes are.
     pub fn proof_path(&self, entry: &Entry) -> PathBuf {
         self.root.join(OPEN).join(format!("{}.proof", name(entry)))
+    }
+
+    /// For how long the proof has been kept; nothing if the clock was set back since.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn kept_for(&self, entry: &Entry) -> Result<Duration> {
+        let path = self.proof_path(entry);
+        let kept = fs::metadata(&path).and_then(|file| file.modified());
+        Ok(kept.map_err(io_error(&path))?.elapsed().unwrap_or_default())
     }
 
     /// Forgets a proof that the server has.

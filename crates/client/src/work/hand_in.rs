@@ -30,6 +30,9 @@ const PENDING_FLOOR: Duration = Duration::from_millis(500);
 /// ... up to this.
 const LONGEST_FLOOR: Duration = Duration::from_secs(8);
 
+/// A proof whose job no server knows is offered again after so many times the longest pause at most.
+const UNKNOWN_PAUSES: u32 = 4;
+
 /// A proof that waits for its verdict.
 pub(super) struct Owed {
     pub(super) entry: Entry,
@@ -39,12 +42,24 @@ pub(super) struct Owed {
     _beats: Option<DropGuard>,
     due: Instant,
     attempts: u32,
+    /// No server knows its job.
+    unknown: bool,
+}
+
+/// What became of a proof that was offered to the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offered {
+    Judged,
+    /// There is no verdict, and it is kept.
+    Kept,
+    /// It is kept too, but no server knows its job.
+    Unknown,
 }
 
 impl Owed {
     /// One that was not tried yet.
     pub(super) fn new(entry: Entry, most: Option<u64>, beats: Option<DropGuard>) -> Self {
-        Self { entry, most, _beats: beats, due: Instant::now(), attempts: 0 }
+        Self { entry, most, _beats: beats, due: Instant::now(), attempts: 0, unknown: false }
     }
 }
 
@@ -63,6 +78,7 @@ impl Lane {
     /// Works until it is stopped.
     pub(super) async fn run(mut self) {
         let now = self.shared.stop.now.clone();
+        let mut relearnt = self.shared.relearnt.subscribe();
         while !now.is_cancelled() {
             let last = self.last.is_cancelled();
             while let Ok(owed) = self.more.try_recv() {
@@ -76,6 +92,10 @@ impl Lane {
             let due = due.unwrap_or_else(|| Instant::now() + self.shared.config.silence);
             tokio::select! {
                 Some(owed) = self.more.recv() => self.waiting.push(owed),
+                Ok(()) = relearnt.changed() => {
+                    let unknown = self.waiting.iter_mut().filter(|owed| owed.unknown);
+                    unknown.for_each(|owed| owed.due = Instant::now());
+                }
                 () = self.last.cancelled() => {}
                 () = now.cancelled() => {}
                 () = tokio::time::sleep_until(due) => {}
@@ -91,26 +111,31 @@ impl Lane {
                 index += 1;
                 continue;
             }
-            let judged = self.hand_in(&self.waiting[index], all).await.unwrap_or_else(|error| {
+            let offered = self.hand_in(&self.waiting[index], all).await.unwrap_or_else(|error| {
                 tracing::error!(code = "folder_unusable", %error, "the client's folder cannot be used; trying again");
                 self.shared.status.send_modify(|status| status.last_error = Some(error.to_string()));
-                false
+                Offered::Kept
             });
-            if judged {
+            if offered == Offered::Judged {
                 // Its heartbeats end here.
                 let _judged = self.waiting.remove(index);
                 continue;
             }
             let owed = &mut self.waiting[index];
-            let pause = back_off(owed.attempts, self.shared.config.max_back_off, rand::random());
+            let unknown = offered == Offered::Unknown;
+            if unknown != owed.unknown {
+                (owed.unknown, owed.attempts) = (unknown, 0);
+            }
+            let most = self.shared.config.max_back_off * if unknown { UNKNOWN_PAUSES } else { 1 };
+            let pause = back_off(owed.attempts, most, rand::random());
             (owed.due, owed.attempts) = (Instant::now() + pause, owed.attempts.saturating_add(1));
             index += 1;
         }
     }
 
-    /// Hands a kept proof in, to the server that lent the job or to another one that knows it. Returns whether the proof was
-    /// judged; it is kept otherwise. Servers that rest are left out, unless `all` are to be tried.
-    async fn hand_in(&self, owed: &Owed, all: bool) -> Result<bool, JournalError> {
+    /// Hands a kept proof in, to the server that lent the job or to another one that knows it. The proof
+    /// is kept unless it was judged. Servers that rest are left out, unless `all` are to be tried.
+    async fn hand_in(&self, owed: &Owed, all: bool) -> Result<Offered, JournalError> {
         let (shared, entry) = (&self.shared, &owed.entry);
         shared.show(Phase::Submitting { job: entry.job });
         let servers = shared.servers.len();
@@ -138,7 +163,7 @@ impl Lane {
             }
             let (server_index, attempt) = tokio::select! {
                 biased;
-                () = shared.stop.now.cancelled() => return Ok(false),
+                () = shared.stop.now.cancelled() => return Ok(Offered::Kept),
                 Some(attempt) = running.next() => attempt,
                 () = pulse.stalled(shared.config.patience), if more => {
                     stalled = true;
@@ -151,9 +176,16 @@ impl Lane {
                 Err(CallError::Refused(error)) if error.code == ErrorCode::NoSuchJob => {
                     shared.is_stranger(entry, server_index);
                     strangers += 1;
-                    // Asking again cannot help if nobody knows it; the proof is kept all the same.
                     if strangers < servers {
                         continue;
+                    }
+                    let (journal, kept) = (shared.journal.clone(), entry.clone());
+                    let kept_for = blocking(move || journal.kept_for(&kept)).await?;
+                    if kept_for < shared.config.keep_unknown {
+                        if !owed.unknown {
+                            tracing::warn!(code = "job_unknown", job = %entry.job, "no server knows the job of this proof; it is kept, and offered again");
+                        }
+                        return Ok(Offered::Unknown);
                     }
                     Verdict::Rejected { reason: error.to_string() }
                 }
@@ -175,11 +207,11 @@ impl Lane {
             // What another server holds against it does not count before the lender has seen it.
             if lender || strangers == servers || !matches!(verdict, Verdict::Rejected { .. }) {
                 self.settle(entry, &verdict).await?;
-                return Ok(true);
+                return Ok(Offered::Judged);
             }
         }
         shared.is_tried(entry);
-        Ok(false)
+        Ok(Offered::Kept)
     }
 
     /// Whether this server lent the jobs of this lane, or any may have.
@@ -199,13 +231,13 @@ impl Lane {
             let (client, lease) = (owed.entry.submit.client, owed.entry.submit.lease);
             // Whether a submission is the end of the lease.
             let mut ends = lender;
-            if !lender {
+            if !lender || owed.unknown {
                 // Asks whether it knows the job: the proof may be long.
                 let instance = Some(self.shared.origin.instance);
                 let beat = Heartbeat { client, lease, progress: None, instance };
                 let api = &self.shared.servers[server_index].api;
                 let advice = api.heartbeat(&owed.entry.job, beat).await?;
-                ends = matches!(advice, Advice::Continue | Advice::Drain);
+                ends |= matches!(advice, Advice::Continue | Advice::Drain);
                 pulse.beat();
             }
             self.submit(server_index, owed, ends, &pulse).await

@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     /// Cancelled when the client has no job at hand any more and asks for no other.
     pub(super) leaving: CancellationToken,
     leases: Mutex<Leases>,
+    /// Set when a server that did not know a job has jobs again: proofs that nobody knew are offered to it.
+    pub(super) relearnt: watch::Sender<()>,
 }
 
 /// Jobs that this client has, wants or had.
@@ -118,6 +120,7 @@ impl Shared {
             changed: Notify::new(),
             leaving: CancellationToken::new(),
             leases: Mutex::default(),
+            relearnt: watch::Sender::new(()),
         }
     }
 
@@ -196,6 +199,10 @@ impl Shared {
     /// A server has lent us a job.
     pub(super) fn lent(&self, server_index: usize, job: Response) -> Lent {
         let mut leases = self.leases();
+        // A server that was rebuilt lends a job whose proof we have: it need not wait until the proof is due again.
+        if leases.owed.values().any(|debt| debt.job == job.job && !debt.strangers.is_empty()) {
+            self.relearnt.send_replace(());
+        }
         // Servers that share a database lend the same job, and a lender does not know of a proof that is on its way.
         let known = leases.current == Some(job.lease)
             || leases.judged.contains(&job.lease)

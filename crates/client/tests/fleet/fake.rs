@@ -87,6 +87,9 @@ pub(crate) struct Seen {
     pub requests: AtomicU64,
     pub heartbeats: AtomicU64,
     pub submits: AtomicU64,
+    pub uploads: AtomicU64,
+    /// Messages about jobs that it does not know.
+    pub unknown: AtomicU64,
     pub fails: Mutex<Vec<Fail>>,
     /// Times at which proofs were accepted.
     pub accepted: Mutex<Vec<Instant>>,
@@ -269,6 +272,7 @@ async fn download(State(server): State<Arc<Inner>>, headers: HeaderMap) -> Answe
 
 async fn upload(State(server): State<Arc<Inner>>, body: Bytes) -> StatusCode {
     drop(body);
+    server.seen.uploads.fetch_add(1, Ordering::SeqCst);
     server.silence("upload").await;
     StatusCode::CREATED
 }
@@ -283,6 +287,7 @@ async fn deed(
     server.silence(&deed).await;
     let manners = server.manners();
     if !mine || manners.forgets {
+        server.seen.unknown.fetch_add(1, Ordering::SeqCst);
         return refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchJob);
     }
     let answer = match message {

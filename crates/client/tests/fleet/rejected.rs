@@ -1,9 +1,12 @@
 //! Proofs that were rejected, and are submitted again.
 
 use crate::fake::{Echo, Fake, Manners, config, start, until};
-use client::resubmit::{Error, resubmit};
+use client::{
+    Config,
+    resubmit::{Error, resubmit},
+};
 use protocol::Verdict;
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::atomic::Ordering, time::Duration};
 
 fn left(dir: &Path, folder: &str) -> usize {
     fs::read_dir(dir.join("client").join(folder)).unwrap().count()
@@ -13,7 +16,7 @@ fn left(dir: &Path, folder: &str) -> usize {
 async fn a_proof_of_a_job_that_no_server_knows_is_kept_and_can_be_submitted_again() {
     let dir = tempfile::tempdir().unwrap();
     let server = Fake::start(1, Manners { jobs: 1, forgets: true, ..Manners::default() }).await;
-    let config = config(dir.path(), &[&server.url]);
+    let config = Config { keep_unknown: Duration::ZERO, ..config(dir.path(), &[&server.url]) };
     let client = start(config.clone(), &Echo::new(0)).await;
     until("it is put aside", || client.status().rejected == 1).await;
     let running = resubmit(&config, |_| {}).await.unwrap_err();
@@ -38,6 +41,35 @@ async fn a_proof_of_a_job_that_no_server_knows_is_kept_and_can_be_submitted_agai
     assert_eq!(told[0].verdict, Ok(Verdict::Accepted));
     assert_eq!(left(dir.path(), "rejected"), 0);
     assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_is_offered_again_until_a_rebuilt_server_knows_its_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let manners = || Manners { jobs: 1, forgets: true, ..Manners::default() };
+    let servers = [Fake::start(1, manners()).await, Fake::start(2, manners()).await];
+    servers[1].change(|manners| manners.jobs = 0);
+    let urls = [servers[0].url.as_str(), &servers[1].url];
+    let max_back_off = Duration::from_millis(100);
+    let config = Config { max_back_off, ..config(dir.path(), &urls) };
+    let prover = Echo::new(0);
+    let client = start(config.clone(), &prover).await;
+    until("nobody knew it a few times", || servers[0].seen().unknown.load(Ordering::SeqCst) > 5)
+        .await;
+    // The proof itself was sent once: whether anybody knows the job is asked first.
+    let uploads = servers.iter().map(|server| server.seen().uploads.load(Ordering::SeqCst));
+    assert_eq!(uploads.sum::<u64>(), 1);
+    assert_eq!(client.status().rejected, 0);
+    // It survives the client, too.
+    client.stop().await;
+    assert_eq!((left(dir.path(), "proofs"), left(dir.path(), "rejected")), (2, 0));
+    let client = start(config, &prover).await;
+    servers[0].change(|manners| manners.forgets = false);
+    until("it is accepted", || servers[0].accepted() == 1).await;
+    until("it is forgotten", || client.status().accepted == 1).await;
+    client.stop().await;
+    assert_eq!((left(dir.path(), "proofs"), left(dir.path(), "rejected")), (0, 0));
+    assert_eq!(prover.proven.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

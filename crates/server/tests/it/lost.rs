@@ -4,10 +4,14 @@ use crate::{
     common::{Chain, Echo, client_config, config, http, serve, until},
     store::{RULES, client, lease, submit},
 };
-use client::Client;
+use client::{Client, Phase};
 use protocol::{ArtifactId, ArtifactRef, JobState};
 use server::{Config, store::JobStore};
-use std::{path::PathBuf, sync::Arc, sync::atomic::Ordering};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 fn file(config: &Config, id: &ArtifactId) -> PathBuf {
     let name = id.to_string();
@@ -117,5 +121,34 @@ async fn a_proof_that_is_lost_before_it_is_verified_frees_its_job() {
     assert_eq!(upload.status(), 201);
     let accepted = r#"{"type":"SubmitAck","verdict":"accepted"}"#;
     assert_eq!(submit().await.text().await.unwrap(), accepted);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_finished_while_its_server_was_rebuilt_is_used_by_itself() {
+    let (dir, chain) = (tempfile::tempdir().unwrap(), Chain::new(1));
+    let settings = config(dir.path());
+    let server = serve(settings.clone(), &chain).await;
+    let echo = Arc::new(Echo { takes: Duration::from_millis(500), ..Echo::default() });
+    let prover = client_config(dir.path(), "a", &server.url());
+    let kept = prover.data_dir.join("proofs");
+    let prover = Client::start(prover, echo.clone()).await.unwrap();
+    until("it proves", async || matches!(prover.status().phase, Phase::Proving(_))).await;
+    let port = server.addr().port();
+    server.stop().await;
+    std::fs::remove_dir_all(&settings.data_dir).unwrap();
+
+    // The new one finds no node at first: it knows no job.
+    let away = Chain::new(0);
+    let rebuilt = Config { listen_port: port, ..settings };
+    let server = serve(rebuilt, &away).await;
+    until("it is finished", async || std::fs::read_dir(&kept).unwrap().count() == 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(prover.status().rejected, 0);
+    away.head.store(1, Ordering::SeqCst);
+    until("it is proved", async || server.status().await.unwrap().counts.proved == 1).await;
+    until("the client forgets it", async || std::fs::read_dir(&kept).unwrap().count() == 0).await;
+    assert_eq!(echo.proven.lock().unwrap().len(), 1, "nothing was proven twice");
+    prover.stop().await;
     server.stop().await;
 }
