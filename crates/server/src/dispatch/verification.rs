@@ -5,6 +5,7 @@ use crate::{
     artifacts::ArtifactError,
     jobs::{batch::Wanted, verification},
     observe::traces,
+    store::StoreError,
 };
 use protocol::{JobId, Submit, Verdict};
 use std::time::{Instant, SystemTime};
@@ -43,7 +44,11 @@ impl Jobs {
         traces::happened(job, "verify", begun_at, [], reason);
         let checked_at = SystemTime::now();
         let cycles = checked.as_ref().ok().copied().flatten();
-        let judged = self.0.store.judge(job, submit, checked.map(drop), self.now().await?).await?;
+        let judged = self.0.store.judge(job, submit, checked.map(drop), self.now().await?).await;
+        let judged = judged.map_err(|error| match error {
+            StoreError::NotSubmitted { proof, .. } => JobError::ProofMissing(proof),
+            error => error.into(),
+        })?;
         let verdict = self.noted(judged);
         let valid = !matches!(verdict, Verdict::Rejected { .. });
         self.0.queue.judged(ticket, valid, Instant::now());

@@ -7,7 +7,7 @@ use crate::{
         state::Refused,
     },
 };
-use protocol::{BlockRange, ClientId, JobId};
+use protocol::{ArtifactId, BlockRange, ClientId, JobId};
 
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,14 @@ pub enum StoreError {
         job: JobId,
         /// Why.
         refused: Refused,
+    },
+    /// The proof was submitted, but is not any more: another server found its bytes lost.
+    #[error("proof {proof} of job {job} was lost before it was judged: submit it again")]
+    NotSubmitted {
+        /// The job.
+        job: JobId,
+        /// The proof.
+        proof: ArtifactId,
     },
     /// The batch does not continue the last one.
     #[error(transparent)]

@@ -193,7 +193,8 @@ impl JobStore {
     /// Records what the check of a submitted proof gave, and what follows from it.
     ///
     /// # Errors
-    /// [`StoreError`] if the database fails: then nothing has been recorded.
+    /// [`StoreError::NotSubmitted`] if another server has lost the proof meanwhile; [`StoreError`] if the database fails. Then
+    /// nothing has been recorded.
     pub async fn judge(
         &self,
         job: JobId,
@@ -204,8 +205,15 @@ impl JobStore {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let state = row.job.state.clone();
-        if let Known::Judged(verdict) = self.verdict(&mut tx, job, submit).await? {
-            return Ok(Done { value: verdict_for_client(verdict, &state), facts: Vec::new() });
+        match self.verdict(&mut tx, job, submit).await? {
+            Known::Judged(verdict) => {
+                return Ok(Done { value: verdict_for_client(verdict, &state), facts: Vec::new() });
+            }
+            // What is accepted must be there.
+            Known::New => {
+                return Err(StoreError::NotSubmitted { job, proof: submit.proof.sha256 });
+            }
+            Known::Open => {}
         }
         let (seq, held) = (row.seq, state.lease().cloned());
         let (verdict, recorded, reason) = match checked {
