@@ -259,7 +259,10 @@ impl JobStore {
     }
 
     /// The last of the final batches, if there are any.
-    async fn last_final(&self, connection: &mut AnyConnection) -> Result<Option<BlockRange>> {
+    pub(super) async fn last_final(
+        &self,
+        connection: &mut AnyConnection,
+    ) -> Result<Option<BlockRange>> {
         // What is final is the beginning of the chain: the first that is not tells where it ends.
         let row = sqlx::query(
             "SELECT first, last FROM batches WHERE superseded_at IS NULL AND first < coalesce(

@@ -110,13 +110,14 @@ impl JobStore {
 
     /// Batches that are off the chain for good.
     async fn gone(&self, tx: &mut Tx, before: Timestamp) -> Result<Vec<i64>> {
+        let Some(end) = self.last_final(tx).await? else { return Ok(Vec::new()) };
         let rows = sqlx::query(
-            "SELECT id FROM batches b WHERE superseded_at IS NOT NULL AND superseded_at < $1 AND EXISTS
-             (SELECT 1 FROM batches f WHERE f.superseded_at IS NULL AND f.final = 1 AND f.first <= b.last AND f.last >= b.last)
-             ORDER BY superseded_at LIMIT $2",
+            "SELECT id FROM batches WHERE superseded_at IS NOT NULL AND superseded_at < $1 AND last <= $2
+             ORDER BY superseded_at LIMIT $3",
         );
         let limit = i64::try_from(AT_A_TIME).unwrap_or(i64::MAX);
-        let rows = self.ok(rows.bind(Col(before)).bind(limit).fetch_all(&mut **tx).await)?;
+        let rows = rows.bind(Col(before)).bind(Col(end.last())).bind(limit);
+        let rows = self.ok(rows.fetch_all(&mut **tx).await)?;
         rows.iter().map(|row| self.get(row, "id")).collect()
     }
 
