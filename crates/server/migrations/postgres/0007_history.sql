@@ -36,7 +36,7 @@ CREATE TABLE job_counts (
     jobs       BIGINT NOT NULL,
     PRIMARY KEY (slot, system, program_id, kind, state, superseded)
 ) WITH (fillfactor = 50);
-INSERT INTO job_counts
+INSERT INTO job_counts (slot, system, program_id, kind, state, superseded, jobs)
     SELECT 0, system, program_id, kind, state, superseded, count(*) FROM jobs GROUP BY system, program_id, kind, state, superseded;
 
 -- Batches with a job that is not proved.
@@ -44,8 +44,8 @@ CREATE TABLE unproved (
     batch BIGINT NOT NULL PRIMARY KEY,
     first BIGINT NOT NULL -- its first block
 );
-INSERT INTO unproved SELECT id, first FROM batches WHERE id IN (SELECT batch FROM jobs WHERE state <> 'proved');
-CREATE INDEX unproved_first ON unproved (first);
+INSERT INTO unproved (batch, first) SELECT id, first FROM batches WHERE id IN (SELECT batch FROM jobs WHERE state <> 'proved');
+CREATE INDEX IF NOT EXISTS unproved_first ON unproved (first);
 
 CREATE FUNCTION count_job(job jobs, by BIGINT) RETURNS void LANGUAGE sql AS $$
     INSERT INTO job_counts (slot, system, program_id, kind, state, superseded, jobs)
@@ -82,24 +82,25 @@ CREATE TRIGGER jobs_added AFTER INSERT OR DELETE ON jobs FOR EACH ROW EXECUTE FU
 CREATE TRIGGER jobs_changed AFTER UPDATE OF state, superseded ON jobs FOR EACH ROW
     WHEN (OLD.state <> NEW.state OR OLD.superseded <> NEW.superseded) EXECUTE FUNCTION job_changed();
 
-CREATE INDEX jobs_listed ON jobs (superseded, state, seq);
-CREATE INDEX jobs_unproved ON jobs (state, system, program_id, kind, seq) WHERE state <> 'proved' AND superseded = 0;
-CREATE INDEX jobs_next ON jobs (system, program_id, due, seq) WHERE state = 'ready' AND superseded = 0;
-CREATE INDEX jobs_resting ON jobs (not_before) WHERE state = 'ready';
-CREATE INDEX jobs_proof ON jobs (proof) WHERE proof IS NOT NULL;
-CREATE INDEX jobs_lease ON jobs (lease) WHERE lease IS NOT NULL;
-CREATE INDEX jobs_superseded ON jobs (seq) WHERE superseded = 1;
-CREATE INDEX jobs_troubled ON jobs (seq) WHERE last_error IS NOT NULL OR lost > 0 OR state = 'dead';
-CREATE INDEX batches_input ON batches (input);
-CREATE INDEX batches_length ON batches ((last - first));
-CREATE INDEX batches_superseded ON batches (superseded_at) WHERE superseded_at IS NOT NULL;
-CREATE INDEX leases_live ON leases (party) WHERE ended_at IS NULL;
-CREATE INDEX leases_job ON leases (job, granted_at);
-CREATE INDEX leases_client ON leases (client);
-CREATE INDEX submissions_open_proof ON submissions (proof) WHERE verdict IS NULL;
-CREATE INDEX clients_heard ON clients (last_seen, id);
-CREATE INDEX clients_resting ON clients (rests_until);
-CREATE INDEX clients_quarantined ON clients (id) WHERE quarantined <> 0;
+-- `l2-prover migrate` has made those on tables that are there already, while others wrote.
+CREATE INDEX IF NOT EXISTS jobs_listed ON jobs (superseded, state, seq);
+CREATE INDEX IF NOT EXISTS jobs_unproved ON jobs (state, system, program_id, kind, seq) WHERE state <> 'proved' AND superseded = 0;
+CREATE INDEX IF NOT EXISTS jobs_next ON jobs (system, program_id, due, seq) WHERE state = 'ready' AND superseded = 0;
+CREATE INDEX IF NOT EXISTS jobs_resting ON jobs (not_before) WHERE state = 'ready';
+CREATE INDEX IF NOT EXISTS jobs_proof ON jobs (proof) WHERE proof IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_lease ON jobs (lease) WHERE lease IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_superseded ON jobs (seq) WHERE superseded = 1;
+CREATE INDEX IF NOT EXISTS jobs_troubled ON jobs (seq) WHERE last_error IS NOT NULL OR lost > 0 OR state = 'dead';
+CREATE INDEX IF NOT EXISTS batches_input ON batches (input);
+CREATE INDEX IF NOT EXISTS batches_length ON batches ((last - first));
+CREATE INDEX IF NOT EXISTS batches_superseded ON batches (superseded_at) WHERE superseded_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS leases_live ON leases (party) WHERE ended_at IS NULL;
+CREATE INDEX IF NOT EXISTS leases_job ON leases (job, granted_at);
+CREATE INDEX IF NOT EXISTS leases_client ON leases (client);
+CREATE INDEX IF NOT EXISTS submissions_open_proof ON submissions (proof) WHERE verdict IS NULL;
+CREATE INDEX IF NOT EXISTS clients_heard ON clients (last_seen, id);
+CREATE INDEX IF NOT EXISTS clients_resting ON clients (rests_until);
+CREATE INDEX IF NOT EXISTS clients_quarantined ON clients (id) WHERE quarantined <> 0;
 
 -- How clients that have proved nothing yet behave under a token.
 CREATE TABLE parties (

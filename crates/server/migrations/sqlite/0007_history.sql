@@ -16,7 +16,7 @@ CREATE TABLE job_counts (
     jobs       INTEGER NOT NULL,
     PRIMARY KEY (slot, system, program_id, kind, state, superseded)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO job_counts
+INSERT INTO job_counts (slot, system, program_id, kind, state, superseded, jobs)
     SELECT 0, system, program_id, kind, state, superseded, count(*) FROM jobs GROUP BY system, program_id, kind, state, superseded;
 
 -- Batches with a job that is not proved.
@@ -24,22 +24,24 @@ CREATE TABLE unproved (
     batch INTEGER PRIMARY KEY,
     first INTEGER NOT NULL -- its first block
 ) STRICT;
-INSERT INTO unproved SELECT id, first FROM batches WHERE id IN (SELECT batch FROM jobs WHERE state <> 'proved');
+INSERT INTO unproved (batch, first) SELECT id, first FROM batches WHERE id IN (SELECT batch FROM jobs WHERE state <> 'proved');
 CREATE INDEX unproved_first ON unproved (first);
 
 CREATE TRIGGER jobs_added AFTER INSERT ON jobs BEGIN
-    INSERT INTO job_counts VALUES (0, NEW.system, NEW.program_id, NEW.kind, NEW.state, NEW.superseded, 1)
+    INSERT INTO job_counts (slot, system, program_id, kind, state, superseded, jobs)
+        VALUES (0, NEW.system, NEW.program_id, NEW.kind, NEW.state, NEW.superseded, 1)
         ON CONFLICT (slot, system, program_id, kind, state, superseded) DO UPDATE SET jobs = jobs + 1;
-    INSERT INTO unproved SELECT id, first FROM batches WHERE id = NEW.batch AND NEW.state <> 'proved'
+    INSERT INTO unproved (batch, first) SELECT id, first FROM batches WHERE id = NEW.batch AND NEW.state <> 'proved'
         ON CONFLICT (batch) DO NOTHING;
 END;
 CREATE TRIGGER jobs_changed AFTER UPDATE OF state, superseded ON jobs
     WHEN OLD.state <> NEW.state OR OLD.superseded <> NEW.superseded BEGIN
     UPDATE job_counts SET jobs = jobs - 1 WHERE slot = 0 AND system = OLD.system AND program_id = OLD.program_id
         AND kind = OLD.kind AND state = OLD.state AND superseded = OLD.superseded;
-    INSERT INTO job_counts VALUES (0, NEW.system, NEW.program_id, NEW.kind, NEW.state, NEW.superseded, 1)
+    INSERT INTO job_counts (slot, system, program_id, kind, state, superseded, jobs)
+        VALUES (0, NEW.system, NEW.program_id, NEW.kind, NEW.state, NEW.superseded, 1)
         ON CONFLICT (slot, system, program_id, kind, state, superseded) DO UPDATE SET jobs = jobs + 1;
-    INSERT INTO unproved SELECT id, first FROM batches WHERE id = NEW.batch AND NEW.state <> 'proved'
+    INSERT INTO unproved (batch, first) SELECT id, first FROM batches WHERE id = NEW.batch AND NEW.state <> 'proved'
         ON CONFLICT (batch) DO NOTHING;
     DELETE FROM unproved WHERE batch = NEW.batch AND NEW.state = 'proved'
         AND NOT EXISTS (SELECT 1 FROM jobs WHERE batch = NEW.batch AND state <> 'proved');

@@ -9,10 +9,10 @@
 use super::{DatabaseError, Result};
 use serde::Serialize;
 use sqlx::{
-    Connection, Executor, PgConnection, Row,
+    AssertSqlSafe, Connection, Executor, PgConnection, Row,
     migrate::{Migrate, MigrateError, Migrator},
 };
-use std::{cmp::Ordering, time::Duration};
+use std::{borrow::Cow, cmp::Ordering, time::Duration};
 
 /// SQLite's migrations.
 pub(super) static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -88,24 +88,82 @@ const ATTEMPTS: u32 = 60;
 
 /// Runs PostgreSQL's migrations, while servers may be at work. Those that migrate together take turns: the migrator holds a lock.
 ///
-/// A migration waits three seconds at most for the locks that it needs, since servers wait behind it. If that, or a deadlock with a server,
-/// ends it, nothing has changed, and it begins anew.
+/// Indexes on tables that are there come first, while others go on writing. A migration waits three seconds at most for the locks that it
+/// needs, since servers wait behind it. If that, or a deadlock with a server, ends it, nothing has changed, and it begins anew.
 pub(super) async fn migrate_shared(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    connection.execute("SET lock_timeout = '3s'").await.map_err(MigrateError::Execute)?;
-    for _ in 1..ATTEMPTS {
-        let migrated = POSTGRES.run(&mut *connection).await;
-        let error = match &migrated {
-            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => error,
+    let mut attempt = 1;
+    loop {
+        let migrated = match index_ahead(connection).await {
+            Ok(()) => {
+                connection.execute("SET lock_timeout = '3s'").await?;
+                POSTGRES.run(&mut *connection).await
+            }
+            Err(error) => Err(error),
+        };
+        let code = match &migrated {
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                code(error)
+            }
             _ => return migrated,
         };
-        // lock_not_available and deadlock_detected.
-        let code = error.as_database_error().and_then(|error| error.code());
-        if !matches!(code.as_deref(), Some("55P03" | "40P01")) {
+        let in_the_way = matches!(code.as_deref(), Some(LOCK_NOT_AVAILABLE | DEADLOCK_DETECTED));
+        if !in_the_way || attempt == ATTEMPTS {
             return migrated;
         }
+        attempt += 1;
         tokio::time::sleep(Duration::from_millis(rand::random_range(100..500))).await;
     }
-    POSTGRES.run(&mut *connection).await
+}
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const DEADLOCK_DETECTED: &str = "40P01";
+const DUPLICATE_TABLE: &str = "42P07";
+const UNDEFINED_TABLE: &str = "42P01";
+const UNDEFINED_COLUMN: &str = "42703";
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
+}
+
+/// How a migration begins a line with an index that can be made ahead of it.
+const INDEX: &str = "CREATE INDEX IF NOT EXISTS ";
+
+/// Makes the indexes of migrations to come, one after the other and without a lock that writers wait for. Those on what a migration
+/// itself makes are left to it.
+async fn index_ahead(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    connection.ensure_migrations_table(&POSTGRES.table_name).await?;
+    let applied = connection.list_applied_migrations(&POSTGRES.table_name).await?;
+    let Some(found) = applied.iter().map(|migration| migration.version).max() else {
+        return Ok(());
+    };
+    // Whoever makes an index without locks waits for every transaction that goes on, and nobody waits behind it.
+    connection.execute("SET lock_timeout = 0").await?;
+    for migration in POSTGRES.iter().filter(|migration| migration.version > found) {
+        for index in migration.sql.as_str().lines().filter_map(|line| line.strip_prefix(INDEX)) {
+            let name = index.split(' ').next().unwrap_or_default();
+            // What is left of an attempt that was cut short is of no use.
+            let invalid = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)",
+            );
+            if invalid.bind(name).fetch_one(&mut *connection).await? {
+                let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {name}");
+                connection.execute(AssertSqlSafe(drop)).await?;
+            }
+            let create = format!("CREATE INDEX CONCURRENTLY IF NOT EXISTS {index}");
+            match connection.execute(AssertSqlSafe(create)).await {
+                Err(error)
+                    if !matches!(
+                        code(&error).as_deref(),
+                        Some(UNDEFINED_TABLE | UNDEFINED_COLUMN | DUPLICATE_TABLE)
+                    ) =>
+                {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the migrator did, as an error of this crate.

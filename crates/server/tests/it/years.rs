@@ -818,7 +818,37 @@ async fn only_migrate_brings_a_shared_database_to_a_later_schema() {
     assert!(matches!(tokens, Err(server::Error::Database(DatabaseError::Outdated { .. }))));
     let plan = server::migrate::plan(&settings).await.unwrap();
     assert_eq!((plan.found, plan.needed, plan.pending.len()), (latest - 1, latest, 1));
-    assert_eq!(server::migrate::run(&settings).await.unwrap(), plan);
+    // An earlier attempt was cut short, and somebody is in the middle of a transaction.
+    admin
+        .execute(
+            "CREATE INDEX jobs_listed ON jobs (seq);
+             UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'jobs_listed'::regclass",
+        )
+        .await
+        .unwrap();
+    let mut slow = postgres.admin().await;
+    slow.execute("BEGIN; UPDATE jobs SET priority = 1").await.unwrap();
+    let meanwhile = async {
+        until("an index waits for the transaction", async || {
+            let waiting = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '% INDEX CONCURRENTLY %' AND wait_event_type = 'Lock'",
+            );
+            matches!(waiting.fetch_one(&mut admin).await, Ok(1_i64))
+        })
+        .await;
+        // Nobody waits behind it.
+        let write = "SET statement_timeout = '2s'; UPDATE batches SET gas_used = 1; SET statement_timeout = 0";
+        admin.execute(write).await.unwrap();
+        slow.execute("COMMIT").await.unwrap();
+    };
+    let (migrated, ()) = tokio::join!(server::migrate::run(&settings), meanwhile);
+    assert_eq!(migrated.unwrap(), plan);
+    let index = sqlx::query_scalar("SELECT pg_get_indexdef('jobs_listed'::regclass)");
+    let index: String = index.fetch_one(&mut admin).await.unwrap();
+    assert!(index.contains("(superseded, state, seq)"), "{index}");
+    let invalid = sqlx::query_scalar("SELECT count(*) FROM pg_index WHERE NOT indisvalid");
+    let invalid: i64 = invalid.fetch_one(&mut admin).await.unwrap();
+    assert_eq!(invalid, 0);
     assert_eq!(server::migrate::plan(&settings).await.unwrap().pending.len(), 0);
 
     let store = JobStore::connect(&postgres.url(), crate::store::RULES).await.unwrap();
