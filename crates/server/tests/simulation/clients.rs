@@ -1,7 +1,7 @@
 //! Clients, honest and otherwise: what they say, and what they do with the answers.
 
 use super::{
-    engine::TARGET,
+    engine::TARGETS,
     faults::Kind,
     world::{BEAT, PATIENCE, SECOND, Step, Time, World},
 };
@@ -9,7 +9,7 @@ use protocol::{
     ArtifactId, ArtifactRef, BlockRange, ClientId, FailureClass, JobId, LeaseId, Submit,
 };
 use rand::Rng;
-use server::jobs::Party;
+use server::jobs::{Party, Target};
 
 /// What a client tells a server.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Client {
     pub(super) up: bool,
     pub(super) life: u64,
     pub(super) paused_until: Time,
+    /// What it can prove.
+    pub(super) target: Target,
     /// The number of its last question.
     pub(super) number: u64,
     pub(super) waiting: bool,
@@ -74,7 +76,8 @@ impl World {
         let id = self.clients[client].id;
         match step {
             Step::ClientStarts { .. } => {
-                self.clients[client].up = true;
+                let this = &mut self.clients[client];
+                (this.up, this.target) = (true, TARGETS[self.version]);
                 self.wake(client, 0);
             }
             _ if !self.clients[client].up => {}
@@ -115,9 +118,9 @@ impl World {
                 }
                 self.clients[client].work = None;
                 let lies = self.clients[client].kind == Kind::Liar;
-                let row = self.engine.find(job);
-                let statement = self.engine.batches[row].batch.statement.clone();
-                let submit = self.proof(id, lease, (!lies).then_some(statement));
+                let statement = self.engine.batch_of(job).batch.statement.clone();
+                let target = self.clients[client].target;
+                let submit = self.proof(id, lease, target, (!lies).then_some(statement));
                 self.clients[client].proofs.push((job, submit));
                 self.wake(client, 0);
             }
@@ -131,11 +134,12 @@ impl World {
         &mut self,
         client: ClientId,
         lease: LeaseId,
+        target: Target,
         proves: Option<Vec<u8>>,
     ) -> Submit {
         let proof = ArtifactRef::of(&self.dice.random::<[u8; 16]>());
         self.artifacts.insert(proof.sha256, proves);
-        let (system, program_id, kind) = (TARGET.system, TARGET.program_id, TARGET.kind);
+        let Target { system, program_id, kind } = target;
         Submit { client, lease, system, program_id, kind, proof }
     }
 
@@ -151,7 +155,17 @@ impl World {
                 this.number += 1;
                 this.heard_of.push((job, lease));
                 let (life, proving) = (this.life, this.proving);
-                match this.kind {
+                let place = self.engine.rows[self.engine.find(job)].batch;
+                let losses = self.faults.losses;
+                if self.chance(losses) {
+                    self.lost_inputs.insert(place);
+                }
+                if self.lost_inputs.contains(&place) {
+                    let class = FailureClass::InputMissing;
+                    self.tell(client, Message::Fail { job, lease, class });
+                    return self.wake(client, SECOND);
+                }
+                match self.clients[client].kind {
                     Kind::Silent => return self.wake(client, 61 * SECOND),
                     Kind::Failing => {
                         let class = FailureClass::BackendFailed;
@@ -160,7 +174,7 @@ impl World {
                     }
                     Kind::Honest | Kind::Liar | Kind::Thief => {}
                 }
-                this.work = Some((job, lease));
+                self.clients[client].work = Some((job, lease));
                 let poisoned = (blocks.first()..=blocks.last()).any(|b| self.poison.contains(&b));
                 if poisoned {
                     let fuse = self.dice.random_range(0..40 * SECOND);
@@ -212,15 +226,16 @@ impl World {
         } else {
             (job, LeaseId::from_bytes(self.dice.random()))
         };
-        let other = self.dice.random_range(0..self.engine.rows.len());
+        let other = self.dice.random_range(0..self.engine.batches.len());
         let statement = self.engine.batches[other].batch.statement.clone();
+        let target = self.clients[client].target;
         let (name, class) = (self.clients[victim].id, FailureClass::GuestPanic);
         let message = match self.dice.random_range(0..5) {
             0 => Message::Beat { job, lease },
             1 => Message::Beat { job: old_job, lease },
             2 => Message::Fail { job: old_job, lease, class },
-            3 => Message::Submit { job, submit: self.proof(name, lease, None) },
-            _ => Message::Submit { job, submit: self.proof(name, lease, Some(statement)) },
+            3 => Message::Submit { job, submit: self.proof(name, lease, target, None) },
+            _ => Message::Submit { job, submit: self.proof(name, lease, target, Some(statement)) },
         };
         self.tell(client, message);
     }

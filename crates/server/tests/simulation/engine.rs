@@ -4,8 +4,8 @@
 
 use alloy_primitives::B256;
 use protocol::{
-    ArtifactId, ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId,
-    ProofKind, ProofSystem, Submit, Verdict,
+    ArtifactId, ArtifactRef, Capability, ClientId, Fail, FailureClass, JobId, LeaseId, ProofKind,
+    ProofSystem, Submit, Verdict,
 };
 use server::{
     artifacts::{Artifacts, Place, Sharing},
@@ -29,8 +29,14 @@ use std::{
 };
 use tempfile::TempDir;
 
-pub(crate) const TARGET: Target =
-    Target { system: ProofSystem::Exec, program_id: B256::ZERO, kind: ProofKind::Composite };
+/// The proofs that are wanted before an upgrade, and after it.
+pub(crate) const TARGETS: [Target; 2] = [target(0), target(1)];
+
+const fn target(program: u8) -> Target {
+    let program_id = B256::repeat_byte(program);
+    Target { system: ProofSystem::Exec, program_id, kind: ProofKind::Composite }
+}
+
 pub(crate) const RULES: Rules = Rules {
     lease: Duration::from_secs(60),
     max_hold: Duration::from_secs(86_400),
@@ -45,37 +51,48 @@ pub(crate) struct Batch {
     pub batch: NewBatch,
     pub superseded: bool,
     pub last_word: bool,
+    /// Nothing of it is left in the store.
+    pub forgotten: bool,
+    pub(super) created_at: Timestamp,
+    pub(super) superseded_at: Timestamp,
 }
 
-/// A job in the model. Its place is its `seq`, and its batch's.
+/// A job in the model. Its place is its `seq`.
 pub(crate) struct Row {
     pub id: JobId,
+    /// The place of its batch.
+    pub batch: usize,
+    pub target: Target,
     pub job: Job,
     pub proof: Option<ArtifactRef>,
+    pub forgotten: bool,
+    /// The last thing that is said of it is that its input is lost.
+    pub(super) input_lost: bool,
+    pub(super) finished_at: Option<Timestamp>,
     created_at: Timestamp,
     due: Timestamp,
 }
 
-type SubmissionKey = (JobId, LeaseId, ArtifactId);
+pub(super) type SubmissionKey = (JobId, LeaseId, ArtifactId);
 
 pub(crate) struct Engine {
     pub batches: Vec<Batch>,
     pub rows: Vec<Row>,
     index: BTreeMap<JobId, usize>,
-    leases: BTreeMap<LeaseId, (ClientId, Party)>,
-    clients: BTreeMap<ClientId, Standing>,
+    pub(super) leases: BTreeMap<LeaseId, (JobId, ClientId, Party)>,
+    pub(super) clients: BTreeMap<ClientId, Standing>,
+    /// When they were heard last.
+    pub(super) heard: BTreeMap<ClientId, Timestamp>,
     /// Clients that had a proof accepted.
-    proved: BTreeSet<ClientId>,
+    pub(super) proved: BTreeSet<ClientId>,
     parties: BTreeMap<Party, Trust>,
-    submissions: BTreeMap<SubmissionKey, (Submit, Timestamp, Option<Verdict>)>,
-    /// The latest time at which a client was heard or a batch came in.
-    latest: Timestamp,
-    real: Option<Real>,
+    pub(super) submissions: BTreeMap<SubmissionKey, (Submit, Timestamp, Option<Verdict>)>,
+    pub(super) real: Option<Real>,
 }
 
-struct Real {
-    folder: TempDir,
-    store: JobStore,
+pub(super) struct Real {
+    pub(super) folder: TempDir,
+    pub(super) store: JobStore,
 }
 
 impl Real {
@@ -102,15 +119,17 @@ macro_rules! compare {
     }};
 }
 
+pub(super) use compare;
+
 /// Whoever decides something in the simulation.
 fn by() -> Actor {
     Actor::new("the simulation")
 }
 
-fn refused(error: StoreError) -> Refused {
+pub(super) fn refused(error: StoreError) -> Refused {
     match error {
         StoreError::Refused { refused, .. } => refused,
-        other => panic!("the store failed: {other}"),
+        other => panic!("the store failed: {other:?}"),
     }
 }
 
@@ -135,10 +154,10 @@ impl Engine {
             index: BTreeMap::new(),
             leases: BTreeMap::new(),
             clients: BTreeMap::new(),
+            heard: BTreeMap::new(),
             proved: BTreeSet::new(),
             parties: BTreeMap::new(),
             submissions: BTreeMap::new(),
-            latest: Timestamp(0),
             real,
         }
     }
@@ -147,16 +166,48 @@ impl Engine {
         self.index[&job]
     }
 
+    /// Whether the store has the job.
+    pub(crate) fn knows(&self, job: JobId) -> bool {
+        self.index.get(&job).is_some_and(|row| !self.rows[*row].forgotten)
+    }
+
+    /// The batch that a job is on.
+    pub(crate) fn batch_of(&self, job: JobId) -> &Batch {
+        &self.batches[self.rows[self.find(job)].batch]
+    }
+
+    /// The places of a batch's jobs.
+    pub(crate) fn jobs_of(&self, batch: usize) -> Vec<usize> {
+        (0..self.rows.len()).filter(|row| self.rows[*row].batch == batch).collect()
+    }
+
+    /// The place of a batch that the store has.
+    fn place_of(&self, batch: &NewBatch) -> Option<usize> {
+        let same = |b: &Batch| {
+            !b.forgotten
+                && b.batch.blocks == batch.blocks
+                && b.batch.statement_digest == batch.statement_digest
+        };
+        self.batches.iter().position(same)
+    }
+
     pub(crate) fn is_superseded(&self, batch: &NewBatch) -> bool {
-        let row = self.index.get(&job_id(batch, &TARGET));
-        row.is_some_and(|row| self.batches[*row].superseded)
+        self.place_of(batch).is_some_and(|place| self.batches[place].superseded)
+    }
+
+    /// The places of the batches on the chain, in its order.
+    pub(crate) fn on_chain(&self) -> Vec<usize> {
+        let live = |place: &usize| {
+            let batch = &self.batches[*place];
+            !batch.superseded && !batch.forgotten
+        };
+        let mut live: Vec<_> = (0..self.batches.len()).filter(live).collect();
+        live.sort_by_key(|place| self.batches[*place].batch.blocks.first());
+        live
     }
 
     pub(crate) fn live(&self) -> Vec<&NewBatch> {
-        let mut live: Vec<_> =
-            self.batches.iter().filter(|b| !b.superseded).map(|b| &b.batch).collect();
-        live.sort_by_key(|batch| batch.blocks.first());
-        live
+        self.on_chain().into_iter().map(|place| &self.batches[place].batch).collect()
     }
 
     pub(crate) fn tip(&self) -> Option<Tip> {
@@ -164,29 +215,61 @@ impl Engine {
         Some(Tip { last: last.blocks.last(), last_hash: last.last_hash })
     }
 
+    /// The last block of the last final batch.
+    pub(crate) fn last_final(&self) -> Option<u64> {
+        let chain = self.on_chain();
+        let last = chain.into_iter().rfind(|place| self.batches[*place].last_word);
+        last.map(|place| self.batches[place].batch.blocks.last())
+    }
+
     /// No server's clock may be behind this.
     pub(crate) fn latest(&self) -> Timestamp {
-        let jobs = self.rows.iter().map(|row| &row.job);
+        let jobs = self.rows.iter().filter(|row| !row.forgotten).map(|row| &row.job);
         let waiting =
             jobs.filter(|job| matches!(job.state, State::Ready | State::Superseded(Outcome::Open)));
         let waiting = waiting.map(|job| job.not_before);
+        let last = self.batches.iter().rev().find(|batch| !batch.forgotten);
+        let latest = self.heard.values().copied().chain(last.map(|batch| batch.created_at));
         let rests = self.clients.values().map(|client| client.rests_until).chain(waiting);
         let longest = u64::try_from(LONGEST_REST.as_millis()).expect("ten minutes");
         let rests = rests.map(|until| Timestamp(until.0.saturating_sub(longest)));
-        rests.chain([self.latest]).max().expect("there is one")
+        rests.chain(latest).max().unwrap_or(Timestamp(0))
     }
 
-    fn apply(&mut self, row: usize, event: &Event, now: Timestamp) -> Result<Job, Refused> {
-        let after = next(&self.rows[row].job, event, now, &RULES)?;
+    pub(super) fn apply(
+        &mut self,
+        row: usize,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<Job, Refused> {
+        let row = &mut self.rows[row];
+        let after = next(&row.job, event, now, &RULES)?;
         if let Some(lease) = after.state.lease() {
-            self.leases.insert(lease.id, (lease.client, lease.party));
+            self.leases.insert(lease.id, (row.id, lease.client, lease.party));
         }
-        self.rows[row].job = after.clone();
+        match after.state.outcome() {
+            Outcome::Open => row.finished_at = None,
+            same if same == row.job.state.outcome() => {}
+            Outcome::Proved | Outcome::Dead(_) => row.finished_at = Some(now),
+        }
+        let said = matches!(
+            event,
+            Event::Fail { .. }
+                | Event::Rejected { .. }
+                | Event::Expire
+                | Event::Abandon { .. }
+                | Event::ProofLost { .. }
+                | Event::InputLost { .. }
+        );
+        if said {
+            row.input_lost = matches!(event, Event::InputLost { .. });
+        }
+        row.job = after.clone();
         Ok(after)
     }
 
     fn touch_client(&mut self, client: ClientId, now: Timestamp) -> Standing {
-        self.latest = self.latest.max(now);
+        self.heard.insert(client, now);
         *self.clients.entry(client).or_default()
     }
 
@@ -233,15 +316,15 @@ impl Engine {
     pub(crate) async fn enqueue(
         &mut self,
         batch: &NewBatch,
+        target: Target,
         now: Timestamp,
     ) -> Result<JobId, Unlinked> {
-        let id = job_id(batch, &TARGET);
-        let model = self.enqueue_in_model(id, batch, now);
+        let model = self.enqueue_in_model(batch, target, now);
         if let Some(real) = &self.real {
             let found =
-                real.store.enqueue(batch, &TARGET.into(), now).await.map_err(|error| match error {
+                real.store.enqueue(batch, &target.into(), now).await.map_err(|error| match error {
                     StoreError::Unlinked(unlinked) => unlinked,
-                    other => panic!("the store failed: {other}"),
+                    other => panic!("the store failed: {other:?}"),
                 });
             assert_eq!(found, model.clone().map(|job| vec![job]));
         }
@@ -250,35 +333,60 @@ impl Engine {
 
     fn enqueue_in_model(
         &mut self,
-        id: JobId,
         batch: &NewBatch,
+        target: Target,
         now: Timestamp,
     ) -> Result<JobId, Unlinked> {
-        let known = self.index.get(&id).copied();
-        if known.is_some_and(|row| !self.batches[row].superseded) {
-            return Ok(id);
+        let place = self.place_of(batch);
+        if let Some(place) = place.filter(|place| !self.batches[*place].superseded) {
+            return Ok(self.add_job(place, target, now));
         }
         if let Some(tip) = self.tip() {
             follows(&tip, batch)?;
         }
-        match known {
-            Some(row) => {
-                self.batches[row].superseded = false;
-                self.apply(row, &Event::Revive, now).unwrap();
+        let place = match place {
+            Some(place) => {
+                self.batches[place].superseded = false;
+                for row in self.jobs_of(place) {
+                    self.apply(row, &Event::Revive, now).unwrap();
+                }
+                place
             }
             None => {
-                self.latest = self.latest.max(now);
                 self.batches.push(Batch {
                     batch: batch.clone(),
                     superseded: false,
                     last_word: false,
+                    forgotten: false,
+                    created_at: now,
+                    superseded_at: now,
                 });
-                let (job, due) = (Job::new(now), due(now, 0));
-                self.index.insert(id, self.rows.len());
-                self.rows.push(Row { id, job, proof: None, created_at: now, due });
+                self.batches.len() - 1
             }
+        };
+        Ok(self.add_job(place, target, now))
+    }
+
+    /// Adds a job for `target` to a batch, unless it is there.
+    pub(super) fn add_job(&mut self, batch: usize, target: Target, now: Timestamp) -> JobId {
+        let id = job_id(&self.batches[batch].batch, &target);
+        if self.knows(id) {
+            return id;
         }
-        Ok(id)
+        self.index.insert(id, self.rows.len());
+        self.rows.push(Row {
+            id,
+            batch,
+            target,
+            job: Job::new(now),
+            proof: None,
+            forgotten: false,
+            input_lost: false,
+            finished_at: None,
+            created_at: now,
+            due: due(now, 0),
+        });
+        id
     }
 
     /// `None` if the store refuses: the chain moved, or is final there.
@@ -288,20 +396,23 @@ impl Engine {
         tip: Option<Tip>,
         now: Timestamp,
     ) -> Option<Superseded> {
-        let gone = |b: &Batch| !b.superseded && b.batch.blocks.last() >= from;
-        let last_word = self.batches.iter().any(|b| gone(b) && b.last_word);
+        let mut gone = self.on_chain();
+        gone.retain(|place| self.batches[*place].batch.blocks.last() >= from);
+        let last_word = gone.iter().any(|place| self.batches[*place].last_word);
         let model = if self.tip() != tip || last_word {
             None
         } else {
-            let rows: Vec<usize> =
-                (0..self.rows.len()).filter(|row| gone(&self.batches[*row])).collect();
             let mut leases = Vec::new();
-            for row in &rows {
-                leases.extend(self.rows[*row].job.state.lease().map(|lease| lease.id));
-                self.apply(*row, &Event::Supersede, now).unwrap();
-                self.batches[*row].superseded = true;
+            for row in 0..self.rows.len() {
+                if gone.contains(&self.rows[row].batch) {
+                    leases.extend(self.rows[row].job.state.lease().map(|lease| lease.id));
+                    self.apply(row, &Event::Supersede, now).unwrap();
+                }
             }
-            Some(Superseded { batches: rows.len() as u64, leases, tip: self.tip() })
+            for place in &gone {
+                (self.batches[*place].superseded, self.batches[*place].superseded_at) = (true, now);
+            }
+            Some(Superseded { batches: gone.len() as u64, leases, tip: self.tip() })
         };
         if let Some(real) = &self.real {
             let found = match real.store.supersede(from, tip, now).await {
@@ -319,7 +430,7 @@ impl Engine {
         let Some(end) = end else { return };
         let end = Tip { last: end.blocks.last(), last_hash: end.last_hash };
         let mut count = 0u64;
-        for batch in &mut self.batches {
+        for batch in self.batches.iter_mut().filter(|batch| !batch.forgotten) {
             if !batch.superseded && !batch.last_word && batch.batch.blocks.last() <= last {
                 batch.last_word = true;
                 count += 1;
@@ -332,13 +443,14 @@ impl Engine {
         &mut self,
         client: ClientId,
         party: Party,
+        target: Target,
         lease: LeaseId,
         asked: Timestamp,
         now: Timestamp,
     ) -> Offer {
-        let model = self.lease_in_model(client, party, lease, asked, now);
+        let model = self.lease_in_model(client, party, target, lease, asked, now);
         let able =
-            Capability { system: TARGET.system, program_id: TARGET.program_id, mocked: true };
+            Capability { system: target.system, program_id: target.program_id, mocked: true };
         compare!(self, Ok::<_, Refused>(model.clone()), answer of lease(client, party, &[able], lease, asked, now));
         model
     }
@@ -347,6 +459,7 @@ impl Engine {
         &mut self,
         client: ClientId,
         party: Party,
+        target: Target,
         lease: LeaseId,
         asked: Timestamp,
         now: Timestamp,
@@ -369,7 +482,7 @@ impl Engine {
             if holder != client {
                 continue;
             }
-            if chosen.is_some() {
+            if chosen.is_some() || self.rows[row].target != target {
                 let gone = self.apply(row, &Event::Expire, now).is_ok();
                 lost.extend(gone.then_some(party));
             } else if self.apply(row, &Event::Abandon { client, asked }, now).is_err() {
@@ -402,7 +515,8 @@ impl Engine {
                 }
             }
             let ready = |row: &usize| {
-                self.rows[*row].job.state == State::Ready && self.rows[*row].job.not_before <= now
+                let row = &self.rows[*row];
+                row.target == target && row.job.state == State::Ready && row.job.not_before <= now
             };
             let order = |row: &usize| {
                 let r = &self.rows[*row];
@@ -417,13 +531,15 @@ impl Engine {
                 State::Leased(held) => Some(held.expires_at + Duration::from_millis(1)),
                 _ => None,
             });
-            return Offer::Nothing { for_others: false, next: next.min() };
+            let mut jobs = self.rows.iter().map(|row| &row.job);
+            let for_others = jobs.any(|job| job.state == State::Ready && job.not_before <= now);
+            return Offer::Nothing { for_others, next: next.min() };
         };
         let job = self.apply(row, &Event::Lease { client, party, lease }, now).unwrap();
         let State::Leased(lease) = job.state else { panic!("a lease was granted") };
-        let (batch, job) = (&self.batches[row].batch, self.rows[row].id);
-        let (blocks, input) = (batch.blocks, batch.input);
-        Offer::Job(Box::new(Leased { job, lease, blocks, target: TARGET, input }))
+        let Row { id: job, batch, target, .. } = self.rows[row];
+        let NewBatch { blocks, input, .. } = self.batches[batch].batch;
+        Offer::Job(Box::new(Leased { job, lease, blocks, target, input }))
     }
 
     pub(crate) async fn heartbeat(
@@ -453,7 +569,7 @@ impl Engine {
     }
 
     fn verdict_for_client(&self, row: usize, verdict: Verdict) -> Verdict {
-        match (verdict, self.batches[row].superseded) {
+        match (verdict, self.batches[self.rows[row].batch].superseded) {
             (Verdict::Accepted | Verdict::Duplicate, true) => Verdict::Superseded,
             (verdict, _) => verdict,
         }
@@ -477,9 +593,10 @@ impl Engine {
             }
             None => match self.apply(row, &Event::Submit { lease: submit.lease }, now) {
                 Ok(_) => {
-                    let statement = self.batches[row].batch.statement.clone();
-                    let effort = ProvingCost { time, ..ProvingCost::default() };
-                    Submitted::Verify(Wanted { target: TARGET, statement, effort })
+                    let statement = self.batch_of(job).batch.statement.clone();
+                    let (target, effort) =
+                        (self.rows[row].target, ProvingCost { time, ..ProvingCost::default() });
+                    Submitted::Verify(Wanted { target, statement, effort })
                 }
                 Err(_) => {
                     self.record(key, Verdict::Duplicate);
@@ -501,15 +618,24 @@ impl Engine {
         submit: &Submit,
         valid: bool,
         now: Timestamp,
-    ) -> Verdict {
+    ) -> Option<Verdict> {
         let (row, key) = (self.find(job), (job, submit.lease, submit.proof.sha256));
-        let verdict = match self.submissions[&key].2.clone() {
+        let checked = if valid { Ok(()) } else { Err(Rejection::WrongStatement) };
+        // Another server has lost it meanwhile.
+        let Some((.., known)) = self.submissions.get(&key) else {
+            if let Some(real) = &self.real {
+                let found = real.store.judge(job, submit, checked, now).await;
+                assert!(matches!(found, Err(StoreError::NotSubmitted { .. })), "{found:?}");
+            }
+            return None;
+        };
+        let verdict = match known.clone() {
             Some(verdict) => verdict,
             None if valid => {
                 let verdict = if self.apply(row, &Event::Verified, now).is_ok() {
                     self.rows[row].proof = Some(submit.proof);
                     self.deed(submit.client, StandingEvent::Proved, now);
-                    if let Some((client, party)) = self.leases.get(&submit.lease)
+                    if let Some((_, client, party)) = self.leases.get(&submit.lease)
                         && *client == submit.client
                         && let Some(trust) = self.parties.get_mut(party)
                     {
@@ -525,7 +651,7 @@ impl Engine {
             None => {
                 let _of_another_lease =
                     self.apply(row, &Event::Rejected { lease: submit.lease }, now);
-                if let Some((client, party)) = self.leases.get(&submit.lease).copied()
+                if let Some((_, client, party)) = self.leases.get(&submit.lease).copied()
                     && client == submit.client
                 {
                     self.deed(submit.client, StandingEvent::Rejected, now);
@@ -537,9 +663,8 @@ impl Engine {
             }
         };
         let model = self.verdict_for_client(row, verdict);
-        let checked = if valid { Ok(()) } else { Err(Rejection::WrongStatement) };
         compare!(self, Ok::<_, Refused>(model.clone()), answer of judge(job, submit, checked, now));
-        model
+        Some(model)
     }
 
     pub(crate) async fn fail(
@@ -622,7 +747,9 @@ impl Engine {
         }
         if alone {
             for row in 0..self.rows.len() {
-                self.apply(row, &Event::ServerRestarted, now).unwrap();
+                if !self.rows[row].forgotten {
+                    self.apply(row, &Event::ServerRestarted, now).unwrap();
+                }
             }
             compare!(self, Ok::<_, Refused>(()), restart(now));
         }
@@ -635,8 +762,8 @@ impl Engine {
             let tip = Tip { last: pair[0].blocks.last(), last_hash: pair[0].last_hash };
             follows(&tip, pair[1]).expect("the chain of batches has no gap and no fork");
         }
-        for (row, batch) in self.rows.iter().zip(&self.batches) {
-            let job = &row.job;
+        for row in self.rows.iter().filter(|row| !row.forgotten) {
+            let (job, batch) = (&row.job, &self.batches[row.batch]);
             let gone = matches!(job.state, State::Superseded(_));
             assert_eq!(gone, batch.superseded, "a job is on the chain with its batch");
             assert_eq!(row.proof.is_some(), job.state.outcome() == Outcome::Proved, "{job:?}");
@@ -659,14 +786,18 @@ impl Engine {
         // The simulation has no artifacts.
         let odd = report.findings.iter().filter(|finding| !finding.problem.contains("missing"));
         assert_eq!(odd.collect::<Vec<_>>(), [] as [&server::fsck::Finding; 0]);
-        assert_eq!(report.jobs, self.rows.len() as u64, "no job was lost");
-        let through = self.rows.iter().zip(&self.batches).filter(|(_, b)| !b.superseded);
-        let mut through: Vec<(BlockRange, bool)> = through
-            .map(|(row, batch)| (batch.batch.blocks, row.job.state == State::Proved))
-            .collect();
-        through.sort_by_key(|(blocks, _)| blocks.first());
-        let proved = through.iter().take_while(|(_, proved)| *proved).last();
-        let found = real.store.proved_through(&TARGET.into()).await.unwrap();
-        assert_eq!(found, proved.map(|(blocks, _)| blocks.last()));
+        let rows = self.rows.iter().filter(|row| !row.forgotten);
+        assert_eq!(report.jobs, rows.count() as u64, "no job was lost");
+        for target in TARGETS {
+            let proved = |place: &usize| {
+                let jobs = self.jobs_of(*place).into_iter().map(|row| &self.rows[row]);
+                let (proved, open): (Vec<_>, Vec<_>) =
+                    jobs.partition(|row| row.job.state == State::Proved);
+                !proved.is_empty() && open.iter().all(|row| row.target != target)
+            };
+            let last = self.on_chain().into_iter().take_while(proved).last();
+            let found = real.store.proved_through(&target.into()).await.unwrap();
+            assert_eq!(found, last.map(|place| self.batches[place].batch.blocks.last()));
+        }
     }
 }

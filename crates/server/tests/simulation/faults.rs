@@ -1,8 +1,9 @@
 //! What goes wrong, and how it ends.
 
 use super::{
+    engine::TARGETS,
     node::DEEPEST,
-    world::{SECOND, Step, World},
+    world::{SECOND, Step, TROUBLE, World},
 };
 use rand::{Rng, rngs::StdRng};
 use server::jobs::{standing::StandingEvent, state::State};
@@ -32,6 +33,16 @@ pub(crate) struct Faults {
     pub storage: u32,
     /// Whether servers and clients crash and are paused, and the wall clock is set.
     pub crashes: bool,
+    /// Whether servers and the node hang: they take what is sent and say nothing.
+    pub hangs: bool,
+    /// Inputs and proofs that the servers' disk loses, of a thousand that are read.
+    pub losses: u32,
+    /// Whether the proving program changes on the way.
+    pub upgrade: bool,
+    /// Whether the database is migrated under the servers.
+    pub migrations: bool,
+    /// Whether what was settled long ago is forgotten.
+    pub retention: bool,
     /// Whether an operator acts.
     pub operator: bool,
     /// Whether the node's chain changes.
@@ -48,6 +59,11 @@ impl Faults {
             network: [0; 3],
             storage: 0,
             crashes: false,
+            hangs: false,
+            losses: 0,
+            upgrade: false,
+            migrations: false,
+            retention: false,
             operator: false,
             reorgs: false,
             poison: 0,
@@ -58,11 +74,16 @@ impl Faults {
     pub(super) fn random(dice: &mut StdRng) -> Self {
         let mut some = |most| if dice.random_bool(0.7) { dice.random_range(0..most) } else { 0 };
         let network = [some(200), some(200), some(200)];
-        let storage = some(100);
+        let (storage, losses) = (some(100), some(100));
         Self {
             network,
             storage,
             crashes: dice.random_bool(0.7),
+            hangs: dice.random_bool(0.5),
+            losses,
+            upgrade: dice.random_bool(0.3),
+            migrations: dice.random_bool(0.3),
+            retention: dice.random_bool(0.4),
             operator: dice.random_bool(0.5),
             reorgs: dice.random_bool(0.6),
             poison: if dice.random_bool(0.4) { 1 } else { 0 },
@@ -96,6 +117,33 @@ impl World {
                 }
             }
         }
+        if self.faults.hangs && self.chance(300) {
+            let until = self.now + self.dice.random_range(0..120 * SECOND);
+            match self.dice.random_range(0..=self.servers.len()) {
+                0 => self.node_hangs_until = until,
+                server => self.servers[server - 1].hung_until = until,
+            }
+        }
+        if self.faults.upgrade && self.version == 0 && self.now > TROUBLE / 4 && self.chance(200) {
+            self.counts.add("upgrades");
+            self.version = 1;
+        }
+        // One after the other, as they are stopped and started with the new program.
+        if self.version == 1 && self.servers[server].target != TARGETS[1] {
+            self.crash(server);
+        }
+        if self.version == 1 && self.clients[client].target != TARGETS[1] && self.chance(500) {
+            let life = self.clients[client].life;
+            self.after(0, Step::ClientDies { client, life });
+        }
+        if self.faults.migrations && self.chance(100) {
+            if self.engine.migrate(self.sequence).await {
+                self.counts.add("migrations");
+            }
+        }
+        if self.faults.retention && self.chance(500) {
+            self.forget(server).await;
+        }
         if self.faults.reorgs && self.head > DEEPEST && self.chance(400) {
             self.reorg();
         }
@@ -103,6 +151,7 @@ impl World {
             let (now, id) = (self.clock(server), self.clients[client].id);
             let job = self.engine.rows[self.dice.random_range(0..self.engine.rows.len())].id;
             match self.dice.random_range(0..8) {
+                0..=4 if !self.engine.knows(job) => self.counts.add("decisions on forgotten jobs"),
                 0 => {
                     if self.engine.cancel(job, now).await.is_ok() {
                         self.watched.remove(&job);
@@ -121,8 +170,13 @@ impl World {
     pub(super) async fn calm(&mut self) {
         self.faults = Faults::none();
         self.poison.clear();
+        self.node_hangs_until = self.now;
         for server in 0..self.servers.len() {
             self.servers[server].paused_until = self.now;
+            self.servers[server].hung_until = self.now;
+            if self.servers[server].target != TARGETS[self.version] {
+                self.crash(server);
+            }
             if !self.servers[server].up {
                 self.start(server).await;
             }
@@ -132,16 +186,40 @@ impl World {
             let this = &mut self.clients[client];
             this.paused_until = self.now;
             let (id, honest) = (this.id, this.kind == Kind::Honest);
-            this.up &= honest;
+            this.up &= honest && this.target == TARGETS[self.version];
             if !honest {
                 this.life += 1;
             } else if !this.up {
                 this.up = true;
                 this.life += 1;
+                (this.waiting, this.work) = (false, None);
+                this.target = TARGETS[self.version];
                 self.wake(client, 0);
             }
             self.engine.decide(id, StandingEvent::Release, now).await;
         }
+    }
+
+    /// Retention at work in a server.
+    async fn forget(&mut self, server: usize) {
+        if !self.servers[server].up || self.transaction(server).is_none() {
+            return;
+        }
+        let now = self.clock(server);
+        if self.engine.forget(now).await == 0 {
+            return;
+        }
+        let last_final = self.engine.last_final();
+        for row in self.engine.rows.iter().filter(|row| row.forgotten) {
+            let batch = &self.engine.batches[row.batch];
+            assert!(Some(batch.batch.blocks.last()) <= last_final, "it may come back");
+            self.counts.add("forgotten jobs");
+            let _proof = self.accepted.remove(&row.id);
+            let jobs = self.engine.jobs_of(row.batch);
+            let proved = jobs.iter().any(|job| self.engine.rows[*job].job.state == State::Proved);
+            assert!(proved || batch.superseded, "blocks without a proof were forgotten");
+        }
+        self.watched.retain(|job, _| self.engine.knows(*job));
     }
 
     pub(super) fn chance(&mut self, of_a_thousand: u32) -> bool {
@@ -186,7 +264,8 @@ impl World {
     }
 
     pub(super) async fn requeue_the_dead(&mut self) {
-        let dead = self.engine.rows.iter().filter(|row| matches!(row.job.state, State::Dead(_)));
+        let dead = self.engine.rows.iter().filter(|row| !row.forgotten);
+        let dead = dead.filter(|row| matches!(row.job.state, State::Dead(_)));
         for job in dead.map(|row| row.id).collect::<Vec<_>>() {
             self.engine.requeue(job, self.clock(0)).await.expect("it is dead");
         }

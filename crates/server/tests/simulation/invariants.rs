@@ -1,6 +1,6 @@
 //! What must be true after every step, whatever goes wrong, and how often things happened meanwhile.
 
-use super::{node::hash, world::World};
+use super::{engine::Row, node::hash, world::World};
 use protocol::{ArtifactId, ClientId, JobId, LeaseId, Verdict};
 use server::{
     clock::Timestamp,
@@ -15,6 +15,11 @@ pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 impl Counts {
     pub(super) fn add(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
+    }
+
+    /// How often it happened.
+    pub(crate) fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or_default()
     }
 
     /// That a simulation says something about what never happened in it, nobody should believe.
@@ -41,11 +46,17 @@ impl Counts {
             "late proofs",
             "stale leases",
             "answers that were lost and asked for again",
+            "messages to hung servers",
+            "questions to a hung node",
+            "upgrades",
+            "batches with another job",
+            "forgotten jobs",
+            "messages about forgotten jobs",
+            "lost inputs",
+            "lost proofs",
+            "proofs lost by another server",
         ] {
-            assert!(
-                self.0.get(what).is_some_and(|count| *count > 0),
-                "{what} never happened: {self}"
-            );
+            assert!(self.of(what) > 0, "{what} never happened: {self}");
         }
     }
 }
@@ -69,6 +80,7 @@ impl fmt::Display for Counts {
 pub(super) struct Watched {
     pub(super) lease: LeaseId,
     pub(super) client: ClientId,
+    pub(super) since: Timestamp,
     /// Its client may be silent until then.
     pub(super) until: Timestamp,
 }
@@ -85,10 +97,9 @@ impl World {
 
     /// A verdict is durable.
     pub(super) fn judged(&mut self, job: JobId, proof: ArtifactId, verdict: &Verdict) {
-        let row = self.engine.find(job);
         match verdict {
             Verdict::Accepted => {
-                let batch = &self.engine.batches[row];
+                let batch = self.engine.batch_of(job);
                 assert!(!batch.superseded, "a proof of blocks that are gone was accepted");
                 assert_eq!(self.artifacts[&proof].as_ref(), Some(&batch.batch.statement));
                 let first = *self.accepted.entry(job).or_insert(proof);
@@ -107,19 +118,23 @@ impl World {
 
     /// Whether blocks have no batch yet, or jobs on the chain no proof.
     pub(super) fn unfinished(&self) -> bool {
-        let proved = |(row, batch): (&super::engine::Row, &super::engine::Batch)| {
-            batch.superseded || row.job.state == State::Proved
+        let proved = |place: &usize| {
+            let mut jobs = self.engine.jobs_of(*place).into_iter();
+            jobs.any(|row| self.engine.rows[row].job.state == State::Proved)
         };
         let tip = self.engine.tip();
         let last = self.chain.len() - 1;
         tip != Some(Tip { last: last as u64, last_hash: hash(self.chain[last]) })
-            || !self.engine.rows.iter().zip(&self.engine.batches).all(proved)
+            || !self.engine.on_chain().iter().all(proved)
     }
 
     pub(super) fn picture(&self) -> String {
-        let rows = self.engine.rows.iter().zip(&self.engine.batches);
-        let jobs: Vec<_> =
-            rows.map(|(row, batch)| format!("{} {:?}", batch.batch.blocks, row.job)).collect();
+        let rows = self.engine.rows.iter().filter(|row| !row.forgotten);
+        let job = |row: &Row| {
+            let blocks = self.engine.batches[row.batch].batch.blocks;
+            format!("{blocks} {} {:?}", row.target.program_id, row.job)
+        };
+        let jobs: Vec<_> = rows.map(job).collect();
         format!("head {} of {}\n{}", self.head, self.chain.len() - 1, jobs.join("\n"))
     }
 }

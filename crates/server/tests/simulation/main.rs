@@ -8,6 +8,7 @@
 mod clients;
 mod engine;
 mod faults;
+mod history;
 mod invariants;
 mod node;
 mod servers;
@@ -46,6 +47,7 @@ fn run(name: &str, seeds: impl Iterator<Item = u64>, with_real: bool) {
     if runs >= 1_000 {
         totals.assert_everything_happened();
     }
+    assert!(!with_real || runs < SEEDS.1 || totals.of("migrations") > 0);
 }
 
 /// `SEED` alone, or `SEEDS` of them, or as many as usual.

@@ -1,10 +1,13 @@
 //! The L2 node, whose chain changes, and whoever follows it.
 
-use super::world::{SECOND, Step, World};
+use super::{
+    servers::Server,
+    world::{SECOND, Step, World},
+};
 use alloy_primitives::{B256, keccak256};
 use protocol::{ArtifactRef, BlockRange};
 use rand::Rng;
-use server::jobs::{NewBatch, Tip, Unlinked};
+use server::jobs::{NewBatch, Targets, Tip, Unlinked};
 
 /// No reorg is deeper, in blocks.
 pub(super) const DEEPEST: u64 = 4;
@@ -13,7 +16,12 @@ pub(super) const DEEPEST: u64 = 4;
 #[derive(Clone, Debug)]
 pub(super) enum Act {
     Enqueue(NewBatch),
-    Supersede { from: u64, tip: Tip },
+    /// Batches that wait for a proof that is not wanted any more get another job.
+    Rescue,
+    Supersede {
+        from: u64,
+        tip: Tip,
+    },
 }
 
 pub(super) fn hash(name: u64) -> B256 {
@@ -41,7 +49,11 @@ impl World {
 
     pub(super) async fn look_at_the_node(&mut self) {
         // Mostly one leads; that two do is possible while a connection is lost.
-        let Some(leader) = self.servers.iter().position(|server| server.up) else { return };
+        if self.node_hangs_until > self.now {
+            return self.counts.add("questions to a hung node");
+        }
+        let leads = |server: &Server| server.up && server.hung_until <= self.now;
+        let Some(leader) = self.servers.iter().position(leads) else { return };
         let leads = |n: &usize| self.servers[*n].up && (*n == leader || self.now.is_multiple_of(7));
         let mut last_final = 0;
         for server in (0..self.servers.len()).filter(leads).collect::<Vec<_>>() {
@@ -50,6 +62,7 @@ impl World {
                 let name = self.chain.get(usize::try_from(number).expect("it is small"));
                 number <= head && name.is_some_and(|name| hash(*name) == found)
             };
+            let wanted = Targets::from(self.servers[server].target);
             let act = match tip {
                 Some(tip) if !on_chain(tip.last, tip.last_hash) => {
                     let live = self.engine.live();
@@ -57,6 +70,7 @@ impl World {
                     let from = gone.expect("the last is gone").blocks.first();
                     Act::Supersede { from, tip }
                 }
+                _ if !self.engine.stranded(&wanted).is_empty() => Act::Rescue,
                 _ => {
                     let first = tip.map_or(1, |tip| tip.last + 1);
                     // Nobody calls final what it has not found on the chain.
@@ -81,7 +95,8 @@ impl World {
         match act {
             Act::Enqueue(batch) => {
                 let gone = self.engine.is_superseded(&batch);
-                match self.engine.enqueue(&batch, now).await {
+                let target = self.servers[server].target;
+                match self.engine.enqueue(&batch, target, now).await {
                     Ok(job) => {
                         self.enqueued.insert(job);
                         if gone {
@@ -90,6 +105,13 @@ impl World {
                     }
                     Err(Unlinked::Gap { .. } | Unlinked::Parent { .. }) => {}
                     Err(other) => panic!("{other}"),
+                }
+            }
+            Act::Rescue => {
+                let target = self.servers[server].target;
+                for job in self.engine.rescue(target, now).await {
+                    self.counts.add("batches with another job");
+                    self.enqueued.insert(job);
                 }
             }
             Act::Supersede { from, tip } => {

@@ -1,8 +1,8 @@
 //! Servers: they take messages, act on them in transactions that may fail, crash and start again.
 
 use super::{
-    clients::{Answer, Message},
-    engine::RULES,
+    clients::{Answer, Client, Message},
+    engine::{RULES, TARGETS},
     invariants::Watched,
     world::{PATIENCE, SECOND, Step, Time, World},
 };
@@ -10,7 +10,8 @@ use protocol::{ArtifactId, JobId, LeaseId, Submit, Verdict};
 use rand::Rng;
 use server::{
     clock::Timestamp,
-    jobs::state::{Outcome, Refused, State},
+    jobs::Target,
+    jobs::state::{Lease, Outcome, Refused, State},
     store::{Offer, Submitted},
 };
 use std::collections::BTreeSet;
@@ -19,6 +20,10 @@ pub(super) struct Server {
     pub(super) up: bool,
     pub(super) life: u64,
     pub(super) paused_until: Time,
+    /// Until then it takes what is sent to it and does nothing.
+    pub(super) hung_until: Time,
+    /// What it wants proofs for.
+    pub(super) target: Target,
     /// Its clock minus ours.
     pub(super) offset: u64,
     pub(super) verifying: BTreeSet<(JobId, LeaseId, ArtifactId)>,
@@ -67,6 +72,7 @@ impl World {
             self.servers[0].offset = offset.max(self.engine.latest().0.saturating_sub(self.now));
         }
         self.servers[server].up = true;
+        self.servers[server].target = TARGETS[self.version];
         let (life, now) = (self.servers[server].life, self.clock(server));
         self.engine.restart(alone, now).await;
         if alone {
@@ -90,7 +96,20 @@ impl World {
             }
             return;
         }
+        if this.hung_until > self.now {
+            return self.counts.add("messages to hung servers");
+        }
         let (life, now, to) = (this.life, self.clock(server), self.clients[from].id);
+        if let Message::Beat { job, .. } | Message::Fail { job, .. } | Message::Submit { job, .. } =
+            &message
+            && !self.engine.knows(*job)
+        {
+            self.counts.add("messages about forgotten jobs");
+            if let Message::Submit { submit, .. } = message {
+                self.answer(from, Answer::Verdict { proof: submit.proof.sha256 });
+            }
+            return;
+        }
         match message {
             Message::Ask { number } => {
                 let asked = now;
@@ -127,7 +146,15 @@ impl World {
             Message::Fail { job, lease, class } => {
                 let Some(_after) = self.transaction(server) else { return };
                 let (held, before) = (self.holds(job, lease), self.job(job));
-                let answer = self.engine.fail(to, job, lease, class, now).await;
+                let place = self.engine.rows[self.engine.find(job)].batch;
+                let answer = if held && self.lost_inputs.contains(&place) {
+                    self.counts.add("lost inputs");
+                    let pause = self.dice.random_range(0..10 * SECOND);
+                    self.after(pause, Step::Repair { server, life, job });
+                    self.engine.input_lost(to, job, lease, now).await
+                } else {
+                    self.engine.fail(to, job, lease, class, now).await
+                };
                 if answer.is_ok() {
                     assert!(held, "a lease that is not the job's was ended");
                     self.watched.remove(&job);
@@ -136,6 +163,35 @@ impl World {
                 }
             }
             Message::Submit { job, submit } => self.take_in(server, from, job, submit).await,
+        }
+    }
+
+    /// For how long a step has to wait, because the server that is to do it hangs.
+    pub(super) fn hangs(&self, step: &Step) -> Option<Time> {
+        let (Step::Held { server, .. }
+        | Step::Verified { server, .. }
+        | Step::Sweep { server, .. }
+        | Step::Repair { server, .. }
+        | Step::Act { server, .. }) = step
+        else {
+            return None;
+        };
+        let until = self.servers[*server].hung_until;
+        Some(until.saturating_sub(self.now)).filter(|pause| *pause > 0)
+    }
+
+    /// Makes a lost input again, if the node still has the blocks.
+    pub(super) async fn repair(&mut self, server: usize, job: JobId) {
+        if !self.engine.knows(job) || self.transaction(server).is_none() {
+            return;
+        }
+        let place = self.engine.rows[self.engine.find(job)].batch;
+        let batch = &self.engine.batches[place].batch;
+        let has = batch.blocks.last() <= self.head
+            && self.batch(batch.blocks.first(), batch.blocks.last()).statement == batch.statement;
+        if has && self.now >= self.node_hangs_until && self.lost_inputs.remove(&place) {
+            let now = self.clock(server);
+            self.engine.replace_input(job, now).await;
         }
     }
 
@@ -164,18 +220,26 @@ impl World {
     pub(super) async fn lend(&mut self, server: usize, from: usize, number: u64, asked: Timestamp) {
         let Some(told) = self.transaction(server) else { return };
         let now = self.clock(server);
-        let (client, party) = (self.clients[from].id, self.clients[from].party);
+        let Client { id: client, party, target, .. } = self.clients[from];
         let before: Vec<_> = self.engine.rows.iter().map(|row| row.job.lost).collect();
         let lease = LeaseId::from_bytes(self.dice.random());
-        let offer = self.engine.lease(client, party, lease, asked, now).await;
+        let offer = self.engine.lease(client, party, target, lease, asked, now).await;
         for (row, before) in before.into_iter().enumerate() {
             let id = self.engine.rows[row].id;
             if self.engine.rows[row].job.lost > before {
                 // Leases end by themselves when they run out, or when their client has asked for work since.
                 let watched = self.watched.remove(&id).expect("it was held");
                 let ran_out = watched.until < now;
-                assert!(ran_out || watched.client == client, "a living client lost its lease");
-                self.counts.add(if ran_out { "expired leases" } else { "abandoned leases" });
+                let too_long = now.after(watched.since) > RULES.max_hold;
+                assert!(
+                    ran_out || too_long || watched.client == client,
+                    "a living client lost its lease"
+                );
+                self.counts.add(match (ran_out, too_long) {
+                    (true, _) => "expired leases",
+                    (_, true) => "leases held for too long",
+                    _ => "abandoned leases",
+                });
                 if matches!(
                     self.engine.rows[row].job.state,
                     State::Dead(protocol::DeadCause::Quarantined)
@@ -198,7 +262,8 @@ impl World {
                     self.counts.add("answers that were lost and asked for again");
                 }
                 let until = now + RULES.lease;
-                self.watched.insert(job, Watched { lease: leased.lease.id, client, until });
+                let Lease { id: lease, since, .. } = leased.lease;
+                self.watched.insert(job, Watched { lease, client, since, until });
                 Answer::Job { number, job, lease: leased.lease.id, blocks: leased.blocks }
             }
             other => {
@@ -207,7 +272,7 @@ impl World {
                 }
                 if matches!(other, Offer::Nothing { .. }) {
                     let idle = self.engine.rows.iter().find(|row| match &row.job.state {
-                        State::Ready => row.job.not_before <= now,
+                        State::Ready => row.target == target && row.job.not_before <= now,
                         State::Leased(held) => held.expires_at < now && held.client != client,
                         _ => false,
                     });
@@ -260,7 +325,22 @@ impl World {
         self.servers[server].verifying.remove(&(job, submit.lease, proof));
         let Some(told) = self.transaction(server) else { return };
         let now = self.clock(server);
-        let verdict = self.engine.judge(job, &submit, valid, now).await;
+        if !self.engine.knows(job) {
+            return;
+        }
+        let losses = self.faults.losses;
+        if self.chance(losses) {
+            if self.engine.lose_proof(job, &submit, now).await {
+                self.counts.add("lost proofs");
+                if self.job(job).state.lease().is_none() {
+                    self.watched.remove(&job);
+                }
+            }
+            return;
+        }
+        let Some(verdict) = self.engine.judge(job, &submit, valid, now).await else {
+            return self.counts.add("proofs lost by another server");
+        };
         // A lie about a job that is proved meanwhile may be called a duplicate unseen.
         assert!(valid || verdict != Verdict::Accepted, "a lie was accepted");
         if self.engine.rows[self.engine.find(job)].job.state.lease().is_none() {

@@ -2,7 +2,7 @@
 
 use super::{
     clients::{Answer, Client, Message},
-    engine::Engine,
+    engine::{Engine, TARGETS},
     faults::{Faults, Kind},
     invariants::{Counts, Watched},
     node::Act,
@@ -87,6 +87,12 @@ pub(super) enum Step {
         server: usize,
         life: u64,
     },
+    /// An input is made again.
+    Repair {
+        server: usize,
+        life: u64,
+        job: JobId,
+    },
     Intake,
     Act {
         server: usize,
@@ -113,6 +119,11 @@ pub(crate) struct World {
     pub(super) names: u64,
     pub(super) head: u64,
     pub(super) batch_blocks: u64,
+    /// Which of the targets is wanted, and which clients prove, from their next start on.
+    pub(super) version: usize,
+    pub(super) node_hangs_until: Time,
+    /// Batches whose input the servers' disk has lost, by place.
+    pub(super) lost_inputs: BTreeSet<usize>,
     /// Blocks whose proving kills.
     pub(super) poison: BTreeSet<u64>,
     /// Uploaded proofs: the statement each proves, if any.
@@ -184,6 +195,7 @@ impl World {
             up: true,
             life: 0,
             paused_until: 0,
+            target: TARGETS[0],
             number: 0,
             waiting: false,
             work: None,
@@ -196,6 +208,8 @@ impl World {
             up: true,
             life: 0,
             paused_until: 0,
+            hung_until: 0,
+            target: TARGETS[0],
             // Later than the wall clock of whoever runs this: a database tells the latest time it has seen.
             offset: 1 << 41,
             verifying: BTreeSet::new(),
@@ -212,6 +226,9 @@ impl World {
             steps: BinaryHeap::new(),
             what: BTreeMap::new(),
             clients,
+            version: 0,
+            node_hangs_until: 0,
+            lost_inputs: BTreeSet::new(),
             chain: (0..=blocks).collect(),
             old_chains: Vec::new(),
             names: 1 << 32,
@@ -269,8 +286,16 @@ impl World {
     }
 
     pub(super) async fn step(&mut self, step: Step) {
+        if let Some(pause) = self.hangs(&step) {
+            return self.after(pause, step);
+        }
         match step {
             Step::ToServer { server, from, message } => self.serve(server, from, message).await,
+            Step::Repair { server, life, job } => {
+                if self.lives(server, life) {
+                    self.repair(server, job).await;
+                }
+            }
             Step::Held { server, life, from, number, asked } => {
                 if self.lives(server, life) {
                     self.lend(server, from, number, asked).await;
