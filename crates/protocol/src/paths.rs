@@ -50,6 +50,8 @@ pub const PROOFS: &str = "/v1/proofs";
 pub const DELIVERED: &str = "/v1/proofs/delivered";
 /// `POST` nothing: no new batches are taken in. `DELETE`: they are again.
 pub const PAUSE: &str = "/v1/pause";
+/// `POST` nothing: another server of the database follows its node.
+pub const HAND_OVER: &str = "/v1/hand-over";
 /// `GET` the clients as a list of [`ClientSummary`](crate::ClientSummary), the latest first, in pages like [`JOBS`].
 pub const CLIENTS: &str = "/v1/clients";
 /// `POST` nothing: grants no more leases. `DELETE`: grants them again.
@@ -63,6 +65,11 @@ pub fn job(job: &JobId) -> String {
 /// `POST` nothing: gives up a job.
 pub fn cancel(job: &JobId) -> String {
     format!("/v1/jobs/{job}/cancel")
+}
+
+/// `POST` nothing: takes a job from the client that has it.
+pub fn release(job: &JobId) -> String {
+    format!("/v1/jobs/{job}/release")
 }
 
 /// `POST` a [`Priority`](crate::Priority).

@@ -60,7 +60,7 @@ use artifacts::{Artifacts, Place, Sharing};
 use data_folder::Space;
 use dispatch::{
     Jobs, JobsConfig,
-    peers::{NodeHealth, Peers},
+    peers::{Leadership, NodeHealth, Peers},
 };
 use http::{connection, limits::Limiter, router, service::Service};
 use intake::{BatchPolicy, Intake, Progress, Repair};
@@ -175,6 +175,7 @@ impl Server {
         }
         jobs.report_set_aside().await?;
         let (leading, leads) = watch::channel(peers.is_none());
+        let leadership = Leadership::new(leads.clone(), peers.is_some());
         // Without a node it leads only if no other server could.
         let (node, health) = watch::channel(match source {
             Some(_) => NodeHealth::Unknown,
@@ -188,7 +189,8 @@ impl Server {
         parts.start("integrity", integrity(jobs.store().clone(), stopping.clone()));
         if let Some(mut peers) = peers {
             jobs.store().database().ok(peers.welcome().await)?;
-            let run = peers.run(jobs.clone(), leading, health, stopping.clone());
+            let (jobs, leadership) = (jobs.clone(), leadership.clone());
+            let run = peers.run(jobs, leading, leadership, health, stopping.clone());
             parts.start("peers", run);
         }
 
@@ -245,8 +247,17 @@ impl Server {
         if let Some(tls) = tls.clone() {
             parts.start("tls", tls.run(stopping.clone()));
         }
-        let service =
-            Service::new(jobs, artifacts, watching, gate, limiter, space, parts.crashed());
+        let service = Service::new(
+            jobs,
+            artifacts,
+            watching,
+            leadership,
+            gate,
+            tls.clone(),
+            limiter,
+            space,
+            parts.crashed(),
+        );
         let router = router::router(service.clone());
         let http =
             tokio::spawn(connection::serve(listener, router, tls, config.limits, stopping.clone()));

@@ -57,6 +57,8 @@ pub(crate) enum Jobs {
     Cancel(Many),
     /// Give a dead job another chance, or many, with fresh budgets
     Requeue(Many),
+    /// Take a job from the client that has it, which is told to stop and is not to blame
+    Release(OneJob),
     /// Serve a job before others, or after them
     Prioritise {
         /// The job
@@ -187,15 +189,18 @@ pub(crate) enum Intake {
     Pause(Operated),
     /// Take in new batches again
     Resume(Operated),
+    /// Let another server of the database follow its node instead of this one
+    HandOver(Operated),
 }
 
 /// Runs `l2-prover intake`.
 pub(crate) async fn intake(args: Intake, output: &Output) -> anyhow::Result<()> {
-    let (method, operated) = match args {
-        Intake::Pause(operated) => (Method::POST, operated),
-        Intake::Resume(operated) => (Method::DELETE, operated),
+    let (method, path, operated) = match args {
+        Intake::Pause(operated) => (Method::POST, paths::PAUSE, operated),
+        Intake::Resume(operated) => (Method::DELETE, paths::PAUSE, operated),
+        Intake::HandOver(operated) => (Method::POST, paths::HAND_OVER, operated),
     };
-    tell(&operated, method, paths::PAUSE).await?;
+    tell(&operated, method, path).await?;
     super::top::once(&operated, output).await
 }
 
@@ -241,6 +246,10 @@ pub(crate) async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {
             }
             None => change(&many, JobsDeed::Requeue, output).await,
         },
+        Jobs::Release(OneJob { job, operated }) => {
+            tell(&operated, Method::POST, &paths::release(&job)).await?;
+            show(&operated, job, output).await
+        }
         Jobs::Prioritise { job: OneJob { job, operated }, priority } => {
             let request = request(&operated, Method::POST, &paths::priority(&job))?;
             answer(request.json(&Priority { priority })).await?;

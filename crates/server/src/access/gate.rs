@@ -123,6 +123,14 @@ impl Gate {
         Ok(Self(Arc::new(Inner { auth, trusts_loopback, tokens, known: RwLock::new(known) })))
     }
 
+    /// When the first of the tokens expires that still count, if one does.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let all = known.secrets.values().chain(known.certificates.values());
+        let live = all.filter(|token| token.valid_at(known.now.0));
+        live.filter_map(|token| token.expires_at).min().map(Timestamp)
+    }
+
     /// Reads the tokens anew, until `stopping`. While the database fails, those known last count.
     pub async fn run(self, stopping: CancellationToken) {
         let mut failing = false;

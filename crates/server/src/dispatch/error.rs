@@ -1,6 +1,6 @@
 //! Why a message is refused.
 
-use super::queue::Busy;
+use super::{peers::NotHandedOver, queue::Busy};
 use crate::{artifacts::ArtifactError, database::DatabaseError, store::StoreError};
 use protocol::ArtifactId;
 
@@ -33,6 +33,9 @@ pub enum JobError {
     /// Nothing was recorded: the proof has to be handed in again.
     #[error(transparent)]
     Busy(#[from] Busy),
+    /// No other server follows the node.
+    #[error(transparent)]
+    NotHandedOver(#[from] NotHandedOver),
     /// Verifying was given up; the submission stays open.
     #[error("the proof could not be verified now; submit it again")]
     NotVerified,

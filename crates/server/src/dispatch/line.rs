@@ -81,6 +81,11 @@ impl Line {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many clients wait.
+    pub(super) fn len(&self) -> u64 {
+        self.lock().places.len() as u64
+    }
+
     /// A job may have become ready.
     pub(super) fn news(&self) {
         self.news.notify_one();

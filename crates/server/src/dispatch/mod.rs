@@ -21,18 +21,18 @@ use crate::{
     artifacts::Artifacts,
     clock::Timestamp,
     database::Notification,
-    jobs::batch::{NewBatch, Targets, Tip},
-    observe::metrics::Metrics,
+    jobs::batch::{NewBatch, Target, Targets, Tip},
+    observe::metrics::{self, Metrics},
     store::{BatchInput, Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches},
 };
 use instances::Instances;
-use line::Line;
+use line::{Kind, Line};
 use protocol::{ArtifactId, ArtifactRef, BlockRange, ClientId, JobId, LeaseId, Progress, Verdict};
 use queue::Queue;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -59,6 +59,8 @@ struct Inner {
     /// Proofs being verified, so that submitting twice verifies once.
     verifying: Mutex<HashMap<Verifying, watch::Receiver<Option<Verdict>>>>,
     queue: Queue,
+    /// When a client asked last that can prove something that is wanted.
+    able: Mutex<HashMap<Kind, Instant>>,
     instances: Mutex<Instances<ClientId>>,
     /// Jobs whose inputs are lost.
     lost_inputs: Mutex<BTreeSet<JobId>>,
@@ -117,6 +119,7 @@ impl Jobs {
             input_lost: Notify::new(),
             holders: Mutex::default(),
             queue,
+            able: Mutex::default(),
             switches: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping,
@@ -136,6 +139,35 @@ impl Jobs {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// Proofs that wait to be verified, or are.
+    pub fn proofs_waiting(&self) -> u64 {
+        self.0.queue.len()
+    }
+
+    /// Requests for work that are held open.
+    pub fn requests_waiting(&self) -> u64 {
+        self.0.line.len()
+    }
+
+    /// How many of these jobs no client has asked for lately.
+    pub fn without_prover(&self, unheld: &[(Target, u64)]) -> u64 {
+        let able = self.0.able.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = |target: &Target| {
+            let at = able.get(&(target.system, target.program_id));
+            at.is_some_and(|at| at.elapsed() < metrics::ALIVE)
+        };
+        unheld.iter().filter(|(target, _)| !asked(target)).map(|(_, jobs)| jobs).sum()
+    }
+
+    /// Notes that a client asks that can prove jobs of these kinds.
+    fn able(&self, kinds: &[Kind]) {
+        let wanted = |kind: &&Kind| {
+            self.targets().iter().any(|target| **kind == (target.system, target.program_id))
+        };
+        let mut able = self.0.able.lock().unwrap_or_else(PoisonError::into_inner);
+        able.extend(kinds.iter().filter(wanted).map(|kind| (*kind, Instant::now())));
     }
 
     /// Counts and logs what became durable, and hands on the answer.

@@ -30,6 +30,18 @@ impl Jobs {
         Ok(self.0.store.cancel(job, by, self.now().await?).await?)
     }
 
+    /// Takes a job from the client that has it, which is told to stop and is not to blame.
+    ///
+    /// # Errors
+    /// [`JobError::Store`] if no client has it.
+    pub async fn release(&self, job: JobId, by: &Actor) -> Result<(), JobError> {
+        let lease = self.0.store.release(job, by, self.now().await?).await?;
+        tracing::info!(%job, %by, "an operator took a job from its client");
+        self.forget(lease);
+        self.0.line.news();
+        Ok(())
+    }
+
     /// Serves a job earlier or later than its age says.
     ///
     /// # Errors

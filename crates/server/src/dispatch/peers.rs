@@ -56,6 +56,66 @@ pub enum NodeHealth {
     FailsSince(Instant),
 }
 
+/// An operator's word that another server shall lead counts for so long: then this one may again.
+const HANDED_OVER: Duration = Duration::from_secs(60);
+
+/// An operator hears after so long that no other server took over.
+const TAKE_OVER: Duration = Duration::from_secs(10);
+
+/// Who follows the node, and an operator's word on it. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    leads: watch::Receiver<bool>,
+    /// Whether other servers may use the database.
+    shared: bool,
+    handed_over: watch::Sender<Option<Instant>>,
+}
+
+/// Why no other server follows the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotHandedOver {
+    /// This one does not.
+    #[error("this server does not follow the node: ask the one that does")]
+    DoesNotLead,
+    /// There is none whose node answers.
+    #[error("no other server of this database has a node that answers: this one goes on")]
+    NobodyElse,
+}
+
+impl Leadership {
+    /// What `leads` says, and no operator yet. Other servers may use the database if it is `shared`.
+    pub fn new(leads: watch::Receiver<bool>, shared: bool) -> Self {
+        Self { leads, shared, handed_over: watch::Sender::new(None) }
+    }
+
+    /// Lets another server follow its node, and this one not for a minute.
+    ///
+    /// # Errors
+    /// [`NotHandedOver`]; then this one goes on.
+    pub async fn hand_over(&self) -> Result<(), NotHandedOver> {
+        let mut leads = self.leads.clone();
+        if !*leads.borrow() {
+            return Err(NotHandedOver::DoesNotLead);
+        }
+        if !self.shared {
+            return Err(NotHandedOver::NobodyElse);
+        }
+        self.handed_over.send_replace(Some(Instant::now()));
+        match tokio::time::timeout(TAKE_OVER, leads.wait_for(|leads| !leads)).await {
+            Ok(_gone_or_stopping) => Ok(()),
+            Err(_elapsed) => {
+                self.handed_over.send_replace(None);
+                Err(NotHandedOver::NobodyElse)
+            }
+        }
+    }
+
+    /// Whether an operator wants another server to lead.
+    fn is_handed_over(&self) -> bool {
+        self.handed_over.borrow().is_some_and(|at| at.elapsed() < HANDED_OVER)
+    }
+}
+
 /// This server among those on the same database.
 #[derive(Debug)]
 pub struct Peers {
@@ -113,6 +173,7 @@ impl Peers {
         mut self,
         jobs: Jobs,
         leads: watch::Sender<bool>,
+        leadership: Leadership,
         node: watch::Receiver<NodeHealth>,
         shutdown: CancellationToken,
     ) {
@@ -120,7 +181,7 @@ impl Peers {
             let lost = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                lost = self.listen(&jobs, &leads, &node) => lost,
+                lost = self.listen(&jobs, &leads, &leadership, &node) => lost,
             };
             leads.send_replace(false);
             tracing::warn!(
@@ -167,6 +228,7 @@ impl Peers {
         &mut self,
         jobs: &Jobs,
         leads: &watch::Sender<bool>,
+        leadership: &Leadership,
         node: &watch::Receiver<NodeHealth>,
     ) -> sqlx::Error {
         let mut pulse = tokio::time::interval(PULSE);
@@ -188,7 +250,7 @@ impl Peers {
                 Some(Err(error)) => return error,
                 None => {
                     let (leading, health) = (*leads.borrow(), *node.borrow());
-                    let pulse = self.pulse(leading, health);
+                    let pulse = self.pulse(leading, health, leadership.is_handed_over());
                     match tokio::time::timeout(PATIENCE, pulse).await {
                         Ok(Ok(leading)) => drop(leads.send_if_modified(|leads| {
                             let news = *leads != leading;
@@ -204,25 +266,28 @@ impl Peers {
     }
 
     /// Decides whether this server leads now. Says something to the database in any case, which ends silent sessions.
-    async fn pulse(&mut self, leading: bool, node: NodeHealth) -> sqlx::Result<bool> {
+    async fn pulse(
+        &mut self,
+        leading: bool,
+        node: NodeHealth,
+        handed_over: bool,
+    ) -> sqlx::Result<bool> {
         if leading {
             let fails = match node {
                 NodeHealth::FailsSince(since) => since.elapsed() >= NODE_PATIENCE,
                 NodeHealth::Unknown | NodeHealth::Answers => false,
             };
-            if !fails || !self.others_could_lead().await? {
+            if !(fails || handed_over) || !self.others_could_lead().await? {
                 self.listener.execute("SELECT 1").await?;
                 return Ok(true);
             }
             lock(&mut self.listener, "SELECT pg_advisory_unlock($1, $2)", LEADER).await?;
-            tracing::warn!(
-                code = "stepped_down",
-                "this server's node fails, so another server follows its own now"
-            );
+            let why = if fails { "this server's node fails" } else { "an operator wants it" };
+            tracing::warn!(code = "stepped_down", why, "another server follows its own node now");
             return Ok(false);
         }
-        let fails = matches!(node, NodeHealth::FailsSince(_));
-        self.stand(node == NodeHealth::Answers).await?;
+        let fails = matches!(node, NodeHealth::FailsSince(_)) || handed_over;
+        self.stand(node == NodeHealth::Answers && !handed_over).await?;
         if fails && self.others_could_lead().await? {
             return Ok(false);
         }

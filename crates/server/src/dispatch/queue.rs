@@ -140,6 +140,11 @@ impl Waiting {
 }
 
 impl Queue {
+    /// How many proofs have a place.
+    pub(super) fn len(&self) -> u64 {
+        self.lock().all.iter().sum::<usize>() as u64
+    }
+
     /// A queue for `at_once` proofs at the same time.
     pub(super) fn new(at_once: usize) -> Self {
         Self(Arc::new(Mutex::new(Inner {

@@ -69,7 +69,8 @@ impl Jobs {
         }
         let asked = self.now().await?;
         let deadline = asked + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
-        let kinds = usable.iter().map(|able| (able.system, able.program_id)).collect();
+        let kinds: Vec<_> = usable.iter().map(|able| (able.system, able.program_id)).collect();
+        self.able(&kinds);
         // ORDER: in the line before the first look, or a job that becomes ready in between is missed.
         let mut place = self.0.line.join(request.client, kinds);
         let mut now = asked;

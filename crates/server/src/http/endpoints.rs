@@ -102,6 +102,8 @@ pub fn endpoints() -> Vec<Endpoint> {
             .does("Gives a dead job fresh budgets"),
         post("/v1/jobs/{job}/cancel", DECIDES, handlers::cancel)
             .does("Gives a job up; its client is told to stop"),
+        post("/v1/jobs/{job}/release", DECIDES, handlers::release)
+            .does("Takes a job from the client that has it, without blame; the client is told to stop"),
         post("/v1/jobs/{job}/priority", DECIDES, handlers::prioritise)
             .does("Serves a job before others, or after them")
             .takes(json!(Priority)),
@@ -118,6 +120,8 @@ pub fn endpoints() -> Vec<Endpoint> {
             .does("Takes in no new batches, at no server of the database"),
         endpoint(Method::DELETE, "/v1/pause", DECIDES, handlers::unpause)
             .does("Takes in new batches again"),
+        post("/v1/hand-over", DECIDES, handlers::hand_over)
+            .does("Lets another server of the database follow its node instead of this one"),
         get("/v1/audit", LOOKS, handlers::audit)
             .does("What operators decided and what the server removed, the latest first; at most 1,000. The header `Link` names the next page")
             .answers(&[json!(Vec<AuditEntry>)]),

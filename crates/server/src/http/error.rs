@@ -128,6 +128,7 @@ impl From<JobError> for Refusal {
                 refusal.1.retry_after_ms = Some(crate::clock::millis(busy.pause()).max(1));
                 refusal
             }
+            JobError::NotHandedOver(_) => refuse(StatusCode::CONFLICT, ErrorCode::WrongState, text),
             JobError::Artifacts(error) => error.into(),
             JobError::Store(StoreError::NoSuchJob(_)) => {
                 refuse(StatusCode::NOT_FOUND, ErrorCode::NoSuchJob, text)

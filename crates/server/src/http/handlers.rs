@@ -102,6 +102,20 @@ pub(super) async fn cancel(
     Ok(StatusCode::NO_CONTENT)
 }
 
+pub(super) async fn release(
+    State(service): State<Service>,
+    Path(job): Path<String>,
+    By(by): By,
+) -> Answer<StatusCode> {
+    service.jobs().release(id(&job)?, &by).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn hand_over(State(service): State<Service>, By(by): By) -> Answer<StatusCode> {
+    service.hand_over(&by).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(super) async fn prioritise(
     State(service): State<Service>,
     Path(job): Path<String>,

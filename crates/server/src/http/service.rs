@@ -1,14 +1,15 @@
 //! What the endpoints call.
 
-use super::{health, limits::Limiter};
+use super::{health, limits::Limiter, tls::Tls};
 use crate::{
     access::gate::Gate,
     artifacts::Artifacts,
+    clock::Timestamp,
     data_folder::{NoRoom, Room, Space},
-    dispatch::{JobError, Jobs},
+    dispatch::{JobError, Jobs, peers::Leadership},
     intake::Progress,
     maintenance::gc,
-    observe::metrics::{self, Metrics},
+    observe::metrics::{self, Here, Metrics},
     parts::Crashed,
     store::{Actor, StoreError},
 };
@@ -22,7 +23,9 @@ pub struct Service {
     jobs: Jobs,
     artifacts: Artifacts,
     intake: watch::Receiver<Progress>,
+    leadership: Leadership,
     gate: Gate,
+    tls: Option<Tls>,
     limiter: Limiter,
     space: Space,
     crashed: Crashed,
@@ -30,16 +33,19 @@ pub struct Service {
 
 impl Service {
     /// Puts the parts together.
+    #[expect(clippy::too_many_arguments, reason = "it is made once, of all there is")]
     pub fn new(
         jobs: Jobs,
         artifacts: Artifacts,
         intake: watch::Receiver<Progress>,
+        leadership: Leadership,
         gate: Gate,
+        tls: Option<Tls>,
         limiter: Limiter,
         space: Space,
         crashed: Crashed,
     ) -> Self {
-        Self { jobs, artifacts, intake, gate, limiter, space, crashed }
+        Self { jobs, artifacts, intake, leadership, gate, tls, limiter, space, crashed }
     }
 
     /// Who may come in.
@@ -96,6 +102,18 @@ impl Service {
         Ok(garbage)
     }
 
+    /// Lets another server of the database follow its node instead of this one.
+    ///
+    /// # Errors
+    /// [`JobError::NotHandedOver`] if none can; [`JobError::Store`] if the database fails.
+    pub async fn hand_over(&self, by: &Actor) -> Result<(), JobError> {
+        self.leadership.hand_over().await?;
+        let (store, now) = (self.jobs.store(), self.jobs.now().await?);
+        store.note(by, "hand over", "the intake".into(), None, now).await?;
+        tracing::info!(%by, "an operator let another server follow its node");
+        Ok(())
+    }
+
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         self.jobs.metrics()
@@ -109,7 +127,15 @@ impl Service {
         let (now, targets) = (self.jobs.now().await?, self.jobs.targets());
         let figures = self.jobs.store().figures(targets, now, metrics::ALIVE).await?;
         let Progress { status, head } = self.intake.borrow().clone();
-        Ok(self.metrics().text(&figures, &status, head))
+        let seconds = |at: Timestamp| i64::try_from(at.0 / 1_000).unwrap_or(i64::MAX);
+        let here = Here {
+            proofs_waiting: self.jobs.proofs_waiting(),
+            requests_waiting: self.jobs.requests_waiting(),
+            jobs_without_prover: self.jobs.without_prover(&figures.unheld),
+            token_expires: self.gate.next_expiry().map_or(0, seconds),
+            certificate_expires: self.tls.as_ref().map_or(0, Tls::expires_at),
+        };
+        Ok(self.metrics().text(&figures, &here, &status, head))
     }
 
     /// Whether the server can do its work.

@@ -48,6 +48,8 @@ struct Loaded {
 struct Expires {
     /// So many days after it was read.
     days: i64,
+    /// In seconds of Unix time.
+    at: i64,
     text: String,
 }
 
@@ -76,7 +78,7 @@ impl Tls {
         let mut warned = None;
         loop {
             if warned.is_none_or(|at: Instant| at.elapsed() > DAY)
-                && let Some(Expires { days, text: expires }) = self.expires_soon()
+                && let Some(Expires { days, text: expires, .. }) = self.expires_soon()
             {
                 let file = self.0.certificate.display();
                 tracing::warn!(code = "certificate_expires", %file, days, expires, "the server's certificate expires soon");
@@ -91,6 +93,11 @@ impl Tls {
                 tracing::warn!(code = "certificate_not_renewed", %error, "the certificate was not renewed");
             }
         }
+    }
+
+    /// When the certificate expires, in seconds of Unix time.
+    pub fn expires_at(&self) -> i64 {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).expires.at
     }
 
     /// When the certificate expires, if that is soon.
@@ -134,6 +141,7 @@ fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Load
     let left = validity.time_to_expiration();
     let expires = Expires {
         days: left.map_or(0, |left| left.whole_days()),
+        at: validity.not_after.timestamp(),
         text: validity.not_after.to_string(),
     };
     let private = PrivateKeyDer::from_pem_file(key)

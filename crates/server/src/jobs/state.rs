@@ -221,6 +221,9 @@ pub enum Refused {
     /// The lease is not the job's.
     #[error("the lease is not the job's live one")]
     NotTheLease,
+    /// No client has the job.
+    #[error("no client has it now")]
+    NotLeased,
     /// Its client is quarantined: the job was taken back.
     #[error("its client is quarantined, so the job was taken back")]
     Quarantined,

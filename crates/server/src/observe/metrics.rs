@@ -8,13 +8,15 @@
 
 mod groups;
 
+pub use groups::Here;
+
 use crate::{
     jobs::{cost::ProvingCost, outcome::RecordedVerdict},
     store::figures::Figures,
 };
 use groups::{
     Class, Clients, Direction, Endpoint, Jobs, Leases, Progress, Proofs, Route, System, Traffic,
-    Verdict, system_name,
+    Verdict, Watched, system_name,
 };
 use prometheus_client::{metrics::info::Info, registry::Registry};
 use protocol::{FailureClass, IntakeStatus, ProofSystem};
@@ -38,6 +40,7 @@ struct Inner {
     proofs: Proofs,
     clients: Clients,
     traffic: Traffic,
+    watched: Watched,
 }
 
 impl Default for Metrics {
@@ -63,9 +66,19 @@ impl Metrics {
         let proofs = Proofs::register(&mut registry);
         let clients = Clients::register(&mut registry);
         let traffic = Traffic::register(&mut registry);
+        let watched = Watched::register(&mut registry);
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "Version of this server", Info::new(version));
-        Self(Arc::new(Inner { registry, jobs, progress, leases, proofs, clients, traffic }))
+        Self(Arc::new(Inner {
+            registry,
+            jobs,
+            progress,
+            leases,
+            proofs,
+            clients,
+            traffic,
+            watched,
+        }))
     }
 
     /// A lease was granted on a request that came `waited` ago.
@@ -141,8 +154,15 @@ impl Metrics {
     }
 
     /// Everything, as text, with the gauges set to what the arguments say.
-    pub fn text(&self, figures: &Figures, intake: &IntakeStatus, head: Option<u64>) -> String {
+    pub fn text(
+        &self,
+        figures: &Figures,
+        here: &Here,
+        intake: &IntakeStatus,
+        head: Option<u64>,
+    ) -> String {
         let inner = &*self.0;
+        inner.watched.set(here);
         inner.jobs.set(figures);
         inner.progress.set(figures, intake, head);
         inner.clients.set(figures);

@@ -36,6 +36,9 @@ impl JobStore {
         if !self.record_standing_event(&mut tx, client, deed, now).await? {
             return Err(StoreError::NoSuchClient(client));
         }
+        if deed == StandingEvent::Release {
+            self.forgive_parties_of(&mut tx, client).await?;
+        }
         self.record_deed(&mut tx, by, deed.name(), format!("client {client}"), None, now).await?;
         self.db.tell(&mut tx, Notification::Ready).await?;
         self.ok(tx.commit().await)

@@ -1,15 +1,24 @@
 //! What is counted for metrics, from rows.
 
-use super::{JobStore, Result, StoreError, queries::Census};
-use crate::{clock::Timestamp, database::columns::Col, jobs::batch::Targets};
-use protocol::Counts;
+use super::{
+    JobStore, Result, StoreError,
+    queries::{Census, Tally},
+};
+use crate::{
+    clock::Timestamp,
+    database::columns::Col,
+    jobs::batch::{Demand, Target, Targets},
+};
+use protocol::{Counts, JobState};
 use std::time::Duration;
 
 /// How things stand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Jobs in each state.
     pub counts: Counts,
+    /// What ready jobs ask for that is wanted and that no client has a lease on, and how many they are.
+    pub unheld: Vec<(Target, u64)>,
     /// Time since the oldest job that is neither proved, nor given up, nor set aside was enqueued.
     pub oldest_open: Option<Duration>,
     /// The first block that has a job.
@@ -49,8 +58,18 @@ impl JobStore {
         let row = self.database().ok(row.await)?;
         let tallies = self.tallies().await?;
         let oldest_open = self.oldest_open(&tallies, targets).await?;
+        let held = |target: &Target| {
+            let same = |it: &&Tally| it.target == *target;
+            let mut tallies = tallies.iter().filter(same);
+            tallies.any(|it| matches!(it.state, JobState::Leased | JobState::Verifying))
+        };
+        let ready = tallies.iter().filter(|it| it.state == JobState::Ready);
+        let unheld =
+            ready.filter(|it| targets.demand(&it.target) == Demand::Wanted && !held(&it.target));
+        let unheld = unheld.map(|it| (it.target, it.jobs)).collect();
         Ok(Figures {
             counts: Census::of(&tallies, targets).counts,
+            unheld,
             oldest_open: oldest_open.map(|oldest| now.after(oldest)),
             first_block: self.get(&row, "first")?,
             enqueued: self.get(&row, "last")?,

@@ -11,10 +11,10 @@ use crate::{
     jobs::{
         batch::Targets,
         outcome::LeaseOutcome,
-        state::{Event, due},
+        state::{Event, Refused, State, due},
     },
 };
-use protocol::{ChangeJobs, ChangedJobs, JobId, JobsDeed};
+use protocol::{ChangeJobs, ChangedJobs, FailureClass, JobId, JobsDeed, LeaseId};
 use sqlx::AssertSqlSafe;
 
 /// So many jobs are changed in answer to one request.
@@ -47,6 +47,26 @@ impl JobStore {
         }
         self.record_deed(&mut tx, by, "cancel", format!("job {job}"), None, now).await?;
         self.ok(tx.commit().await)
+    }
+
+    /// Takes a job from the client that has it, which is not to blame: the job is ready for others. The client is told to stop;
+    /// a proof of it that comes all the same is used.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if no client has it.
+    pub async fn release(&self, job: JobId, by: &Actor, now: Timestamp) -> Result<LeaseId> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        let State::Leased(held) = row.job.state.clone() else {
+            return Err(StoreError::Refused { job, refused: Refused::NotLeased });
+        };
+        let event = Event::Fail { lease: held.id, class: FailureClass::Cancelled };
+        self.apply(&mut tx, row, &event, now).await?;
+        self.end_lease(&mut tx, held.id, LeaseOutcome::Cancelled, now).await?;
+        let detail = Some(format!("from client {}", held.client));
+        self.record_deed(&mut tx, by, "release", format!("job {job}"), detail, now).await?;
+        self.ok(tx.commit().await)?;
+        Ok(held.id)
     }
 
     /// Changes when a job is [`due`].

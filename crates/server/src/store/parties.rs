@@ -84,6 +84,14 @@ impl JobStore {
         Ok(Some(self.get::<Option<_>>(&row, "party")?.unwrap_or(Party::Client(client))))
     }
 
+    /// Forgets what was held against the tokens under which a client had leases.
+    pub(super) async fn forgive_parties_of(&self, tx: &mut Tx, client: ClientId) -> Result<()> {
+        let update = sqlx::query(
+            "UPDATE parties SET strikes = 0 WHERE strikes > 0 AND id IN (SELECT party FROM leases WHERE client = $1)",
+        );
+        self.ok(update.bind(Col(client)).execute(&mut **tx).await).map(drop)
+    }
+
     /// Trusts the newcomers again of the party under which `client` had `lease`: a proof made under it was accepted.
     pub(super) async fn forgive_party_of(
         &self,

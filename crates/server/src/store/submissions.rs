@@ -242,10 +242,10 @@ impl JobStore {
                 if self.try_apply(&mut tx, row, &rejected, now).await?.is_ok() {
                     self.end_lease(&mut tx, submit.lease, LeaseOutcome::Rejected, now).await?;
                 }
-                self.set_last_error(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
                 // Anyone can name a client, but only the client knows its leases.
                 let party = self.party_of(&mut tx, submit.client, submit.lease).await?;
                 if let Some(party) = party {
+                    self.set_last_error(&mut tx, seq, &format!("proof rejected: {reason}")).await?;
                     self.record_standing_event(
                         &mut tx,
                         submit.client,

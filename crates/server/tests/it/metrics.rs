@@ -191,6 +191,11 @@ async fn metrics_tell_what_happened_and_docs_name_them_all() {
         ("prover_server_clients_alive", 4.0),
         ("prover_server_clients_busy", 0.0),
         ("prover_server_clients_quarantined", 0.0),
+        ("prover_server_verification_queue", 0.0),
+        ("prover_server_requests_waiting", 1.0),
+        ("prover_server_jobs_without_prover", 0.0),
+        ("prover_server_token_expiry_timestamp_seconds", 0.0),
+        ("prover_server_certificate_expiry_timestamp_seconds", 0.0),
         (r#"prover_server_artifact_bytes_total{direction="in"}"#, 3.0 * statement + 7.0),
         (r#"prover_server_artifact_bytes_total{direction="out"}"#, 3.0 * statement),
         (
@@ -256,6 +261,7 @@ async fn metrics_tell_what_happened_and_docs_name_them_all() {
         (r#"prover_server_jobs{state="proved"}"#, 3.0),
         (r#"prover_server_jobs{state="ready"}"#, 2.0),
         ("prover_server_lag_blocks", 2.0),
+        ("prover_server_jobs_without_prover", 2.0),
         (r#"prover_server_leases_granted_total{system="exec"}"#, 0.0),
     ]);
     assert!(scrape.get("prover_server_oldest_open_batch_age_seconds") > 0.0);

@@ -1,7 +1,7 @@
 //! Several servers on one PostgreSQL database act as one.
 
 use crate::{
-    common::{Chain, client_config, config, serve, until},
+    common::{Chain, client_config, config, http, serve, until},
     postgres::Postgres,
     store::{Place, at, client, lease, state, store, submit},
 };
@@ -261,6 +261,37 @@ async fn a_leader_whose_node_fails_makes_way_for_one_whose_node_answers() {
     chains[0].down.store(false, Ordering::SeqCst);
     until("a follows", async || a.status().await.unwrap().last_enqueued == Some(8)).await;
     until("b waits", async || intake(&b).await == IntakeStatus::Standby).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_lets_another_server_lead() {
+    let Some(postgres) = Postgres::start().await else { return };
+    let (dir, chains) = (tempfile::tempdir().unwrap(), [Chain::new(3), Chain::new(3)]);
+    let config = Config { ready_jobs: 1_000, ..shared(dir.path(), &postgres.url()) };
+    let a = serve(config.clone(), &chains[0]).await;
+    let intake = async |server: &Running| server.status().await.unwrap().intake;
+    until("a follows", async || intake(&a).await == IntakeStatus::Following).await;
+    let hand_over = async |server: &Running| {
+        let answer = http().post(format!("{}{}", server.url(), protocol::paths::HAND_OVER));
+        let answer = answer.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, text) = hand_over(&a).await;
+    assert!(status == 409 && text.contains("no other server"), "{status} {text}");
+    assert_eq!(intake(&a).await, IntakeStatus::Following, "it goes on");
+
+    let b = serve(config, &chains[1]).await;
+    until("b could follow", async || intake(&b).await == IntakeStatus::Standby).await;
+    until("b has asked its node", async || chains[1].looked.load(Ordering::SeqCst) > 0).await;
+    let (status, text) = hand_over(&b).await;
+    assert!(status == 409 && text.contains("does not follow"), "{status} {text}");
+    assert_eq!(hand_over(&a).await, (204, String::new()));
+    chains[1].head.store(5, Ordering::SeqCst);
+    until("b follows", async || b.status().await.unwrap().last_enqueued == Some(5)).await;
+    assert_eq!(intake(&a).await, IntakeStatus::Standby);
+    assert_eq!(hand_over(&b).await.0, 409, "a does not lead for a minute");
     a.stop().await;
     b.stop().await;
 }

@@ -229,6 +229,33 @@ async fn a_stopped_client_gives_its_job_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_takes_a_job_from_its_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let lease = Duration::from_secs(2);
+    let settings = Config { lease, heartbeat: lease / 4, ..config(dir.path()) };
+    let server = serve(settings, &Chain::new(1)).await;
+    let slow =
+        Client::start(client_config(dir.path(), "a", &server.url()), echo(60_000)).await.unwrap();
+    until("it proves", async || matches!(slow.status().phase, Phase::Proving(_))).await;
+    let fast = Client::start(client_config(dir.path(), "b", &server.url()), echo(0)).await.unwrap();
+    let job = server.status().await.unwrap().jobs[0].job;
+    let release = async || {
+        let url = format!("{}{}", server.url(), protocol::paths::release(&job));
+        http().post(url).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(release().await, 204);
+    until("another client proves it", async || proved(&server).await == 1).await;
+    until("the first is told to stop", async || matches!(slow.status().phase, Phase::Idle(_)))
+        .await;
+    let status = server.status().await.unwrap();
+    assert_eq!((status.jobs[0].failures, status.jobs[0].lost), (0, 0), "nobody is to blame");
+    assert_eq!(release().await, 409, "no client has it");
+    slow.stop().await;
+    fast.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_client_finishes_its_job_and_takes_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve(config(dir.path()), &Chain::new(3)).await;

@@ -1138,11 +1138,18 @@ async fn jobs_of_an_old_program_are_set_aside_and_their_batches_get_new_ones(pla
 
 async fn figures_say_how_things_stand(place: &Place) {
     let store = store(place, 3).await;
+    let alive = Duration::from_secs(60);
+    let unheld =
+        async |targets: Targets| store.figures(&targets, at(9), alive).await.unwrap().unheld;
+    assert_eq!(unheld(TARGET.into()).await, [(TARGET, 3)]);
+    let other = Target { program_id: B256::repeat_byte(9), ..TARGET };
+    assert_eq!(unheld(other.into()).await, [], "they are set aside");
     lease(&store, 1, at(10)).await.unwrap();
     store.decide(client(1), StandingEvent::Quarantine, &by(), at(10)).await.unwrap();
     lease(&store, 2, at(100)).await.unwrap();
-    let figures = store.figures(&TARGET.into(), at(130), Duration::from_secs(60)).await.unwrap();
+    let figures = store.figures(&TARGET.into(), at(130), alive).await.unwrap();
     let expected = Figures {
+        unheld: Vec::new(),
         counts: Counts { ready: 2, leased: 1, ..Counts::default() },
         oldest_open: Some(Duration::from_secs(130)),
         first_block: Some(1),

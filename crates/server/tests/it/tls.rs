@@ -20,6 +20,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 /// An authority, and what it has signed, as files.
@@ -136,7 +137,7 @@ async fn a_registered_certificate_is_as_good_as_a_token_and_no_other_gets_in() {
             role,
             client: None,
             certificate: Some(ours.path(&format!("{name}.pem"))),
-            lifetime: None,
+            lifetime: (role == Role::Viewer).then_some(Duration::from_secs(86_400)),
         };
         assert!(tokens.create(&new).await.unwrap().1.is_none(), "there is no secret to show");
         assert!(matches!(tokens.create(&new).await, Err(TokenError::Taken(_))));
@@ -160,6 +161,18 @@ async fn a_registered_certificate_is_as_good_as_a_token_and_no_other_gets_in() {
     assert_eq!(get(Some(ours.path("unknown.both"))).await.unwrap(), 401);
     assert_eq!(get(Some(ours.path("known.both"))).await.unwrap(), 403);
     assert_eq!(get(Some(ours.path("viewer.both"))).await.unwrap(), 200);
+    // Both expiries are told before they come.
+    let url: reqwest::Url = format!("{}/metrics", running.url()).parse().unwrap();
+    let viewer = access(Some(ours.path("viewer.both"))).http(&url).unwrap().build().unwrap();
+    let text = viewer.get(url).send().await.unwrap().text().await.unwrap();
+    let gauge = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.expect("it is there").trim().parse().expect("a number")
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let token = gauge("prover_server_token_expiry_timestamp_seconds");
+    assert!((now + 86_000..=now + 86_400).contains(&token), "{token}");
+    assert!(gauge("prover_server_certificate_expiry_timestamp_seconds") > now);
     let known = access(Some(ours.path("known.both")));
     let client = start(dir.path(), "client", &running.url(), known).await;
     until("it is proved", async || running.status().await.unwrap().counts.proved == 1).await;

@@ -622,6 +622,8 @@ async fn what_operators_do_over_http_is_recorded_with_their_names() {
     ] {
         assert_eq!(status(post(paths::CHANGE_JOBS).json(&senseless).send().await.unwrap()), 400);
     }
+    let nobody_has_it = post(&paths::release(&jobs[0].job)).send().await.unwrap();
+    assert_eq!(status(nobody_has_it), 409);
     let senseless = serde_json::json!({ "older_than_ms": 0, "dryrun": true });
     assert_eq!(status(post(paths::GARBAGE).json(&senseless).send().await.unwrap()), 400);
     let audit = call(reqwest::Method::GET, paths::AUDIT, &secret).send().await.unwrap();

@@ -255,7 +255,6 @@ impl Engine {
         let said = matches!(
             event,
             Event::Fail { .. }
-                | Event::Rejected { .. }
                 | Event::Expire
                 | Event::Abandon { .. }
                 | Event::ProofLost { .. }
@@ -654,6 +653,7 @@ impl Engine {
                 if let Some((_, client, party)) = self.leases.get(&submit.lease).copied()
                     && client == submit.client
                 {
+                    self.rows[row].input_lost = false;
                     self.deed(submit.client, StandingEvent::Rejected, now);
                     self.strike(party, client, 1, now);
                 }
@@ -707,6 +707,26 @@ impl Engine {
         model
     }
 
+    /// Takes a job from its client.
+    pub(crate) async fn release(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
+        let row = self.find(job);
+        let model = match self.rows[row].job.state.clone() {
+            State::Leased(Lease { id: lease, .. }) => {
+                let event = Event::Fail { lease, class: FailureClass::Cancelled };
+                let input_lost = self.rows[row].input_lost;
+                self.apply(row, &event, now).expect("it is the job's lease");
+                self.rows[row].input_lost = input_lost;
+                Ok(())
+            }
+            _ => Err(Refused::NotLeased),
+        };
+        if let Some(real) = &self.real {
+            let found = real.store.release(job, &by(), now).await.map(drop).map_err(refused);
+            assert_eq!(found, model);
+        }
+        model
+    }
+
     pub(crate) async fn prioritise(&mut self, job: JobId, priority: i32, now: Timestamp) {
         let row = self.find(job);
         self.rows[row].due = due(self.rows[row].created_at, priority);
@@ -716,6 +736,14 @@ impl Engine {
     pub(crate) async fn decide(&mut self, client: ClientId, deed: StandingEvent, now: Timestamp) {
         if self.clients.contains_key(&client) {
             self.deed(client, deed, now);
+            if deed == StandingEvent::Release {
+                let own = self.leases.values().filter(|(_, holder, _)| *holder == client);
+                for (.., party) in own {
+                    if let Some(trust) = self.parties.get_mut(party) {
+                        trust.strikes = 0;
+                    }
+                }
+            }
             compare!(self, Ok::<_, Refused>(()), decide(client, deed, &by(), now));
         }
     }

@@ -150,8 +150,8 @@ impl World {
         if self.faults.operator && !self.engine.rows.is_empty() {
             let (now, id) = (self.clock(server), self.clients[client].id);
             let job = self.engine.rows[self.dice.random_range(0..self.engine.rows.len())].id;
-            match self.dice.random_range(0..8) {
-                0..=4 if !self.engine.knows(job) => self.counts.add("decisions on forgotten jobs"),
+            match self.dice.random_range(0..9) {
+                0..=5 if !self.engine.knows(job) => self.counts.add("decisions on forgotten jobs"),
                 0 => {
                     if self.engine.cancel(job, now).await.is_ok() {
                         self.watched.remove(&job);
@@ -159,8 +159,14 @@ impl World {
                 }
                 1..4 => drop(self.engine.requeue(job, now).await),
                 4 => self.engine.prioritise(job, self.dice.random_range(-100..=100), now).await,
-                5 => self.engine.decide(id, StandingEvent::Drain, now).await,
-                6 => self.engine.decide(id, StandingEvent::Quarantine, now).await,
+                5 => {
+                    if self.engine.release(job, now).await.is_ok() {
+                        self.counts.add("jobs taken by an operator");
+                        self.watched.remove(&job);
+                    }
+                }
+                6 => self.engine.decide(id, StandingEvent::Drain, now).await,
+                7 => self.engine.decide(id, StandingEvent::Quarantine, now).await,
                 _ => self.engine.decide(id, StandingEvent::Release, now).await,
             }
         }

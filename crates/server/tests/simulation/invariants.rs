@@ -48,6 +48,7 @@ impl Counts {
             "answers that were lost and asked for again",
             "messages to hung servers",
             "questions to a hung node",
+            "jobs taken by an operator",
             "upgrades",
             "batches with another job",
             "forgotten jobs",

@@ -230,6 +230,66 @@ impl Proofs {
     }
 }
 
+/// How one server stands, apart from what its database knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Proofs that wait to be verified, or are.
+    pub proofs_waiting: u64,
+    /// Requests for work that are held open.
+    pub requests_waiting: u64,
+    /// Jobs that are ready, and that no client proves or has asked for lately.
+    pub jobs_without_prover: u64,
+    /// When the first token expires, in seconds of Unix time; 0 if none does.
+    pub token_expires: i64,
+    /// When the server's certificate expires, in seconds of Unix time; 0 without TLS.
+    pub certificate_expires: i64,
+}
+
+/// What operators want to be called for, and no database knows.
+pub(super) struct Watched {
+    proofs_waiting: Gauge,
+    requests_waiting: Gauge,
+    jobs_without_prover: Gauge,
+    token_expires: Gauge,
+    certificate_expires: Gauge,
+}
+
+impl Watched {
+    pub(super) fn register(to: &mut Registry) -> Self {
+        let mut gauge = |name, help| family(to, name, help, Gauge::default());
+        Self {
+            proofs_waiting: gauge(
+                "verification_queue",
+                "Proofs that wait to be verified by this server, or are being verified",
+            ),
+            requests_waiting: gauge(
+                "requests_waiting",
+                "Requests for work that this server holds open",
+            ),
+            jobs_without_prover: gauge(
+                "jobs_without_prover",
+                "Jobs ready whose kind no client has a lease on, and for which none that can prove it has asked this server within two minutes",
+            ),
+            token_expires: gauge(
+                "token_expiry_timestamp_seconds",
+                "When the first token expires, in Unix time; 0 if none does",
+            ),
+            certificate_expires: gauge(
+                "certificate_expiry_timestamp_seconds",
+                "When the server's certificate expires, in Unix time; 0 without TLS",
+            ),
+        }
+    }
+
+    pub(super) fn set(&self, here: &Here) {
+        self.proofs_waiting.set(here.proofs_waiting.cast_signed());
+        self.requests_waiting.set(here.requests_waiting.cast_signed());
+        self.jobs_without_prover.set(here.jobs_without_prover.cast_signed());
+        self.token_expires.set(here.token_expires);
+        self.certificate_expires.set(here.certificate_expires);
+    }
+}
+
 /// Clients, as they stand.
 pub(super) struct Clients {
     alive: Gauge,
