@@ -47,24 +47,20 @@ CREATE TABLE unproved (
 INSERT INTO unproved (batch, first) SELECT id, first FROM batches WHERE id IN (SELECT batch FROM jobs WHERE state <> 'proved');
 CREATE INDEX IF NOT EXISTS unproved_first ON unproved (first);
 
-CREATE FUNCTION count_job(job jobs, by BIGINT) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO job_counts (slot, system, program_id, kind, state, superseded, jobs)
-    VALUES (pg_backend_pid(), job.system, job.program_id, job.kind, job.state, job.superseded, by)
-    ON CONFLICT (slot, system, program_id, kind, state, superseded) DO UPDATE SET jobs = job_counts.jobs + by;
-$$;
-
 CREATE FUNCTION job_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    was BOOLEAN := false;
-    is_now BOOLEAN := false;
+    was BOOLEAN := TG_OP <> 'INSERT' AND OLD.state <> 'proved';
+    is_now BOOLEAN := TG_OP <> 'DELETE' AND NEW.state <> 'proved';
 BEGIN
     IF TG_OP <> 'INSERT' THEN
-        PERFORM count_job(OLD, -1);
-        was := OLD.state <> 'proved';
+        INSERT INTO job_counts (slot, system, program_id, kind, state, superseded, jobs)
+        VALUES (pg_backend_pid(), OLD.system, OLD.program_id, OLD.kind, OLD.state, OLD.superseded, -1)
+        ON CONFLICT (slot, system, program_id, kind, state, superseded) DO UPDATE SET jobs = job_counts.jobs - 1;
     END IF;
     IF TG_OP <> 'DELETE' THEN
-        PERFORM count_job(NEW, 1);
-        is_now := NEW.state <> 'proved';
+        INSERT INTO job_counts (slot, system, program_id, kind, state, superseded, jobs)
+        VALUES (pg_backend_pid(), NEW.system, NEW.program_id, NEW.kind, NEW.state, NEW.superseded, 1)
+        ON CONFLICT (slot, system, program_id, kind, state, superseded) DO UPDATE SET jobs = job_counts.jobs + 1;
     END IF;
     IF is_now AND NOT was THEN
         -- An update, even of nothing, waits for whoever takes the row away.

@@ -287,6 +287,25 @@ impl Database {
         }
     }
 
+    /// The same for a request of `client`: its other requests take turns with it, until the transaction ends.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Failed`].
+    pub async fn begin_for(&self, client: ClientId) -> Result<Tx> {
+        match &self.kind {
+            Kind::Sqlite(..) => self.begin().await,
+            Kind::Postgres(_) => {
+                self.writes.fetch_add(1, Ordering::Relaxed);
+                let [a, b, c, d, ..] = *client.as_bytes();
+                let client = i32::from_be_bytes([a, b, c, d]);
+                // One round trip for both.
+                let begin =
+                    format!("BEGIN; SELECT pg_advisory_xact_lock({CLIENT_LOCKS}, {client})");
+                self.ok(self.readers.begin_with(AssertSqlSafe(begin)).await).map(Tx::Alone)
+            }
+        }
+    }
+
     /// Begins a transaction that sees one moment and writes nothing.
     ///
     /// # Errors
@@ -315,21 +334,6 @@ impl Database {
             Kind::Sqlite(..) => select.to_owned(),
             Kind::Postgres(_) => format!("{select} {lock}"),
         })
-    }
-
-    /// Lets requests of one client, at whatever server, take turns until the transaction ends.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Failed`].
-    pub async fn lock_client(&self, tx: &mut Tx, client: ClientId) -> Result<()> {
-        if self.shared().is_some() {
-            let [a, b, c, d, ..] = *client.as_bytes();
-            let lock = sqlx::query("SELECT pg_advisory_xact_lock($1, $2)")
-                .bind(CLIENT_LOCKS)
-                .bind(i32::from_be_bytes([a, b, c, d]));
-            self.ok(lock.execute(&mut **tx).await)?;
-        }
-        Ok(())
     }
 
     /// Lets those who add batches take turns until the transaction ends.

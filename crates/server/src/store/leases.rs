@@ -140,8 +140,7 @@ impl JobStore {
         now: Timestamp,
     ) -> Result<Done<Offer>> {
         let mut facts = self.expire_silent(client, now).await?;
-        let mut tx = self.db.begin().await?;
-        self.db.lock_client(&mut tx, client).await?;
+        let mut tx = self.db.begin_for(client).await?;
         let (held, lost) = self.held_by(&mut tx, client, capabilities, asked, now).await?;
         // ORDER: after the jobs it may have, since whoever decides about a job locks its client after it.
         let Seen { standing, newcomer } = self.touch_client(&mut tx, client, now).await?;

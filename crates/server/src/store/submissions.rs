@@ -11,6 +11,7 @@ use crate::{
     clock::Timestamp,
     database::{Tx, columns::Col},
     jobs::{
+        Party,
         batch::Wanted,
         cost::{CostCorrection, ProvingCost},
         outcome::{LeaseOutcome, RecordedVerdict},
@@ -86,14 +87,12 @@ impl JobStore {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         self.touch_client(&mut tx, submit.client, now).await?;
-        match self.verdict(&mut tx, job, submit).await? {
-            Known::Judged(verdict) => {
-                self.ok(tx.commit().await)?;
-                let value = Submitted::Judged(verdict_for_client(verdict, &row.job.state));
-                return Ok(Done { value, facts: Vec::new() });
-            }
-            Known::Open => {}
-            Known::New => self.open_submission(&mut tx, job, submit, now).await?,
+        if !self.open_submission(&mut tx, job, submit, now).await?
+            && let Known::Judged(verdict) = self.verdict(&mut tx, job, submit).await?
+        {
+            self.ok(tx.commit().await)?;
+            let value = Submitted::Judged(verdict_for_client(verdict, &row.job.state));
+            return Ok(Done { value, facts: Vec::new() });
         }
         let (target, seq, state) = (row.target, row.seq, row.job.state.clone());
         let held = row.job.state.lease().filter(|held| held.id == submit.lease);
@@ -216,6 +215,9 @@ impl JobStore {
             Known::Open => {}
         }
         let (seq, held) = (row.seq, state.lease().cloned());
+        let its =
+            held.as_ref().filter(|held| held.id == submit.lease && held.client == submit.client);
+        let party = its.map(|held| held.party);
         let (verdict, recorded, reason) = match checked {
             Ok(()) => {
                 let proof = (submit.proof, submit.client);
@@ -230,7 +232,10 @@ impl JobStore {
                     }
                     self.record_standing_event(&mut tx, submit.client, StandingEvent::Proved, now)
                         .await?;
-                    self.forgive_party_of(&mut tx, submit.client, submit.lease).await?;
+                    // Nothing is held against clients that need no token.
+                    if !matches!(party, Some(Party::Client(_))) {
+                        self.forgive_party_of(&mut tx, submit.client, submit.lease).await?;
+                    }
                     (Verdict::Accepted, RecordedVerdict::Accepted, None)
                 } else {
                     (Verdict::Duplicate, RecordedVerdict::Duplicate, None)
@@ -317,16 +322,17 @@ impl JobStore {
         })
     }
 
-    pub(super) async fn open_submission(
+    /// Writes a submission down, unless it is there.
+    async fn open_submission(
         &self,
         tx: &mut Tx,
         job: JobId,
         submit: &Submit,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let insert = sqlx::query(
             "INSERT INTO submissions (job, lease, proof, proof_len, client, system, program_id, kind, received_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (job, lease, proof) DO NOTHING",
         )
         .bind(Col(job))
         .bind(Col(submit.lease))
@@ -338,7 +344,7 @@ impl JobStore {
         .bind(Col(submit.kind))
         .bind(Col(now))
         .execute(&mut **tx);
-        self.ok(insert.await).map(drop)
+        Ok(self.ok(insert.await)?.rows_affected() == 1)
     }
 
     pub(super) async fn record(

@@ -63,7 +63,8 @@ impl JobStore {
             return Ok(Ok(after));
         }
         let lease = after.state.lease();
-        if let Some(lease) = lease {
+        let held = row.job.state.lease().map(|held| held.id);
+        if let Some(lease) = lease.filter(|lease| held != Some(lease.id)) {
             let granted = sqlx::query(
                 "INSERT INTO leases (id, job, client, granted_at, party) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING",
             )
