@@ -297,6 +297,11 @@ impl Running {
         self.service.status().await
     }
 
+    /// Requests for work that it holds open.
+    pub fn requests_waiting(&self) -> u64 {
+        self.service.jobs().requests_waiting()
+    }
+
     /// Waits until a part of the server crashes, and returns its name. The others still run, but the server cannot do its work: stop it.
     /// Waits for ever if none does.
     pub async fn crashed(&self) -> &'static str {

@@ -72,8 +72,11 @@ async fn found<C: Migrate>(name: &str, ours: &Migrator, connection: &mut C) -> R
         database: name.into(),
         detail: error.to_string(),
     };
-    connection.ensure_migrations_table(&ours.table_name).await.map_err(other)?;
-    let applied = connection.list_applied_migrations(&ours.table_name).await.map_err(other)?;
+    let applied = match connection.list_applied_migrations(&ours.table_name).await {
+        // Looking changes nothing: there is no table of migrations before the first.
+        Err(MigrateError::Execute(error)) if is_undefined_table(&error) => return Ok(0),
+        applied => applied.map_err(other)?,
+    };
     for applied in &applied {
         let ours = ours.iter().find(|migration| migration.version == applied.version);
         if ours.is_some_and(|ours| ours.checksum != applied.checksum) {
@@ -121,6 +124,11 @@ const DUPLICATE_TABLE: &str = "42P07";
 const UNDEFINED_TABLE: &str = "42P01";
 const UNDEFINED_COLUMN: &str = "42703";
 
+fn is_undefined_table(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    error.code().as_deref() == Some(UNDEFINED_TABLE) || error.message().starts_with("no such table")
+}
+
 fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error()?.code()
 }
@@ -131,8 +139,10 @@ const INDEX: &str = "CREATE INDEX IF NOT EXISTS ";
 /// Makes the indexes of migrations to come, one after the other and without a lock that writers wait for. Those on what a migration
 /// itself makes are left to it.
 async fn index_ahead(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    connection.ensure_migrations_table(&POSTGRES.table_name).await?;
-    let applied = connection.list_applied_migrations(&POSTGRES.table_name).await?;
+    let applied = match connection.list_applied_migrations(&POSTGRES.table_name).await {
+        Err(MigrateError::Execute(error)) if is_undefined_table(&error) => return Ok(()),
+        applied => applied?,
+    };
     let Some(found) = applied.iter().map(|migration| migration.version).max() else {
         return Ok(());
     };

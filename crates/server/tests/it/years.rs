@@ -793,6 +793,21 @@ async fn only_migrate_brings_a_shared_database_to_a_later_schema() {
     let all = Migrator::new(folder).await.unwrap();
     let latest = all.iter().map(|it| it.version).max().unwrap();
     let mut admin = postgres.admin().await;
+    let settings = server::Config {
+        database: Some(postgres.url()),
+        data_dir: tempfile::tempdir().unwrap().path().into(),
+        ..server::Config::default()
+    };
+    // To look at an empty database leaves it empty.
+    let plan = server::migrate::plan(&settings).await.unwrap();
+    assert_eq!((plan.found, plan.pending.len()), (0, all.iter().count()));
+    let tables: Option<String> = sqlx::query_scalar(
+        "SELECT min(relname::text) FROM pg_class WHERE relnamespace = 'public'::regnamespace",
+    )
+    .fetch_one(&mut admin)
+    .await
+    .unwrap();
+    assert_eq!(tables, None);
     all.run_to(latest - 1, &mut admin).await.unwrap();
     // As a server of the version before leaves it.
     admin
@@ -804,11 +819,6 @@ async fn only_migrate_brings_a_shared_database_to_a_later_schema() {
         )
         .await
         .unwrap();
-    let settings = server::Config {
-        database: Some(postgres.url()),
-        data_dir: tempfile::tempdir().unwrap().path().into(),
-        ..server::Config::default()
-    };
     let found = JobStore::connect(&postgres.url(), crate::store::RULES).await.unwrap_err();
     let refused = format!("{found}");
     assert!(

@@ -18,6 +18,8 @@ use serde::Serialize;
 use server::jobs::{NewBatch, Party, Rules, Target};
 use server::store::{JobStore, Offer, Submitted};
 use server::{Config, DatabaseUrl, Running, Server};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +37,9 @@ pub(crate) struct BenchServer {
     /// Open jobs with which a server starts
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     pub jobs: u64,
+    /// Clients that wait for work, each on a connection of its own. The process opens two files for each of them
+    #[arg(long, default_value_t = 400, value_name = "N")]
+    pub waiting: usize,
     /// An empty PostgreSQL database, `postgres://USER@HOST/DATABASE`, for the clients' jobs instead of SQLite; nothing but
     /// the load is measured then
     #[arg(long, value_name = "URL")]
@@ -63,6 +68,7 @@ pub(super) async fn run(
     if args.database.is_none() {
         output.report(&cold_start(args.jobs).await?)?;
         output.report(&death().await?)?;
+        output.report(&waiting(args.waiting).await?)?;
     }
     Ok(())
 }
@@ -222,7 +228,11 @@ fn rand_id() -> [u8; 16] {
 }
 
 async fn serve(folder: &Path, lease: Duration) -> anyhow::Result<Running> {
-    let config = Config {
+    Ok(Server::start(config(folder, lease), None::<witness::Nodes>).await?)
+}
+
+fn config(folder: &Path, lease: Duration) -> Config {
+    Config {
         listen_port: 0,
         data_dir: folder.to_owned(),
         system: TARGET.system,
@@ -230,8 +240,7 @@ async fn serve(folder: &Path, lease: Duration) -> anyhow::Result<Running> {
         lease,
         heartbeat: lease / 4,
         ..Config::default()
-    };
-    Ok(Server::start(config, None::<witness::Nodes>).await?)
+    }
 }
 
 /// A server that starts with many open jobs.
@@ -299,6 +308,79 @@ async fn cold_start(jobs: u64) -> anyhow::Result<ColdStart> {
     let memory_pulling = memory::peak();
     server.stop().await;
     Ok(ColdStart { jobs, milliseconds, memory: peak, memory_pulling, pulling: PULLING.0 })
+}
+
+/// Clients that wait for work, of which there is none.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    clients: usize,
+    /// The process's largest resident set, in bytes, before they came.
+    before: Option<u64>,
+    /// The same while they wait; their ends of the connections are in this process too.
+    memory: Option<u64>,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: Option<u64>| bytes.map_or("?".into(), |bytes| (bytes >> 20).to_string());
+        write!(
+            f,
+            "{} clients wait for work: {} MiB of memory, {} MiB before they came",
+            thousands(self.clients as u64),
+            mib(self.memory),
+            mib(self.before)
+        )
+    }
+}
+
+async fn waiting(clients: usize) -> anyhow::Result<Waiting> {
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let mut config = config(folder.path(), Duration::from_secs(60));
+    config.limits.connections = clients + 10;
+    config.limits.connections_per_address = clients + 10;
+    config.limits.requests_open = clients + 10;
+    config.limits.requests_at_once = u32::try_from(clients + 10)?.try_into()?;
+    config.max_wait = Duration::from_secs(600);
+    let server = Server::start(config, None::<witness::Nodes>).await?;
+    memory::reset_peak();
+    let before = memory::peak();
+    let mut connections = Vec::with_capacity(clients);
+    for _ in 0..clients {
+        let request = ProofData::Request(Request {
+            client: ClientId::from_bytes(rand_id()),
+            capabilities: vec![Capability {
+                system: TARGET.system,
+                program_id: TARGET.program_id,
+                mocked: true,
+            }],
+            wait_ms: 600_000,
+            origin: None,
+        });
+        let body = serde_json::to_string(&request)?;
+        let request = format!(
+            "POST /v1/request HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            server.addr(),
+            body.len()
+        );
+        let mut connection = TcpStream::connect(server.addr()).await?;
+        connection.write_all(request.as_bytes()).await?;
+        connections.push(connection);
+    }
+    let begun = Instant::now();
+    while server.requests_waiting() < clients as u64 {
+        ensure!(
+            begun.elapsed() < Duration::from_secs(120),
+            "not all clients were heard in two minutes"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Each is written down, and its turn comes and goes.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let memory = memory::peak();
+    ensure!(server.requests_waiting() == clients as u64, "clients went");
+    drop(connections);
+    server.stop().await;
+    Ok(Waiting { clients, before, memory })
 }
 
 /// A client that dies, and another that waits for its job.
