@@ -206,6 +206,12 @@ pub struct ClientSummary {
     pub proved: u64,
     /// How many of its proofs were rejected.
     pub rejected: u64,
+    /// How often it failed, or its proof was rejected, since its last proof was accepted.
+    #[serde(default)]
+    pub failed: u32,
+    /// It was not heard for two minutes.
+    #[serde(default)]
+    pub silent: bool,
     /// It gets no job before this time, because it failed recently.
     pub rests_until: Option<u64>,
     /// It gets no job until an operator releases it: its proofs were rejected, or an operator said so.

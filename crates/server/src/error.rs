@@ -27,6 +27,11 @@ pub enum Error {
     /// Another server uses the folder.
     #[error("folder {} is used by another server: stop it, or set another data_dir", .0.display())]
     FolderInUse(PathBuf),
+    /// There is no folder of artifacts where they should be.
+    #[error(
+        "there is no folder {}: name the --config, --data-dir or --artifacts of the servers on this database", .0.display()
+    )]
+    NoArtifacts(PathBuf),
     /// The artifacts are not those that the other servers on the database use.
     #[error(
         "{place} does not hold the artifacts of database {database}: all servers on one database must have the same \

@@ -205,6 +205,15 @@ impl Server {
         };
         parts.start("upkeep", upkeep.run(stopping.clone()));
 
+        let next = jobs.store().tip().await?.map(|tip| tip.last.saturating_add(1));
+        if let Some(next) = next.filter(|next| config.first_block > *next) {
+            tracing::warn!(
+                code = "first_block_ignored",
+                first_block = config.first_block,
+                next,
+                "blocks have jobs already, so the next one follows them; first_block counts in a new data_dir"
+            );
+        }
         let (progress, watching) =
             watch::channel(Progress { status: IntakeStatus::Off, head: None });
         if let Some(source) = source {

@@ -56,6 +56,28 @@ struct Health {
     asked: Option<Inquiry>,
     /// It has said that it has no work, and nobody has lent us any since.
     has_none: bool,
+    /// Why it lends us no job, if that is not for lack of jobs.
+    barred: Option<NoWorkReason>,
+}
+
+/// What to do about a server that lends this client no job.
+const fn advice(reason: NoWorkReason) -> &'static str {
+    match reason {
+        NoWorkReason::NotCapable => {
+            "its jobs ask for another proof system or program: run a client of the server's version, with --prover as the server's"
+        }
+        NoWorkReason::MockedProofsRefused => {
+            "it takes no proofs that prove nothing: install l2-prover-risc0 beside l2-prover, and set no RISC0_DEV_MODE"
+        }
+        NoWorkReason::ProgramRevoked => "this client's program is revoked: install a later version",
+        NoWorkReason::Resting => "this client failed, and rests",
+        NoWorkReason::Draining => "an operator drains the server or this client",
+        NoWorkReason::Quarantined => {
+            "an operator has to release this client: l2-prover clients release"
+        }
+        NoWorkReason::AnotherInstance => "another process works under this client's id",
+        _ => "a later version's reason",
+    }
 }
 
 /// A request for work that is under way.
@@ -76,6 +98,7 @@ impl Server {
             ask_at: now,
             lent: None,
             asked: None,
+            barred: None,
             has_none: false,
         };
         Self { api, beats, drained: Cancel::new(), health: Mutex::new(health) }
@@ -231,9 +254,18 @@ impl Shared {
             }
             Ok(ProofData::NoWork(no_work)) => {
                 let reason = no_work.reason;
-                if reason != NoWorkReason::NothingReady {
-                    let server = server.api.server();
-                    tracing::info!(server, ?reason, "server has no job for this client");
+                let barred = Some(reason).filter(|reason| *reason != NoWorkReason::NothingReady);
+                if std::mem::replace(&mut server.health().barred, barred) != barred
+                    && let Some(reason) = barred
+                {
+                    let (server, what) = (server.api.server(), advice(reason));
+                    tracing::warn!(
+                        code = "no_job_for_us",
+                        server,
+                        ?reason,
+                        what,
+                        "the server lends this client no job"
+                    );
                 }
                 if reason == NoWorkReason::AnotherInstance {
                     self.another_instance(server.api.server());

@@ -57,7 +57,7 @@ pub(crate) async fn gc(args: Gc, output: &Output) -> anyhow::Result<()> {
 pub(crate) async fn backup(args: Backup, output: &Output) -> anyhow::Result<()> {
     let config = args.kept.config()?;
     let backup = server::backup::backup(&config, &args.out).await;
-    let backup = backup.context("the backup is not complete: do not use it")?;
+    let backup = backup.context("no backup was made")?;
     output.report(&Copied(backup))
 }
 

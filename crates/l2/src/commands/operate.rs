@@ -154,7 +154,7 @@ pub(crate) enum Clients {
     Drain(DrainedClients),
     /// Give a client no more jobs, not even the one it has
     Quarantine(OneClient),
-    /// Trust a client again. One that was drained has to be started anew
+    /// Trust a client again
     Release(ReleasedClients),
 }
 
@@ -614,11 +614,13 @@ struct ClientList(Vec<ClientSummary>);
 
 impl fmt::Display for ClientList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = table(["client", "name", "proved", "rejected", "heard", "standing"]);
+        let mut table =
+            table(["client", "name", "proved", "rejected", "failed", "heard", "standing"]);
         for client in &self.0 {
             let standing = match client {
                 ClientSummary { quarantined: true, .. } => "quarantined",
                 ClientSummary { draining: true, .. } => "draining",
+                ClientSummary { silent: true, .. } => "silent",
                 ClientSummary { rests_until: Some(_), .. } => "resting",
                 _ => "",
             };
@@ -627,6 +629,7 @@ impl fmt::Display for ClientList {
                 client.name.as_deref().map_or(String::new(), |name| escaped(name).to_string()),
                 client.proved.to_string(),
                 client.rejected.to_string(),
+                client.failed.to_string(),
                 time(client.last_seen),
                 standing.to_owned(),
             ]);

@@ -124,7 +124,7 @@ struct Client {
     client: ClientId,
     /// What it calls itself.
     name: Option<String>,
-    /// `proving`, `idle`, `resting`, `draining` or `quarantined`.
+    /// `proving`, `idle`, `failing`, `resting`, `silent`, `draining` or `quarantined`.
     standing: &'static str,
     blocks: Option<BlockRange>,
     progress: Option<Progress>,
@@ -221,6 +221,9 @@ fn clients(status: &Status) -> Vec<Client> {
                 (_, true, ..) => "draining",
                 (_, _, Some(_), _) => "proving",
                 (_, _, _, Some(_)) => "resting",
+                _ if client.silent => "silent",
+                // It asks for work, or its prover is broken and it does not.
+                _ if client.failed > 0 => "failing",
                 _ => "idle",
             };
             Client {

@@ -103,6 +103,21 @@ struct Known {
     certificates: HashMap<[u8; 32], Arc<Token>>,
     now: Timestamp,
     read: Instant,
+    next_expiry: Option<Timestamp>,
+}
+
+/// A token that has ended for so long is not missed any more.
+const MISSED: Duration = Duration::from_secs(30 * 86_400);
+
+/// See [`Gate::next_expiry`]. A rotated token has another of its name and role that ends later.
+fn next_expiry(tokens: &[Token], now: Timestamp) -> Option<Timestamp> {
+    let mut ends: HashMap<(&str, &str), u64> = HashMap::new();
+    for token in tokens.iter().filter(|token| token.revoked_at.is_none()) {
+        let end = ends.entry((&token.name, token.role.name())).or_default();
+        *end = (*end).max(token.expires_at.unwrap_or(u64::MAX));
+    }
+    let ends = ends.into_values().filter(|end| *end != u64::MAX).map(Timestamp);
+    ends.filter(|end| now.after(*end) < MISSED).min()
 }
 
 impl Gate {
@@ -123,12 +138,10 @@ impl Gate {
         Ok(Self(Arc::new(Inner { auth, trusts_loopback, tokens, known: RwLock::new(known) })))
     }
 
-    /// When the first of the tokens expires that still count, if one does.
+    /// When the first of the tokens expires that nobody has revoked or rotated, if one does. One that has expired in the last month
+    /// counts: its owner may not know.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        let all = known.secrets.values().chain(known.certificates.values());
-        let live = all.filter(|token| token.valid_at(known.now.0));
-        live.filter_map(|token| token.expires_at).min().map(Timestamp)
+        self.0.known.read().unwrap_or_else(PoisonError::into_inner).next_expiry
     }
 
     /// Reads the tokens anew, until `stopping`. While the database fails, those known last count.
@@ -200,6 +213,7 @@ impl Gate {
 
 async fn known(tokens: &Tokens) -> Result<Known, DatabaseError> {
     let (all, now) = (tokens.all().await?, tokens.now().await?);
+    let next_expiry = next_expiry(&all, now);
     let (mut secrets, mut certificates) = (HashMap::new(), HashMap::new());
     for token in all.into_iter().map(Arc::new) {
         match token.kind {
@@ -211,5 +225,5 @@ async fn known(tokens: &Tokens) -> Result<Known, DatabaseError> {
             Kind::Certificate => {}
         }
     }
-    Ok(Known { secrets, certificates, now, read: Instant::now() })
+    Ok(Known { secrets, certificates, now, read: Instant::now(), next_expiry })
 }

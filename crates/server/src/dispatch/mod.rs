@@ -251,7 +251,7 @@ impl Jobs {
                 jobs,
                 targets = targets.join(", "),
                 "jobs ask for proofs that are no longer wanted, and are set aside: run a client of the version that makes \
-                 these proofs, or give the jobs up (l2-prover jobs cancel)"
+                 these proofs, or give the jobs up (l2-prover jobs cancel --set-aside)"
             );
         }
         Ok(())

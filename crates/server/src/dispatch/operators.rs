@@ -166,6 +166,11 @@ impl Jobs {
 
     /// Whether it grants no leases, because an operator said so or the server stops.
     pub fn drains(&self) -> bool {
-        self.switches().draining.is_some() || self.0.stopping.is_cancelled()
+        self.switches().draining.is_some() || self.stops()
+    }
+
+    /// Whether the server stops.
+    pub fn stops(&self) -> bool {
+        self.0.stopping.is_cancelled()
     }
 }

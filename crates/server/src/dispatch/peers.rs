@@ -75,10 +75,12 @@ pub struct Leadership {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotHandedOver {
     /// This one does not.
-    #[error("this server does not follow the node: ask the one that does")]
+    #[error("this server does not follow the node: ask the one whose status does not say standby")]
     DoesNotLead,
     /// There is none whose node answers.
-    #[error("no other server of this database has a node that answers: this one goes on")]
+    #[error(
+        "no other server of this database has a node that answers, or the other was told less than a minute ago to make way: this one goes on"
+    )]
     NobodyElse,
 }
 

@@ -34,7 +34,7 @@ pub async fn check(jobs: &Jobs, artifacts: &Artifacts, intake: &IntakeStatus) ->
                 .clock_ahead()
                 .map(|_| "the database knows times in the future: see l2-prover correct-clock"),
         ),
-        ("leases", jobs.drains().then_some("the server drains: it grants none")),
+        ("leases", jobs.stops().then_some("the server stops: it grants none")),
     ];
     let checks = checks.map(|(name, problem)| Check {
         name: name.into(),

@@ -1,7 +1,7 @@
 //! The loop: asks for the node's head, notices reorgs, and enqueues one batch after the other.
 
 use super::{
-    Intake,
+    Intake, Progress,
     batching::{Ahead, Waiting},
     error::{IntakeError, may_lag},
     finality::Finality,
@@ -48,7 +48,9 @@ impl<S: BatchSource> Intake<S> {
         loop {
             if !*self.leads.borrow() {
                 underway = Underway::default();
-                self.progress.send_modify(|progress| progress.status = IntakeStatus::Standby);
+                // What its node said last is of no use while another server follows its own.
+                let progress = Progress { status: IntakeStatus::Standby, head: None };
+                self.progress.send_replace(progress);
                 let rest = trouble.rest(head_failed);
                 let mut leads = self.leads.clone();
                 tokio::select! {

@@ -3,7 +3,7 @@
 //! A finding is somebody else's doing: a disk, a hand, a restored backup. It says what is wrong and what to do.
 
 use crate::{
-    artifacts::{ArtifactError, Artifacts, Sharing},
+    artifacts::{ArtifactError, Artifacts, Place, Sharing},
     config::Config,
     data_folder::{existing, lock},
     database::{Database, Schema, Tx},
@@ -157,8 +157,15 @@ pub async fn run(config: &Config) -> Result<Report, Error> {
             (Database::sqlite(&file, Schema::AsItIs).await?, Some(lock))
         }
     };
+    let place = config.artifacts_place();
+    if let Place::Folder(folder, _) = &place
+        && config.database.is_some()
+        && !folder.exists()
+    {
+        return Err(Error::NoArtifacts(folder.clone()));
+    }
     let store = JobStore::reading(db);
-    let report = store.fsck(&Artifacts::existing(&config.artifacts_place())?).await;
+    let report = store.fsck(&Artifacts::existing(&place)?).await;
     store.close().await;
     Ok(report?)
 }

@@ -8,10 +8,13 @@ use crate::{
 };
 use protocol::{ClientId, ClientSummary};
 use sqlx::{AssertSqlSafe, any::AnyRow};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// So many clients that were heard are written down in one transaction.
 const HEARD_AT_ONCE: usize = 500;
+
+/// A client that was not heard for so long is shown as silent: longer than any pause between two of its calls.
+const SILENT: Duration = Duration::from_secs(120);
 
 /// What is known of a client that was heard.
 pub(super) struct Seen {
@@ -33,6 +36,10 @@ impl JobStore {
         now: Timestamp,
     ) -> Result<()> {
         let mut tx = self.db.begin().await?;
+        // ORDER: jobs before their client, as everybody locks them. The client may never be heard again.
+        if deed == StandingEvent::Quarantine {
+            self.take_all_back(&mut tx, client, now).await?;
+        }
         if !self.record_standing_event(&mut tx, client, deed, now).await? {
             return Err(StoreError::NoSuchClient(client));
         }
@@ -87,10 +94,13 @@ impl JobStore {
     fn client_summaries(&self, rows: Vec<AnyRow>, now: Timestamp) -> Result<Vec<ClientSummary>> {
         rows.iter()
             .map(|row| {
+                let last_seen: Timestamp = self.get(row, "last_seen")?;
                 Ok(ClientSummary {
                     client: self.get(row, "id")?,
                     name: self.get(row, "name")?,
-                    last_seen: self.get(row, "last_seen")?,
+                    last_seen: last_seen.0,
+                    failed: self.get(row, "strikes")?,
+                    silent: now.after(last_seen) > SILENT,
                     proved: self.get(row, "proved")?,
                     rejected: self.get(row, "rejected")?,
                     rests_until: Some(self.get(row, "rests_until")?).filter(|until| *until > now.0),

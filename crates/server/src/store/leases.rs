@@ -402,6 +402,29 @@ impl JobStore {
         Ok(Done { value: (), facts: lost.into_iter().map(|lost| lost.fact).collect() })
     }
 
+    /// Takes back what a client is proving, without blame.
+    pub(super) async fn take_all_back(
+        &self,
+        tx: &mut Tx,
+        client: ClientId,
+        now: Timestamp,
+    ) -> Result<()> {
+        let rows = self.db.locking(concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq"
+        ));
+        let rows = sqlx::query(rows).bind(Col(client)).fetch_all(&mut **tx);
+        for row in self.ok(rows.await)? {
+            let row = self.job_row(&row)?;
+            let Some(lease) = row.job.state.lease().map(|lease| lease.id) else { continue };
+            let class = FailureClass::Cancelled;
+            self.apply(tx, row, &Event::Fail { lease, class }, now).await?;
+            self.end_lease(tx, lease, LeaseOutcome::Cancelled, now).await?;
+        }
+        Ok(())
+    }
+
     /// Takes a lease back from a client that could not do it.
     ///
     /// # Errors

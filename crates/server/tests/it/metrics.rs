@@ -288,7 +288,7 @@ async fn a_server_that_cannot_do_its_work_is_not_ready() {
 
     let drain = |method| reqwest::Client::new().request(method, format!("{url}{}", paths::DRAIN));
     drain(reqwest::Method::POST).send().await.unwrap();
-    assert_eq!(problems().await, ["leases"]);
+    assert!(problems().await.is_empty(), "finished proofs still come here");
     drain(reqwest::Method::DELETE).send().await.unwrap();
 
     let (folder, away) = (dir.path().join("server/artifacts"), dir.path().join("away"));

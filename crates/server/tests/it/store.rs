@@ -688,11 +688,11 @@ async fn a_quarantined_client_loses_its_job_although_it_is_heard(place: &Place) 
     let leased = lease(&store, 1, at(0)).await.unwrap();
     store.heartbeat(leased.job, leased.lease.id, at(1)).await.unwrap();
     store.decide(client(1), StandingEvent::Quarantine, &by(), at(1)).await.unwrap();
+    // It may hang, and never be heard again.
+    let other = lease(&store, 2, at(1)).await.unwrap();
+    assert_eq!(other.job, leased.job, "another has it at once");
     let told = store.heartbeat(leased.job, leased.lease.id, at(2)).await.unwrap_err();
-    assert!(told.to_string().contains("quarantined"), "{told}");
-    let again = store.heartbeat(leased.job, leased.lease.id, at(3)).await.unwrap_err();
-    assert!(again.to_string().contains("not the job's live one"), "{again}");
-    assert_eq!(lease(&store, 2, at(3)).await.unwrap().job, leased.job, "another has it at once");
+    assert!(told.to_string().contains("not the job's live one"), "{told}");
     // Nobody failed on it.
     let job = &store.jobs().await.unwrap()[0];
     assert_eq!((job.failures, job.lost), (0, 0));

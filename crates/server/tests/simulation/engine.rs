@@ -736,6 +736,18 @@ impl Engine {
     pub(crate) async fn decide(&mut self, client: ClientId, deed: StandingEvent, now: Timestamp) {
         if self.clients.contains_key(&client) {
             self.deed(client, deed, now);
+            if deed == StandingEvent::Quarantine {
+                for row in 0..self.rows.len() {
+                    let held = match &self.rows[row].job.state {
+                        State::Leased(held) if held.client == client => held.id,
+                        _ => continue,
+                    };
+                    let event = Event::Fail { lease: held, class: FailureClass::Cancelled };
+                    let input_lost = self.rows[row].input_lost;
+                    self.apply(row, &event, now).expect("it is the job's lease");
+                    self.rows[row].input_lost = input_lost;
+                }
+            }
             if deed == StandingEvent::Release {
                 let own = self.leases.values().filter(|(_, holder, _)| *holder == client);
                 for (.., party) in own {

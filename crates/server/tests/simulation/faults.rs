@@ -166,7 +166,13 @@ impl World {
                     }
                 }
                 6 => self.engine.decide(id, StandingEvent::Drain, now).await,
-                7 => self.engine.decide(id, StandingEvent::Quarantine, now).await,
+                7 => {
+                    self.engine.decide(id, StandingEvent::Quarantine, now).await;
+                    self.watched.retain(|job, watched| {
+                        let job = &self.engine.rows[self.engine.find(*job)].job;
+                        job.state.lease().is_some_and(|held| held.id == watched.lease)
+                    });
+                }
                 _ => self.engine.decide(id, StandingEvent::Release, now).await,
             }
         }
