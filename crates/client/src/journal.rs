@@ -290,6 +290,11 @@ impl Journal {
         Ok(kept.map_err(io_error(&path))?.elapsed().unwrap_or_default())
     }
 
+    /// Whether the proof's bytes are still those that the message names. They may have been removed, or be damaged.
+    pub fn is_whole(&self, entry: &Entry) -> bool {
+        is_whole(&self.proof_path(entry), entry)
+    }
+
     /// Forgets a proof that the server has.
     ///
     /// # Errors

@@ -42,9 +42,12 @@ pub(super) struct Owed {
     _beats: Option<DropGuard>,
     due: Instant,
     attempts: u32,
-    /// No server knows its job.
+    /// Servers are asked whether they know its job before it is sent: none did, or it lay on disk when the client started.
     unknown: bool,
 }
+
+/// So many proofs of one lane are kept whose job no server knows.
+const MOST_UNKNOWN: usize = 100;
 
 /// What became of a proof that was offered to the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +62,8 @@ enum Offered {
 impl Owed {
     /// One that was not tried yet.
     pub(super) fn new(entry: Entry, most: Option<u64>, beats: Option<DropGuard>) -> Self {
-        Self { entry, most, _beats: beats, due: Instant::now(), attempts: 0, unknown: false }
+        let unknown = beats.is_none();
+        Self { entry, most, _beats: beats, due: Instant::now(), attempts: 0, unknown }
     }
 }
 
@@ -123,8 +127,8 @@ impl Lane {
             }
             let owed = &mut self.waiting[index];
             let unknown = offered == Offered::Unknown;
-            if unknown != owed.unknown {
-                (owed.unknown, owed.attempts) = (unknown, 0);
+            if unknown && !owed.unknown {
+                (owed.unknown, owed.attempts) = (true, 0);
             }
             let most = self.shared.config.max_back_off * if unknown { UNKNOWN_PAUSES } else { 1 };
             let pause = back_off(owed.attempts, most, rand::random());
@@ -146,6 +150,7 @@ impl Lane {
         let mut next = self.home.into_iter().chain(others).filter(rested);
         let (mut running, mut pulse) = (FuturesUnordered::new(), Pulse::default());
         let (mut strangers, mut more, mut stalled) = (0, true, false);
+        let mut disowned = false;
         loop {
             // One more server is asked when none is being asked, or the one that was asked last gives no sign of life.
             if more && (running.is_empty() || stalled) {
@@ -176,13 +181,21 @@ impl Lane {
                 Err(CallError::Refused(error)) if error.code == ErrorCode::NoSuchJob => {
                     shared.is_stranger(entry, server_index);
                     strangers += 1;
+                    if self.home == Some(server_index) {
+                        disowned = true;
+                        // Otherwise it would lend us the next before another server is asked.
+                        if !owed.unknown {
+                            shared.disowned(server_index);
+                        }
+                    }
                     if strangers < servers {
                         continue;
                     }
                     let (journal, kept) = (shared.journal.clone(), entry.clone());
                     let kept_for = blocking(move || journal.kept_for(&kept)).await?;
-                    if kept_for < shared.config.keep_unknown {
-                        if !owed.unknown {
+                    let kept = self.waiting.iter().filter(|owed| owed.unknown).count();
+                    if kept_for < shared.config.keep_unknown && kept <= MOST_UNKNOWN {
+                        if owed.attempts == 0 {
                             tracing::warn!(code = "job_unknown", job = %entry.job, "no server knows the job of this proof; it is kept, and offered again");
                         }
                         return Ok(Offered::Unknown);
@@ -190,6 +203,11 @@ impl Lane {
                     Verdict::Rejected { reason: error.to_string() }
                 }
                 Err(error) if error.retryable() || matches!(error, CallError::Disk(_)) => {
+                    let (journal, kept) = (shared.journal.clone(), entry.clone());
+                    if !blocking(move || Ok::<_, JournalError>(journal.is_whole(&kept))).await? {
+                        self.lost(entry).await?;
+                        return Ok(Offered::Judged);
+                    }
                     tracing::warn!(code = "proof_kept", job = %entry.job, "proof not handed in yet; it is kept");
                     shared.avoid(server_index, &error);
                     continue;
@@ -211,7 +229,22 @@ impl Lane {
             }
         }
         shared.is_tried(entry);
-        Ok(Offered::Kept)
+        Ok(if disowned { Offered::Unknown } else { Offered::Kept })
+    }
+
+    /// The client's disk has lost a proof, or damaged it: the job goes back.
+    async fn lost(&self, entry: &Entry) -> Result<(), JournalError> {
+        let shared = &self.shared;
+        tracing::error!(code = "entry_damaged", job = %entry.job, "a kept proof is not on the client's disk any more, or is damaged; its job goes back");
+        let (journal, gone) = (shared.journal.clone(), entry.clone());
+        blocking(move || journal.forget(&gone)).await?;
+        if let Some(server_index) = self.home {
+            let (lease, class) = (entry.submit.lease, FailureClass::Cancelled);
+            let why = "the client's disk lost the proof".to_owned();
+            shared.report(server_index, entry.job, lease, class, why).await;
+        }
+        shared.is_lost(entry);
+        Ok(())
     }
 
     /// Whether this server lent the jobs of this lane, or any may have.
@@ -276,7 +309,7 @@ impl Lane {
                     tokio::time::sleep(pause).await;
                 }
                 verdict => {
-                    shared.servers[server_index].recovered();
+                    shared.servers[server_index].judged();
                     return Ok(verdict);
                 }
             }

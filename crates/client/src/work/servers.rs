@@ -56,6 +56,8 @@ struct Health {
     asked: Option<Inquiry>,
     /// It has said that it has no work, and nobody has lent us any since.
     has_none: bool,
+    /// Jobs in a row that it lent us and then did not know.
+    disowned: u32,
     /// Why it lends us no job, if that is not for lack of jobs.
     barred: Option<NoWorkReason>,
 }
@@ -98,6 +100,7 @@ impl Server {
             ask_at: now,
             lent: None,
             asked: None,
+            disowned: 0,
             barred: None,
             has_none: false,
         };
@@ -116,6 +119,12 @@ impl Server {
     /// It works.
     pub(super) fn recovered(&self) {
         self.health().failures = 0;
+    }
+
+    /// It has judged a proof.
+    pub(super) fn judged(&self) {
+        let mut health = self.health();
+        (health.failures, health.disowned) = (0, 0);
     }
 
     /// It is asked for work before all others.
@@ -312,6 +321,21 @@ impl Shared {
         {
             self.send_back(server_index, job, "the client was stopped").await;
         }
+    }
+
+    /// Leaves a server alone for a while, longer each time: it does not know a job that it has just lent us.
+    pub(super) fn disowned(&self, server_index: usize) {
+        let server = &self.servers[server_index];
+        let mut health = server.health();
+        let pause = back_off(health.disowned, self.config.max_back_off, rand::random());
+        health.disowned = health.disowned.saturating_add(1);
+        health.rests_until = health.rests_until.max(Instant::now() + pause);
+        tracing::warn!(
+            code = "server_unusable",
+            server = server.api.server(),
+            error = "it does not know a job that it has lent",
+            "server unusable; it is left alone for a while"
+        );
     }
 
     /// Leaves a server alone for a while, longer each time, and for as long as it wants.

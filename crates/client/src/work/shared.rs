@@ -260,6 +260,12 @@ impl Shared {
         self.noted(entry, |debt| debt.tried = true);
     }
 
+    /// This proof is not there any more: its job may be lent to us again.
+    pub(super) fn is_lost(&self, entry: &Entry) {
+        self.leases().owed.remove(&entry.submit.lease);
+        self.changed.notify_one();
+    }
+
     /// This proof was judged.
     pub(super) fn is_judged(&self, entry: &Entry) {
         let mut leases = self.leases();

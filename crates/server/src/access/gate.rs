@@ -17,7 +17,7 @@ use crate::{
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use protocol::ClientId;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -104,6 +104,8 @@ struct Known {
     now: Timestamp,
     read: Instant,
     next_expiry: Option<Timestamp>,
+    /// Clients for which only the holders of certain tokens may speak.
+    bound: HashSet<ClientId>,
 }
 
 /// A token that has ended for so long is not missed any more.
@@ -142,6 +144,18 @@ impl Gate {
     /// counts: its owner may not know.
     pub fn next_expiry(&self) -> Option<Timestamp> {
         self.0.known.read().unwrap_or_else(PoisonError::into_inner).next_expiry
+    }
+
+    /// Whether a token may speak for `client`: one that is bound to a client for no other, and others for none that is bound.
+    pub fn may_speak(&self, token: &Caller, client: ClientId) -> bool {
+        match (&token.0, token.client()) {
+            (None, _) => true,
+            (_, Some(bound)) => bound == client,
+            (_, None) => {
+                let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+                !known.bound.contains(&client)
+            }
+        }
     }
 
     /// Reads the tokens anew, until `stopping`. While the database fails, those known last count.
@@ -214,6 +228,8 @@ impl Gate {
 async fn known(tokens: &Tokens) -> Result<Known, DatabaseError> {
     let (all, now) = (tokens.all().await?, tokens.now().await?);
     let next_expiry = next_expiry(&all, now);
+    let live = all.iter().filter(|token| token.valid_at(now.0));
+    let bound = live.filter_map(|token| token.client).collect();
     let (mut secrets, mut certificates) = (HashMap::new(), HashMap::new());
     for token in all.into_iter().map(Arc::new) {
         match token.kind {
@@ -225,5 +241,5 @@ async fn known(tokens: &Tokens) -> Result<Known, DatabaseError> {
             Kind::Certificate => {}
         }
     }
-    Ok(Known { secrets, certificates, now, read: Instant::now(), next_expiry })
+    Ok(Known { secrets, certificates, now, read: Instant::now(), next_expiry, bound })
 }

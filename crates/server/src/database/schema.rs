@@ -91,14 +91,14 @@ const ATTEMPTS: u32 = 60;
 
 /// Runs PostgreSQL's migrations, while servers may be at work. Those that migrate together take turns: the migrator holds a lock.
 ///
-/// Indexes on tables that are there come first, while others go on writing. A migration waits three seconds at most for the locks that it
+/// Indexes on tables that are there come first, while others go on writing. A migration waits a second at most for the locks that it
 /// needs, since servers wait behind it. If that, or a deadlock with a server, ends it, nothing has changed, and it begins anew.
 pub(super) async fn migrate_shared(connection: &mut PgConnection) -> Result<(), MigrateError> {
     let mut attempt = 1;
     loop {
         let migrated = match index_ahead(connection).await {
             Ok(()) => {
-                connection.execute("SET lock_timeout = '3s'").await?;
+                connection.execute("SET lock_timeout = '1s'").await?;
                 POSTGRES.run(&mut *connection).await
             }
             Err(error) => Err(error),
@@ -114,7 +114,12 @@ pub(super) async fn migrate_shared(connection: &mut PgConnection) -> Result<(), 
             return migrated;
         }
         attempt += 1;
-        tokio::time::sleep(Duration::from_millis(rand::random_range(100..500))).await;
+        tracing::warn!(
+            code = "migration_waits",
+            "a transaction of somebody else is in the way of the migration; trying again. A dump, or a reader that was left open, should end"
+        );
+        // Servers wait behind each attempt, and work in between.
+        tokio::time::sleep(Duration::from_millis(rand::random_range(3_000..5_000))).await;
     }
 }
 

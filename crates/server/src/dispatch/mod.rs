@@ -21,7 +21,10 @@ use crate::{
     artifacts::Artifacts,
     clock::Timestamp,
     database::Notification,
-    jobs::batch::{NewBatch, Target, Targets, Tip},
+    jobs::{
+        Party,
+        batch::{NewBatch, Target, Targets, Tip},
+    },
     observe::metrics::{self, Metrics},
     store::{BatchInput, Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches},
 };
@@ -61,7 +64,8 @@ struct Inner {
     queue: Queue,
     /// When a client asked last that can prove something that is wanted.
     able: Mutex<HashMap<Kind, Instant>>,
-    instances: Mutex<Instances<ClientId>>,
+    /// The processes that work under each client's id, apart for each token: anybody can name a client.
+    instances: Mutex<Instances<(ClientId, Party)>>,
     /// Jobs whose inputs are lost.
     lost_inputs: Mutex<BTreeSet<JobId>>,
     /// Notified when there is one more.

@@ -41,8 +41,8 @@ impl Jobs {
             let (new, latest) = {
                 let instances = self.0.instances.lock();
                 let mut instances = instances.unwrap_or_else(PoisonError::into_inner);
-                let new = instances.is_new(request.client, origin.instance);
-                (new, instances.is_latest(request.client, origin.instance))
+                let new = instances.is_new((request.client, party), origin.instance);
+                (new, instances.is_latest((request.client, party), origin.instance))
             };
             if new {
                 let name = if origin.name.is_empty() { &origin.host } else { &origin.name };
@@ -70,9 +70,8 @@ impl Jobs {
         let asked = self.now().await?;
         let deadline = asked + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
         let kinds: Vec<_> = usable.iter().map(|able| (able.system, able.program_id)).collect();
-        self.able(&kinds);
         // ORDER: in the line before the first look, or a job that becomes ready in between is missed.
-        let mut place = self.0.line.join(request.client, kinds);
+        let mut place = self.0.line.join(request.client, kinds.clone());
         let mut now = asked;
         loop {
             let mut changed = std::pin::pin!(self.0.changed.notified());
@@ -95,6 +94,9 @@ impl Jobs {
                     self.noted(leasing.await?)
                 }
             };
+            if matches!(offer, Offer::Job(_) | Offer::Nothing { .. }) {
+                self.able(&kinds);
+            }
             let (reason, wake, barred) = match offer {
                 Offer::Job(leased) => {
                     place.served();

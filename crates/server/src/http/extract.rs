@@ -60,12 +60,17 @@ impl FromRequest<Service> for Said {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, service: &Service) -> Answer<Self> {
-        let bound = request.extensions().get::<Caller>().and_then(Caller::client);
+        let caller = request.extensions().get::<Caller>().cloned();
         let WholeBody(body) = WholeBody::from_request(request, service).await?;
         let message = message(&body)?;
-        match (bound, speaker(&message)) {
-            (Some(bound), Some(client)) if bound != client => {
-                let message = format!("this token is client {bound}'s, and not client {client}'s");
+        match (caller, speaker(&message)) {
+            (Some(caller), Some(client)) if !service.gate().may_speak(&caller, client) => {
+                let message = match caller.client() {
+                    Some(bound) => {
+                        format!("this token is client {bound}'s, and not client {client}'s")
+                    }
+                    None => format!("client {client} has a token of its own, and this is another"),
+                };
                 Err(retry_later(StatusCode::FORBIDDEN, ErrorCode::Forbidden, message))
             }
             _ => Ok(Self(message)),

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use protocol::ClientId;
 
 /// Who can be held responsible for what happens under a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Party {
     /// A client of a server that asks for no tokens.
     Client(ClientId),

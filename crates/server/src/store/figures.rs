@@ -19,6 +19,8 @@ pub struct Figures {
     pub counts: Counts,
     /// What ready jobs ask for that is wanted and that no client has a lease on, and how many they are.
     pub unheld: Vec<(Target, u64)>,
+    /// Jobs that were given up although their proof is wanted.
+    pub given_up: u64,
     /// Time since the oldest job that is neither proved, nor given up, nor set aside was enqueued.
     pub oldest_open: Option<Duration>,
     /// The first block that has a job.
@@ -63,6 +65,9 @@ impl JobStore {
             let mut tallies = tallies.iter().filter(same);
             tallies.any(|it| matches!(it.state, JobState::Leased | JobState::Verifying))
         };
+        let dead = tallies.iter().filter(|it| it.state == JobState::Dead);
+        let dead = dead.filter(|it| targets.demand(&it.target) == Demand::Wanted);
+        let given_up = dead.map(|it| it.jobs).sum();
         let ready = tallies.iter().filter(|it| it.state == JobState::Ready);
         let unheld =
             ready.filter(|it| targets.demand(&it.target) == Demand::Wanted && !held(&it.target));
@@ -70,6 +75,7 @@ impl JobStore {
         Ok(Figures {
             counts: Census::of(&tallies, targets).counts,
             unheld,
+            given_up,
             oldest_open: oldest_open.map(|oldest| now.after(oldest)),
             first_block: self.get(&row, "first")?,
             enqueued: self.get(&row, "last")?,

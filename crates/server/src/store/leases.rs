@@ -141,7 +141,7 @@ impl JobStore {
     ) -> Result<Done<Offer>> {
         let mut facts = self.expire_silent(client, now).await?;
         let mut tx = self.db.begin_for(client).await?;
-        let (held, lost) = self.held_by(&mut tx, client, capabilities, asked, now).await?;
+        let (held, lost) = self.held_by(&mut tx, client, party, capabilities, asked, now).await?;
         // ORDER: after the jobs it may have, since whoever decides about a job locks its client after it.
         let Seen { standing, newcomer } = self.touch_client(&mut tx, client, now).await?;
         // ORDER: parties last, and by their bytes, so that no two requests wait for each other.
@@ -181,11 +181,13 @@ impl JobStore {
         Ok(Done { value: offer, facts })
     }
 
-    /// The job that `client` has and may go on with, if there is one. It loses the others.
+    /// The job that `client` has and may go on with, if there is one. It loses the others. What it has under another token is left
+    /// alone until that lease runs out: anybody can name a client, and a lease is a secret.
     async fn held_by(
         &self,
         tx: &mut Tx,
         client: ClientId,
+        party: Party,
         capabilities: &[Capability],
         asked: Timestamp,
         now: Timestamp,
@@ -199,6 +201,13 @@ impl JobStore {
         let (mut held, mut lost) = (None, Vec::new());
         for row in self.ok(rows.await)? {
             let row = self.job_row(&row)?;
+            let held_under = row.job.state.lease().map(|lease| lease.party);
+            if let (Some(Party::Token(its)), Party::Token(shown)) = (held_under, party)
+                && its != shown
+            {
+                lost.extend(self.lose(tx, row, &Event::Expire, now).await?);
+                continue;
+            }
             let abandon = Event::Abandon { client, asked };
             if !capabilities.iter().any(|c| row.target.suits(c)) || held.is_some() {
                 // A client that comes back with another prover cannot go on with what it had.

@@ -5,8 +5,8 @@ use crate::common::{
 };
 use client::{Access, Client, Phase};
 use protocol::{
-    ApiError, Capability, ClientId, ErrorCode, Fail, FailureClass, Heartbeat, NoWorkReason,
-    ProofData, ProofSystem, Request,
+    ApiError, Capability, ClientId, ErrorCode, Fail, FailureClass, Heartbeat, InstanceId,
+    NoWorkReason, Origin, ProofData, ProofSystem, Request,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -155,6 +155,56 @@ async fn clients_that_a_token_makes_up_hold_few_jobs_and_kill_none() {
     assert!(failures <= 8 + 1, "{failures} failures until the token's newcomers rest");
     let answer = request(&good, ClientId::from_bytes(rand::random())).await;
     assert!(matches!(answer, ProofData::Response(_)), "{answer:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_takes_what_a_client_of_another_token_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { ready_jobs: 4, ..closed(dir.path()) };
+    let program_id = config.wanted_program_id();
+    let [bound, unbound] = [1, 2].map(|n| ClientId::from_bytes([n; 16]));
+    let tokens = Tokens::open(&config.data_dir, None).await.unwrap();
+    let new = NewToken {
+        name: "bound".into(),
+        role: Role::Client,
+        client: Some(bound),
+        certificate: None,
+        lifetime: None,
+    };
+    let (_, own) = tokens.create(&new).await.unwrap();
+    let own = own.unwrap().text();
+    tokens.close().await;
+    let (other, attacker) =
+        (token(&config, Role::Client).await.1, token(&config, Role::Client).await.1);
+    let server = serve(config, &Chain::new(4)).await;
+    let request = async |token: &str, client, instance: u8| {
+        let able = Capability { system: ProofSystem::Exec, program_id, mocked: false };
+        let instance = InstanceId::from_bytes([instance; 16]);
+        let origin = Origin { instance, name: "x".into(), host: "x".into() };
+        let (capabilities, origin) = (vec![able], Some(origin));
+        let request = ProofData::Request(Request { client, capabilities, wait_ms: 0, origin });
+        let answer = http().post(format!("{}/v1/request", server.url())).bearer_auth(token);
+        let answer = answer.json(&request).send().await.unwrap();
+        match answer.status() {
+            StatusCode::OK => Ok(answer.json::<ProofData>().await.unwrap()),
+            status => Err(status),
+        }
+    };
+    until("the jobs are ready", async || server.status().await.unwrap().counts.ready == 4).await;
+
+    assert!(matches!(request(&own, bound, 1).await, Ok(ProofData::Response(_))));
+    assert_eq!(request(&attacker, bound, 9).await, Err(StatusCode::FORBIDDEN), "it has a token");
+    let Ok(ProofData::Response(held)) = request(&other, unbound, 1).await else { panic!("no job") };
+    match request(&attacker, unbound, 9).await.unwrap() {
+        ProofData::Response(taken) => assert_ne!(taken.lease, held.lease, "a lease is a secret"),
+        other => panic!("{other:?}"),
+    }
+    // The first goes on with its own, and is not told that it is a copy.
+    match request(&other, unbound, 1).await.unwrap() {
+        ProofData::Response(again) => assert_eq!(again.lease, held.lease),
+        other => panic!("{other:?}"),
+    }
     server.stop().await;
 }
 

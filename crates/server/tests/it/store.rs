@@ -1150,6 +1150,7 @@ async fn figures_say_how_things_stand(place: &Place) {
     let figures = store.figures(&TARGET.into(), at(130), alive).await.unwrap();
     let expected = Figures {
         unheld: Vec::new(),
+        given_up: 0,
         counts: Counts { ready: 2, leased: 1, ..Counts::default() },
         oldest_open: Some(Duration::from_secs(130)),
         first_block: Some(1),

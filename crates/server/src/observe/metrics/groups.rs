@@ -42,6 +42,7 @@ labels! {
 pub(super) struct Jobs {
     states: Family<StateIs, Gauge>,
     set_aside: Gauge,
+    given_up: Gauge,
     oldest_open: Float,
 }
 
@@ -53,6 +54,12 @@ impl Jobs {
                 to,
                 "jobs_set_aside",
                 "Jobs ready, leased or verifying whose proof is no longer wanted: of another program, system or kind",
+                Gauge::default(),
+            ),
+            given_up: family(
+                to,
+                "jobs_given_up",
+                "Jobs that were given up although their proof is wanted",
                 Gauge::default(),
             ),
             oldest_open: family(
@@ -78,6 +85,7 @@ impl Jobs {
             self.states.get_or_create(&StateIs { state }).set(count.cast_signed());
         }
         self.set_aside.set(set_aside.cast_signed());
+        self.given_up.set(figures.given_up.cast_signed());
         self.oldest_open.set(figures.oldest_open.unwrap_or_default().as_secs_f64());
     }
 }
