@@ -79,8 +79,8 @@ async fn a_node_is_asked_no_faster_than_its_limits_allow() {
     let expected = node(&running, WitnessSource::Proofs, Limits::default()).await;
     let expected = expected.prepare(1, 1).await.unwrap();
     for limits in [
-        Limits { batch: 1, concurrency: 1, per_second: None },
-        Limits { batch: 3, concurrency: 2, per_second: Some(200) },
+        Limits { batch: 1, concurrency: 1, ..Limits::default() },
+        Limits { batch: 3, concurrency: 2, per_second: Some(200), ..Limits::default() },
     ] {
         let slow = node(&running, WitnessSource::Proofs, limits).await;
         let begun = std::time::Instant::now();

@@ -18,7 +18,13 @@ const END: &[u8] = &hex!("32ff");
 const DEBUG: &[&str] = &["debug_"];
 const PROOFS: NodeOptions = NodeOptions {
     witness: WitnessSource::Proofs,
-    limits: Limits { concurrency: 8, per_second: None, batch: 64 },
+    limits: Limits {
+        concurrency: 8,
+        per_second: None,
+        batch: 64,
+        answer: 256 << 20,
+        retry: Duration::from_secs(4),
+    },
 };
 
 /// Three slots whose hashes share nine nibbles. The last two share the tenth as well. It takes a hundred million hashes

@@ -2,7 +2,7 @@
 
 use crate::{Error, ErrorSource, Prepared, Rules, cost, genesis};
 use alloy_consensus::Header;
-use alloy_primitives::{B256, Bytes, Sealed, map::B256Map};
+use alloy_primitives::{B256, Bytes, Sealed, keccak256, map::B256Map};
 use alloy_rlp::Decodable;
 use program::{AssumedParent, ChainConfig, Input, Outcome, consensus::Violation};
 use serde::{
@@ -28,6 +28,18 @@ pub(crate) struct Witness {
     pub(crate) codes: Vec<Bytes>,
     #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) headers: Vec<WitnessHeader>,
+}
+
+impl Witness {
+    /// The headers that can be decoded, by hash.
+    pub(crate) fn headers_by_hash(&self) -> B256Map<(Header, Bytes)> {
+        let header = |header: &WitnessHeader| {
+            let rlp = header.rlp();
+            let decoded = Header::decode(&mut rlp.as_ref()).ok()?;
+            Some((keccak256(&rlp), (decoded, rlp)))
+        };
+        self.headers.iter().filter_map(header).collect()
+    }
 }
 
 /// Maximum number of items of one kind in a witness: a hundred times what a full Ethereum block needs.
@@ -86,7 +98,7 @@ fn items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Er
     deserializer.deserialize_any(Items)
 }
 
-fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -215,15 +227,8 @@ pub(crate) fn unknown_type(mut block: &[u8]) -> Option<(usize, u8)> {
 /// The chain of headers that ends in the first block's parent, oldest first, and that parent's state root.
 /// Headers that do not link are left out.
 fn ancestors(claims: &[Claim]) -> (Vec<Bytes>, Option<B256>) {
-    let given: B256Map<(Header, Bytes)> = claims
-        .iter()
-        .flat_map(|claim| &claim.witness.headers)
-        .filter_map(|header| {
-            let rlp = header.rlp();
-            let decoded = Header::decode(&mut rlp.as_ref()).ok()?;
-            Some((alloy_primitives::keccak256(&rlp), (decoded, rlp)))
-        })
-        .collect();
+    let given: B256Map<(Header, Bytes)> =
+        claims.iter().flat_map(|claim| claim.witness.headers_by_hash()).collect();
     let mut chain = Vec::new();
     let mut next = claims[0].header.parent_hash;
     while let Some((header, rlp)) = given.get(&next)

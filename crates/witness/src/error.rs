@@ -1,8 +1,9 @@
 //! What can go wrong on the way to an input, grouped by who can do something about it.
 
+use crate::trouble::remedy;
 use alloy_primitives::{Address, B256};
 use program::Bound;
-use std::{error::Error as _, fmt, io, path::PathBuf};
+use std::{error::Error as _, fmt, io, path::PathBuf, time::Duration};
 
 /// Why there is no input.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +123,57 @@ pub enum Error {
     NoWitnessApi {
         /// The node.
         node: ErrorSource,
+    },
+    /// Neither the node's execution witness nor its proofs are of use. Mend one of the two, or use another node.
+    #[error(
+        "{node} gives no witness of block {block}: {witness}; and none can be made of its proofs: {proofs}"
+    )]
+    NoWitness {
+        /// The node.
+        node: ErrorSource,
+        /// The block.
+        block: u64,
+        /// What is wrong with `debug_executionWitness`.
+        witness: String,
+        /// What is wrong with `eth_getProof`.
+        proofs: String,
+    },
+    /// The node's capacity is exhausted, or the plan's behind its URL. Ask it more slowly, or another node as well.
+    #[error(
+        "{node} has no capacity for {method}{}: {message}; lower --rpc-per-second or --rpc-concurrency, or name another node as well",
+        wait.map(|wait| format!(", and wants to be left alone for {} s", wait.as_secs())).unwrap_or_default()
+    )]
+    Busy {
+        /// The node.
+        node: ErrorSource,
+        /// The JSON-RPC method.
+        method: &'static str,
+        /// The node's message.
+        message: String,
+        /// How long the node wants to be left alone, if it says so.
+        wait: Option<Duration>,
+    },
+    /// The node, or a gateway before it, answered with an HTTP status that is no success.
+    #[error("{node} answers {method} with HTTP status {status} ({message}): {}", remedy(*status))]
+    Http {
+        /// The node.
+        node: ErrorSource,
+        /// The JSON-RPC method.
+        method: &'static str,
+        /// The status.
+        status: u16,
+        /// The beginning of what came with it.
+        message: String,
+    },
+    /// The node's answer is longer than the limit. Raise the limit, or use another node.
+    #[error("{node} gives an answer to {method} that is longer than {} MB: raise --rpc-max-answer-bytes or use another node", longest >> 20)]
+    TooLong {
+        /// The node.
+        node: ErrorSource,
+        /// The JSON-RPC method.
+        method: &'static str,
+        /// The limit, in bytes.
+        longest: usize,
     },
     /// The node no longer has the state. Use one that keeps old states (an archive node).
     #[error("{node} has no state for {method} that far back: {message}; use a node that keeps it")]

@@ -85,12 +85,14 @@ pub mod file;
 mod genesis;
 mod heads;
 mod inspect;
+mod message;
 mod node;
 mod nodes;
 mod proofs;
 pub mod record;
 mod rpc;
 mod transport;
+mod trouble;
 
 pub use error::{Error, ErrorSource, MissingNode};
 pub use eth_config::chain_config;

@@ -1,25 +1,18 @@
 //! Blocks from an L2 node over JSON-RPC.
 
+mod claim;
+
 use crate::{
     BlockFile, Error, ErrorSource, Prepared, Rules,
-    assemble::{self, Claim, Parent, Witness, WitnessHeader},
-    proofs::{Collector, KnownKeys},
-    rpc::{Answer, Failure, Limits, METHOD_NOT_FOUND, Rpc},
+    assemble::{self, Claim, Parent},
+    proofs::KnownKeys,
+    rpc::{Answer, Limits, METHOD_NOT_FOUND, Rpc},
 };
-use alloy_consensus::Header;
-use alloy_primitives::{B256, Bytes, Sealed, U64, keccak256};
-use alloy_rpc_types_eth::Block;
-use futures::{StreamExt, TryStreamExt};
+use alloy_primitives::{B256, U64};
 use program::{ChainConfig, Terms};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
-/// Blocks of a batch that are fetched at the same time.
-const BLOCKS_AT_ONCE: usize = 4;
+use std::sync::Arc;
 
 /// How to ask a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +26,7 @@ pub struct NodeOptions {
 /// Where a node's witnesses come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WitnessSource {
-    /// From `debug_executionWitness`; from proofs if the node lacks that method or its witness is incomplete.
+    /// From `debug_executionWitness`; from proofs if that does not work, and what a witness lacks from proofs too.
     #[default]
     Any,
     /// From `debug_executionWitness` alone.
@@ -73,8 +66,6 @@ pub struct Node {
     terms: Terms,
     source: WitnessSource,
     keys: KnownKeys,
-    /// Whether the node has answered that it does not know `debug_executionWitness`.
-    lacks_witness: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -96,10 +87,9 @@ impl Node {
         options: NodeOptions,
     ) -> Result<Self, Error> {
         let rpc = Rpc::new(url, options.limits)?;
-        let lacks_witness = Arc::new(AtomicBool::new(false));
         let (terms, source) = (Terms::default(), options.witness);
         let keys = KnownKeys::default();
-        let node = Self { rpc, config, terms, source, keys, lacks_witness };
+        let node = Self { rpc, config, terms, source, keys };
         let found: U64 = node.ask("eth_chainId", json!([])).await?;
         match found.to::<u64>() == node.config.chain_id {
             true => Ok(node),
@@ -179,8 +169,10 @@ impl Node {
         };
         match self.ask::<Option<Number>>("eth_getBlockByNumber", json!([tag, false])).await {
             Ok(block) => self.plausible(block.map_or(0, |block| block.number.to())),
-            // geth's answer while there is no such block.
-            Err(Error::Rpc { message, .. }) if message.contains("not found") => Ok(0),
+            // The node does not know the tag.
+            Err(error @ Error::Rpc { code: METHOD_NOT_FOUND | -32602 | -32600, .. }) => Err(error),
+            // While there is no such block, each client has an error of its own, if it answers with one at all.
+            Err(Error::Rpc { .. }) => self.head().await.map(|_| 0),
             Err(error) => Err(error),
         }
     }
@@ -223,15 +215,16 @@ impl Node {
         if first > last {
             return Err(Error::EmptyRange { first, last });
         }
-        let source = self.source_now();
-        let prepared = self.prepare_from(source, first, last).await;
-        match prepared {
-            // Some nodes' witnesses lack what a collapsing branch needs; their proofs contain it.
-            Err(Error::Incomplete { .. }) if source == WitnessSource::Any => {
-                let proven = self.prepare_from(WitnessSource::Proofs, first, last).await;
-                proven.or(prepared)
-            }
-            prepared => prepared,
+        let claims = Arc::new(self.claims(first, last).await?);
+        let prepared = self.execute(claims.clone()).await;
+        let missing = match prepared {
+            // Some nodes' witnesses lack absent accounts, or what a collapsing branch needs; their proofs have it.
+            Err(error @ Error::Incomplete { .. }) if self.source == WitnessSource::Any => error,
+            prepared => return prepared,
+        };
+        match self.complete(&claims).await {
+            Ok(claims) => self.execute(Arc::new(claims)).await,
+            Err(error) => Err(self.neither(first, missing, error)),
         }
     }
 
@@ -240,40 +233,12 @@ impl Node {
     /// # Errors
     /// As [`Node::prepare`].
     pub async fn fetch(&self, number: u64) -> Result<BlockFile, Error> {
-        let mut claim = self.claim(number, self.source_now()).await?;
+        let mut claim = self.claim(number).await?;
         self.add_parent(&mut claim).await?;
         Ok(BlockFile::new(self.rpc.name(), self.config.chain_id, claim))
     }
 
-    /// Where witnesses come from, given the node's answers so far.
-    fn source_now(&self) -> WitnessSource {
-        match self.lacks_witness.load(Ordering::Relaxed) {
-            true if self.source == WitnessSource::Any => WitnessSource::Proofs,
-            _ => self.source,
-        }
-    }
-
-    async fn prepare_from(
-        &self,
-        source: WitnessSource,
-        first: u64,
-        last: u64,
-    ) -> Result<Prepared, Error> {
-        let mut fetched = futures::stream::iter(first..=last)
-            .map(|number| self.claim(number, source))
-            .buffered(BLOCKS_AT_ONCE);
-        let mut claims: Vec<Claim> = Vec::new();
-        while let Some(claim) = fetched.try_next().await? {
-            if let Some(before) = claims.last()
-                && before.header.hash() != claim.header.parent_hash
-            {
-                let number = claim.header.number;
-                return Err(Error::Unlinked { node: self.rpc.name(), number });
-            }
-            claims.push(claim);
-        }
-        drop(fetched);
-        self.add_parent(&mut claims[0]).await?;
+    async fn execute(&self, claims: Arc<Vec<Claim>>) -> Result<Prepared, Error> {
         let (config, terms, name) = (self.config.clone(), self.terms, self.rpc.name());
         // Executing takes long and never awaits.
         tokio::task::spawn_blocking(move || {
@@ -284,159 +249,7 @@ impl Node {
         .expect("executing an input does not panic")
     }
 
-    async fn claim(&self, number: u64, source: WitnessSource) -> Result<Claim, Error> {
-        let rlp = self.raw_block(number).await?;
-        let header = assemble::header_of(&rlp).map_err(|error| {
-            self.rpc.malformed(format!("its block {number} is not a block's RLP: {error}"))
-        })?;
-        if header.number != number {
-            let reason = format!("its block {number} has number {}", header.number);
-            return Err(self.rpc.malformed(reason));
-        }
-        let witness = match source {
-            WitnessSource::Proofs => None,
-            WitnessSource::Any | WitnessSource::ExecutionWitness => {
-                self.execution_witness(number, header.hash()).await?
-            }
-        };
-        let witness = match witness {
-            Some(witness) => witness,
-            None if source == WitnessSource::ExecutionWitness => {
-                return Err(Error::NoWitnessApi { node: self.rpc.name() });
-            }
-            None => self.witness_from_proofs(&header, &rlp).await?,
-        };
-        Ok(Claim { header, rlp, witness })
-    }
-
-    /// The answer to `debug_executionWitness`, or `None` if the node lacks the method.
-    async fn execution_witness(&self, number: u64, hash: B256) -> Result<Option<Witness>, Error> {
-        let by_number = ("debug_executionWitness", json!([U64::from(number)]));
-        let by_hash = ("debug_executionWitnessByBlockHash", json!([hash]));
-        for (method, params) in [by_number, by_hash] {
-            match self.rpc.request(method, params).await {
-                Ok(witness) => return Ok(Some(witness)),
-                Err(Failure::NoSuchMethod) => {}
-                Err(Failure::Other(error)) => return Err(error),
-            }
-        }
-        self.lacks_witness.store(true, Ordering::Relaxed);
-        Ok(None)
-    }
-
-    async fn witness_from_proofs(
-        &self,
-        header: &Sealed<Header>,
-        rlp: &[u8],
-    ) -> Result<Witness, Error> {
-        let (node, number) = (self.rpc.name(), header.number);
-        let Some(parent) = number.checked_sub(1) else {
-            return Err(Error::BlockNotFound { node, number });
-        };
-        let params = json!([U64::from(parent), false]);
-        let found: Option<Header> = self.ask("eth_getBlockByNumber", params).await?;
-        let found =
-            found.ok_or_else(|| Error::BlockNotFound { node: node.clone(), number: parent })?;
-        let parent = Sealed::new(found);
-        if parent.hash() != header.parent_hash {
-            return Err(Error::Unlinked { node, number });
-        }
-        // It is large, and nearly never needed.
-        let witness = Box::pin(Collector::new(self, &self.rpc).collect(rlp, parent)).await;
-        witness.map_err(|error| match error {
-            Error::Rpc { method: "eth_getProof", code: METHOD_NOT_FOUND, .. } => {
-                Error::NoWitnessApi { node }
-            }
-            error => error,
-        })
-    }
-
-    /// The block's RLP, from `debug_getRawBlock` if the node has that method.
-    pub(crate) async fn raw_block(&self, number: u64) -> Result<Bytes, Error> {
-        let not_found = || Error::BlockNotFound { node: self.rpc.name(), number };
-        let raw: Result<Option<Bytes>, _> =
-            self.rpc.request("debug_getRawBlock", json!([U64::from(number)])).await;
-        match raw {
-            Ok(Some(rlp)) if !rlp.is_empty() => Ok(rlp),
-            Ok(_) => Err(not_found()),
-            Err(Failure::NoSuchMethod) => {
-                let params = json!([U64::from(number), true]);
-                let block: Value = self
-                    .ask::<Option<Value>>("eth_getBlockByNumber", params)
-                    .await?
-                    .ok_or_else(not_found)?;
-                let culprit = self.rpc.name();
-                if let Some((index, kind)) = unknown_type(&block) {
-                    return Err(Error::UnknownTransaction { culprit, block: number, index, kind });
-                }
-                let block: Block = serde_json::from_value(block).map_err(|error| {
-                    self.rpc.malformed(format!("its block {number} is no block: {error}"))
-                })?;
-                let said = block.header.hash;
-                let block =
-                    block.into_consensus().map_transactions(|transaction| transaction.into_inner());
-                // Without this check the program would only find that some root differs.
-                if block.header.hash_slow() != said {
-                    return Err(self.rpc.malformed(format!(
-                        "its block {number} has header fields that Ethereum does not"
-                    )));
-                }
-                Ok(alloy_rlp::encode(block).into())
-            }
-            // For a missing block, some nodes answer with an error instead of `null`.
-            Err(Failure::Other(Error::Rpc { .. })) if self.block(number).await?.is_none() => {
-                Err(not_found())
-            }
-            Err(Failure::Other(error)) => Err(error),
-        }
-    }
-
-    /// Fetches the parent's header if the witness came without it.
-    async fn add_parent(&self, claim: &mut Claim) -> Result<(), Error> {
-        let (wanted, number) = (claim.header.parent_hash, claim.header.number);
-        let headers = &mut claim.witness.headers;
-        if number == 0 || headers.iter().any(|header| keccak256(header.rlp()) == wanted) {
-            return Ok(());
-        }
-        let params = json!([U64::from(number - 1), false]);
-        let parent: Option<Header> = self.ask("eth_getBlockByNumber", params).await?;
-        headers.extend(parent.map(|header| WitnessHeader::Object(Box::new(header))));
-        Ok(())
-    }
-
     async fn ask<R: Answer>(&self, method: &'static str, params: Value) -> Result<R, Error> {
-        let answer = self.rpc.request(method, params).await;
-        answer.map_err(|failure| failure.into_error(&self.rpc, method))
-    }
-}
-
-/// The position and type of the first transaction of a block, in JSON, whose type Ethereum does not have up to Osaka.
-fn unknown_type(block: &Value) -> Option<(usize, u8)> {
-    let transactions = block["transactions"].as_array()?.iter().enumerate();
-    let kinds = transactions.map(|(index, transaction)| (index, &transaction["type"]));
-    let kinds = kinds.filter_map(|(index, kind)| {
-        let kind = u8::from_str_radix(kind.as_str()?.strip_prefix("0x")?, 16).ok()?;
-        Some((index, kind))
-    });
-    kinds.into_iter().find(|(_, kind)| *kind > assemble::LAST_TYPE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_transaction_of_another_chain_is_named_with_its_type() {
-        let block = |kinds: &[&str]| {
-            let transactions: Vec<Value> =
-                kinds.iter().map(|kind| json!({ "type": kind })).collect();
-            json!({ "transactions": transactions })
-        };
-        assert_eq!(unknown_type(&block(&["0x0", "0x2", "0x7e"])), Some((2, 0x7e)));
-        assert_eq!(unknown_type(&block(&["0x64", "0x65"])), Some((0, 0x64)));
-        assert_eq!(unknown_type(&block(&["0x0", "0x1", "0x2", "0x3", "0x4"])), None);
-        // Some nodes leave the type of old transactions out.
-        assert_eq!(unknown_type(&json!({ "transactions": [{}] })), None);
-        assert_eq!(unknown_type(&Value::Null), None);
+        self.rpc.ask(method, params).await
     }
 }

@@ -26,7 +26,9 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 /// How long a node may take to report its newest block: a silent one must not delay the others.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a node has not answered for so long, the next one is asked too.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a call to a node is asked again and again while others wait to be asked.
+const RETRY_OF_SEVERAL: Duration = Duration::from_millis(1500);
 /// A node this many blocks behind the others lags.
 const LAG: u64 = 8;
 
@@ -106,6 +108,10 @@ impl Endpoint {
     }
 
     fn fails(&self, error: &Error) {
+        let wanted = match error {
+            Error::Busy { wait, .. } => wait.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
         let mut health = self.health();
         let error = crate::error::list(std::slice::from_ref(error));
         let node = ErrorSource::Node(origin(&self.url)).to_string();
@@ -113,7 +119,7 @@ impl Endpoint {
             tracing::warn!(code = "node_failed", node, error, "a node failed");
         }
         let rest = REST * 2u32.saturating_pow(health.failures.min(6));
-        health.rests_until = Some(Instant::now() + rest.min(LONGEST_REST));
+        health.rests_until = Some(Instant::now() + rest.max(wanted).min(LONGEST_REST));
         health.failures = health.failures.saturating_add(1);
         health.fault = Some(Fault { node, error });
         // A node that later answers at this address has to report its chain again.
@@ -144,12 +150,15 @@ impl Nodes {
     pub async fn connect(
         urls: &[String],
         config: ChainConfig,
-        options: NodeOptions,
+        mut options: NodeOptions,
         depth: Depth,
     ) -> Result<Self, Error> {
         assert!(!urls.is_empty(), "there is a node at least");
         Self::check(&config)?;
         warm_up();
+        if urls.len() > 1 {
+            options.limits.retry = options.limits.retry.min(RETRY_OF_SEVERAL);
+        }
         let endpoint = |url: &String| Endpoint { url: url.clone(), health: Mutex::default() };
         let nodes = Self {
             endpoints: urls.iter().map(endpoint).collect(),

@@ -1,4 +1,5 @@
-//! A block's witness from `eth_getProof` and `eth_getCode`, for nodes that have no `debug_executionWitness`.
+//! A block's witness from `eth_getProof` and `eth_getCode`, for nodes whose `debug_executionWitness` does not work or lacks
+//! something.
 //!
 //! ```text
 //! senders, receivers, access lists ─▶ proofs at the parent ─▶ execute ─▶ what was missing ─┐
@@ -8,6 +9,7 @@
 //!                                                             siblings ─▶ execute as the program does ─▶ Recorded
 //! ```
 //!
+//! * A witness that lacks something is where the rounds begin, in the place of the first guess; the rest is asked for.
 //! * What is missing is treated as empty and the execution continues, so that one round finds what all transactions
 //!   miss. Where each read depends on the one before, a round finds little: then the next execution asks for what it
 //!   misses while it runs, twice as often as the last one that did. So a walk over any number of slots takes a few
@@ -69,7 +71,8 @@ impl Effort {
     /// A round costs an execution and an answer; it is worth that if asking for what it found, one after the other,
     /// would have taken longer.
     fn plan(&mut self, missed: usize, executing: Duration) {
-        let answer = self.answer.unwrap_or_default();
+        // What a witness that is completed lacks is asked for at once, whatever it is.
+        let Some(answer) = self.answer else { return };
         let one_by_one = answer.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
         self.questions = match one_by_one > executing + answer {
             true => 0,
@@ -95,15 +98,37 @@ impl<'n> Collector<'n> {
         rlp: &[u8],
         parent: Sealed<Header>,
     ) -> Result<Witness, Error> {
-        let number = parent.number + 1;
-        let (known, changes) = self.read(rlp, parent).await?;
+        let known = self.begin(rlp, parent)?;
+        let guess = known.first_guess();
+        self.finish(known, guess).await
+    }
+
+    /// The same, beginning with what is in this witness of the block, so that only what it lacks is asked for.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect).
+    pub(crate) async fn complete(
+        &self,
+        rlp: &[u8],
+        parent: Sealed<Header>,
+        witness: &Witness,
+    ) -> Result<Witness, Error> {
+        let mut known = self.begin(rlp, parent)?;
+        known.learn_witness(witness);
+        self.finish(known, Wanted::default()).await
+    }
+
+    /// The witness of the block of which this is known, and of which this is wanted first.
+    async fn finish(&self, known: Known, wanted: Wanted) -> Result<Witness, Error> {
+        let number = known.parent().number + 1;
+        let (known, changes) = self.read(known, wanted).await?;
         let known = self.find_siblings(known, changes).await?;
         let recorded = work(move || known.record().map(|recorded| known.witness(recorded))).await;
         recorded.map_err(|error| self.refusal(number, error))
     }
 
-    /// Everything that the block with this RLP reads, and what it changes.
-    async fn read(&self, rlp: &[u8], parent: Sealed<Header>) -> Result<(Known, Changes), Error> {
+    /// What is known of the block with this RLP before anything was asked.
+    fn begin(&self, rlp: &[u8], parent: Sealed<Header>) -> Result<Known, Error> {
         let number = parent.number + 1;
         if let Some((index, kind)) = assemble::unknown_type(rlp) {
             return Err(Error::UnknownTransaction {
@@ -115,9 +140,12 @@ impl<'n> Collector<'n> {
         }
         let block = Block::decode(self.node.config(), rlp, parent)
             .map_err(|violation| self.refusal(number, violation.in_block(number)))?;
-        let mut known = Known::new(block, self.rpc.name());
+        Ok(Known::new(block, self.rpc.name()))
+    }
+
+    /// Everything that the block reads, and what it changes. Asks for `wanted` first.
+    async fn read(&self, mut known: Known, mut wanted: Wanted) -> Result<(Known, Changes), Error> {
         let mut effort = Effort::default();
-        let mut wanted = known.first_guess();
         loop {
             self.learn(&mut known, wanted, &mut effort).await?;
             let (after, Reads { missed, changes, executing }) =

@@ -1,48 +1,45 @@
-//! One JSON-RPC endpoint: keeps within its limits, and turns its answers into our types.
+//! One JSON-RPC endpoint: keeps within its limits, asks again what may pass, and turns its answers into our types.
 //!
-//! * A request that the node refuses because of its rate, or cannot serve just now, is retried after growing, random
-//!   pauses.
+//! * There is one policy for all calls. What may pass is asked again after growing, random pauses, for [`Limits::retry`] in all;
+//!   a node that wants to be left alone for longer than that has failed at once, so that another one can be asked.
+//! * A batch that is refused as a whole is asked once more, then in smaller parts, down to single calls; of one that is answered
+//!   in part, only the rest is asked again. The size that worked holds for a while.
+//! * A method that failed where another way worked is not asked for a while ([`Rpc::attempt`], [`Rpc::avoid`]).
 //! * Nothing but scheme, host and port of its URL is ever shown: the rest may hold a key.
 
 use crate::{
     Error, ErrorSource,
-    transport::{Http, cut},
+    message::{self, Answers, Refusal},
+    transport::{Http, Lost, Reply},
+    trouble::{FIRST_PAUSE, Passes, Pauses, Trouble},
 };
-use alloy_provider::{
-    Provider, ProviderBuilder, RootProvider,
-    transport::{
-        RpcError, TransportError, TransportErrorKind,
-        layers::{RateLimitRetryPolicy, RetryPolicy},
-    },
-};
-use alloy_rpc_client::{BatchRequest, RpcClient};
+use futures::{StreamExt, TryStreamExt};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use std::{
+    collections::BTreeMap,
     fmt::Debug,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tokio::{sync::Semaphore, time::Instant};
 
+pub(crate) use message::{Call, METHOD_NOT_FOUND};
+
 /// How long an answer may take that the node has ready, a block for example: then the next node is asked.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take that the node has to compute. Some nodes need minutes to make the witness of a large block.
 const LONG_TIMEOUT: Duration = Duration::from_secs(180);
-/// JSON-RPC's code for a method that does not exist.
-pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
-/// How often a request is sent to a node that is out of capacity.
-const ATTEMPTS: u32 = 5;
-/// The first pause before such a request is sent again.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a method that failed is not asked, nor a batch of a size that was refused.
+const AVOIDED: Duration = Duration::from_secs(600);
+/// How long, if the failure was of a kind that passes.
+const AVOIDED_BRIEFLY: Duration = Duration::from_secs(60);
 
-/// Limits on the requests sent to a node.
+/// Limits on the requests sent to a node, and on its answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Maximum number of requests in flight; a batch is one.
@@ -51,17 +48,25 @@ pub struct Limits {
     pub per_second: Option<u32>,
     /// Maximum number of calls in a batch; 1: no batches.
     pub batch: usize,
+    /// Maximum length of an answer, in bytes, also of what a compressed one unpacks to.
+    pub answer: usize,
+    /// How long a call is asked again and again whose failure may pass.
+    pub retry: Duration,
 }
 
 impl Default for Limits {
-    /// Eight requests at once, of at most 64 calls.
+    /// Eight requests at once, of at most 64 calls; answers of at most 256 MiB (the witness of a block of 36 million gas has some
+    /// 20 MB, and twice that as hexadecimal text); retries for 4 s.
     fn default() -> Self {
-        Self { concurrency: 8, per_second: None, batch: 64 }
+        Self {
+            concurrency: 8,
+            per_second: None,
+            batch: 64,
+            answer: 256 << 20,
+            retry: Duration::from_secs(4),
+        }
     }
 }
-
-/// One call: method and parameters.
-pub(crate) type Call = (&'static str, Value);
 
 /// Why a request had no answer.
 pub(crate) enum Failure {
@@ -69,50 +74,27 @@ pub(crate) enum Failure {
     Other(Error),
 }
 
-impl Failure {
-    /// The failure as an error, for a method that the node should have.
-    pub(crate) fn into_error(self, rpc: &Rpc, method: &'static str) -> Error {
-        match self {
-            Self::NoSuchMethod => Error::Rpc {
-                node: rpc.name(),
-                method,
-                code: METHOD_NOT_FOUND,
-                message: "no such method".into(),
-            },
-            Self::Other(error) => error,
-        }
-    }
-}
-
-/// The endpoint. Clones share its limits.
+/// The endpoint. Clones share its limits and what it remembers.
 #[derive(Clone, Debug)]
 pub(crate) struct Rpc(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    provider: RootProvider,
+    http: Http,
     name: ErrorSource,
-    /// Path and query of the URL. They may hold a key, so they are not shown.
-    secrets: String,
     limits: Limits,
     slots: Semaphore,
     /// When the next call may be sent.
     next: Mutex<Instant>,
     calls: AtomicU64,
-    no_batches: AtomicBool,
+    memory: Mutex<Memory>,
 }
 
-/// An HTTP client for `url`.
-fn http(url: &Url) -> Result<reqwest::Client, Error> {
-    // A default is installed already if this is not the first client: the same one, or the one that the application
-    // chose.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(TIMEOUT);
-    // The system's certificate authorities are needed only for https; there may be none.
-    let http = if url.scheme() == "https" { http } else { http.tls_certs_only([]) };
-    http.build().map_err(|error| Error::Url { reason: error.to_string() })
+/// What did not work, and until when that is remembered.
+#[derive(Debug, Default)]
+struct Memory {
+    methods: BTreeMap<&'static str, (Instant, Trouble)>,
+    batch: Option<(Instant, usize)>,
 }
 
 impl Rpc {
@@ -120,20 +102,14 @@ impl Rpc {
     /// [`Error::Url`].
     pub(crate) fn new(url: &str, limits: Limits) -> Result<Self, Error> {
         let url: Url = url.parse().map_err(|error| Error::Url { reason: format!("{error}") })?;
-        let (origin, mut quoted) = (url.origin().ascii_serialization(), url.clone());
-        // The HTTP client leaves user name and password out when it quotes the URL.
-        let _ = (quoted.set_username(""), quoted.set_password(None));
-        let secrets = quoted.as_str().strip_prefix(&origin).unwrap_or_default().to_owned();
         Ok(Self(Arc::new(Inner {
-            provider: ProviderBuilder::default()
-                .connect_client(RpcClient::new(Http { client: http(&url)?, url }, false)),
-            name: ErrorSource::Node(origin),
-            secrets,
+            name: ErrorSource::Node(url.origin().ascii_serialization()),
+            http: Http::new(url, limits.answer)?,
             limits,
             slots: Semaphore::new(limits.concurrency.max(1)),
             next: Mutex::new(Instant::now()),
             calls: AtomicU64::new(0),
-            no_batches: AtomicBool::new(false),
+            memory: Mutex::default(),
         })))
     }
 
@@ -151,40 +127,126 @@ impl Rpc {
         Error::Malformed { culprit: self.name(), reason }
     }
 
+    /// The beginning of a text of the node's, fit to be shown.
+    pub(crate) fn quote(&self, text: &str) -> String {
+        self.0.http.quote(text)
+    }
+
     /// Sends one call.
     pub(crate) async fn request<R: Answer>(
         &self,
         method: &'static str,
         params: Value,
     ) -> Result<R, Failure> {
-        let mut pause = FIRST_PAUSE;
-        for _ in 1..ATTEMPTS {
-            match self.send(method, &params).await? {
-                Ok(answer) => return Ok(answer),
-                Err(error) if may_pass(&error) => {
-                    // Randomised, so that waiting requests do not all return at once.
-                    let random = pause.mul_f64(rand::random_range(0.5..1.5));
-                    let hint = RateLimitRetryPolicy::default().backoff_hint(&error);
-                    // A node that wants a longer pause is asked once more, and then rests while another is asked.
-                    tokio::time::sleep(hint.unwrap_or(random).min(LONGEST_PAUSE)).await;
-                    pause = (pause * 3).min(LONGEST_PAUSE);
-                }
-                Err(error) => return Err(self.failure(method, error)),
-            }
-        }
-        self.send(method, &params).await?.map_err(|error| self.failure(method, error))
+        let answer = self.persist(&(method, params), self.0.limits.retry).await;
+        answer.map_err(|trouble| match trouble.is_no_such_method() {
+            true => Failure::NoSuchMethod,
+            false => Failure::Other(trouble.into_error(self, method)),
+        })
     }
 
-    async fn send<R: Answer>(
+    /// [`request`](Self::request) of a method that a node should have.
+    pub(crate) async fn ask<R: Answer>(
         &self,
         method: &'static str,
-        params: &Value,
-    ) -> Result<Result<R, TransportError>, Failure> {
-        self.pace(1).await;
+        params: Value,
+    ) -> Result<R, Error> {
+        let answer = self.persist(&(method, params), self.0.limits.retry).await;
+        answer.map_err(|trouble| trouble.into_error(self, method))
+    }
+
+    /// [`ask`](Self::ask) for something that there may not be. A backend that lags behind others says so a moment too long.
+    pub(crate) async fn find<R: Answer>(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> Result<Option<R>, Error> {
+        match self.persist(&(method, params), self.0.limits.retry).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Trouble::Null) => Ok(None),
+            Err(trouble) => Err(trouble.into_error(self, method)),
+        }
+    }
+
+    /// Sends one call of a method whose answer can be had in another way too: for a shorter time, and not if it failed lately.
+    pub(crate) async fn attempt<R: Answer>(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> Result<R, Trouble> {
+        let avoided = self.memory().methods.get(method).cloned();
+        if let Some((_, trouble)) = avoided.filter(|(until, _)| *until > Instant::now()) {
+            return Err(trouble);
+        }
+        self.persist(&(method, params), self.0.limits.retry / 5).await
+    }
+
+    /// Remembers that this method failed where another way worked.
+    pub(crate) fn avoid(&self, method: &'static str, trouble: Trouble) {
+        let briefly = trouble.passes() == Passes::Likely;
+        let until = Instant::now() + if briefly { AVOIDED_BRIEFLY } else { AVOIDED };
+        let methods = &mut self.memory().methods;
+        if methods.get(method).is_none_or(|(until, _)| *until <= Instant::now()) {
+            methods.insert(method, (until, trouble));
+        }
+    }
+
+    /// Asks again and again, for as long as `window`, what may pass.
+    async fn persist<R: Answer>(&self, call: &Call, window: Duration) -> Result<R, Trouble> {
+        let mut pauses = Pauses::new(self.0.limits.retry, window);
+        loop {
+            match self.single(call).await {
+                Ok(answer) => return Ok(answer),
+                Err(trouble) => match pauses.next(&trouble) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Err(trouble),
+                },
+            }
+        }
+    }
+
+    async fn single<R: Answer>(&self, call: &Call) -> Result<R, Trouble> {
+        let id = self.pace(1).await;
+        let reply = self.exchange(message::one(call, id), time_for(call.0, 1)).await?;
+        let said = self.settle(&reply, message::said(&reply.body, id))?;
+        decode(said).map_err(|reason| match said.get() {
+            "null" => Trouble::Null,
+            _ => Trouble::WrongType(self.quote(&reason)),
+        })
+    }
+
+    async fn exchange(&self, body: Vec<u8>, time: Duration) -> Result<Reply, Trouble> {
         let _slot = self.0.slots.acquire().await.expect("never closed");
-        let answer = self.0.provider.raw_request(method.into(), params);
-        let answer = tokio::time::timeout(time_for(method, 1), answer).await;
-        answer.map_err(|_| Failure::Other(self.silent(method, 1)))
+        match tokio::time::timeout(time, self.0.http.post(body)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(Lost::Away(reason))) => Err(Trouble::Away(reason)),
+            Ok(Err(Lost::Cut(reason))) => Err(Trouble::Garbled(reason)),
+            Ok(Err(Lost::TooLong)) => Err(Trouble::TooLong(self.0.limits.answer)),
+            Err(_) => Err(Trouble::Silent(time)),
+        }
+    }
+
+    /// Weighs what a body says against the status it came with.
+    fn settle<S>(
+        &self,
+        reply: &Reply,
+        said: Result<Result<S, Refusal>, String>,
+    ) -> Result<S, Trouble> {
+        let &Reply { status, wait, ref body } = reply;
+        // Whatever the status, an error in JSON-RPC's own form says more, unless the status asks for patience.
+        let clear = !matches!(status, 408 | 425 | 429 | 502..);
+        match said {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(refusal)) if clear && (status < 300 || refusal.code != 0) => {
+                Err(Trouble::Refused(refusal))
+            }
+            Err(reason) if status < 300 => {
+                Err(Trouble::Garbled(format!("{reason}: {}", self.0.http.quote_body(body))))
+            }
+            Ok(Err(_)) | Err(_) => {
+                Err(Trouble::Status { status, wait, text: self.0.http.quote_body(body) })
+            }
+        }
     }
 
     /// Sends many calls of one kind; the answers are in the order of `calls`.
@@ -192,10 +254,8 @@ impl Rpc {
     /// # Errors
     /// The first failure.
     pub(crate) async fn request_all<R: Answer>(&self, calls: &[Call]) -> Result<Vec<R>, Error> {
-        use futures::{StreamExt, TryStreamExt};
-        let size = if self.0.no_batches.load(Ordering::Relaxed) { 1 } else { self.0.limits.batch };
         let requests: Vec<_> =
-            calls.chunks(size.max(1)).map(|calls| self.request_some(calls)).collect();
+            calls.chunks(self.batch_size()).map(|calls| self.request_some(calls)).collect();
         let answers: Vec<Vec<R>> = futures::stream::iter(requests)
             .buffered(self.0.limits.concurrency.max(1))
             .try_collect()
@@ -203,52 +263,84 @@ impl Rpc {
         Ok(answers.into_iter().flatten().collect())
     }
 
+    /// Asks in batches of ever fewer calls, until all are answered or one alone fails.
     async fn request_some<R: Answer>(&self, calls: &[Call]) -> Result<Vec<R>, Error> {
-        if calls.len() > 1 {
-            match self.batch(calls).await {
-                Ok(answers) => return Ok(answers),
-                // The node may refuse so large a batch, or all batches. Single calls show the real error.
-                Err(error) if !matches!(error, Error::Unreachable { .. }) => {}
-                Err(error) => return Err(error),
+        let mut answers: Vec<Option<R>> = calls.iter().map(|_| None).collect();
+        let (mut size, mut again) = (calls.len(), true);
+        loop {
+            let most = size.min(self.batch_size());
+            let open = answers.iter().enumerate().filter(|(_, answer)| answer.is_none());
+            let open: Vec<usize> = open.map(|(at, _)| at).take(most).collect();
+            let trouble = match open[..] {
+                [] => break,
+                [at] => {
+                    let (method, params) = calls[at].clone();
+                    answers[at] = Some(self.ask(method, params).await?);
+                    continue;
+                }
+                [first, ..] => {
+                    let asked: Vec<&Call> = open.iter().map(|at| &calls[*at]).collect();
+                    match self.batch(&asked).await {
+                        Ok(found) => {
+                            let complete = found.iter().all(Option::is_some);
+                            open.iter().zip(found).for_each(|(at, found)| answers[*at] = found);
+                            if !complete {
+                                // Alone, it shows the real error, or works.
+                                let failed = open.iter().find(|at| answers[**at].is_none());
+                                let at = failed.copied().unwrap_or(first);
+                                let (method, params) = calls[at].clone();
+                                answers[at] = Some(self.ask(method, params).await?);
+                                size = (open.len() / 2).max(1);
+                            }
+                            again = true;
+                            continue;
+                        }
+                        Err(trouble) => trouble,
+                    }
+                }
+            };
+            let retry = self.0.limits.retry;
+            let too_long = trouble.wait().is_some_and(|wait| wait > retry);
+            if too_long || matches!(trouble, Trouble::Silent(_)) || (trouble.is_away() && !again) {
+                return Err(trouble.into_error(self, calls[0].0));
+            }
+            // Nothing that it says tells whether it will take the same batch a moment later. One that is too large, it will not.
+            let large =
+                matches!(trouble, Trouble::TooLong(_) | Trouble::Status { status: 413, .. });
+            if again && !large {
+                tokio::time::sleep(trouble.pause(FIRST_PAUSE)).await;
+                again = false;
+            } else {
+                (size, again) = ((open.len() / 4).max(1), true);
             }
         }
-        let mut answers = Vec::with_capacity(calls.len());
-        for (method, params) in calls {
-            let answer = self.request(method, params.clone()).await;
-            answers.push(answer.map_err(|failure| failure.into_error(self, method))?);
+        if size < calls.len() && size < self.batch_size() {
+            self.memory().batch = Some((Instant::now() + AVOIDED, size));
         }
-        if calls.len() > 1 {
-            self.0.no_batches.store(true, Ordering::Relaxed);
-        }
-        Ok(answers)
+        Ok(answers.into_iter().flatten().collect())
     }
 
-    async fn batch<R: Answer>(&self, calls: &[Call]) -> Result<Vec<R>, Error> {
-        let (method, _) = calls[0];
-        let failed = |error| self.failure(method, error).into_error(self, method);
-        self.pace(calls.len()).await;
-        let _slot = self.0.slots.acquire().await.expect("never closed");
-        let mut batch = BatchRequest::new(self.0.provider.client());
-        let waiting = calls
-            .iter()
-            .map(|(method, params)| batch.add_call::<_, R>(*method, params))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
-        match tokio::time::timeout(time_for(method, calls.len()), batch.send()).await {
-            Ok(sent) => sent.map_err(failed)?,
-            Err(_) => return Err(self.silent(method, calls.len())),
-        }
-        let mut answers = Vec::with_capacity(waiting.len());
-        for answer in waiting {
-            answers.push(answer.await.map_err(failed)?);
-        }
-        Ok(answers)
+    /// How many calls a batch may have just now.
+    fn batch_size(&self) -> usize {
+        let known = self.memory().batch.filter(|(until, _)| *until > Instant::now());
+        let most = self.0.limits.batch.max(1);
+        known.map_or(most, |(_, size)| size.min(most))
     }
 
-    /// Waits until `calls` more calls may be sent.
-    async fn pace(&self, calls: usize) {
-        self.0.calls.fetch_add(calls as u64, Ordering::Relaxed);
-        let Some(per_second) = self.0.limits.per_second else { return };
+    /// Sends calls as one batch. `None` stands where an answer is missing, an error, or of another type.
+    async fn batch<R: Answer>(&self, calls: &[&Call]) -> Result<Vec<Option<R>>, Trouble> {
+        let first = self.pace(calls.len()).await;
+        let time = time_for(calls[0].0, calls.len());
+        let reply = self.exchange(message::batch(calls, first), time).await?;
+        let said = message::all_said(&reply.body, first, calls.len());
+        let said: Answers<'_> = self.settle(&reply, said)?;
+        Ok(said.into_iter().map(|said| decode(said?.ok()?).ok()).collect())
+    }
+
+    /// Waits until `calls` more calls may be sent, and gives the first one's id.
+    async fn pace(&self, calls: usize) -> u64 {
+        let id = self.0.calls.fetch_add(calls as u64, Ordering::Relaxed);
+        let Some(per_second) = self.0.limits.per_second else { return id };
         let at = {
             let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
             let at = (*next).max(Instant::now());
@@ -257,103 +349,25 @@ impl Rpc {
             at
         };
         tokio::time::sleep_until(at).await;
+        id
     }
 
-    fn silent(&self, method: &str, calls: usize) -> Error {
-        let reason = format!("no answer to {method} in {} s", time_for(method, calls).as_secs());
-        Error::Unreachable { node: self.name(), reason }
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // Every change is one assignment.
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn failure(&self, method: &'static str, error: TransportError) -> Failure {
-        let node = self.name();
-        match error {
-            RpcError::ErrorResp(error)
-                if error.code == METHOD_NOT_FOUND || unknown_method(&error.message) =>
-            {
-                Failure::NoSuchMethod
-            }
-            RpcError::ErrorResp(error) if pruned(&error.message) => {
-                let message = cut(&error.message);
-                Failure::Other(Error::Pruned { node, method, message })
-            }
-            RpcError::ErrorResp(error) => Failure::Other(Error::Rpc {
-                node,
-                method,
-                code: error.code,
-                message: cut(&error.message),
-            }),
-            RpcError::DeserError { err, .. } => {
-                Failure::Other(self.malformed(cut(&format!("its answer to {method}: {err}"))))
-            }
-            RpcError::NullResp => {
-                Failure::Other(self.malformed(format!("its answer to {method} is null")))
-            }
-            RpcError::Transport(TransportErrorKind::MissingBatchResponse(_)) => {
-                Failure::Other(self.malformed(format!("its answer to a batch of {method} is cut")))
-            }
-            other => {
-                // The message may quote the whole URL.
-                let mut reason = chain(&other);
-                if self.0.secrets.len() > 1 {
-                    reason = reason.replace(&self.0.secrets, "/…");
-                }
-                Failure::Other(Error::Unreachable { node, reason: cut(&reason) })
-            }
-        }
-    }
+/// What an answer must be.
+pub(crate) trait Answer: DeserializeOwned + Debug + Send + 'static {}
+impl<R: DeserializeOwned + Debug + Send + 'static> Answer for R {}
+
+fn decode<R: Answer>(said: &RawValue) -> Result<R, String> {
+    serde_json::from_str(said.get()).map_err(|error| error.to_string())
 }
 
 /// How long the node may take to answer `calls` calls of `method`.
 fn time_for(method: &str, calls: usize) -> Duration {
     let computed = method.starts_with("debug_") || method == "eth_getProof" || calls > 1;
     if computed { LONG_TIMEOUT } else { TIMEOUT }
-}
-
-/// What an answer must be.
-pub(crate) trait Answer: DeserializeOwned + Debug + Send + Sync + Unpin + 'static {}
-impl<R: DeserializeOwned + Debug + Send + Sync + Unpin + 'static> Answer for R {}
-
-/// Whether the node is only out of capacity just now.
-fn may_pass(error: &TransportError) -> bool {
-    !matches!(error, RpcError::NullResp) && RateLimitRetryPolicy::default().should_retry(error)
-}
-
-/// Whether this message, as gateways in front of nodes phrase it, means that a method is not offered.
-fn unknown_method(message: &str) -> bool {
-    let message = message.to_lowercase();
-    message.contains("method")
-        && [
-            "not found",
-            "not supported",
-            "not available",
-            "not allowed",
-            "not whitelisted",
-            "unsupported",
-        ]
-        .iter()
-        .chain(&["does not exist", "is disabled", "unknown"])
-        .any(|words| message.contains(words))
-}
-
-/// Whether this message, as geth, reth, Nethermind, Erigon, ethrex or anvil phrase it, means that an old state is gone.
-fn pruned(message: &str) -> bool {
-    let message = message.to_lowercase();
-    ["missing trie node", "proof window", "pruned", "historical state", "state not available"]
-        .iter()
-        .chain(&["state is not available", "no state available", "state histories", "out of range"])
-        .any(|words| message.contains(words))
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,101 +1,258 @@
-//! JSON-RPC over HTTP for a node that is not trusted: its answers are bounded, and it cannot send the server elsewhere.
+//! JSON over HTTP for a node that is not trusted: its answers are bounded, and it cannot send the server elsewhere.
 //!
-//! * A body is read piece by piece and dropped where it becomes too long.
+//! * A body is read piece by piece and dropped where it becomes too long; so is what it unpacks to.
 //! * No redirect is followed: the operator chose the node, and an internal address would be reached with the server's rights.
-//! * Of a body that is no answer, only the beginning goes into an error.
+//! * Of a body that is no answer, only the beginning goes into an error, without what the node's URL holds beside its origin.
 
-use alloy_json_rpc::{RequestPacket, ResponsePacket};
-use alloy_provider::transport::{
-    TransportError, TransportErrorKind, TransportFut, TransportResult,
+use crate::Error;
+use flate2::write::{MultiGzDecoder, ZlibDecoder};
+use reqwest::{
+    Client, Response, Url,
+    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
 };
-use reqwest::{Client, Response, Url, header::RETRY_AFTER};
 use std::{
-    task::{Context, Poll},
-    time::Duration,
+    io::{self, Write},
+    time::{Duration, SystemTime},
 };
 
-/// The longest answer, in bytes. The witness of a block of 36 million gas has some 20 MB, and twice that as hexadecimal text.
-const MAX_ANSWER: usize = 256 << 20;
-
+/// How long making a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of a text of the node's is quoted, in characters.
-pub(crate) const QUOTED: usize = 300;
+const QUOTED: usize = 300;
+/// A part of the URL that is as long as this may be a key.
+const SECRET: usize = 8;
 
 /// The HTTP connection to a node.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
-    pub(crate) client: Client,
-    pub(crate) url: Url,
+    client: Client,
+    url: Url,
+    /// The longest answer, in bytes.
+    longest: usize,
 }
 
-impl tower::Service<RequestPacket> for Http {
-    type Response = ResponsePacket;
-    type Error = TransportError;
-    type Future = TransportFut<'static>;
+/// What came back, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// How long the node wants to be left alone.
+    pub(crate) wait: Option<Duration>,
+    pub(crate) body: Vec<u8>,
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: RequestPacket) -> Self::Future {
-        Box::pin(self.clone().send(request))
-    }
+/// Why nothing came back.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// No connection was made.
+    Away(String),
+    /// The connection ended before the answer did, or what came cannot be unpacked.
+    Cut(String),
+    /// The answer is longer than allowed.
+    TooLong,
 }
 
 impl Http {
-    async fn send(self, request: RequestPacket) -> TransportResult<ResponsePacket> {
-        let sent = self.client.post(self.url).headers(request.headers()).json(&request).send();
-        let response = sent.await.map_err(TransportErrorKind::custom)?;
-        let status = response.status();
-        let wait = response.headers().get(RETRY_AFTER);
-        let wait = wait.and_then(|wait| wait.to_str().ok()?.trim().parse().ok());
-        let body = body(response).await;
-        // Whatever the status, an error in JSON-RPC's own form says more.
-        let text = match body {
-            Ok(body) => match serde_json::from_slice::<ResponsePacket>(&body) {
-                Ok(answer) if status.is_success() || answer.is_error() => return Ok(answer),
-                Err(error) if status.is_success() => {
-                    return Err(TransportError::deser_err(error, quoted(&body)));
-                }
-                Ok(_) | Err(_) => quoted(&body),
-            },
-            Err(unread) if status.is_success() => {
-                return Err(TransportErrorKind::custom_str(&unread));
-            }
-            Err(unread) => unread,
+    /// # Errors
+    /// [`Error::Url`].
+    pub(crate) fn new(url: Url, longest: usize) -> Result<Self, Error> {
+        // A default is installed already if this is not the first client: the same one, or the one that the application
+        // chose.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT);
+        // The system's certificate authorities are needed only for https; there may be none.
+        let http = if url.scheme() == "https" { http } else { http.tls_certs_only([]) };
+        let client = http.build().map_err(|error| Error::Url { reason: error.to_string() })?;
+        Ok(Self { client, url, longest })
+    }
+
+    /// Sends this JSON and reads what comes back.
+    pub(crate) async fn post(&self, json: Vec<u8>) -> Result<Reply, Lost> {
+        let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
+        let response = request.body(json).send().await.map_err(|error| self.lost(&error))?;
+        let status = response.status().as_u16();
+        let wait = retry_after(response.headers(), SystemTime::now());
+        let body = match self.body(response).await {
+            Ok(body) => body,
+            Err(lost) if (200..300).contains(&status) => return Err(lost),
+            // The status says enough.
+            Err(_) => Vec::new(),
         };
-        let wait = wait.map(Duration::from_secs);
-        Err(TransportErrorKind::http_error_with_retry_after(status.as_u16(), text, wait))
+        Ok(Reply { status, wait, body })
     }
-}
 
-/// The body, or why it was not read.
-async fn body(mut response: Response) -> Result<Vec<u8>, String> {
-    let too_long = || format!("its answer is longer than {} MB", MAX_ANSWER >> 20);
-    if response.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
-        return Err(too_long());
-    }
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| error.to_string())? {
-        if body.len() + piece.len() > MAX_ANSWER {
-            return Err(too_long());
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, Lost> {
+        if response.content_length().is_some_and(|length| length > self.longest as u64) {
+            return Err(Lost::TooLong);
         }
-        body.extend_from_slice(&piece);
+        let mut body = Bounded { bytes: Vec::new(), longest: self.longest };
+        while let Some(piece) = response.chunk().await.map_err(|error| self.lost(&error))? {
+            body.write_all(&piece).map_err(|_| Lost::TooLong)?;
+        }
+        unpacked(body.bytes, self.longest)
     }
-    Ok(body)
+
+    fn lost(&self, error: &reqwest::Error) -> Lost {
+        let text = self.quote(&chain(error));
+        if error.is_connect() { Lost::Away(text) } else { Lost::Cut(text) }
+    }
+
+    /// The beginning of a text of the node's, without control characters and without what may be a key.
+    pub(crate) fn quote(&self, text: &str) -> String {
+        let mut quoted = text.to_owned();
+        for secret in self.secrets() {
+            quoted = quoted.replace(&secret, "…");
+        }
+        cut(&quoted)
+    }
+
+    /// The beginning of a body, likewise.
+    pub(crate) fn quote_body(&self, body: &[u8]) -> String {
+        self.quote(String::from_utf8_lossy(&body[..body.len().min(4 * QUOTED)]).trim())
+    }
+
+    /// What the URL holds beside scheme, host and port.
+    fn secrets(&self) -> Vec<String> {
+        let (url, mut quoted) = (&self.url, self.url.clone());
+        // The HTTP client leaves user name and password out when it quotes the URL.
+        let _ = (quoted.set_username(""), quoted.set_password(None));
+        let rest = quoted.as_str().strip_prefix(&url.origin().ascii_serialization());
+        let rest = rest.filter(|rest| rest.len() > 1).map(|rest| rest.trim_start_matches('/'));
+        let parts = url.path_segments().into_iter().flatten().map(str::to_owned);
+        let pairs = url.query_pairs().map(|(_, value)| value.into_owned());
+        let user = [Some(url.username()), url.password()].into_iter().flatten().map(str::to_owned);
+        let parts = parts.chain(pairs).filter(|part| part.len() >= SECRET);
+        rest.map(str::to_owned)
+            .into_iter()
+            .chain(parts)
+            .chain(user.filter(|part| part.len() > 2))
+            .collect()
+    }
 }
 
-/// The beginning of a body, for people.
-fn quoted(body: &[u8]) -> String {
-    let beginning = &body[..body.len().min(4 * QUOTED)];
-    cut(&String::from_utf8_lossy(beginning))
+/// What the header `Retry-After` asks for: seconds, or a time of day.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    httpdate::parse_http_date(text).ok()?.duration_since(now).ok()
 }
 
-/// The beginning of a text of the node's, without control characters.
-pub(crate) fn cut(text: &str) -> String {
+/// Some servers compress what nobody asked them to. No JSON begins as compressed data does.
+fn unpacked(body: Vec<u8>, longest: usize) -> Result<Vec<u8>, Lost> {
+    let into = Bounded { bytes: Vec::new(), longest };
+    let unpacked = match body[..] {
+        [0x1f, 0x8b, ..] => {
+            let mut gzip = MultiGzDecoder::new(into);
+            gzip.write_all(&body).and_then(|()| gzip.finish())
+        }
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => {
+            let mut zlib = ZlibDecoder::new(into);
+            zlib.write_all(&body).and_then(|()| zlib.finish())
+        }
+        _ => return Ok(body),
+    };
+    unpacked.map(|into| into.bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => Lost::TooLong,
+        _ => Lost::Cut(format!("its compressed answer cannot be unpacked: {error}")),
+    })
+}
+
+/// Bytes up to a length.
+struct Bounded {
+    bytes: Vec<u8>,
+    longest: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if piece.len() > self.longest - self.bytes.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn cut(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     let mut short: String = text.chars().take(QUOTED).map(plain).collect();
     if text.chars().nth(QUOTED).is_some() {
         short.push('…');
     }
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn a_compressed_answer_is_unpacked_and_a_bomb_is_not() {
+        let text = vec![b' '; 1 << 20];
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&text).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::best());
+        zlib.write_all(&text).unwrap();
+        for packed in [gzip.clone(), zlib.finish().unwrap()] {
+            assert!(packed.len() < 2_000);
+            assert_eq!(unpacked(packed.clone(), 1 << 20).unwrap(), text);
+            assert!(matches!(unpacked(packed, (1 << 20) - 1), Err(Lost::TooLong)));
+        }
+        let half = unpacked(gzip[..gzip.len() / 2].to_vec(), 1 << 20);
+        assert!(matches!(half, Err(Lost::Cut(_))), "{half:?}");
+        assert_eq!(unpacked(b"{}".to_vec(), 10).unwrap(), b"{}");
+    }
+
+    #[test]
+    fn a_wish_to_be_left_alone_is_read_in_each_of_its_forms() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_445_412_480);
+        for (text, wait) in [
+            ("30", Some(30.0)),
+            ("0.5", Some(0.5)),
+            ("Wed, 21 Oct 2015 07:28:30 GMT", Some(30.0)),
+            ("Wed, 21 Oct 2015 07:27:30 GMT", None),
+            ("-1", None),
+            ("NaN", None),
+            ("soon", None),
+        ] {
+            let headers = [(RETRY_AFTER, text.parse().unwrap())].into_iter().collect();
+            assert_eq!(retry_after(&headers, now), wait.map(Duration::from_secs_f64), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_key_is_never_quoted() {
+        let url = "http://user:word@127.0.0.1:1/v3/0123456789abcdef?key=secretsecret";
+        let http = Http::new(url.parse().unwrap(), 10).unwrap();
+        let said = "no key 0123456789abcdef at /v3/0123456789abcdef?key=secretsecret, or secretsecret, user:word";
+        let quoted = http.quote(said);
+        for secret in ["0123456789abcdef", "secretsecret", "word", "user"] {
+            assert!(!quoted.contains(secret), "{quoted}");
+        }
+        assert_eq!(http.quote(&"x".repeat(500)).chars().count(), 301);
+    }
 }

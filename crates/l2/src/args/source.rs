@@ -67,6 +67,14 @@ pub(crate) struct NodeAccess {
         value_name = "N"
     )]
     pub rpc_batch: u16,
+    /// Longest answer of a node; a longer one is refused while it arrives
+    #[arg(
+        long,
+        env = "PROVER_SERVER_RPC_MAX_ANSWER_BYTES",
+        default_value = "268435456",
+        value_name = "BYTES"
+    )]
+    pub rpc_max_answer_bytes: NonZeroU32,
 }
 
 impl NodeAccess {
@@ -82,6 +90,8 @@ impl NodeAccess {
                 concurrency: usize::from(self.rpc_concurrency.get()),
                 per_second: self.rpc_per_second.map(NonZeroU32::get),
                 batch: self.rpc_batch.into(),
+                answer: self.rpc_max_answer_bytes.get() as usize,
+                ..witness::Limits::default()
             },
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct NodeSettings {
     /// Most calls in a batch.
     #[serde(deserialize_with = "batch")]
     pub rpc_batch: u16,
+    /// Longest answer of a node.
+    pub rpc_max_answer_bytes: NonZeroU32,
 }
 
 /// As the flags have it: these defaults only tell keys and types; what counts comes from the command line.
@@ -48,6 +50,7 @@ impl Default for NodeSettings {
             rpc_concurrency: const { NonZeroU16::new(8).expect("8 is not zero") },
             rpc_per_second: None,
             rpc_batch: 64,
+            rpc_max_answer_bytes: const { NonZeroU32::new(256 << 20).expect("not zero") },
         }
     }
 }
@@ -55,7 +58,13 @@ impl Default for NodeSettings {
 impl NodeSettings {
     /// What the flags and the environment say, or their defaults.
     pub(crate) fn of(args: &Server) -> Self {
-        let NodeAccess { witness_from, rpc_concurrency, rpc_per_second, rpc_batch } = args.access;
+        let NodeAccess {
+            witness_from,
+            rpc_concurrency,
+            rpc_per_second,
+            rpc_batch,
+            rpc_max_answer_bytes,
+        } = args.access;
         Self {
             rpc_url: args.rpc_url.clone(),
             ws_url: args.ws_url.clone(),
@@ -65,6 +74,7 @@ impl NodeSettings {
             rpc_concurrency,
             rpc_per_second,
             rpc_batch,
+            rpc_max_answer_bytes,
         }
     }
 
@@ -75,6 +85,7 @@ impl NodeSettings {
             rpc_concurrency: self.rpc_concurrency,
             rpc_per_second: self.rpc_per_second,
             rpc_batch: self.rpc_batch,
+            rpc_max_answer_bytes: self.rpc_max_answer_bytes,
         }
     }
 }

@@ -156,6 +156,7 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
         ("witness_from", "proofs".into(), "file"),
         ("rpc_per_second", 50.into(), "file"),
         ("rpc_batch", 64.into(), "default"),
+        ("rpc_max_answer_bytes", (256 << 20).into(), "default"),
         ("ws_url", "wss://node.example/…".into(), "file"),
         ("database", "jobs at db.example:5432".into(), "file"),
         ("rpc_url", serde_json::json!(["https://node.example/…"]), "file"),

@@ -100,8 +100,10 @@ impl Collector<'_> {
     async fn keys_of(&self, number: u64) -> Option<Words> {
         let rlp = self.node.raw_block(number).await.ok()?;
         let params = json!([U64::from(number - 1), false]);
-        let parent: Option<Header> = self.rpc.request("eth_getBlockByNumber", params).await.ok()?;
-        let (known, _) = self.read(&rlp, Sealed::new(parent?)).await.ok()?;
+        let parent: Option<Header> = self.rpc.find("eth_getBlockByNumber", params).await.ok()?;
+        let known = self.begin(&rlp, Sealed::new(parent?)).ok()?;
+        let guess = known.first_guess();
+        let (known, _) = self.read(known, guess).await.ok()?;
         Some(known.words())
     }
 }

@@ -3,7 +3,7 @@
 use super::keys::Words;
 use crate::{
     Error, ErrorSource,
-    assemble::{Witness, WitnessHeader},
+    assemble::{self, Witness, WitnessHeader},
     record::{Recorded, Recorder, Store},
 };
 use alloy_consensus::{
@@ -74,13 +74,15 @@ impl Block {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AccountProof {
+    #[serde(deserialize_with = "assemble::null_is_empty")]
     account_proof: Vec<Bytes>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "assemble::null_is_empty")]
     storage_proof: Vec<SlotProof>,
 }
 
 #[derive(Debug, Deserialize)]
 struct SlotProof {
+    #[serde(deserialize_with = "assemble::null_is_empty")]
     proof: Vec<Bytes>,
 }
 
@@ -237,6 +239,23 @@ impl Known {
             }
         }
         Ok(codes)
+    }
+
+    /// Adds what is in a witness, so that only what it lacks has to be asked for.
+    pub(super) fn learn_witness(&mut self, witness: &Witness) {
+        witness.state.iter().for_each(|node| self.store.put_node(keccak256(node), node));
+        for code in &witness.codes {
+            self.store.put_code(keccak256(code), code.clone());
+        }
+        let mut headers = witness.headers_by_hash();
+        let mut after = self.parent().clone();
+        while (self.ancestors.len() as u64) < MAX_ANCESTORS
+            && let Some((header, _)) = headers.remove(&after.parent_hash)
+            && Some(header.number) == after.number.checked_sub(1)
+        {
+            after = Sealed::new_unchecked(header, after.parent_hash);
+            self.ancestors.insert(after.number, after.clone());
+        }
     }
 
     /// The account at `address`, as the EVM is to see it; `None` if that is not known yet.

@@ -8,7 +8,7 @@ use super::{
     known::Known,
     siblings::{Gap, cut_back},
 };
-use crate::rpc::Failure;
+use crate::trouble::Trouble;
 use alloy_consensus::TrieAccount;
 use alloy_primitives::{Address, B256, U64, U256, keccak256};
 use program::{
@@ -90,7 +90,7 @@ impl Collector<'_> {
     }
 
     /// The leaves under a gap's path.
-    async fn leaves(&self, known: &Known, gap: &Gap) -> Result<Leaves, Failure> {
+    async fn leaves(&self, known: &Known, gap: &Gap) -> Result<Leaves, Trouble> {
         let (mut start, end) = bounds(&gap.path);
         let mut leaves = Leaves::new();
         for _ in 0..MAX_PAGES {
@@ -116,19 +116,19 @@ impl Collector<'_> {
         known: &Known,
         owner: Address,
         start: B256,
-    ) -> Result<Leaves, Failure> {
+    ) -> Result<Leaves, Trouble> {
         // Before the block's first transaction: its system calls change no other contracts than their own.
         let params = json!([known.block.decoded.header.hash(), 0, owner, start, PAGE]);
-        let range: StorageRange = self.rpc.request("debug_storageRangeAt", params).await?;
+        let range: StorageRange = self.rpc.attempt("debug_storageRangeAt", params).await?;
         let leaves = range.storage.into_iter();
         Ok(leaves.map(|(key, leaf)| (key, alloy_rlp::encode(leaf.value))).collect())
     }
 
-    async fn accounts_from(&self, known: &Known, start: B256) -> Result<Leaves, Failure> {
+    async fn accounts_from(&self, known: &Known, start: B256) -> Result<Leaves, Trouble> {
         // Without code and storage, with accounts whose addresses the node does not know.
         let at = U64::from(known.parent().number);
         let params = json!([at, start, PAGE, true, true, true]);
-        let range: AccountRange = self.rpc.request("debug_accountRange", params).await?;
+        let range: AccountRange = self.rpc.attempt("debug_accountRange", params).await?;
         Ok(range.accounts.values().filter_map(AccountLeaf::leaf).collect())
     }
 }

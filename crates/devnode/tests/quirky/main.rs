@@ -1,0 +1,219 @@
+//! Nodes as they really behave: a dev node behind a proxy that answers as reported nodes and gateways do. Alone, the blocks are
+//! prepared, or the refusal says why and what to do; before a healthy node they are prepared within seconds.
+
+mod modes;
+mod proxy;
+
+use alloy_primitives::Address;
+use devnode::{Config, DevNode, Kind, Mining, Running, TrafficConfig, genesis};
+use modes::{NOTHING_FINAL, REFUSED, WORKS};
+use proxy::{Mode, Seen};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    time::{Duration, Instant},
+};
+use witness::{Depth, Error, Limits, NodeOptions, Nodes, Prepared};
+
+async fn dev_node() -> Running {
+    let listen = ([127, 0, 0, 1], 0).into();
+    let traffic =
+        TrafficConfig { per_block: 12, kinds: Kind::ALL.to_vec(), ..TrafficConfig::default() };
+    let (genesis, mining) = (genesis::dev(), Mining::OnDemand);
+    let config = Config { listen, genesis, mining, traffic: Some(traffic), blocks: None };
+    let node = DevNode::start(config).await.unwrap();
+    node.mine(3).await.unwrap();
+    node
+}
+
+async fn connect(node: &Running, urls: &[String], depth: Depth) -> Result<Nodes, Error> {
+    let limits = Limits { answer: 8 << 20, ..Limits::default() };
+    let options = NodeOptions { limits, ..NodeOptions::default() };
+    Nodes::connect(urls, node.chain_config().clone(), options, depth).await
+}
+
+/// Blocks 2 and 3 from these nodes, and how long that took.
+async fn prepare(node: &Running, urls: &[String]) -> (Result<Prepared, Error>, Duration) {
+    let begun = Instant::now();
+    let prepared = async {
+        let nodes = connect(node, urls, Depth::Latest).await?;
+        assert_eq!(nodes.head().await?, 3);
+        nodes.prepare(2, 3, Address::ZERO).await
+    };
+    (prepared.await, begun.elapsed())
+}
+
+fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(text, ": {error}").unwrap();
+        cause = error.source();
+    }
+    text
+}
+
+async fn expected(node: &Running) -> Prepared {
+    prepare(node, &[node.url()]).await.0.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quirky_node_s_blocks_are_prepared() {
+    let node = dev_node().await;
+    let expected = expected(&node).await;
+    let tried = WORKS.iter().map(async |(name, mode): &(&str, Mode)| {
+        let url = proxy::start(node.url(), *mode).await;
+        let (prepared, took) = prepare(&node, &[url]).await;
+        match prepared {
+            Ok(prepared) if prepared != expected => Some(format!("{name}: another input")),
+            Ok(_) if took > Duration::from_secs(30) => Some(format!("{name}: took {took:?}")),
+            Ok(_) => None,
+            Err(error) => Some(format!("{name}: {}", text(&error))),
+        }
+    });
+    let failed: Vec<_> = futures::future::join_all(tried).await.into_iter().flatten().collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_names_the_cause_and_the_remedy() {
+    let node = dev_node().await;
+    let tried = REFUSED.iter().map(async |(name, mode, words): &(&str, Mode, &[&str])| {
+        let url = proxy::start(node.url(), *mode).await;
+        let (prepared, took) = prepare(&node, &[url]).await;
+        let Err(error) = prepared else { return Some(format!("{name} was not refused")) };
+        let text = text(&error);
+        let missing: Vec<_> = words.iter().filter(|words| !text.contains(**words)).collect();
+        if took > Duration::from_secs(15) || text.len() > 1_000 {
+            return Some(format!("{name}: took {took:?}: {text}"));
+        }
+        (!missing.is_empty()).then(|| format!("{name}: {missing:?} is not in: {text}"))
+    });
+    let failed: Vec<_> = futures::future::join_all(tried).await.into_iter().flatten().collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_a_healthy_node_a_quirky_one_costs_seconds() {
+    let node = dev_node().await;
+    let expected = expected(&node).await;
+    let modes = WORKS.iter().map(|(name, mode)| (*name, *mode));
+    let modes = modes.chain(REFUSED.iter().map(|(name, mode, _)| (*name, *mode)));
+    let tried = modes.map(async |(name, mode)| {
+        let urls = [proxy::start(node.url(), mode).await, node.url()];
+        let (prepared, took) = prepare(&node, &urls).await;
+        match prepared {
+            Ok(prepared) if prepared != expected => Some(format!("{name}: another input")),
+            // Some sixty modes share the machine.
+            Ok(_) if took > Duration::from_secs(15) => Some(format!("{name}: took {took:?}")),
+            Ok(_) => None,
+            Err(error) => Some(format!("{name}: {}", text(&error))),
+        }
+    });
+    let failed: Vec<_> = futures::future::join_all(tried).await.into_iter().flatten().collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[tokio::test]
+async fn a_node_that_wants_to_be_left_alone_does_not_delay_the_next_one() {
+    let node = dev_node().await;
+    let expected = expected(&node).await;
+    let (_, mode, _) = REFUSED[0];
+    let urls = [proxy::start(node.url(), mode).await, node.url()];
+    let (prepared, took) = prepare(&node, &urls).await;
+    assert_eq!(prepared.unwrap(), expected);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn before_anything_is_final_the_final_head_is_the_first_block() {
+    let node = dev_node().await;
+    for (name, mode) in NOTHING_FINAL {
+        let url = [proxy::start(node.url(), *mode).await];
+        for depth in [Depth::Safe, Depth::Finalized] {
+            let nodes = connect(&node, &url, depth).await.unwrap();
+            assert_eq!(nodes.head().await.unwrap(), 0, "{name}");
+            assert_eq!(nodes.finalized().await.unwrap(), None, "{name}");
+            assert_eq!(nodes.faults(), [], "{name}");
+        }
+    }
+}
+
+/// What was asked, as (in a batch, method), with how often.
+fn counts(seen: &Seen) -> BTreeMap<(bool, String), u32> {
+    let mut counts = BTreeMap::new();
+    for ((batch, method, _), times) in &*seen.lock().unwrap() {
+        *counts.entry((*batch, method.clone())).or_insert(0) += times;
+    }
+    counts
+}
+
+fn mode(name: &str) -> Mode {
+    WORKS.iter().find(|(found, _)| *found == name).unwrap().1
+}
+
+#[tokio::test]
+async fn what_failed_is_not_asked_again_for_a_while() {
+    let node = dev_node().await;
+    for name in ["r_words", "w_commitment", "w_type", "w_504", "r_501"] {
+        let (url, seen) = proxy::start_seen(node.url(), mode(name)).await;
+        let nodes = connect(&node, &[url], Depth::Latest).await.unwrap();
+        nodes.prepare(1, 1, Address::ZERO).await.unwrap();
+        let of = |method: &str| {
+            counts(&seen).get(&(false, method.to_owned())).copied().unwrap_or_default()
+        };
+        let methods = ["debug_executionWitness", "debug_executionWitnessByBlockHash"];
+        let first = methods.map(of);
+        assert!(first.iter().all(|times| (1..=4).contains(times)), "{name}: {first:?}");
+        nodes.prepare(2, 3, Address::ZERO).await.unwrap();
+        assert_eq!(methods.map(of), first, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn batches_that_are_refused_shrink_to_what_works_and_no_further() {
+    let node = dev_node().await;
+    let all = |seen: &Seen, batch| -> u32 {
+        counts(seen).iter().filter(|((batched, _), _)| *batched == batch).map(|(_, n)| n).sum()
+    };
+    let (url, seen) = proxy::start_seen(node.url(), mode("b_most_10")).await;
+    let nodes = connect(&node, &[url], Depth::Latest).await.unwrap();
+    nodes.prepare(1, 1, Address::ZERO).await.unwrap();
+    let (first, single) = (all(&seen, true), all(&seen, false));
+    nodes.prepare(2, 2, Address::ZERO).await.unwrap();
+    let (second, more) = (all(&seen, true) - first, all(&seen, false) - single);
+    // Batches are still in use: there are fewer requests of one call than of several.
+    assert!(second > 0 && more < 8, "{second} batches, {more} single calls");
+
+    // Where none is taken, none is sent for a while.
+    let (url, seen) = proxy::start_seen(node.url(), mode("b_403")).await;
+    let nodes = connect(&node, &[url], Depth::Latest).await.unwrap();
+    nodes.prepare(1, 1, Address::ZERO).await.unwrap();
+    let batches = all(&seen, true);
+    nodes.prepare(2, 2, Address::ZERO).await.unwrap();
+    assert!((1..60).contains(&batches), "{batches}");
+    assert_eq!(all(&seen, true), batches);
+}
+
+#[tokio::test]
+async fn of_a_witness_that_lacks_nodes_only_those_are_asked_for_by_proof() {
+    let node = dev_node().await;
+    let asked = async |name| {
+        let (url, seen) = proxy::start_seen(node.url(), mode(name)).await;
+        let options = NodeOptions {
+            limits: Limits { batch: 1, ..Limits::default() },
+            ..NodeOptions::default()
+        };
+        let config = node.chain_config().clone();
+        let nodes = Nodes::connect(&[url], config, options, Depth::Latest).await.unwrap();
+        let prepared = nodes.prepare(2, 2, Address::ZERO).await.unwrap();
+        let proofs = counts(&seen).get(&(false, "eth_getProof".to_owned())).copied();
+        (prepared, proofs.unwrap_or_default())
+    };
+    let (complete, none) = asked("t_429_now").await;
+    let (from_proofs, all) = asked("w_null").await;
+    let (completed, some) = asked("w_lacks_one").await;
+    assert_eq!((&from_proofs, &completed), (&complete, &complete));
+    assert_eq!(none, 0);
+    assert!(0 < some && some * 3 < all, "{some} of {all}");
+}
