@@ -7,9 +7,9 @@ use alloy_rlp::Decodable;
 use program::{AssumedParent, ChainConfig, Input, Outcome, consensus::Violation};
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{self, MapAccess, SeqAccess, Visitor},
+    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, marker::PhantomData};
 
 /// The last type of transactions: EIP-7702's.
 pub(crate) const LAST_TYPE: u8 = 4;
@@ -26,7 +26,7 @@ pub(crate) struct Witness {
     pub(crate) state: Vec<Bytes>,
     #[serde(default, deserialize_with = "items")]
     pub(crate) codes: Vec<Bytes>,
-    #[serde(default, deserialize_with = "null_is_empty")]
+    #[serde(default, deserialize_with = "list")]
     pub(crate) headers: Vec<WitnessHeader>,
 }
 
@@ -46,13 +46,6 @@ impl Witness {
 const MAX_ITEMS: usize = 1 << 20;
 
 fn items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Value {
-        Bytes(Bytes),
-        Nothing {},
-    }
-
     struct Items;
 
     impl<'de> Visitor<'de> for Items {
@@ -76,10 +69,10 @@ fn items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Er
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Bytes>, A::Error> {
             let mut items = Vec::new();
-            while let Some((key, value)) = map.next_entry::<Bytes, Option<Value>>()? {
+            while let Some((key, value)) = map.next_entry::<Bytes, Option<Form<IgnoredAny>>>()? {
                 let item = match value {
-                    Some(Value::Bytes(bytes)) => bytes,
-                    Some(Value::Nothing {}) | None => key,
+                    Some(Form::Bytes(bytes)) => bytes,
+                    Some(Form::Object(_)) | None => key,
                 };
                 push(&mut items, item)?;
             }
@@ -87,37 +80,87 @@ fn items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Er
         }
     }
 
-    fn push<E: de::Error>(items: &mut Vec<Bytes>, item: Bytes) -> Result<(), E> {
-        if items.len() == MAX_ITEMS {
-            return Err(E::custom(format_args!("the witness has more than {MAX_ITEMS} items")));
-        }
-        items.push(item);
-        Ok(())
-    }
-
     deserializer.deserialize_any(Items)
 }
 
-pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+fn push<T, E: de::Error>(items: &mut Vec<T>, item: T) -> Result<(), E> {
+    if items.len() == MAX_ITEMS {
+        return Err(E::custom(format_args!("a list has more than {MAX_ITEMS} items")));
+    }
+    items.push(item);
+    Ok(())
+}
+
+/// A list that is bounded, or `null`, which is an empty one.
+pub(crate) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+    struct List<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "a list of at most {MAX_ITEMS} items, or null")
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                push(&mut items, item)?;
+            }
+            Ok(items)
+        }
+    }
+
+    deserializer.deserialize_any(List(PhantomData))
+}
+
+/// A byte string, or an object in its place. (An untagged enum would keep the whole of what it is given, whatever that is.)
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Form<T> {
+    Bytes(Bytes),
+    Object(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Form<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
+            type Value = Form<T>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a byte string or an object")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Form<T>, E> {
+                text.parse().map(Form::Bytes).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Form<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Form::Object)
+            }
+        }
+
+        deserializer.deserialize_any(Either(PhantomData))
+    }
 }
 
 /// A header is RLP for most nodes, and an object for geth.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(untagged)]
-pub(crate) enum WitnessHeader {
-    Rlp(Bytes),
-    Object(Box<Header>),
-}
+pub(crate) type WitnessHeader = Form<Box<Header>>;
 
 impl WitnessHeader {
     pub(crate) fn rlp(&self) -> Bytes {
         match self {
-            Self::Rlp(rlp) => rlp.clone(),
+            Self::Bytes(rlp) => rlp.clone(),
             Self::Object(header) => alloy_rlp::encode(header).into(),
         }
     }

@@ -91,28 +91,18 @@ fn null() -> &'static RawValue {
 /// An error: an object with a code and a message, of whatever types, or a text.
 fn refusal(error: &str) -> Refusal {
     #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Code {
-        Number(i64),
-        Text(String),
-        Other(serde::de::IgnoredAny),
+    struct Object<'b> {
+        #[serde(borrow)]
+        code: Option<&'b RawValue>,
+        #[serde(borrow)]
+        message: Option<&'b RawValue>,
     }
-    #[derive(Deserialize)]
-    struct Object {
-        code: Option<Code>,
-        message: Option<String>,
-    }
-    match serde_json::from_str(error) {
-        Ok(Object { code, message }) => {
-            let code = match code {
-                Some(Code::Number(code)) => code,
-                Some(Code::Text(code)) => code.trim().parse().unwrap_or_default(),
-                Some(Code::Other(_)) | None => 0,
-            };
-            Refusal { code, message: message.unwrap_or_else(|| error.to_owned()) }
-        }
-        Err(_) => Refusal { code: 0, message: error.trim_matches('"').to_owned() },
-    }
+    let Ok(Object { code, message }) = serde_json::from_str(error) else {
+        return Refusal { code: 0, message: error.trim_matches('"').to_owned() };
+    };
+    let code = code.and_then(|code| code.get().trim_matches('"').trim().parse().ok());
+    let message = message.and_then(|message| serde_json::from_str(message.get()).ok());
+    Refusal { code: code.unwrap_or_default(), message: message.unwrap_or_else(|| error.to_owned()) }
 }
 
 /// What this body says about the call with this id.
@@ -215,7 +205,7 @@ mod tests {
             (r#"{"code":-32000.5,"message":"no"}"#, refused(0, "no")),
             (r#"{"code":{},"message":"no"}"#, refused(0, "no")),
             (r#"{"code":4}"#, refused(4, r#"{"code":4}"#)),
-            (r#"{"code":4,"message":["no"]}"#, refused(0, r#"{"code":4,"message":["no"]}"#)),
+            (r#"{"code":4,"message":["no"]}"#, refused(4, r#"{"code":4,"message":["no"]}"#)),
             (r#""too fast""#, refused(0, "too fast")),
             ("[]", refused(0, "[]")),
         ] {

@@ -27,8 +27,6 @@ const SECRET: usize = 8;
 pub(crate) struct Http {
     client: Client,
     url: Url,
-    /// The longest answer, in bytes.
-    longest: usize,
 }
 
 /// What came back, whatever its status.
@@ -54,7 +52,7 @@ pub(crate) enum Lost {
 impl Http {
     /// # Errors
     /// [`Error::Url`].
-    pub(crate) fn new(url: Url, longest: usize) -> Result<Self, Error> {
+    pub(crate) fn new(url: Url) -> Result<Self, Error> {
         // A default is installed already if this is not the first client: the same one, or the one that the application
         // chose.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -64,16 +62,16 @@ impl Http {
         // The system's certificate authorities are needed only for https; there may be none.
         let http = if url.scheme() == "https" { http } else { http.tls_certs_only([]) };
         let client = http.build().map_err(|error| Error::Url { reason: error.to_string() })?;
-        Ok(Self { client, url, longest })
+        Ok(Self { client, url })
     }
 
-    /// Sends this JSON and reads what comes back.
-    pub(crate) async fn post(&self, json: Vec<u8>) -> Result<Reply, Lost> {
+    /// Sends this JSON and reads what comes back, up to `longest` bytes.
+    pub(crate) async fn post(&self, json: Vec<u8>, longest: usize) -> Result<Reply, Lost> {
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         let response = request.body(json).send().await.map_err(|error| self.lost(&error))?;
         let status = response.status().as_u16();
         let wait = retry_after(response.headers(), SystemTime::now());
-        let body = match self.body(response).await {
+        let body = match self.body(response, longest).await {
             Ok(body) => body,
             Err(lost) if (200..300).contains(&status) => return Err(lost),
             // The status says enough.
@@ -82,15 +80,15 @@ impl Http {
         Ok(Reply { status, wait, body })
     }
 
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, Lost> {
-        if response.content_length().is_some_and(|length| length > self.longest as u64) {
+    async fn body(&self, mut response: Response, longest: usize) -> Result<Vec<u8>, Lost> {
+        if response.content_length().is_some_and(|length| length > longest as u64) {
             return Err(Lost::TooLong);
         }
-        let mut body = Bounded { bytes: Vec::new(), longest: self.longest };
+        let mut body = Bounded { bytes: Vec::new(), longest };
         while let Some(piece) = response.chunk().await.map_err(|error| self.lost(&error))? {
             body.write_all(&piece).map_err(|_| Lost::TooLong)?;
         }
-        unpacked(body.bytes, self.longest)
+        unpacked(body.bytes, longest)
     }
 
     fn lost(&self, error: &reqwest::Error) -> Lost {
@@ -247,7 +245,7 @@ mod tests {
     #[test]
     fn what_may_be_a_key_is_never_quoted() {
         let url = "http://user:word@127.0.0.1:1/v3/0123456789abcdef?key=secretsecret";
-        let http = Http::new(url.parse().unwrap(), 10).unwrap();
+        let http = Http::new(url.parse().unwrap()).unwrap();
         let said = "no key 0123456789abcdef at /v3/0123456789abcdef?key=secretsecret, or secretsecret, user:word";
         let quoted = http.quote(said);
         for secret in ["0123456789abcdef", "secretsecret", "word", "user"] {

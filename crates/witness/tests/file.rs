@@ -141,7 +141,7 @@ fn a_witness_of_countless_items_is_refused_before_they_are_kept() {
     let mut json = chain()[0].file();
     json["witness"]["state"] = json!(vec!["0x"; (1 << 20) + 1]);
     let message = text(&read(&json).unwrap_err());
-    assert!(message.contains("the witness has more than 1048576 items"), "{message}");
+    assert!(message.contains("a list has more than 1048576 items"), "{message}");
 }
 
 #[test]

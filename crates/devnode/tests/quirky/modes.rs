@@ -352,7 +352,7 @@ pub(crate) const REFUSED: &[(&str, Mode, &[&str])] = &[
             true => Say::Node,
             false => Say::Endless("[ "),
         },
-        &["longer than 8 MB", "--rpc-max-answer-bytes"],
+        &["longer than 2 MB", "--rpc-max-answer-bytes"],
     ),
     (
         "n_bomb",
@@ -360,7 +360,7 @@ pub(crate) const REFUSED: &[(&str, Mode, &[&str])] = &[
             true => Say::Node,
             false => Say::Packed("gzip", |_| gzip(&vec![b' '; 9 << 20])),
         },
-        &["longer than 8 MB", "--rpc-max-answer-bytes"],
+        &["longer than 2 MB", "--rpc-max-answer-bytes"],
     ),
     (
         "n_deep",

@@ -107,6 +107,7 @@ impl Node {
                 Error::Refused { .. }
                 | Error::UnknownTransaction { .. }
                 | Error::UnknownNode { .. }
+                | Error::Busy { .. }
                 | Error::Unreachable { .. }
                 | Error::BlockNotFound { .. }
                 | Error::Unlinked { .. },
@@ -254,6 +255,7 @@ impl<'de> Deserialize<'de> for BlockObject {
 fn unknown_type(block: &str) -> Option<(usize, u8)> {
     #[derive(Deserialize)]
     struct Kinds {
+        #[serde(deserialize_with = "assemble::list")]
         transactions: Vec<Kind>,
     }
 

@@ -74,15 +74,15 @@ impl Block {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AccountProof {
-    #[serde(deserialize_with = "assemble::null_is_empty")]
+    #[serde(deserialize_with = "assemble::list")]
     account_proof: Vec<Bytes>,
-    #[serde(default, deserialize_with = "assemble::null_is_empty")]
+    #[serde(default, deserialize_with = "assemble::list")]
     storage_proof: Vec<SlotProof>,
 }
 
 #[derive(Debug, Deserialize)]
 struct SlotProof {
-    #[serde(deserialize_with = "assemble::null_is_empty")]
+    #[serde(deserialize_with = "assemble::list")]
     proof: Vec<Bytes>,
 }
 
@@ -340,8 +340,9 @@ impl Known {
     /// What was recorded, with the headers that it needs.
     pub(super) fn witness(&self, recorded: Recorded) -> Witness {
         let headers = self.ancestors.range(recorded.oldest_block..);
-        let rlp =
-            |header: &Sealed<Header>| WitnessHeader::Rlp(alloy_rlp::encode(header.inner()).into());
+        let rlp = |header: &Sealed<Header>| {
+            WitnessHeader::Bytes(alloy_rlp::encode(header.inner()).into())
+        };
         Witness {
             state: recorded.nodes,
             codes: recorded.codes,
