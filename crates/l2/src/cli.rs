@@ -10,6 +10,7 @@ use crate::commands::config::Config;
 use crate::commands::conformance::Conformance;
 use crate::commands::correct_clock::CorrectClock;
 use crate::commands::dev::Dev;
+use crate::commands::doctor::Doctor;
 use crate::commands::execute::Execute;
 use crate::commands::failures::Failures;
 use crate::commands::fsck::Fsck;
@@ -86,6 +87,8 @@ pub(crate) enum Command {
     Audit(Audit),
     /// Check the database and the artifacts of a Prover Server; changes nothing
     Fsck(Fsck),
+    /// Say what a node can do for a prover, and what to change
+    Doctor(Doctor),
     /// Prove blocks from a file or a node, without a server
     Prove(Prove),
     /// Run the program on blocks without proving, and say what it costs

@@ -142,6 +142,9 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             Command::Fsck(args) => {
                 unless_interrupted(&shutdown, Box::pin(commands::fsck::run(args, output))).await
             }
+            Command::Doctor(args) => {
+                unless_interrupted(&shutdown, Box::pin(commands::doctor::run(args, output))).await
+            }
             Command::Prove(args) => {
                 Box::pin(commands::prove::run(args, &cli.global, output, shutdown)).await
             }

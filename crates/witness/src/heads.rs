@@ -8,7 +8,7 @@ use jsonrpsee_core::{
     client::{Error as ClientError, Subscription, SubscriptionClientT},
     rpc_params,
 };
-use jsonrpsee_ws_client::{PingConfig, WsClientBuilder};
+use jsonrpsee_ws_client::{PingConfig, WsClient, WsClientBuilder};
 use reqwest::Url;
 use rustls::{ClientConfig, crypto::ring};
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -54,6 +54,15 @@ impl Heads {
     }
 }
 
+/// Whether the node at `url` takes a subscription to new blocks.
+///
+/// # Errors
+/// Why not.
+pub(crate) async fn subscribes(url: &str) -> Result<(), String> {
+    let url: Url = url.parse().map_err(|error| format!("{error}"))?;
+    subscribe(&url).await.map(drop).map_err(|error| error.to_string())
+}
+
 async fn follow(url: Url, news: Arc<Notify>) {
     let node = ErrorSource::Node(url.origin().ascii_serialization());
     let mut pause = FIRST_PAUSE;
@@ -72,6 +81,17 @@ async fn follow(url: Url, news: Arc<Notify>) {
 
 /// Listens until the connection is lost.
 async fn listen(url: &Url, news: &Notify) -> Result<(), ClientError> {
+    let (_client, mut heads) = subscribe(url).await?;
+    // Blocks may have come before the subscription.
+    news.notify_one();
+    while heads.next().await.is_some() {
+        news.notify_one();
+    }
+    Ok(())
+}
+
+/// The subscription, which ends with its client.
+async fn subscribe(url: &Url) -> Result<(WsClient, Subscription<Value>), ClientError> {
     let mut client = WsClientBuilder::default().enable_ws_ping(PingConfig::default());
     if url.scheme() == "wss" {
         let authorities = authorities().map_err(|error| ClientError::Custom(error.to_string()))?;
@@ -79,14 +99,8 @@ async fn listen(url: &Url, news: &Notify) -> Result<(), ClientError> {
     }
     let client = client.build(url.as_str()).await?;
     let params = rpc_params!["newHeads"];
-    let mut heads: Subscription<Value> =
-        client.subscribe("eth_subscribe", params, "eth_unsubscribe").await?;
-    // Blocks may have come before the subscription.
-    news.notify_one();
-    while heads.next().await.is_some() {
-        news.notify_one();
-    }
-    Ok(())
+    let heads = client.subscribe("eth_subscribe", params, "eth_unsubscribe").await?;
+    Ok((client, heads))
 }
 
 /// TLS that trusts the authorities that the system trusts.

@@ -5,7 +5,7 @@
 //! * The same blocks and witnesses give the same input, byte for byte, in whatever order a node lists them.
 //!
 //! [`Nodes`] prepares inputs from one or several nodes, [`file`](mod@file) from block files, [`record`] records witnesses of a state in
-//! memory. [`cost`] estimates what a proof will cost.
+//! memory. [`cost`] estimates what a proof will cost, [`doctor`] says what a node can do.
 //!
 //! # Example
 //!
@@ -79,6 +79,7 @@
 
 mod assemble;
 pub mod cost;
+pub mod doctor;
 mod error;
 mod eth_config;
 pub mod file;

@@ -324,6 +324,12 @@ impl Rpc {
         Ok(answers.into_iter().flatten().collect())
     }
 
+    /// Whether a batch of these calls is answered, each of them.
+    pub(crate) async fn takes_batch(&self, calls: &[&Call]) -> bool {
+        let answers = self.batch::<Value>(calls).await;
+        answers.is_ok_and(|answers| answers.iter().all(Option::is_some))
+    }
+
     /// How many calls a batch may have just now.
     fn batch_size(&self) -> usize {
         let known = self.memory().batch.filter(|(until, _)| *until > Instant::now());

@@ -7,13 +7,17 @@ mod proxy;
 use alloy_primitives::Address;
 use devnode::{Config, DevNode, Kind, Mining, Running, TrafficConfig, genesis};
 use modes::{NOTHING_FINAL, REFUSED, WORKS};
+use program::ChainConfig;
 use proxy::{Mode, Seen};
 use std::{
     collections::BTreeMap,
     fmt::Write,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use witness::{Depth, Error, Limits, NodeOptions, Nodes, Prepared};
+use witness::{
+    Depth, Error, KnownKeys, Limits, NodeOptions, Nodes, Prepared,
+    doctor::{Checkup, Examination, Verdict},
+};
 
 async fn dev_node() -> Running {
     let listen = ([127, 0, 0, 1], 0).into();
@@ -137,6 +141,89 @@ async fn before_anything_is_final_the_final_head_is_the_first_block() {
             assert_eq!(nodes.faults(), [], "{name}");
         }
     }
+}
+
+async fn examine(node: &Running, url: &str) -> Checkup {
+    let limits = Limits { answer: 8 << 20, ..Limits::default() };
+    let examination = Examination {
+        url,
+        ws_url: None,
+        config: node.chain_config(),
+        keys: &KnownKeys::default(),
+        options: NodeOptions { limits, ..NodeOptions::default() },
+        block: None,
+        now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+    };
+    examination.run().await.unwrap()
+}
+
+/// The checks that are not good, as one line each.
+fn ills(checkup: &Checkup) -> Vec<String> {
+    let ills = checkup.checks.iter().filter(|check| check.verdict != Verdict::Good);
+    ills.map(|check| format!("{}: {}", check.subject, check.found)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_finds_what_ails_a_node() {
+    let node = dev_node().await;
+    let ws_url = node.url().replacen("http", "ws", 1);
+    let (url, config) = (node.url(), node.chain_config());
+    let examination = Examination {
+        url: &url,
+        ws_url: Some(&ws_url),
+        config,
+        keys: &KnownKeys::default(),
+        options: NodeOptions::default(),
+        block: Some(2),
+        now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
+    };
+    let well = examination.run().await.unwrap();
+    assert_eq!(ills(&well), ["rules: not told: it has no eth_config"], "{well}");
+    assert!(well.usable, "{well}");
+    let [told, proven, any] = &well.costs[..] else { panic!("{well}") };
+    assert_eq!((told.block, told.input_bytes), (2, proven.input_bytes));
+    assert!(told.calls == any.calls && told.calls * 5 < proven.calls, "{well}");
+
+    // A clock of another time, and another chain.
+    let other = Examination { now: 0, ..examination.clone() }.run().await.unwrap();
+    assert!(other.usable && ills(&other)[0].contains("s in the future"), "{other}");
+    let mainnet = ChainConfig::mainnet();
+    let other = Examination { config: &mainnet, ..examination }.run().await.unwrap();
+    assert!(!other.usable && ills(&other)[0].contains("is of chain 1337"), "{other}");
+
+    for (name, word) in [
+        (
+            "r_plan",
+            "witness: L2 node URL refuses debug_executionWitness: Debug and trace APIs are not",
+        ),
+        ("r_501", "neither debug_executionWitness nor eth_getProof"),
+        ("w_lacks", "witness: the witness of block 3 in L2 node URL is incomplete"),
+        ("w_504", "witness: L2 node URL answers debug_executionWitness with HTTP status 504"),
+        ("b_403", "batches: none are taken"),
+        ("b_most_10", "batches: of 4 calls, not of 64"),
+        ("r_raw_null", "blocks: as objects"),
+    ] {
+        let url = proxy::start(node.url(), mode(name)).await;
+        let checkup = examine(&node, &url).await;
+        assert!(checkup.usable, "{name}: {checkup}");
+        let text = ills(&checkup).join("\n").replace(&url, "URL");
+        assert!(text.contains(word), "{name}: {word} is not in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_says_of_each_quirky_node_whether_it_can_be_used() {
+    let node = dev_node().await;
+    let well = WORKS.iter().map(|(name, mode)| (*name, *mode, true));
+    let modes = well.chain(REFUSED.iter().map(|(name, mode, _)| (*name, *mode, false)));
+    let examined = modes.map(async |(name, mode, usable)| {
+        let url = proxy::start(node.url(), mode).await;
+        let checkup = examine(&node, &url).await;
+        let advised = checkup.checks.iter().any(|check| check.verdict == Verdict::Bad);
+        (checkup.usable != usable || advised == usable).then(|| format!("{name}: {checkup}"))
+    });
+    let failed: Vec<_> = futures::future::join_all(examined).await.into_iter().flatten().collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }
 
 /// What was asked, as (in a batch, method), with how often.

@@ -29,6 +29,34 @@ fn report(arguments: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_what_a_node_can_do_and_fails_if_it_is_of_no_use() {
+    let (_node, url) = node(2).await;
+    let ws_url = url.replacen("http", "ws", 1);
+    let found = report(&["doctor", "--json", "--rpc-url", &url, "--ws-url", &ws_url]);
+    assert_eq!((&found["event"], &found["usable"]), (&"examined".into(), &true.into()), "{found}");
+    let ways: Vec<_> =
+        found["costs"].as_array().expect("a list").iter().map(|cost| &cost["way"]).collect();
+    assert_eq!(ways, ["debug_executionWitness", "eth_getProof", "any"]);
+    let output = run(&["doctor", "--rpc-url", &url]);
+    let screen = String::from_utf8(output.stdout).expect("it is UTF-8");
+    assert!(screen.ends_with("its blocks can be prepared\n"), "{screen}");
+
+    let nowhere = format!("http://127.0.0.1:1/secret-key,{url}");
+    let output = run(&["doctor", "--rpc-url", &nowhere]);
+    let screen = String::from_utf8(output.stdout).expect("it is UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{screen}");
+    assert!(screen.contains("BAD   chain") && screen.contains("can NOT be prepared"), "{screen}");
+    assert!(
+        screen.contains("its blocks can be prepared"),
+        "the other one is looked at too: {screen}"
+    );
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("blocks of 1 of 2 nodes cannot be prepared"), "{error}");
+    assert!(!screen.contains("secret") && !error.contains("secret"), "{screen}{error}");
+    fails(1, &["doctor", "--chain", "mainnet", "--rpc-url", &url]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_blocks_are_fetched_one_by_one_and_a_run_that_was_cut_goes_on() {
     let (_node, url) = node(3).await;
     let dir = tempfile::tempdir().expect("temporary folder");

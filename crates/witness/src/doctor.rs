@@ -1,0 +1,476 @@
+//! What a node can do for a prover, found out by asking it.
+//!
+//! * Everything is tried as a server would do it: a block is prepared in each of the ways, and executed.
+//! * Nothing is asked that is known to harm a node: execution witnesses of old blocks stop some versions of geth, so only those of
+//!   the block that is examined are asked for.
+
+use crate::{
+    Error, KnownKeys, Node, NodeOptions, WitnessSource, chain_config,
+    error::list,
+    heads,
+    rpc::{Call, Rpc},
+};
+use alloy_consensus::Header;
+use alloy_primitives::{Address, U64};
+use program::ChainConfig;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+/// How far back the block is looked for that is examined: one with transactions says more.
+const SEARCH: usize = 16;
+/// Distances from the head at which a proof is asked for.
+const DISTANCES: [u64; 6] = [1, 32, 128, 1024, 10_000, 100_000];
+/// A newest block that is older has not come from a node that follows its chain.
+const OLD: u64 = 600;
+/// How far in the future a block may be before one of the two clocks is wrong, in seconds.
+const AHEAD: u64 = 15;
+/// How long a subscription over WebSocket may take.
+const WS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was found out about a node.
+#[derive(Clone, Debug, Serialize)]
+pub struct Checkup {
+    /// The node: scheme, host and port of its URL.
+    pub node: String,
+    /// Whether its blocks can be prepared.
+    pub usable: bool,
+    /// What was looked at, in the order of looking.
+    pub checks: Vec<Check>,
+    /// What preparing the examined block costs in each way.
+    pub costs: Vec<Cost>,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What it is.
+    pub subject: &'static str,
+    /// How it stands.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What to change, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// How something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Good,
+    /// Something is missing, and blocks can be prepared without.
+    Fair,
+    /// Blocks cannot be prepared, or not those of the chain config.
+    Bad,
+}
+
+/// What preparing a block costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    /// Where the witness comes from: `debug_executionWitness`, `eth_getProof`, or `any`, which is what a server does by default.
+    pub way: &'static str,
+    /// The block.
+    pub block: u64,
+    /// Calls to the node; each call of a batch counts.
+    pub calls: u64,
+    /// From the first question to the executed input, in milliseconds.
+    pub milliseconds: u128,
+    /// Length of the input.
+    pub input_bytes: usize,
+}
+
+/// Whom to examine, and how.
+#[derive(Clone, Debug)]
+pub struct Examination<'e> {
+    /// The node's URL.
+    pub url: &'e str,
+    /// WebSocket of the node, if announcements of blocks are wanted.
+    pub ws_url: Option<&'e str>,
+    /// The rules of the chain that it should be of.
+    pub config: &'e ChainConfig,
+    /// Keys that are known to be in use on that chain.
+    pub keys: &'e KnownKeys,
+    /// How it is asked.
+    pub options: NodeOptions,
+    /// The block to prepare; `None`: the newest one with transactions.
+    pub block: Option<u64>,
+    /// Now, in seconds since 1970.
+    pub now: u64,
+}
+
+impl Examination<'_> {
+    /// Asks the node for everything that a prover needs of it. What it cannot do is a finding, not an error.
+    ///
+    /// # Errors
+    /// [`Error::Url`].
+    pub async fn run(&self) -> Result<Checkup, Error> {
+        let rpc = Rpc::new(self.url, self.options.limits)?;
+        let mut checkup = Checkup {
+            node: rpc.name().to_string(),
+            usable: false,
+            checks: Vec::new(),
+            costs: Vec::new(),
+        };
+        let node = match self.connect(WitnessSource::Any).await {
+            Ok(node) => node,
+            Err(error) => {
+                let advice = match error {
+                    Error::WrongChain { .. } => "name the chain with --chain, or another node",
+                    _ => "check that the node runs, and its address",
+                };
+                checkup.note("chain", Verdict::Bad, said(&error), Some(advice));
+                return Ok(checkup);
+            }
+        };
+        let begun = Instant::now();
+        let head = node.head().await;
+        let took = begun.elapsed().as_secs_f64() * 1000.0;
+        let chain_id = self.config.chain_id;
+        checkup.good("chain", format!("{chain_id}; a call takes {took:.1} ms"));
+        let head = match head {
+            Ok(head) => head,
+            Err(error) => {
+                checkup.note("head", Verdict::Bad, said(&error), None);
+                return Ok(checkup);
+            }
+        };
+        self.head(&rpc, head, &mut checkup).await;
+        finality(&node, &mut checkup).await;
+        batches(&rpc, self.options.limits.batch, &mut checkup).await;
+        if let Some(ws_url) = self.ws_url {
+            announcements(ws_url, &mut checkup).await;
+        }
+        let Some(block) = self.examined(&node, head).await else {
+            let found = format!("block {head} is the newest, and there is none to prepare");
+            let advice = Some("examine the node again when its chain has blocks");
+            checkup.note("blocks", Verdict::Bad, found, advice);
+            return Ok(checkup);
+        };
+        self.blocks(&rpc, block, &mut checkup).await;
+        self.ways(block, &mut checkup).await;
+        how_far_back(&rpc, head, &mut checkup).await;
+        Ok(checkup)
+    }
+
+    async fn connect(&self, witness: WitnessSource) -> Result<Node, Error> {
+        let options = NodeOptions { witness, ..self.options };
+        let node = Node::connect_with(self.url, self.config.clone(), options).await?;
+        Ok(node.with_known_keys(self.keys.clone()))
+    }
+
+    /// The newest block: its age, and whether the node's rules for it are those of the config.
+    async fn head(&self, rpc: &Rpc, head: u64, checkup: &mut Checkup) {
+        let params = json!([U64::from(head), false]);
+        let header: Result<Option<Header>, _> = rpc.find("eth_getBlockByNumber", params).await;
+        let header = match header {
+            Ok(Some(header)) => header,
+            Ok(None) => {
+                let found = format!("block {head} is the newest, and is not there");
+                return checkup.note("head", Verdict::Fair, found, None);
+            }
+            Err(error) => return checkup.note("head", Verdict::Bad, said(&error), None),
+        };
+        let (time, now) = (header.timestamp, self.now);
+        if time > now + AHEAD {
+            let found = format!("block {head} is {} s in the future", time - now);
+            let advice = Some("set the clock of this machine, or of the node's");
+            checkup.note("head", Verdict::Fair, found, advice);
+        } else if now.saturating_sub(time) > OLD {
+            let found = format!("block {head} is {} s old", now - time);
+            let advice = Some("check that the node follows its chain, and the clocks");
+            checkup.note("head", Verdict::Fair, found, advice);
+        } else {
+            checkup.good("head", format!("block {head} is {} s old", now.saturating_sub(time)));
+        }
+        match chain_config(self.url).await {
+            Ok(told) => match difference(self.config, &told, time) {
+                None => checkup.good("rules", "eth_config agrees with the chain config".into()),
+                Some(found) => {
+                    let advice = Some("give the node's genesis file with --chain, or --chain node");
+                    checkup.note("rules", Verdict::Bad, found, advice);
+                }
+            },
+            // Many nodes have no eth_config, and need none.
+            Err(Error::NoConfig { reason, .. }) => {
+                checkup.note("rules", Verdict::Fair, format!("not told: {reason}"), None);
+            }
+            Err(error) => checkup.note("rules", Verdict::Fair, said(&error), None),
+        }
+    }
+
+    /// The block to prepare.
+    async fn examined(&self, node: &Node, head: u64) -> Option<u64> {
+        if self.block.is_some() {
+            return self.block;
+        }
+        for number in (1..=head).rev().take(SEARCH) {
+            if let Ok(Some(block)) = node.block(number).await
+                && block.gas_used > 0
+            {
+                return Some(number);
+            }
+        }
+        Some(head).filter(|head| *head > 0)
+    }
+
+    async fn blocks(&self, rpc: &Rpc, block: u64, checkup: &mut Checkup) {
+        let params = json!([U64::from(block)]);
+        match rpc.ask::<alloy_primitives::Bytes>("debug_getRawBlock", params).await {
+            Ok(_) => checkup.good("blocks", "debug_getRawBlock".into()),
+            Err(error) => {
+                let found = format!("as objects (eth_getBlockByNumber): {}", said(&error));
+                checkup.note("blocks", Verdict::Fair, found, None);
+            }
+        }
+    }
+
+    /// Prepares the block in each way.
+    async fn ways(&self, block: u64, checkup: &mut Checkup) {
+        let mut results = Vec::new();
+        for (way, source) in [
+            ("debug_executionWitness", WitnessSource::ExecutionWitness),
+            ("eth_getProof", WitnessSource::Proofs),
+            ("any", WitnessSource::Any),
+        ] {
+            let begun = Instant::now();
+            let prepared = async {
+                let node = self.connect(source).await?;
+                let before = node.calls();
+                let prepared = node.prepare(block, block).await?;
+                Ok::<_, Error>(Cost {
+                    way,
+                    block,
+                    calls: node.calls() - before,
+                    milliseconds: begun.elapsed().as_millis(),
+                    input_bytes: prepared.input.len(),
+                })
+            };
+            let prepared = prepared.await;
+            results.push(
+                prepared
+                    .as_ref()
+                    .map(drop)
+                    .map_err(|error| (matches!(error, Error::Incomplete { .. }), said(error))),
+            );
+            checkup.costs.extend(prepared);
+        }
+        let [witness, proofs, any] = &results[..] else { unreachable!("there are three ways") };
+        match (witness, any) {
+            (Ok(()), _) => checkup.good("witness", "complete".into()),
+            (Err((true, found)), Ok(())) => {
+                let advice = Some("nothing: proofs of what is missing are asked for");
+                checkup.note("witness", Verdict::Fair, found.clone(), advice);
+            }
+            (Err((_, found)), _) => {
+                let advice = Some(
+                    "enable the debug API (geth, reth, Erigon: --http.api eth,debug; Besu: --rpc-http-api ETH,DEBUG; \
+                     Nethermind: --JsonRpc.EnabledModules Eth,Debug): it saves calls",
+                );
+                checkup.note("witness", Verdict::Fair, found.clone(), advice);
+            }
+        }
+        match (proofs, any) {
+            (Ok(()), _) => checkup.good("proofs", "a block can be prepared from them alone".into()),
+            (Err((_, found)), Ok(())) => {
+                let advice = Some("nothing, as long as witnesses are complete");
+                checkup.note("proofs", Verdict::Fair, found.clone(), advice);
+            }
+            (Err((_, found)), Err(_)) => {
+                let advice = Some("use a node that keeps the state of its blocks");
+                checkup.note("proofs", Verdict::Bad, found.clone(), advice);
+            }
+        }
+        checkup.usable =
+            any.is_ok() && !checkup.checks.iter().any(|check| check.verdict == Verdict::Bad);
+        if let Err((_, found)) = any {
+            checkup.note("preparing", Verdict::Bad, found.clone(), None);
+        }
+    }
+}
+
+impl Checkup {
+    fn note(
+        &mut self,
+        subject: &'static str,
+        verdict: Verdict,
+        found: String,
+        advice: Option<&str>,
+    ) {
+        let advice = advice.map(str::to_owned);
+        self.checks.push(Check { subject, verdict, found, advice });
+    }
+
+    fn good(&mut self, subject: &'static str, found: String) {
+        self.note(subject, Verdict::Good, found, None);
+    }
+}
+
+/// A line for each check, with the advice below it, then the costs and the outcome.
+impl fmt::Display for Checkup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.node)?;
+        for Check { subject, verdict, found, advice } in &self.checks {
+            let verdict = match verdict {
+                Verdict::Good => "good",
+                Verdict::Fair => "fair",
+                Verdict::Bad => "BAD",
+            };
+            writeln!(f, "  {verdict:<4}  {subject:<9}  {found}")?;
+            if let Some(advice) = advice {
+                writeln!(f, "{:19}-> {advice}", "")?;
+            }
+        }
+        for Cost { way, block, calls, milliseconds, input_bytes } in &self.costs {
+            writeln!(
+                f,
+                "  block {block} by {way}: {calls} calls, {milliseconds} ms, {input_bytes} bytes of input"
+            )?;
+        }
+        f.write_str(match self.usable {
+            true => "its blocks can be prepared",
+            false => "its blocks can NOT be prepared",
+        })
+    }
+}
+
+fn said(error: &Error) -> String {
+    list(std::slice::from_ref(error))
+}
+
+async fn finality(node: &Node, checkup: &mut Checkup) {
+    match node.finalized().await {
+        Ok(Some(block)) => checkup.good("finality", format!("block {block} is final")),
+        Ok(None) => {
+            let advice = Some("follow `latest` or a number of blocks, not `safe` or `finalized`");
+            checkup.note("finality", Verdict::Fair, "no block is final".into(), advice);
+        }
+        Err(error) => checkup.note("finality", Verdict::Fair, said(&error), None),
+    }
+}
+
+/// The largest batch that it takes, among those that are tried when one is refused.
+async fn batches(rpc: &Rpc, limit: usize, checkup: &mut Checkup) {
+    let call: Call = ("eth_blockNumber", json!([]));
+    let mut size = limit;
+    while size > 1 {
+        if rpc.takes_batch(&vec![&call; size]).await {
+            break;
+        }
+        size /= 4;
+    }
+    match size {
+        size if size == limit => checkup.good("batches", format!("of {size} calls")),
+        0 | 1 => {
+            let advice = Some("--rpc-batch 1 saves the attempts; more --rpc-concurrency helps");
+            checkup.note("batches", Verdict::Fair, "none are taken".into(), advice);
+        }
+        size => {
+            let advice = format!("--rpc-batch {size} saves the attempts");
+            let found = format!("of {size} calls, not of {limit}");
+            checkup.note("batches", Verdict::Fair, found, Some(&advice));
+        }
+    }
+}
+
+async fn announcements(ws_url: &str, checkup: &mut Checkup) {
+    let found = match tokio::time::timeout(WS_PATIENCE, heads::subscribes(ws_url)).await {
+        Ok(Ok(())) => return checkup.good("newHeads", "new blocks are announced".into()),
+        Ok(Err(reason)) => reason,
+        Err(_) => format!("no subscription in {} s", WS_PATIENCE.as_secs()),
+    };
+    let advice = Some("leave out --ws-url: the head is asked for anyway");
+    checkup.note("newHeads", Verdict::Fair, found, advice);
+}
+
+/// How old a block may be whose state the node proves.
+async fn how_far_back(rpc: &Rpc, head: u64, checkup: &mut Checkup) {
+    let (mut reached, mut refused) = (None, None);
+    let distances = DISTANCES.into_iter().filter(|distance| *distance < head).chain([head]);
+    for distance in distances {
+        let block = U64::from(head - distance);
+        let params = json!([Address::ZERO, [], block]);
+        match rpc.ask::<Value>("eth_getProof", params).await {
+            Ok(proof) if proof["accountProof"].is_array() => reached = Some(distance),
+            Ok(_) => refused = Some((distance, "its answer is no proof".to_owned())),
+            Err(error) => refused = Some((distance, said(&error))),
+        }
+        if refused.is_some() {
+            break;
+        }
+    }
+    let far = reached.map_or("no proofs".into(), |far| format!("proofs {far} blocks back"));
+    match refused {
+        None => checkup.good("history", format!("{far}: the whole chain")),
+        Some((distance, reason)) => {
+            let found = format!("{far}; not {distance}: {reason}");
+            let advice = Some("to prove older blocks than that from proofs, use an archive node");
+            checkup.note("history", Verdict::Fair, found, advice);
+        }
+    }
+}
+
+/// What differs between the rules at a time.
+fn difference(given: &ChainConfig, told: &ChainConfig, time: u64) -> Option<String> {
+    type Rules = (&'static str, Option<(u64, u64, u64)>);
+    let rules = |config: &ChainConfig| -> Rules {
+        let active = |at: Option<u64>| at.is_some_and(|at| at <= time);
+        let fork = match config {
+            config if active(config.osaka_time) => "Osaka",
+            config if active(config.prague_time) => "Prague",
+            config if active(config.cancun_time) => "Cancun",
+            config if active(config.shanghai_time) => "Shanghai",
+            _ => "Paris",
+        };
+        let blobs = config.blob_schedule.iter().rfind(|blobs| blobs.time <= time);
+        (fork, blobs.map(|blobs| (blobs.target, blobs.max, blobs.update_fraction)))
+    };
+    let ((ours, our_blobs), (theirs, their_blobs)) = (rules(given), rules(told));
+    if ours != theirs {
+        return Some(format!("the node is at {theirs}, the chain config at {ours}"));
+    }
+    if our_blobs != their_blobs {
+        let text = |blobs: Option<(u64, u64, u64)>| {
+            blobs.map_or("none".to_owned(), |(target, max, fraction)| {
+                format!("target {target}, max {max}, update fraction {fraction}")
+            })
+        };
+        return Some(format!(
+            "the node has blobs {}, the chain config {}",
+            text(their_blobs),
+            text(our_blobs)
+        ));
+    }
+    let (ours, theirs) = (given.deposit_contract, told.deposit_contract);
+    (given.prague_time.is_some() && ours != theirs).then(|| {
+        format!("the node's deposit contract is {theirs}, that of the chain config {ours}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_compared_at_the_time_of_the_newest_block() {
+        let (mainnet, time) = (ChainConfig::mainnet(), 1_760_000_000);
+        assert_eq!(difference(&mainnet, &mainnet, time), None);
+        // A fork to come, and what was before, make no difference.
+        let later =
+            ChainConfig { osaka_time: Some(time + 1), shanghai_time: Some(0), ..mainnet.clone() };
+        assert_eq!(difference(&later, &mainnet, time), None);
+        let found = |config: &ChainConfig| difference(config, &mainnet, time).unwrap();
+        let early = ChainConfig { osaka_time: Some(time), ..mainnet.clone() };
+        assert_eq!(found(&early), "the node is at Prague, the chain config at Osaka");
+        let mut blobs = mainnet.clone();
+        blobs.blob_schedule.iter_mut().for_each(|blobs| blobs.max += 1);
+        assert!(found(&blobs).contains("the node has blobs target 6, max 9"), "{}", found(&blobs));
+        let contract = ChainConfig { deposit_contract: Address::ZERO, ..mainnet.clone() };
+        assert!(found(&contract).contains("deposit contract"));
+    }
+}
