@@ -77,6 +77,10 @@ impl<'b> Envelope<'b> {
 
     fn said(&self) -> Said<'b> {
         match (self.error, self.result) {
+            // Not all who have no error leave it out.
+            (Some(error), Some(result)) if ["false", "{}", "\"\"", "0"].contains(&error.get()) => {
+                Ok(result)
+            }
             (Some(error), _) => Err(refusal(error.get())),
             (None, Some(result)) => Ok(result),
             (None, None) => Ok(null()),
@@ -110,11 +114,20 @@ fn refusal(error: &str) -> Refusal {
 /// # Errors
 /// Why it is no answer to that.
 pub(crate) fn said(body: &[u8], id: u64) -> Result<Said<'_>, String> {
-    let envelope = envelope(body)?;
-    if !envelope.is_about(id) {
-        return Err("its answer is to another question".into());
+    if is_list(body) {
+        let only = all_said(body, id, 1)?.map(|mut answers| answers.swap_remove(0));
+        return only.map_or_else(|refusal| Ok(Err(refusal)), |said| said.ok_or_else(other));
     }
-    Ok(envelope.said())
+    let envelope = envelope(body)?;
+    if envelope.is_about(id) { Ok(envelope.said()) } else { Err(other()) }
+}
+
+fn other() -> String {
+    "its answer is to another question".into()
+}
+
+fn is_list(body: &[u8]) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
 }
 
 fn envelope(body: &[u8]) -> Result<Envelope<'_>, String> {
@@ -135,7 +148,7 @@ pub(crate) fn all_said(
     first: u64,
     count: usize,
 ) -> Result<Result<Answers<'_>, Refusal>, String> {
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
+    if !is_list(body) {
         let said = envelope(body)?.said();
         return said.map_or_else(
             |refusal| Ok(Err(refusal)),
@@ -195,6 +208,9 @@ mod tests {
             (r#"{"id":"7","result":{"a":[1]},"error":null,"more":1}"#, result(r#"{"a":[1]}"#)),
             (r#"{"id":7,"result":null}"#, result("null")),
             (r#"{"id":7,"error":null}"#, result("null")),
+            (r#"{"id":7,"result":1,"error":{}}"#, result("1")),
+            (r#"{"id":7,"result":1,"error":false}"#, result("1")),
+            (r#"[{"id":7,"result":1}]"#, result("1")),
         ] {
             assert_eq!(told(body), expected, "{body}");
         }
@@ -223,6 +239,8 @@ mod tests {
             r#"{"message":"Forbidden"}"#,
             "<html>",
             "[]",
+            r#"[{"id":8,"result":1}]"#,
+            r#"[{"id":7,"result":1},{"id":7,"result":1}]"#,
             "",
             r#"{"id":7,"result":"0"#,
             &deep,

@@ -270,7 +270,7 @@ impl Rpc {
     /// Asks in batches of ever fewer calls, until all are answered or one alone fails.
     async fn request_some<R: Answer>(&self, calls: &[Call]) -> Result<Vec<R>, Error> {
         let mut answers: Vec<Option<R>> = calls.iter().map(|_| None).collect();
-        let (mut size, mut again) = (calls.len(), true);
+        let (mut size, mut again, mut held) = (calls.len(), true, AVOIDED_BRIEFLY);
         loop {
             let most = size.min(self.batch_size());
             let open = answers.iter().enumerate().filter(|(_, answer)| answer.is_none());
@@ -316,10 +316,14 @@ impl Rpc {
                 again = false;
             } else {
                 (size, again) = ((open.len() / 4).max(1), true);
+                // A gateway that fails for seconds refuses large and small batches.
+                if trouble.passes() == Passes::Hardly {
+                    held = AVOIDED;
+                }
             }
         }
         if size < calls.len() && size < self.batch_size() {
-            self.memory().batch = Some((Instant::now() + AVOIDED, size));
+            self.memory().batch = Some((Instant::now() + held, size));
         }
         Ok(answers.into_iter().flatten().collect())
     }

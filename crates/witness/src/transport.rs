@@ -72,6 +72,8 @@ impl Http {
         let status = response.status().as_u16();
         let wait = retry_after(response.headers(), SystemTime::now());
         let body = match self.body(response, longest).await {
+            // Some servers begin with a byte order mark, which JSON does not have.
+            Ok(body) if body.starts_with(b"\xef\xbb\xbf") => body[3..].to_vec(),
             Ok(body) => body,
             Err(lost) if (200..300).contains(&status) => return Err(lost),
             // The status says enough.

@@ -257,6 +257,10 @@ pub(crate) const WORKS: &[(&str, Mode)] = &[
     ("e_string_id", |_| {
         Say::Edited(|value| each(value, |answer| answer["id"] = answer["id"].to_string().into()))
     }),
+    ("e_mark", |_| Say::Packed("identity", |bytes| [b"\xef\xbb\xbf".as_slice(), bytes].concat())),
+    ("e_list_of_one", |_| {
+        Say::Edited(|value| if value.is_array() { value } else { json!([value]) })
+    }),
     ("e_gzip", |_| Say::Packed("gzip", gzip)),
     ("e_gzip_unnamed", |_| Say::Packed("identity", gzip)),
     ("e_deflate", |_| Say::Packed("deflate", zlib)),

@@ -101,7 +101,7 @@ impl NodeAccess {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum WitnessFrom {
-    /// debug_executionWitness, and eth_getProof where the node does not have that
+    /// debug_executionWitness, and eth_getProof where that does not work
     Any,
     /// debug_executionWitness alone
     ExecutionWitness,
