@@ -4,6 +4,10 @@
 //! * Nothing is asked that is known to harm a node: execution witnesses of old blocks stop some versions of geth, so only those of
 //!   the block that is examined are asked for.
 
+mod checkup;
+
+pub use checkup::{Check, Checkup, Cost, Verdict};
+
 use crate::{
     Error, KnownKeys, Node, NodeOptions, WitnessSource, chain_config,
     error::list,
@@ -13,12 +17,8 @@ use crate::{
 use alloy_consensus::Header;
 use alloy_primitives::{Address, U64};
 use program::ChainConfig;
-use serde::Serialize;
 use serde_json::{Value, json};
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// How far back the block is looked for that is examined: one with transactions says more.
 const SEARCH: usize = 16;
@@ -30,60 +30,6 @@ const OLD: u64 = 600;
 const AHEAD: u64 = 15;
 /// How long a subscription over WebSocket may take.
 const WS_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What was found out about a node.
-#[derive(Clone, Debug, Serialize)]
-pub struct Checkup {
-    /// The node: scheme, host and port of its URL.
-    pub node: String,
-    /// Whether its blocks can be prepared.
-    pub usable: bool,
-    /// What was looked at, in the order of looking.
-    pub checks: Vec<Check>,
-    /// What preparing the examined block costs in each way.
-    pub costs: Vec<Cost>,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, Serialize)]
-pub struct Check {
-    /// What it is.
-    pub subject: &'static str,
-    /// How it stands.
-    pub verdict: Verdict,
-    /// What was found.
-    pub found: String,
-    /// What to change, if anything.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<String>,
-}
-
-/// How something stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// As it should be.
-    Good,
-    /// Something is missing, and blocks can be prepared without.
-    Fair,
-    /// Blocks cannot be prepared, or not those of the chain config.
-    Bad,
-}
-
-/// What preparing a block costs.
-#[derive(Clone, Debug, Serialize)]
-pub struct Cost {
-    /// Where the witness comes from: `debug_executionWitness`, `eth_getProof`, or `any`, which is what a server does by default.
-    pub way: &'static str,
-    /// The block.
-    pub block: u64,
-    /// Calls to the node; each call of a batch counts.
-    pub calls: u64,
-    /// From the first question to the executed input, in milliseconds.
-    pub milliseconds: u128,
-    /// Length of the input.
-    pub input_bytes: usize,
-}
 
 /// Whom to examine, and how.
 #[derive(Clone, Debug)]
@@ -153,8 +99,9 @@ impl Examination<'_> {
             return Ok(checkup);
         };
         self.blocks(&rpc, block, &mut checkup).await;
-        self.ways(block, &mut checkup).await;
-        how_far_back(&rpc, head, &mut checkup).await;
+        if self.ways(block, &mut checkup).await {
+            how_far_back(&rpc, head, &mut checkup).await;
+        }
         Ok(checkup)
     }
 
@@ -230,8 +177,8 @@ impl Examination<'_> {
         }
     }
 
-    /// Prepares the block in each way.
-    async fn ways(&self, block: u64, checkup: &mut Checkup) {
+    /// Prepares the block in each way. Returns whether it can be prepared from proofs alone.
+    async fn ways(&self, block: u64, checkup: &mut Checkup) -> bool {
         let mut results = Vec::new();
         for (way, source) in [
             ("debug_executionWitness", WitnessSource::ExecutionWitness),
@@ -251,91 +198,78 @@ impl Examination<'_> {
                     input_bytes: prepared.input.len(),
                 })
             };
-            let prepared = prepared.await;
-            results.push(
-                prepared
-                    .as_ref()
-                    .map(drop)
-                    .map_err(|error| (matches!(error, Error::Incomplete { .. }), said(error))),
-            );
-            checkup.costs.extend(prepared);
+            match prepared.await {
+                Ok(cost) => {
+                    checkup.costs.push(cost);
+                    results.push(Ok(()));
+                }
+                Err(Error::NoWitnessApi { .. }) if way != "any" => {
+                    results.push(Err((Lack::Method, format!("the node has no {way}"))));
+                }
+                Err(error) => results.push(Err((Lack::of(&error), said(&error)))),
+            }
         }
         let [witness, proofs, any] = &results[..] else { unreachable!("there are three ways") };
-        match (witness, any) {
-            (Ok(()), _) => checkup.good("witness", "complete".into()),
-            (Err((true, found)), Ok(())) => {
-                let advice = Some("nothing: proofs of what is missing are asked for");
-                checkup.note("witness", Verdict::Fair, found.clone(), advice);
-            }
-            (Err((_, found)), _) => {
-                let advice = Some(
-                    "enable the debug API (geth, reth, Erigon: --http.api eth,debug; Besu: --rpc-http-api ETH,DEBUG; \
-                     Nethermind: --JsonRpc.EnabledModules Eth,Debug): it saves calls",
-                );
+        match witness {
+            Ok(()) => checkup.good("witness", "complete".into()),
+            Err((lack, found)) => {
+                let advice = match lack {
+                    Lack::Nodes if any.is_ok() => {
+                        Some("nothing: proofs of what is missing are asked for")
+                    }
+                    Lack::Method => Some(
+                        "enable the debug API (geth, reth, Erigon: --http.api eth,debug; Besu: --rpc-http-api ETH,DEBUG; \
+                         Nethermind: --JsonRpc.EnabledModules Eth,Debug): it saves calls",
+                    ),
+                    _ => None,
+                };
                 checkup.note("witness", Verdict::Fair, found.clone(), advice);
             }
         }
-        match (proofs, any) {
-            (Ok(()), _) => checkup.good("proofs", "a block can be prepared from them alone".into()),
-            (Err((_, found)), Ok(())) => {
-                let advice = Some("nothing, as long as witnesses are complete");
-                checkup.note("proofs", Verdict::Fair, found.clone(), advice);
-            }
-            (Err((_, found)), Err(_)) => {
-                let advice = Some("use a node that keeps the state of its blocks");
-                checkup.note("proofs", Verdict::Bad, found.clone(), advice);
+        match proofs {
+            Ok(()) => checkup.good("proofs", "a block can be prepared from them alone".into()),
+            Err((lack, found)) => {
+                let (verdict, advice) = match (any, lack) {
+                    (Ok(()), _) => {
+                        (Verdict::Fair, Some("nothing, as long as witnesses are complete"))
+                    }
+                    (Err(_), Lack::Method) => {
+                        (Verdict::Bad, Some("use a node that keeps the state of its blocks"))
+                    }
+                    (Err(_), _) => (Verdict::Bad, None),
+                };
+                checkup.note("proofs", verdict, found.clone(), advice);
             }
         }
         checkup.usable =
             any.is_ok() && !checkup.checks.iter().any(|check| check.verdict == Verdict::Bad);
-        if let Err((_, found)) = any {
-            checkup.note("preparing", Verdict::Bad, found.clone(), None);
+        match (any, proofs) {
+            (Err((_, found)), Err((_, same))) if found == same => {}
+            (Err((_, found)), _) => checkup.note("preparing", Verdict::Bad, found.clone(), None),
+            (Ok(()), _) => {}
         }
+        proofs.is_ok()
     }
 }
 
-impl Checkup {
-    fn note(
-        &mut self,
-        subject: &'static str,
-        verdict: Verdict,
-        found: String,
-        advice: Option<&str>,
-    ) {
-        let advice = advice.map(str::to_owned);
-        self.checks.push(Check { subject, verdict, found, advice });
-    }
-
-    fn good(&mut self, subject: &'static str, found: String) {
-        self.note(subject, Verdict::Good, found, None);
-    }
+/// Why a way does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// The node has no such method, or does not give it to us.
+    Method,
+    /// The witness lacks something.
+    Nodes,
+    /// The error says what to do.
+    Other,
 }
 
-/// A line for each check, with the advice below it, then the costs and the outcome.
-impl fmt::Display for Checkup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.node)?;
-        for Check { subject, verdict, found, advice } in &self.checks {
-            let verdict = match verdict {
-                Verdict::Good => "good",
-                Verdict::Fair => "fair",
-                Verdict::Bad => "BAD",
-            };
-            writeln!(f, "  {verdict:<4}  {subject:<9}  {found}")?;
-            if let Some(advice) = advice {
-                writeln!(f, "{:19}-> {advice}", "")?;
-            }
+impl Lack {
+    fn of(error: &Error) -> Self {
+        match error {
+            Error::NoWitnessApi { .. } | Error::Rpc { .. } => Self::Method,
+            Error::Incomplete { .. } => Self::Nodes,
+            _ => Self::Other,
         }
-        for Cost { way, block, calls, milliseconds, input_bytes } in &self.costs {
-            writeln!(
-                f,
-                "  block {block} by {way}: {calls} calls, {milliseconds} ms, {input_bytes} bytes of input"
-            )?;
-        }
-        f.write_str(match self.usable {
-            true => "its blocks can be prepared",
-            false => "its blocks can NOT be prepared",
-        })
     }
 }
 

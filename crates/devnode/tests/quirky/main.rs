@@ -196,7 +196,7 @@ async fn the_doctor_finds_what_ails_a_node() {
             "r_plan",
             "witness: L2 node URL refuses debug_executionWitness: Debug and trace APIs are not",
         ),
-        ("r_501", "neither debug_executionWitness nor eth_getProof"),
+        ("r_501", "witness: the node has no debug_executionWitness"),
         ("w_lacks", "witness: the witness of block 3 in L2 node URL is incomplete"),
         ("w_504", "witness: L2 node URL answers debug_executionWitness with HTTP status 504"),
         ("b_403", "batches: none are taken"),
