@@ -22,6 +22,7 @@ fn the_help_is_reviewed() {
         "tokens",
         "config",
         "fsck",
+        "doctor",
         "prove",
         "execute",
         "verify",
