@@ -136,6 +136,38 @@ async fn what_no_way_shows_is_named_and_another_node_helps() {
     assert!(prepared == told(&running, 1).await);
 }
 
+#[tokio::test]
+async fn a_witness_that_lacks_a_deep_branch_is_completed() {
+    let running = deep_in_genesis().await;
+    let gate = Gate::before(running.url(), DEBUG, Duration::ZERO).await;
+    let error = connect(gate.url(), &running).await.prepare(1, 1).await.unwrap_err();
+    let Error::UnknownNode { missing, .. } = error else { panic!("{error}") };
+    let any = NodeOptions { witness: WitnessSource::Any, ..PROOFS };
+    let connect = async |gate: &Gate| {
+        let config = running.chain_config().clone();
+        Node::connect_with(gate.url(), config, any).await.unwrap()
+    };
+    let told = told(&running, 1).await;
+
+    // Only the witness is there, and proofs: the node that is missing is named, or found by a key.
+    let ranges = &["debug_storageRangeAt", "debug_accountRange"];
+    let gate = Gate::without(running.url(), ranges, missing.hash).await;
+    let node = connect(&gate).await;
+    let error = node.prepare(1, 1).await.unwrap_err();
+    assert!(error.lacks_trie_node(), "{error}");
+    let mut genesis = genesis::dev();
+    genesis.alloc.extend([store(&DEEP)]);
+    let node = node.with_known_keys(KnownKeys::of_genesis(&genesis));
+    let before = gate.calls("eth_getProof");
+    assert!(node.prepare(1, 1).await.unwrap() == told);
+    // The deleted key's after the block, and the one that shows it.
+    assert_eq!(gate.calls("eth_getProof") - before, 2);
+
+    // The leaves under it are listed.
+    let gate = Gate::without(running.url(), &[], missing.hash).await;
+    assert!(connect(&gate).await.prepare(1, 1).await.unwrap() == told);
+}
+
 /// A chain whose rules are those of Shanghai, where a contract that ends is deleted.
 fn shanghai() -> Genesis {
     let mut genesis = genesis::dev();

@@ -1,5 +1,7 @@
-//! A gate before a node: it refuses some methods as a node does that lacks them, takes its time, and counts.
+//! A gate before a node: it refuses some methods as a node does that lacks them, may leave a trie node out of witnesses,
+//! takes its time, and counts.
 
+use alloy_primitives::{B256, Bytes, keccak256};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -24,6 +26,8 @@ struct Way {
     to: String,
     refused: &'static [&'static str],
     delay: Duration,
+    /// What its witnesses lack.
+    lacks: Option<B256>,
     calls: Arc<Mutex<BTreeMap<String, usize>>>,
     client: reqwest::Client,
 }
@@ -36,11 +40,27 @@ impl Gate {
         refused: &'static [&'static str],
         delay: Duration,
     ) -> Self {
+        Self::open(to, refused, delay, None).await
+    }
+
+    /// Opens a gate that refuses methods whose names begin with one of `refused`, and leaves the trie node with this
+    /// hash out of witnesses.
+    pub(crate) async fn without(to: String, refused: &'static [&'static str], lacks: B256) -> Self {
+        Self::open(to, refused, Duration::ZERO, Some(lacks)).await
+    }
+
+    async fn open(
+        to: String,
+        refused: &'static [&'static str],
+        delay: Duration,
+        lacks: Option<B256>,
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let calls = Arc::<Mutex<BTreeMap<String, usize>>>::default();
-        let way = Way { to, refused, delay, calls: calls.clone(), client: reqwest::Client::new() };
+        let client = reqwest::Client::new();
+        let way = Way { to, refused, delay, lacks, calls: calls.clone(), client };
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -112,6 +132,13 @@ impl Way {
             return json!({ "jsonrpc": "2.0", "id": call["id"], "error": error });
         }
         let answer = self.client.post(&self.to).json(&call).send().await.unwrap();
-        answer.json().await.unwrap()
+        let mut answer: Value = answer.json().await.unwrap();
+        if let Some(state) = answer.pointer_mut("/result/state").and_then(Value::as_array_mut) {
+            state.retain(|node| {
+                let node: Bytes = node.as_str().unwrap().parse().unwrap();
+                Some(keccak256(node)) != self.lacks
+            });
+        }
+        answer
     }
 }
