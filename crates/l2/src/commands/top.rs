@@ -467,6 +467,8 @@ mod tests {
             last_seen: 1_055_000,
             proved: 2,
             rejected: u64::from(quarantined),
+            failed: 0,
+            silent: false,
             rests_until: None,
             quarantined,
             draining: false,
