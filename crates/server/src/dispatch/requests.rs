@@ -46,7 +46,8 @@ impl Jobs {
             };
             if new {
                 let name = if origin.name.is_empty() { &origin.host } else { &origin.name };
-                self.0.store.name_client(request.client, name, self.now().await?).await?;
+                let now = self.now().await?;
+                Box::pin(self.0.store.name_client(request.client, name, now)).await?;
             }
             if !latest {
                 tracing::warn!(code = "folder_cloned", client = %request.client, name = ?origin.name, host = ?origin.host, "two processes use one client's id; the earlier one is told to stop");
@@ -79,7 +80,8 @@ impl Jobs {
             if self.drains() {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
             }
-            let look = self.0.store.look(request.client, &usable, now).await?;
+            // Boxed, so that who only waits keeps no room for them.
+            let look = Box::pin(self.0.store.look(request.client, &usable, now)).await?;
             let lease = LeaseId::from_bytes(rand::random());
             let offer = match look.nothing(now) {
                 Some(offer) => {
@@ -91,7 +93,7 @@ impl Jobs {
                 None => {
                     let store = &self.0.store;
                     let leasing = store.lease(request.client, party, &usable, lease, asked, now);
-                    self.noted(leasing.await?)
+                    self.noted(Box::pin(leasing).await?)
                 }
             };
             if matches!(offer, Offer::Job(_) | Offer::Nothing { .. }) {

@@ -136,10 +136,8 @@ impl World {
             let life = self.clients[client].life;
             self.after(0, Step::ClientDies { client, life });
         }
-        if self.faults.migrations && self.chance(100) {
-            if self.engine.migrate(self.sequence).await {
-                self.counts.add("migrations");
-            }
+        if self.faults.migrations && self.chance(100) && self.engine.migrate(self.sequence).await {
+            self.counts.add("migrations");
         }
         if self.faults.retention && self.chance(500) {
             self.forget(server).await;
