@@ -1,8 +1,8 @@
 //! What a node can do for a prover, found out by asking it.
 //!
 //! * Everything is tried as a server would do it: a block is prepared in each of the ways, and executed.
-//! * Nothing is asked that is known to harm a node: execution witnesses of old blocks stop some versions of geth, so only those of
-//!   the block that is examined are asked for.
+//! * Nothing is asked that is known to harm a node: execution witnesses stop geth before 1.17.2, so it is asked for none, and others
+//!   for those of the examined block only.
 
 mod checkup;
 
@@ -99,7 +99,15 @@ impl Examination<'_> {
             return Ok(checkup);
         };
         self.blocks(&rpc, block, &mut checkup).await;
-        if self.ways(block, &mut checkup).await {
+        let version: Result<String, Error> = rpc.ask("web3_clientVersion", json!([])).await;
+        let harmed = version.is_ok_and(|version| stops_when_asked(&version));
+        if harmed {
+            let found = "geth before 1.17.2 may stop when it is asked for a witness".to_owned();
+            let advice =
+                "update it; until then use --witness-from proofs, or leave debug out of --http.api";
+            checkup.note("version", Verdict::Fair, found, Some(advice));
+        }
+        if self.ways(block, harmed, &mut checkup).await {
             how_far_back(&rpc, head, &mut checkup).await;
         }
         Ok(checkup)
@@ -177,14 +185,19 @@ impl Examination<'_> {
         }
     }
 
-    /// Prepares the block in each way. Returns whether it can be prepared from proofs alone.
-    async fn ways(&self, block: u64, checkup: &mut Checkup) -> bool {
+    /// Prepares the block in each way; asks for no witness if that harms the node. Returns whether it can be prepared from proofs
+    /// alone.
+    async fn ways(&self, block: u64, harmed: bool, checkup: &mut Checkup) -> bool {
         let mut results = Vec::new();
         for (way, source) in [
             ("debug_executionWitness", WitnessSource::ExecutionWitness),
             ("eth_getProof", WitnessSource::Proofs),
-            ("any", WitnessSource::Any),
+            ("any", if harmed { WitnessSource::Proofs } else { WitnessSource::Any }),
         ] {
+            if harmed && source == WitnessSource::ExecutionWitness {
+                results.push(Err((Lack::Other, "not asked for".to_owned())));
+                continue;
+            }
             let begun = Instant::now();
             let prepared = async {
                 let node = self.connect(source).await?;
@@ -218,8 +231,9 @@ impl Examination<'_> {
                         Some("nothing: proofs of what is missing are asked for")
                     }
                     Lack::Method => Some(
-                        "enable the debug API (geth, reth, Erigon: --http.api eth,debug; Besu: --rpc-http-api ETH,DEBUG; \
-                         Nethermind: --JsonRpc.EnabledModules Eth,Debug): it saves calls",
+                        "enable the debug API (geth, reth: --http.api eth,debug; Erigon: that and \
+                         --prune.include-commitment-history; Besu: --rpc-http-api ETH,NET,WEB3,DEBUG; ethrex: --http.api \
+                         eth,net,web3,debug; Nethermind: --JsonRpc.EnabledModules Eth,Subscribe,Debug): it saves calls",
                     ),
                     _ => None,
                 };
@@ -250,6 +264,16 @@ impl Examination<'_> {
         }
         proofs.is_ok()
     }
+}
+
+/// Whether this version of a node may stop when it is asked for the witness of a block behind its head: geth's that have the method,
+/// before 1.17.2 (go-ethereum #33572).
+fn stops_when_asked(version: &str) -> bool {
+    let Some(rest) = version.strip_prefix("Geth/v") else { return false };
+    let number = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let mut numbers = rest.splitn(3, '.').map(|text| number(text).parse::<u32>().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next(), next()) < (1, 17, 2)
 }
 
 /// Why a way does not work.
@@ -343,7 +367,9 @@ async fn how_far_back(rpc: &Rpc, head: u64, checkup: &mut Checkup) {
         None => checkup.good("history", format!("{far}: the whole chain")),
         Some((distance, reason)) => {
             let found = format!("{far}; not {distance}: {reason}");
-            let advice = Some("to prove older blocks than that from proofs, use an archive node");
+            let advice = Some(
+                "to prove older blocks than that from proofs, use an archive node, or (reth) --rpc.eth-proof-window",
+            );
             checkup.note("history", Verdict::Fair, found, advice);
         }
     }
@@ -389,6 +415,27 @@ fn difference(given: &ChainConfig, told: &ChainConfig, time: u64) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_of_geth_that_a_witness_may_stop_are_known() {
+        for version in [
+            "Geth/v1.16.7-stable-b9f3a3d9/linux-amd64/go1.25.1",
+            "Geth/v1.17.1-stable",
+            "Geth/v1.9.25",
+        ] {
+            assert!(stops_when_asked(version), "{version}");
+        }
+        for version in [
+            "Geth/v1.17.2-stable",
+            "Geth/v1.18.0-unstable",
+            "Geth/v2.0.0",
+            "reth/v1.9.3-x",
+            "erigon/3.5.0",
+            "",
+        ] {
+            assert!(!stops_when_asked(version), "{version}");
+        }
+    }
 
     #[test]
     fn rules_are_compared_at_the_time_of_the_newest_block() {
