@@ -10,7 +10,7 @@ use super::{DatabaseError, Result};
 use serde::Serialize;
 use sqlx::{
     AssertSqlSafe, Connection, Executor, PgConnection, Row,
-    migrate::{Migrate, MigrateError, Migrator},
+    migrate::{AppliedMigration, Migrate, MigrateError, Migrator},
 };
 use std::{borrow::Cow, cmp::Ordering, time::Duration};
 
@@ -66,17 +66,24 @@ fn latest(ours: &Migrator) -> i64 {
     ours.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
+/// The migrations that were applied. Looking changes nothing: there is no table of them before the first.
+async fn applied<C: Migrate>(
+    ours: &Migrator,
+    connection: &mut C,
+) -> Result<Vec<AppliedMigration>, MigrateError> {
+    match connection.list_applied_migrations(&ours.table_name).await {
+        Err(MigrateError::Execute(error)) if is_undefined_table(&error) => Ok(Vec::new()),
+        applied => applied,
+    }
+}
+
 /// The latest migration that was applied; 0 if there is none.
 async fn found<C: Migrate>(name: &str, ours: &Migrator, connection: &mut C) -> Result<i64> {
     let other = |error: MigrateError| DatabaseError::Version {
         database: name.into(),
         detail: error.to_string(),
     };
-    let applied = match connection.list_applied_migrations(&ours.table_name).await {
-        // Looking changes nothing: there is no table of migrations before the first.
-        Err(MigrateError::Execute(error)) if is_undefined_table(&error) => return Ok(0),
-        applied => applied.map_err(other)?,
-    };
+    let applied = applied(ours, connection).await.map_err(other)?;
     for applied in &applied {
         let ours = ours.iter().find(|migration| migration.version == applied.version);
         if ours.is_some_and(|ours| ours.checksum != applied.checksum) {
@@ -144,10 +151,7 @@ const INDEX: &str = "CREATE INDEX IF NOT EXISTS ";
 /// Makes the indexes of migrations to come, one after the other and without a lock that writers wait for. Those on what a migration
 /// itself makes are left to it.
 async fn index_ahead(connection: &mut PgConnection) -> Result<(), MigrateError> {
-    let applied = match connection.list_applied_migrations(&POSTGRES.table_name).await {
-        Err(MigrateError::Execute(error)) if is_undefined_table(&error) => return Ok(()),
-        applied => applied?,
-    };
+    let applied = applied(&POSTGRES, connection).await?;
     let Some(found) = applied.iter().map(|migration| migration.version).max() else {
         return Ok(());
     };

@@ -12,7 +12,7 @@ pub use groups::Here;
 
 use crate::{
     jobs::{cost::ProvingCost, outcome::RecordedVerdict},
-    store::figures::Figures,
+    store::{clients::SILENT, figures::Figures},
 };
 use groups::{
     Class, Clients, Direction, Endpoint, Jobs, Leases, Progress, Proofs, Route, System, Traffic,
@@ -25,8 +25,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// How the text is labelled over HTTP.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A client that was heard within this time is alive: longer than any pause between two of its calls.
-pub const ALIVE: Duration = Duration::from_secs(120);
+/// A client that was heard within this time is alive.
+pub const ALIVE: Duration = SILENT;
 
 /// What a server has counted since its start. Clones share it.
 #[derive(Clone)]

@@ -13,8 +13,8 @@ use std::{collections::BTreeSet, time::Duration};
 /// So many clients that were heard are written down in one transaction.
 const HEARD_AT_ONCE: usize = 500;
 
-/// A client that was not heard for so long is shown as silent: longer than any pause between two of its calls.
-const SILENT: Duration = Duration::from_secs(120);
+/// A client that was not heard for so long is silent: longer than any pause between two of its calls.
+pub const SILENT: Duration = Duration::from_secs(120);
 
 /// What is known of a client that was heard.
 pub(super) struct Seen {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    database::{Notification, Tx, columns::Col},
+    database::{Tx, columns::Col},
     jobs::{
         batch::Target,
         outcome::LeaseOutcome,
@@ -192,15 +192,8 @@ impl JobStore {
         asked: Timestamp,
         now: Timestamp,
     ) -> Result<(Option<JobRow>, Vec<Lost>)> {
-        let rows = self.db.locking(concat!(
-            "SELECT ",
-            job_columns!(),
-            " FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq"
-        ));
-        let rows = sqlx::query(rows).bind(Col(client)).fetch_all(&mut **tx);
         let (mut held, mut lost) = (None, Vec::new());
-        for row in self.ok(rows.await)? {
-            let row = self.job_row(&row)?;
+        for row in self.leased_to(tx, client).await? {
             let held_under = row.job.state.lease().map(|lease| lease.party);
             if let (Some(Party::Token(its)), Party::Token(shown)) = (held_under, party)
                 && its != shown
@@ -379,10 +372,7 @@ impl JobStore {
         };
         let proves = matches!(row.job.state, State::Leased(_));
         if standing.quarantined && proves && held.is_some_and(|held| held.id == lease) {
-            let event = Event::Fail { lease, class: FailureClass::Cancelled };
-            self.apply(&mut tx, row, &event, now).await?;
-            self.end_lease(&mut tx, lease, LeaseOutcome::Cancelled, now).await?;
-            self.db.tell(&mut tx, Notification::Ready).await?;
+            self.end_without_blame(&mut tx, row, lease, now).await?;
             self.ok(tx.commit().await)?;
             return Err(StoreError::Refused { job, refused: Refused::Quarantined });
         }
@@ -411,6 +401,17 @@ impl JobStore {
         Ok(Done { value: (), facts: lost.into_iter().map(|lost| lost.fact).collect() })
     }
 
+    /// The jobs that `client` is proving, in the order of service.
+    async fn leased_to(&self, tx: &mut Tx, client: ClientId) -> Result<Vec<JobRow>> {
+        let rows = self.db.locking(concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq"
+        ));
+        let rows = sqlx::query(rows).bind(Col(client)).fetch_all(&mut **tx);
+        self.ok(rows.await)?.iter().map(|row| self.job_row(row)).collect()
+    }
+
     /// Takes back what a client is proving, without blame.
     pub(super) async fn take_all_back(
         &self,
@@ -418,20 +419,25 @@ impl JobStore {
         client: ClientId,
         now: Timestamp,
     ) -> Result<()> {
-        let rows = self.db.locking(concat!(
-            "SELECT ",
-            job_columns!(),
-            " FROM jobs WHERE state = 'leased' AND lease_client = $1 ORDER BY seq"
-        ));
-        let rows = sqlx::query(rows).bind(Col(client)).fetch_all(&mut **tx);
-        for row in self.ok(rows.await)? {
-            let row = self.job_row(&row)?;
-            let Some(lease) = row.job.state.lease().map(|lease| lease.id) else { continue };
-            let class = FailureClass::Cancelled;
-            self.apply(tx, row, &Event::Fail { lease, class }, now).await?;
-            self.end_lease(tx, lease, LeaseOutcome::Cancelled, now).await?;
+        for row in self.leased_to(tx, client).await? {
+            if let Some(lease) = row.job.state.lease().map(|lease| lease.id) {
+                self.end_without_blame(tx, row, lease, now).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Ends the live lease of a job, which is ready for others then. Neither the job nor its client is to blame.
+    pub(super) async fn end_without_blame(
+        &self,
+        tx: &mut Tx,
+        row: JobRow,
+        lease: LeaseId,
+        now: Timestamp,
+    ) -> Result<()> {
+        let class = FailureClass::Cancelled;
+        self.apply(tx, row, &Event::Fail { lease, class }, now).await?;
+        self.end_lease(tx, lease, LeaseOutcome::Cancelled, now).await
     }
 
     /// Takes a lease back from a client that could not do it.

@@ -14,7 +14,7 @@ use crate::{
         state::{Event, Refused, State, due},
     },
 };
-use protocol::{ChangeJobs, ChangedJobs, FailureClass, JobId, JobsDeed, LeaseId};
+use protocol::{ChangeJobs, ChangedJobs, JobId, JobsDeed, LeaseId};
 use sqlx::AssertSqlSafe;
 
 /// So many jobs are changed in answer to one request.
@@ -60,9 +60,7 @@ impl JobStore {
         let State::Leased(held) = row.job.state.clone() else {
             return Err(StoreError::Refused { job, refused: Refused::NotLeased });
         };
-        let event = Event::Fail { lease: held.id, class: FailureClass::Cancelled };
-        self.apply(&mut tx, row, &event, now).await?;
-        self.end_lease(&mut tx, held.id, LeaseOutcome::Cancelled, now).await?;
+        self.end_without_blame(&mut tx, row, held.id, now).await?;
         let detail = Some(format!("from client {}", held.client));
         self.record_deed(&mut tx, by, "release", format!("job {job}"), detail, now).await?;
         self.ok(tx.commit().await)?;

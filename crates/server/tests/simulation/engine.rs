@@ -554,9 +554,8 @@ impl Engine {
         let quarantined = standing.is_some_and(|standing| standing.quarantined);
         let model = match state {
             State::Leased(held) if held.id == lease && quarantined => {
-                let class = FailureClass::Cancelled;
                 self.touch_client(held.client, now);
-                self.apply(row, &Event::Fail { lease, class }, now).expect("it is the job's lease");
+                self.end_without_blame(row, lease, now);
                 Err(Refused::Quarantined)
             }
             _ => self
@@ -707,15 +706,19 @@ impl Engine {
         model
     }
 
+    /// Ends a job's live lease; nothing is said of the job.
+    fn end_without_blame(&mut self, row: usize, lease: LeaseId, now: Timestamp) {
+        let (class, input_lost) = (FailureClass::Cancelled, self.rows[row].input_lost);
+        self.apply(row, &Event::Fail { lease, class }, now).expect("it is the job's lease");
+        self.rows[row].input_lost = input_lost;
+    }
+
     /// Takes a job from its client.
     pub(crate) async fn release(&mut self, job: JobId, now: Timestamp) -> Result<(), Refused> {
         let row = self.find(job);
         let model = match self.rows[row].job.state.clone() {
             State::Leased(Lease { id: lease, .. }) => {
-                let event = Event::Fail { lease, class: FailureClass::Cancelled };
-                let input_lost = self.rows[row].input_lost;
-                self.apply(row, &event, now).expect("it is the job's lease");
-                self.rows[row].input_lost = input_lost;
+                self.end_without_blame(row, lease, now);
                 Ok(())
             }
             _ => Err(Refused::NotLeased),
@@ -742,10 +745,7 @@ impl Engine {
                         State::Leased(held) if held.client == client => held.id,
                         _ => continue,
                     };
-                    let event = Event::Fail { lease: held, class: FailureClass::Cancelled };
-                    let input_lost = self.rows[row].input_lost;
-                    self.apply(row, &event, now).expect("it is the job's lease");
-                    self.rows[row].input_lost = input_lost;
+                    self.end_without_blame(row, held, now);
                 }
             }
             if deed == StandingEvent::Release {

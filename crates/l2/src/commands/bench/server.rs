@@ -216,6 +216,17 @@ async fn work(
     Ok(took)
 }
 
+/// A new client's request for work.
+fn ask_for_work(wait_ms: u64) -> ProofData {
+    let (system, program_id) = (TARGET.system, TARGET.program_id);
+    ProofData::Request(Request {
+        client: ClientId::from_bytes(rand_id()),
+        capabilities: vec![Capability { system, program_id, mocked: true }],
+        wait_ms,
+        origin: None,
+    })
+}
+
 /// Sixteen bytes that no other call of this process gives.
 fn rand_id() -> [u8; 16] {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -346,17 +357,7 @@ async fn waiting(clients: usize) -> anyhow::Result<Waiting> {
     let before = memory::peak();
     let mut connections = Vec::with_capacity(clients);
     for _ in 0..clients {
-        let request = ProofData::Request(Request {
-            client: ClientId::from_bytes(rand_id()),
-            capabilities: vec![Capability {
-                system: TARGET.system,
-                program_id: TARGET.program_id,
-                mocked: true,
-            }],
-            wait_ms: 600_000,
-            origin: None,
-        });
-        let body = serde_json::to_string(&request)?;
+        let body = serde_json::to_string(&ask_for_work(600_000))?;
         let request = format!(
             "POST /v1/request HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             server.addr(),
@@ -410,17 +411,7 @@ async fn death() -> anyhow::Result<Death> {
     let server = serve(folder.path(), LEASE).await?;
     let (http, url) = (reqwest::Client::new(), format!("{}/v1/request", server.url()));
     let ask = || async {
-        let request = ProofData::Request(Request {
-            client: ClientId::from_bytes(rand_id()),
-            capabilities: vec![Capability {
-                system: TARGET.system,
-                program_id: TARGET.program_id,
-                mocked: true,
-            }],
-            wait_ms: 30_000,
-            origin: None,
-        });
-        let answer = http.post(&url).json(&request).send().await?.json().await?;
+        let answer = http.post(&url).json(&ask_for_work(30_000)).send().await?.json().await?;
         ensure!(matches!(answer, ProofData::Response(_)), "no job: {answer:?}");
         Ok(Instant::now())
     };
