@@ -124,7 +124,7 @@ pub fn rules(genesis: &Genesis) -> Result<program::ChainConfig, GenesisError> {
     let rules = witness::genesis_rules(&genesis.config, now);
     let (config, planned) = rules.map_err(|error| GenesisError::Rules(error.into()))?;
     for fork in planned {
-        tracing::info!(%fork, "a fork is planned that the program does not have");
+        tracing::info!(%fork, "the chain has a fork that the program does not have");
     }
     Ok(config)
 }

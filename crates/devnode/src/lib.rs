@@ -2,6 +2,7 @@
 //!
 //! * [`DevNode`] is the node: a chain, its JSON-RPC server, and a clock that makes blocks.
 //! * [`Chain`] is the chain alone, for tests: submit, mine, ask for the execution witness.
+//! * [`replay::Replay`] answers as a recorded node did.
 //! * [`Traffic`] makes honest work for provers.
 //!
 //! Blocks are made and re-executed by [`program`], on the same tries and the same executor that a
@@ -14,6 +15,7 @@ mod chain;
 pub mod genesis;
 mod node;
 mod pool;
+pub mod replay;
 mod rpc;
 mod traffic;
 pub mod worst;

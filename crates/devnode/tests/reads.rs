@@ -38,7 +38,8 @@ async fn a_walk_over_1500_slots_is_prepared() {
 async fn a_walk_over_5000_slots_takes_no_more_than_a_call_for_each() {
     let running = walk(5000).await;
     let gate = Gate::before(running.url(), &["debug_"], Duration::from_millis(1)).await;
-    let options = NodeOptions { witness: WitnessSource::Proofs, limits: Limits::default() };
+    let options =
+        NodeOptions { record: None, witness: WitnessSource::Proofs, limits: Limits::default() };
     let config = running.chain_config().clone();
     let node = Node::connect_with(gate.url(), config, options).await.unwrap();
     let begun = Instant::now();

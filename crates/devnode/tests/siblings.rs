@@ -17,6 +17,7 @@ const END: &[u8] = &hex!("32ff");
 /// What no hosted node offers, and few others.
 const DEBUG: &[&str] = &["debug_"];
 const PROOFS: NodeOptions = NodeOptions {
+    record: None,
     witness: WitnessSource::Proofs,
     limits: Limits {
         concurrency: 8,
@@ -145,7 +146,7 @@ async fn a_witness_that_lacks_a_deep_branch_is_completed() {
     let any = NodeOptions { witness: WitnessSource::Any, ..PROOFS };
     let connect = async |gate: &Gate| {
         let config = running.chain_config().clone();
-        Node::connect_with(gate.url(), config, any).await.unwrap()
+        Node::connect_with(gate.url(), config, any.clone()).await.unwrap()
     };
     let told = told(&running, 1).await;
 

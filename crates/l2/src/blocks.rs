@@ -137,9 +137,10 @@ pub(crate) async fn connect(source: &Source) -> anyhow::Result<(witness::Node, B
     let (url, range) =
         source.rpc_url.as_deref().zip(source.block).context("--rpc-url needs --block")?;
     let chain = source.chain.as_ref().unwrap_or(&ChainArg::Dev);
-    let config = chain.config_at(&[url.to_owned()]).await?;
+    let options = source.access.options()?;
+    let config = chain.config_at(&[url.to_owned()], &options).await?;
     let terms = terms(&source.terms, &config)?;
-    let node = witness::Node::connect_with(url, config, source.access.options())
+    let node = witness::Node::connect_with(url, config, options)
         .await
         .context("failed to use the node (see --rpc-url, --chain)")?;
     Ok((node.with_terms(terms).with_known_keys(chain.known_keys()?), range))

@@ -8,7 +8,7 @@ use alloy_genesis::Genesis;
 use alloy_primitives::Address;
 use anyhow::{Context as _, bail};
 use program::{BlobFork, ChainConfig};
-use witness::KnownKeys;
+use witness::{KnownKeys, NodeOptions};
 
 /// A chain by name, or a geth-style genesis file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,13 +65,17 @@ impl fmt::Display for ChainArg {
 
 impl ChainArg {
     /// The chain's rules, which may be what one of `urls` tells.
-    pub(crate) async fn config_at(&self, urls: &[String]) -> anyhow::Result<ChainConfig> {
+    pub(crate) async fn config_at(
+        &self,
+        urls: &[String],
+        options: &NodeOptions,
+    ) -> anyhow::Result<ChainConfig> {
         if *self != Self::Node {
             return self.config();
         }
         let mut errors = Vec::new();
         for url in urls {
-            match witness::chain_config(url).await {
+            match witness::chain_config(url, options).await {
                 Ok(config) => return Ok(config),
                 Err(error) => errors.push(error.to_string()),
             }

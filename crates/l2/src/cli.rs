@@ -21,6 +21,7 @@ use crate::commands::node::Node;
 use crate::commands::operate::{Audit, Clients, Intake, Jobs};
 use crate::commands::proofs::Proofs;
 use crate::commands::prove::Prove;
+use crate::commands::replay::Replay;
 use crate::commands::server::Server;
 use crate::commands::tokens::TokensCommand;
 use crate::commands::top::Top;
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Dev(Dev),
     /// Run a dev node: a small EVM chain in memory with JSON-RPC
     Node(Node),
+    /// Answer as nodes did that were recorded with --record
+    Replay(Replay),
     /// Run a Prover Server: turns the blocks of a node into jobs and verifies the proofs
     Server(Box<Server>),
     /// Run a Prover Client: takes jobs from a Prover Server and proves them

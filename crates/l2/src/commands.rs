@@ -18,6 +18,7 @@ pub(crate) mod operate;
 pub(crate) mod proofs;
 pub(crate) mod prove;
 pub(crate) mod prover_process;
+pub(crate) mod replay;
 pub(crate) mod server;
 pub(crate) mod tokens;
 pub(crate) mod top;

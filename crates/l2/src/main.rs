@@ -54,7 +54,11 @@ fn main() -> ExitCode {
 fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
     let serves = matches!(
         cli.command,
-        Command::Node(_) | Command::Server(_) | Command::Client(_) | Command::ProverProcess
+        Command::Node(_)
+            | Command::Replay(_)
+            | Command::Server(_)
+            | Command::Client(_)
+            | Command::ProverProcess
     );
     let filter = cli.global.log.as_deref().unwrap_or(if serves { "info" } else { "error" });
     output.init_logs(filter, cli.global.log_format())?;
@@ -90,6 +94,7 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
                 Box::pin(commands::dev::run(args, &cli.global, output, shutdown)).await
             }
             Command::Node(args) => commands::node::run(args, output, shutdown).await,
+            Command::Replay(args) => commands::replay::run(args, output, shutdown).await,
             Command::Server(args) => {
                 Box::pin(commands::server::run(*args, overrides, output, shutdown)).await
             }

@@ -12,12 +12,13 @@ use crate::{
     Error, KnownKeys, Node, NodeOptions, WitnessSource, chain_config,
     error::list,
     heads,
-    rpc::{Call, Rpc},
+    rpc::{Call, METHOD_NOT_FOUND, Rpc},
 };
 use alloy_consensus::Header;
-use alloy_primitives::{Address, U64};
+use alloy_primitives::{Address, Bytes, U64};
 use program::ChainConfig;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// How far back the block is looked for that is examined: one with transactions says more.
@@ -56,7 +57,7 @@ impl Examination<'_> {
     /// # Errors
     /// [`Error::Url`].
     pub async fn run(&self) -> Result<Checkup, Error> {
-        let rpc = Rpc::new(self.url, self.options.limits)?;
+        let rpc = Rpc::new(self.url, &self.options)?;
         let mut checkup = Checkup {
             node: rpc.name().to_string(),
             usable: false,
@@ -114,7 +115,7 @@ impl Examination<'_> {
     }
 
     async fn connect(&self, witness: WitnessSource) -> Result<Node, Error> {
-        let options = NodeOptions { witness, ..self.options };
+        let options = NodeOptions { witness, ..self.options.clone() };
         let node = Node::connect_with(self.url, self.config.clone(), options).await?;
         Ok(node.with_known_keys(self.keys.clone()))
     }
@@ -143,7 +144,7 @@ impl Examination<'_> {
         } else {
             checkup.good("head", format!("block {head} is {} s old", now.saturating_sub(time)));
         }
-        match chain_config(self.url).await {
+        match chain_config(self.url, &self.options).await {
             Ok(told) => match difference(self.config, &told, time) {
                 None => checkup.good("rules", "eth_config agrees with the chain config".into()),
                 Some(found) => {
@@ -176,7 +177,7 @@ impl Examination<'_> {
 
     async fn blocks(&self, rpc: &Rpc, block: u64, checkup: &mut Checkup) {
         let params = json!([U64::from(block)]);
-        match rpc.ask::<alloy_primitives::Bytes>("debug_getRawBlock", params).await {
+        match rpc.ask::<Bytes>("debug_getRawBlock", params).await {
             Ok(_) => checkup.good("blocks", "debug_getRawBlock".into()),
             Err(error) => {
                 let found = format!("as objects (eth_getBlockByNumber): {}", said(&error));
@@ -235,6 +236,9 @@ impl Examination<'_> {
                          --prune.include-commitment-history; Besu: --rpc-http-api ETH,NET,WEB3,DEBUG; ethrex: --http.api \
                          eth,net,web3,debug; Nethermind: --JsonRpc.EnabledModules Eth,Subscribe,Debug): it saves calls",
                     ),
+                    Lack::Refused => Some(
+                        "see what its error asks for; docs/nodes.md has the settings of each client",
+                    ),
                     _ => None,
                 };
                 checkup.note("witness", Verdict::Fair, found.clone(), advice);
@@ -247,7 +251,7 @@ impl Examination<'_> {
                     (Ok(()), _) => {
                         (Verdict::Fair, Some("nothing, as long as witnesses are complete"))
                     }
-                    (Err(_), Lack::Method) => {
+                    (Err(_), Lack::Method | Lack::Refused) => {
                         (Verdict::Bad, Some("use a node that keeps the state of its blocks"))
                     }
                     (Err(_), _) => (Verdict::Bad, None),
@@ -279,8 +283,10 @@ fn stops_when_asked(version: &str) -> bool {
 /// Why a way does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lack {
-    /// The node has no such method, or does not give it to us.
+    /// The node has no such method.
     Method,
+    /// It refuses the method, in words of its own.
+    Refused,
     /// The witness lacks something.
     Nodes,
     /// The error says what to do.
@@ -290,7 +296,8 @@ enum Lack {
 impl Lack {
     fn of(error: &Error) -> Self {
         match error {
-            Error::NoWitnessApi { .. } | Error::Rpc { .. } => Self::Method,
+            Error::NoWitnessApi { .. } | Error::Rpc { code: METHOD_NOT_FOUND, .. } => Self::Method,
+            Error::Rpc { .. } => Self::Refused,
             Error::Incomplete { .. } => Self::Nodes,
             _ => Self::Other,
         }
@@ -302,7 +309,12 @@ fn said(error: &Error) -> String {
 }
 
 async fn finality(node: &Node, checkup: &mut Checkup) {
-    match node.finalized().await {
+    // Of several nodes behind one address, one may not have heard yet.
+    let finalized = match node.finalized().await {
+        Ok(Some(block)) => Ok(Some(block)),
+        _ => node.finalized().await,
+    };
+    match finalized {
         Ok(Some(block)) => checkup.good("finality", format!("block {block} is final")),
         Ok(None) => {
             let advice = Some("follow `latest` or a number of blocks, not `safe` or `finalized`");
@@ -317,7 +329,9 @@ async fn batches(rpc: &Rpc, limit: usize, checkup: &mut Checkup) {
     let call: Call = ("eth_blockNumber", json!([]));
     let mut size = limit;
     while size > 1 {
-        if rpc.takes_batch(&vec![&call; size]).await {
+        // One failure may have passed by the second time.
+        let calls = vec![&call; size];
+        if rpc.takes_batch(&calls).await || rpc.takes_batch(&calls).await {
             break;
         }
         size /= 4;
@@ -348,14 +362,19 @@ async fn announcements(ws_url: &str, checkup: &mut Checkup) {
 
 /// How old a block may be whose state the node proves.
 async fn how_far_back(rpc: &Rpc, head: u64, checkup: &mut Checkup) {
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Proof {
+        #[expect(dead_code, reason = "that it is there is all that counts")]
+        account_proof: Vec<Bytes>,
+    }
     let (mut reached, mut refused) = (None, None);
     let distances = DISTANCES.into_iter().filter(|distance| *distance < head).chain([head]);
     for distance in distances {
         let block = U64::from(head - distance);
         let params = json!([Address::ZERO, [], block]);
-        match rpc.ask::<Value>("eth_getProof", params).await {
-            Ok(proof) if proof["accountProof"].is_array() => reached = Some(distance),
-            Ok(_) => refused = Some((distance, "its answer is no proof".to_owned())),
+        match rpc.ask::<Proof>("eth_getProof", params).await {
+            Ok(_) => reached = Some(distance),
             Err(error) => refused = Some((distance, said(&error))),
         }
         if refused.is_some() {
@@ -368,7 +387,8 @@ async fn how_far_back(rpc: &Rpc, head: u64, checkup: &mut Checkup) {
         Some((distance, reason)) => {
             let found = format!("{far}; not {distance}: {reason}");
             let advice = Some(
-                "to prove older blocks than that from proofs, use an archive node, or (reth) --rpc.eth-proof-window",
+                "to prove older blocks than that from proofs, use a node that keeps the proofs of old states (docs/nodes.md says how \
+                 each client does), or (reth) --rpc.eth-proof-window",
             );
             checkup.note("history", Verdict::Fair, found, advice);
         }

@@ -27,6 +27,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// What nodes answer cannot be recorded there. Name another folder.
+    #[error("cannot record what a node answers in {}", path.display())]
+    Record {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
     /// The file or answer is truncated or has another format. Get it again.
     #[error("{culprit} is malformed: {reason}")]
     Malformed {
@@ -342,6 +351,20 @@ impl fmt::Display for ErrorSource {
             Self::Node(origin) => write!(f, "L2 node {origin}"),
         }
     }
+}
+
+/// An error with its causes, in one line: what is missing or wrong is often the last of them. Nothing is said twice.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Errors with their causes, in one line.

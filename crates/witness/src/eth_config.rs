@@ -8,7 +8,7 @@
 //! * What lies before the active fork is of no interest; some nodes report it as the last one.
 
 use crate::{
-    Error, Limits,
+    Error, NodeOptions,
     genesis::limits,
     rpc::{Failure, Rpc},
 };
@@ -96,10 +96,10 @@ const KNOWN: [(&str, Address, Level); 23] = [
 /// The rules of the chain that the node at `url` follows, as the node reports them.
 ///
 /// # Errors
-/// [`Error::Url`], [`Error::Unreachable`]; [`Error::NoConfig`] if the node does not report its rules, or reports rules
+/// [`Error::Url`], [`Error::Unreachable`], [`Error::Record`]; [`Error::NoConfig`] if the node does not report its rules, or reports rules
 /// that the program does not have.
-pub async fn chain_config(url: &str) -> Result<ChainConfig, Error> {
-    let rpc = Rpc::new(url, Limits::default())?;
+pub async fn chain_config(url: &str, options: &NodeOptions) -> Result<ChainConfig, Error> {
+    let rpc = Rpc::new(url, options)?;
     let refused = |reason: String| Error::NoConfig { node: rpc.name(), reason };
     let config: Config = match rpc.request("eth_config", json!([])).await {
         Ok(config) => config,

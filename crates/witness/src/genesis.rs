@@ -41,12 +41,12 @@ const HARMLESS: [&str; 19] = [
     "terminalTotalDifficultyPassed",
 ];
 
-/// A fork that the program does not have, and that is still to come.
+/// A fork that the program does not have. The blocks before it can be proven, also after it began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// The key of the genesis file.
     pub key: String,
-    /// When it comes, in seconds since 1970.
+    /// When it begins, in seconds since 1970.
     pub time: u64,
 }
 
@@ -65,20 +65,15 @@ pub enum RulesError {
         "the key {0} of its config is not known to leave Ethereum's rules as they are: if it does, take it out"
     )]
     OtherRules(String),
-    /// The fork has begun, and the program does not have it.
-    #[error("the fork {key} has begun at {time}, and the program does not have its rules")]
-    Fork {
-        /// The key of the genesis file.
-        key: String,
-        /// When it began, in seconds since 1970.
-        time: u64,
-    },
+    /// The chain begins with this fork, and the program does not have it.
+    #[error("its chain begins with the fork of the key {0}, and the program does not have its rules")]
+    Fork(String),
     /// The rules contradict themselves, or the program cannot have them.
     #[error(transparent)]
     Program(#[from] program::Error),
 }
 
-/// The rules of the chain with this config, and the forks to come that the program does not have. `now` is in seconds
+/// The rules of the chain with this config, and the forks that the program does not have. `now` is in seconds
 /// since 1970.
 ///
 /// # Errors
@@ -90,7 +85,7 @@ pub fn genesis_rules(
     let mut config = genesis.clone();
     let mut planned = Vec::new();
     let mut known = |key: &str, time: Option<u64>| match time {
-        Some(time) if time <= now => Err(RulesError::Fork { key: key.to_owned(), time }),
+        Some(0) => Err(RulesError::Fork(key.to_owned())),
         time => {
             planned.extend(time.map(|time| Planned { key: key.to_owned(), time }));
             Ok(())
@@ -103,8 +98,8 @@ pub fn genesis_rules(
         ("bpo4Time", "bpo4", &mut config.bpo4_time),
         ("bpo5Time", "bpo5", &mut config.bpo5_time),
     ] {
-        // Its limits are not given yet, and not needed either.
-        if time.is_some_and(|time| time > now) && !config.blob_schedule.contains_key(name) {
+        // Without its limits, the blocks before it can be proven.
+        if time.is_some() && !config.blob_schedule.contains_key(name) {
             known(key, time.take())?;
         }
     }
@@ -188,12 +183,18 @@ mod tests {
             assert_eq!(config, ChainConfig::dev(), "{key}");
             assert_eq!(planned, [Planned { key: key.into(), time: later }]);
         }
+        // Once it has begun, the blocks before it are as good as they were.
+        for key in ["amsterdamTime", "bogotaTime", "bpo3Time"] {
+            let (config, planned) = read(&json!({ key: NOW - 1 })).unwrap();
+            assert_eq!((config, planned.len()), (ChainConfig::dev(), 1), "{key}");
+        }
         for key in ["amsterdamTime", "bogotaTime"] {
-            let error = read(&json!({ key: NOW })).unwrap_err();
-            assert_eq!(error, RulesError::Fork { key: key.into(), time: NOW });
+            let error = read(&json!({ key: 0 })).unwrap_err();
+            assert_eq!(error, RulesError::Fork(key.into()));
             assert!(error.to_string().contains(key));
         }
-        assert!(matches!(read(&json!({ "bpo3Time": NOW })), Err(RulesError::Program(_))));
+        // What nobody knows may have changed the rules since.
+        assert!(matches!(read(&json!({ "someForkTime": NOW })), Err(RulesError::OtherRules(_))));
     }
 
     #[test]

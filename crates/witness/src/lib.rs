@@ -82,6 +82,7 @@ pub mod cost;
 pub mod doctor;
 mod error;
 mod eth_config;
+pub mod exchange;
 pub mod file;
 mod genesis;
 mod heads;
@@ -95,8 +96,9 @@ mod rpc;
 mod transport;
 mod trouble;
 
-pub use error::{Error, ErrorSource, MissingNode};
+pub use error::{Error, ErrorSource, MissingNode, with_causes};
 pub use eth_config::chain_config;
+pub use exchange::Recording;
 pub use file::BlockFile;
 pub use genesis::{Planned, RulesError, genesis_rules};
 pub use inspect::{AccountSize, Inspection, inspect};

@@ -3,7 +3,7 @@
 mod claim;
 
 use crate::{
-    BlockFile, Error, ErrorSource, Prepared, Rules,
+    BlockFile, Error, ErrorSource, Prepared, Recording, Rules,
     assemble::{self, Claim, Parent},
     proofs::KnownKeys,
     rpc::{Answer, Limits, METHOD_NOT_FOUND, Rpc},
@@ -15,12 +15,14 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// How to ask a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeOptions {
     /// Where witnesses come from.
     pub witness: WitnessSource,
     /// Limits on the requests sent to it.
     pub limits: Limits,
+    /// Where its answers are recorded.
+    pub record: Option<Recording>,
 }
 
 /// Where a node's witnesses come from.
@@ -86,7 +88,7 @@ impl Node {
         config: ChainConfig,
         options: NodeOptions,
     ) -> Result<Self, Error> {
-        let rpc = Rpc::new(url, options.limits)?;
+        let rpc = Rpc::new(url, &options)?;
         let (terms, source) = (Terms::default(), options.witness);
         let keys = KnownKeys::default();
         let node = Self { rpc, config, terms, source, keys };

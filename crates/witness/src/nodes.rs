@@ -143,16 +143,38 @@ impl Nodes {
     /// long as one node can be reached, the others are tried again later.
     ///
     /// # Errors
-    /// [`Error::Bridge`]; [`Error::Url`] and [`Error::WrongChain`] of any node; [`Error::Unreachable`] or whatever went wrong if no node works.
+    /// [`Error::Bridge`]; [`Error::Url`], [`Error::Record`] and [`Error::WrongChain`] of any node; [`Error::Unreachable`] or whatever went
+    /// wrong if no node works.
     ///
     /// # Panics
     /// If `urls` is empty.
     pub async fn connect(
         urls: &[String],
         config: ChainConfig,
-        mut options: NodeOptions,
+        options: NodeOptions,
         depth: Depth,
     ) -> Result<Self, Error> {
+        let (nodes, errors) = Self::try_connect(urls, config, options, depth).await?;
+        match errors.len() == nodes.endpoints.len() {
+            true => Err(one_or_all(errors)),
+            false => Ok(nodes),
+        }
+    }
+
+    /// [`Self::connect`] that also returns if no node works now: each is tried again whenever something is asked. Returns what is wrong
+    /// with those that do not work.
+    ///
+    /// # Errors
+    /// [`Error::Bridge`]; [`Error::Url`], [`Error::Record`] and [`Error::WrongChain`] of any node.
+    ///
+    /// # Panics
+    /// If `urls` is empty.
+    pub async fn try_connect(
+        urls: &[String],
+        config: ChainConfig,
+        mut options: NodeOptions,
+        depth: Depth,
+    ) -> Result<(Self, Vec<Error>), Error> {
         assert!(!urls.is_empty(), "there is a node at least");
         Self::check(&config)?;
         warm_up();
@@ -179,17 +201,16 @@ impl Nodes {
         for (endpoint, connected) in futures::future::join_all(connected).await {
             match connected {
                 Ok(_) => {}
-                Err(error @ (Error::Url { .. } | Error::WrongChain { .. })) => return Err(error),
+                Err(
+                    error @ (Error::Url { .. } | Error::Record { .. } | Error::WrongChain { .. }),
+                ) => return Err(error),
                 Err(error) => {
                     endpoint.fails(&error);
                     errors.push(error);
                 }
             }
         }
-        match errors.len() == nodes.endpoints.len() {
-            true => Err(one_or_all(errors)),
-            false => Ok(nodes),
-        }
+        Ok((nodes, errors))
     }
 
     /// Also listens for new blocks at `url` (`ws://…` or `wss://…`).
@@ -378,7 +399,8 @@ impl Nodes {
         if let Some(node) = &endpoint.health().node {
             return Ok(node.clone());
         }
-        let node = Node::connect_with(&endpoint.url, self.config.clone(), self.options).await?;
+        let node =
+            Node::connect_with(&endpoint.url, self.config.clone(), self.options.clone()).await?;
         endpoint.health().node = Some(node.clone());
         Ok(node)
     }

@@ -28,6 +28,7 @@ mod siblings;
 use crate::{
     Error, ErrorSource, Node,
     assemble::{self, Witness},
+    exchange::NOT_RECORDED,
     rpc::{Call, Rpc},
 };
 use alloy_consensus::Header;
@@ -42,8 +43,6 @@ use tokio::sync::mpsc;
 /// Maximum number of accounts and slots that a block may need. The most demanding block of 60 million gas needs a
 /// tenth.
 const MAX_KEYS: usize = 1 << 18;
-/// Slots asked for in one call.
-const SLOTS_PER_CALL: usize = 128;
 /// How often the first execution that asks while it runs may ask.
 const FIRST_QUESTIONS: usize = 16;
 
@@ -147,7 +146,11 @@ impl<'n> Collector<'n> {
     async fn read(&self, mut known: Known, mut wanted: Wanted) -> Result<(Known, Changes), Error> {
         let mut effort = Effort::default();
         loop {
-            self.learn(&mut known, wanted, &mut effort).await?;
+            match self.learn(&mut known, wanted, &mut effort).await {
+                // A recording has what was read, but not what is only guessed to be read.
+                Err(Error::Rpc { code: NOT_RECORDED, .. }) => effort.questions = usize::MAX,
+                learnt => learnt?,
+            }
             let (after, Reads { missed, changes, executing }) =
                 self.execute(known, &mut effort).await?;
             known = after;
@@ -226,15 +229,32 @@ impl<'n> Collector<'n> {
             let slots: Vec<B256> = slots.iter().map(|slot| B256::from(*slot)).collect();
             ("eth_getProof", json!([address, slots, U64::from(block)]))
         };
-        let mut calls = Vec::new();
-        for (address, slots) in keys {
-            let slots: Vec<U256> = slots.iter().copied().collect();
-            if slots.is_empty() {
-                calls.push(call(address, &[]));
+        let longest = keys.iter().max_by_key(|(_, slots)| slots.len());
+        let mut most = self.rpc.slots_in_a_proof();
+        loop {
+            let mut calls = Vec::new();
+            for (address, slots) in keys {
+                let slots: Vec<U256> = slots.iter().copied().collect();
+                if slots.is_empty() {
+                    calls.push(call(address, &[]));
+                }
+                calls.extend(slots.chunks(most).map(|slots| call(address, slots)));
             }
-            calls.extend(slots.chunks(SLOTS_PER_CALL).map(|slots| call(address, slots)));
+            let answers = self.rpc.request_all(&calls).await;
+            // Some nodes take few slots in a call, and each says so in its own words. One that proves none at all is not asked again.
+            let (Err(error), Some((address, slots))) = (&answers, longest) else { return answers };
+            let asked = slots.len().min(most);
+            if asked < 2 || !matches!(error, Error::Rpc { .. } | Error::Malformed { .. }) {
+                return answers;
+            }
+            let (method, params) =
+                call(address, &slots.iter().copied().take(1).collect::<Vec<_>>());
+            if self.rpc.request::<AccountProof>(method, params).await.is_err() {
+                return answers;
+            }
+            most = (asked / 4).max(1);
+            self.rpc.limit_slots_in_a_proof(most);
         }
-        self.rpc.request_all(&calls).await
     }
 
     async fn codes(

@@ -8,7 +8,8 @@
 //! * Nothing but scheme, host and port of its URL is ever shown: the rest may hold a key.
 
 use crate::{
-    Error, ErrorSource,
+    Error, ErrorSource, NodeOptions,
+    exchange::{self, Record},
     message::{self, Answers, Refusal},
     transport::{Http, Lost, Reply},
     trouble::{FIRST_PAUSE, Passes, Pauses, Trouble},
@@ -26,7 +27,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, error::Elapsed},
+};
 
 pub(crate) use message::{Call, METHOD_NOT_FOUND};
 
@@ -34,6 +38,8 @@ pub(crate) use message::{Call, METHOD_NOT_FOUND};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take that the node has to compute. Some nodes need minutes to make the witness of a large block.
 const LONG_TIMEOUT: Duration = Duration::from_secs(180);
+/// Slots in one `eth_getProof`.
+const SLOTS: usize = 128;
 /// How long a method that failed is not asked, nor a batch of a size that was refused.
 const AVOIDED: Duration = Duration::from_secs(600);
 /// How long, if the failure was of a kind that passes.
@@ -84,6 +90,7 @@ struct Inner {
     http: Http,
     name: ErrorSource,
     limits: Limits,
+    record: Option<Record>,
     slots: Semaphore,
     /// When the next call may be sent.
     next: Mutex<Instant>,
@@ -96,17 +103,22 @@ struct Inner {
 struct Memory {
     methods: BTreeMap<&'static str, (Instant, Trouble)>,
     batch: Option<(Instant, usize)>,
+    /// Slots in an `eth_getProof`.
+    slots: Option<(Instant, usize)>,
 }
 
 impl Rpc {
     /// # Errors
-    /// [`Error::Url`].
-    pub(crate) fn new(url: &str, limits: Limits) -> Result<Self, Error> {
+    /// [`Error::Url`], [`Error::Record`].
+    pub(crate) fn new(url: &str, options: &NodeOptions) -> Result<Self, Error> {
         let url: Url = url.parse().map_err(|error| Error::Url { reason: format!("{error}") })?;
+        let (origin, limits) = (url.origin().ascii_serialization(), options.limits);
+        let record = options.record.as_ref().map(|recording| recording.of_node(&origin));
         Ok(Self(Arc::new(Inner {
-            name: ErrorSource::Node(url.origin().ascii_serialization()),
+            name: ErrorSource::Node(origin),
             http: Http::new(url)?,
             limits,
+            record: record.transpose()?,
             slots: Semaphore::new(limits.concurrency.max(1)),
             next: Mutex::new(Instant::now()),
             calls: AtomicU64::new(0),
@@ -221,7 +233,13 @@ impl Rpc {
         let time = time_for(method, calls);
         let longest = self.0.limits.answer / if calls > 1 { 1 } else { share(method) };
         let _slot = self.0.slots.acquire().await.expect("never closed");
-        match tokio::time::timeout(time, self.0.http.post(body, longest)).await {
+        let (begun, copy) = (Instant::now(), self.0.record.as_ref().map(|_| body.clone()));
+        let answer = tokio::time::timeout(time, self.0.http.post(body, longest)).await;
+        if let Some((record, request)) = self.0.record.as_ref().zip(copy) {
+            let redacted = |text: &str| self.0.http.redacted(text);
+            record.add(&request, answer_of(&answer), begun.elapsed(), redacted);
+        }
+        match answer {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(Lost::Away(reason))) => Err(Trouble::Away(reason)),
             Ok(Err(Lost::Cut(reason))) => Err(Trouble::Garbled(reason)),
@@ -341,6 +359,17 @@ impl Rpc {
         known.map_or(most, |(_, size)| size.min(most))
     }
 
+    /// How many slots an `eth_getProof` may have just now.
+    pub(crate) fn slots_in_a_proof(&self) -> usize {
+        let known = self.memory().slots.filter(|(until, _)| *until > Instant::now());
+        known.map_or(SLOTS, |(_, slots)| slots)
+    }
+
+    /// Remembers that no more than this many work.
+    pub(crate) fn limit_slots_in_a_proof(&self, slots: usize) {
+        self.memory().slots = Some((Instant::now() + AVOIDED, slots));
+    }
+
     /// Sends calls as one batch. `None` stands where an answer is missing, an error, or of another type.
     async fn batch<R: Answer>(&self, calls: &[&Call]) -> Result<Vec<Option<R>>, Trouble> {
         let first = self.pace(calls.len()).await;
@@ -369,6 +398,21 @@ impl Rpc {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // Every change is one assignment.
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As it is recorded.
+fn answer_of(answer: &Result<Result<Reply, Lost>, Elapsed>) -> exchange::Answer {
+    match answer {
+        Ok(Ok(Reply { status, wait, body })) => exchange::Answer::Http {
+            status: *status,
+            retry_after_ms: wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            body: exchange::Body::of(body),
+        },
+        Ok(Err(Lost::Away(_))) => exchange::Answer::Away,
+        Ok(Err(Lost::Cut(_))) => exchange::Answer::Cut,
+        Ok(Err(Lost::TooLong)) => exchange::Answer::TooLong,
+        Err(_) => exchange::Answer::Silent,
     }
 }
 

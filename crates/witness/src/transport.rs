@@ -4,7 +4,7 @@
 //! * No redirect is followed: the operator chose the node, and an internal address would be reached with the server's rights.
 //! * Of a body that is no answer, only the beginning goes into an error, without what the node's URL holds beside its origin.
 
-use crate::Error;
+use crate::{Error, error::with_causes};
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
 use reqwest::{
     Client, Response, Url,
@@ -94,17 +94,22 @@ impl Http {
     }
 
     fn lost(&self, error: &reqwest::Error) -> Lost {
-        let text = self.quote(&chain(error));
+        let text = self.quote(&with_causes(error));
         if error.is_connect() { Lost::Away(text) } else { Lost::Cut(text) }
     }
 
     /// The beginning of a text of the node's, without control characters and without what may be a key.
     pub(crate) fn quote(&self, text: &str) -> String {
-        let mut quoted = text.to_owned();
+        cut(&self.redacted(text))
+    }
+
+    /// A text of the node's without what may be a key.
+    pub(crate) fn redacted(&self, text: &str) -> String {
+        let mut redacted = text.to_owned();
         for secret in self.secrets() {
-            quoted = quoted.replace(&secret, "…");
+            redacted = redacted.replace(&secret, "…");
         }
-        cut(&quoted)
+        redacted
     }
 
     /// The beginning of a body, likewise.
@@ -178,20 +183,6 @@ impl Write for Bounded {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn cut(text: &str) -> String {

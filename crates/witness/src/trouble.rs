@@ -106,7 +106,8 @@ impl Trouble {
                 Error::Busy { node, method, message, wait }
             }
             Self::Status { status, text, .. } => {
-                Error::Http { node, method, status, message: text }
+                let message = if text.is_empty() { "no body".into() } else { text };
+                Error::Http { node, method, status, message }
             }
             Self::Away(reason) => Error::Unreachable { node, reason },
             Self::Garbled(reason) => {

@@ -5,18 +5,18 @@ mod modes;
 mod proxy;
 
 use alloy_primitives::Address;
-use devnode::{Config, DevNode, Kind, Mining, Running, TrafficConfig, genesis};
+use devnode::{Config, DevNode, Kind, Mining, Running, TrafficConfig, genesis, replay::Replay};
 use modes::{NOTHING_FINAL, REFUSED, WORKS};
 use program::ChainConfig;
 use proxy::{Mode, Seen};
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use witness::{
-    Depth, Error, KnownKeys, Limits, NodeOptions, Nodes, Prepared,
-    doctor::{Checkup, Examination, Verdict},
+    Depth, Error, KnownKeys, Limits, NodeOptions, Nodes, Prepared, Recording,
+    doctor::{Check, Checkup, Examination, Verdict},
+    exchange, with_causes,
 };
 
 async fn dev_node() -> Running {
@@ -47,16 +47,6 @@ async fn prepare(node: &Running, urls: &[String]) -> (Result<Prepared, Error>, D
     (prepared.await, begun.elapsed())
 }
 
-fn text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").unwrap();
-        cause = error.source();
-    }
-    text
-}
-
 async fn expected(node: &Running) -> Prepared {
     prepare(node, &[node.url()]).await.0.unwrap()
 }
@@ -72,7 +62,7 @@ async fn a_quirky_node_s_blocks_are_prepared() {
             Ok(prepared) if prepared != expected => Some(format!("{name}: another input")),
             Ok(_) if took > Duration::from_secs(30) => Some(format!("{name}: took {took:?}")),
             Ok(_) => None,
-            Err(error) => Some(format!("{name}: {}", text(&error))),
+            Err(error) => Some(format!("{name}: {}", with_causes(&error))),
         }
     });
     let failed: Vec<_> = futures::future::join_all(tried).await.into_iter().flatten().collect();
@@ -86,7 +76,7 @@ async fn a_refusal_names_the_cause_and_the_remedy() {
         let url = proxy::start(node.url(), *mode).await;
         let (prepared, took) = prepare(&node, &[url]).await;
         let Err(error) = prepared else { return Some(format!("{name} was not refused")) };
-        let text = text(&error);
+        let text = with_causes(&error);
         let missing: Vec<_> = words.iter().filter(|words| !text.contains(**words)).collect();
         if took > Duration::from_secs(15) || text.len() > 1_000 {
             return Some(format!("{name}: took {took:?}: {text}"));
@@ -111,7 +101,7 @@ async fn before_a_healthy_node_a_quirky_one_costs_seconds() {
             // Some sixty modes share the machine.
             Ok(_) if took > Duration::from_secs(15) => Some(format!("{name}: took {took:?}")),
             Ok(_) => None,
-            Err(error) => Some(format!("{name}: {}", text(&error))),
+            Err(error) => Some(format!("{name}: {}", with_causes(&error))),
         }
     });
     let failed: Vec<_> = futures::future::join_all(tried).await.into_iter().flatten().collect();
@@ -224,6 +214,116 @@ async fn the_doctor_says_of_each_quirky_node_whether_it_can_be_used() {
     });
     let failed: Vec<_> = futures::future::join_all(examined).await.into_iter().flatten().collect();
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+/// Numbers that differ from one run to the next, left out.
+fn steady(text: &str) -> String {
+    let mut words: Vec<&str> = text.split(' ').collect();
+    for at in 1..words.len() {
+        let unit = words[at].starts_with("ms") || words[at..].starts_with(&["s", "old"]);
+        if unit && words[at - 1].starts_with(|c: char| c.is_ascii_digit()) {
+            words[at - 1] = "…";
+        }
+    }
+    words.join(" ")
+}
+
+const PAGE: &str = "\
+# What the doctor says
+
+`l2-prover doctor --rpc-url URL` of a dev node, and of the nodes that the tests imitate. The tests make this page, and fail when it differs
+(`UPDATE_EXPECT=1 cargo nextest run -E 'test(the_page_of_screens)'`). What anvil and other clients need is in [nodes.md](nodes.md).
+
+## A dev node
+
+";
+
+const QUIRKY: &str = "
+## Nodes and gateways with faults
+
+Each has a name in `crates/devnode/tests/quirky/modes.rs`, where it is imitated, and stands before a dev node. What the doctor finds good is left
+out, and that the dev node has no `eth_config`. *Fair* is what the server has another way for; *BAD* is what stops it.
+
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_of_screens_is_that_of_this_version() {
+    let node = dev_node().await;
+    let well = steady(&examine(&node, &node.url()).await.to_string());
+    let mut page = format!("{PAGE}```\n{}\n```\n{QUIRKY}", well.replace(&node.url(), "URL"));
+    let mut unseen = Vec::new();
+    let modes = WORKS.iter().map(|(name, mode)| (*name, *mode));
+    let modes = modes.chain(REFUSED.iter().map(|(name, mode, _)| (*name, *mode)));
+    let examined = modes.map(async |(name, mode)| {
+        let url = proxy::start(node.url(), mode).await;
+        (name, examine(&node, &url).await, url)
+    });
+    for (name, mut checkup, url) in futures::future::join_all(examined).await {
+        checkup.costs.clear();
+        let told = |check: &Check| {
+            check.verdict != Verdict::Good && !check.found.contains("it has no eth_config")
+        };
+        checkup.checks.retain(told);
+        if checkup.checks.is_empty() {
+            unseen.push(format!("`{name}`"));
+            continue;
+        }
+        let screen = steady(&checkup.to_string()).replace(&url, "URL");
+        page += &format!("`{name}`\n\n```\n{screen}\n```\n\n");
+    }
+    page += &format!(
+        "## Faults that cost nothing but a second call\n\nOf these the doctor says nothing, since what it asked for came: {}.\n",
+        unseen.join(", ")
+    );
+    expect_test::expect_file!["../../../../docs/doctor.md"].assert_eq(&page);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_recorded_of_a_node_is_answered_again() {
+    let node = dev_node().await;
+    let folder = tempfile::tempdir().unwrap();
+    let asked = async |url: String, record| {
+        let limits = Limits { answer: 8 << 20, ..Limits::default() };
+        let options = NodeOptions { limits, record, ..NodeOptions::default() };
+        let config = node.chain_config().clone();
+        let nodes = Nodes::connect(&[url], config, options, Depth::Latest).await;
+        async { nodes?.prepare(2, 3, Address::ZERO).await }.await
+    };
+    let repeated = [
+        // Batches, faults that pass, and answers that are no JSON.
+        "t_429_now",
+        "t_502",
+        "t_html",
+        "bt_cut",
+        "b_most_10",
+        "b_reordered",
+        "e_string_id",
+        "w_lacks",
+        "w_hang_up",
+    ];
+    let repeated = repeated.iter().map(|name| (*name, mode(name)));
+    let refused = REFUSED.iter().map(|(name, mode, _)| (*name, *mode));
+    let tried = repeated.chain(refused).map(async |(name, mode)| {
+        let url = format!("{}/0123456789abcdef", proxy::start(node.url(), mode).await);
+        let recording = Recording::into_folder(&folder.path().join(name)).unwrap();
+        let first = asked(url.clone(), Some(recording)).await;
+        let mut recorded = exchange::read(&folder.path().join(name)).unwrap();
+        let (_, exchanges) = recorded.pop().unwrap();
+        let text = serde_json::to_string(&exchanges).unwrap();
+        assert!(!text.contains("0123456789abcdef"), "{name}: the URL's key was recorded");
+        let replay = Replay::start(([127, 0, 0, 1], 0).into(), exchanges).await.unwrap();
+        match (first, asked(replay.url(), None).await) {
+            (Ok(first), Ok(second)) => assert_eq!(first, second, "{name}"),
+            (Err(first), Err(second)) => {
+                let origin = url.strip_suffix("/0123456789abcdef").unwrap();
+                let first = with_causes(&first).replace(origin, &replay.url());
+                assert_eq!(first, with_causes(&second), "{name}");
+            }
+            (Ok(_), Err(error)) => panic!("{name}: only the second time: {}", with_causes(&error)),
+            (Err(error), Ok(_)) => panic!("{name}: only the first time: {}", with_causes(&error)),
+        }
+    });
+    futures::future::join_all(tried).await;
 }
 
 /// What was asked, as (in a batch, method), with how often.

@@ -244,6 +244,15 @@ pub(crate) const WORKS: &[(&str, Mode)] = &[
             value
         })),
     ),
+    // Few slots in a proof.
+    ("p_one_slot", |asked| match asked.any_of(&DEBUG) {
+        true => without_debug(asked),
+        false => Say::Each(|call| {
+            let slots = call["params"][1].as_array().map_or(0, Vec::len);
+            (method(call) == "eth_getProof" && slots > 1)
+                .then(|| error(call, -32000, "too many keys (max 1)"))
+        }),
+    }),
     // Nulls, types and forms.
     ("e_error_null", |_| {
         Say::Edited(|value| {

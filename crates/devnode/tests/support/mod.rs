@@ -64,7 +64,7 @@ pub(crate) async fn call(node: &Running, nonce: u64, to: Address, input: Vec<u8>
 }
 
 pub(crate) async fn node(running: &Running, witness: WitnessSource, limits: Limits) -> Node {
-    let options = NodeOptions { witness, limits };
+    let options = NodeOptions { record: None, witness, limits };
     Node::connect_with(&running.url(), running.chain_config().clone(), options).await.unwrap()
 }
 

@@ -1,10 +1,12 @@
 //! Flags about blocks to work on: where they come from, and what the statement says besides.
 
 use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
 
 use alloy_primitives::{Address, B256};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use witness::Recording;
 
 use crate::chain::ChainArg;
 use crate::parse;
@@ -42,7 +44,7 @@ pub(crate) struct TermsArgs {
 }
 
 /// How an L2 node is asked.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct NodeAccess {
     /// Where witnesses come from
     #[arg(
@@ -75,12 +77,20 @@ pub(crate) struct NodeAccess {
         value_name = "BYTES"
     )]
     pub rpc_max_answer_bytes: NonZeroU32,
+    /// Record what is asked and answered in this folder, without the keys of URLs, for a bug report; `l2-prover replay` answers the same
+    /// again
+    #[arg(long, env = "PROVER_SERVER_RECORD", value_name = "FOLDER")]
+    pub record: Option<PathBuf>,
 }
 
 impl NodeAccess {
     /// As the node's client has it.
-    pub(crate) fn options(&self) -> witness::NodeOptions {
-        witness::NodeOptions {
+    ///
+    /// # Errors
+    /// If the folder for recordings cannot be made.
+    pub(crate) fn options(&self) -> anyhow::Result<witness::NodeOptions> {
+        Ok(witness::NodeOptions {
+            record: self.record.as_deref().map(Recording::into_folder).transpose()?,
             witness: match self.witness_from {
                 WitnessFrom::Any => witness::WitnessSource::Any,
                 WitnessFrom::ExecutionWitness => witness::WitnessSource::ExecutionWitness,
@@ -93,7 +103,7 @@ impl NodeAccess {
                 answer: self.rpc_max_answer_bytes.get() as usize,
                 ..witness::Limits::default()
             },
-        }
+        })
     }
 }
 

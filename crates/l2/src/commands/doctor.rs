@@ -41,7 +41,8 @@ pub(crate) struct Doctor {
 
 /// Runs the command. What was found is reported, and then is a failure if blocks of one of the nodes cannot be prepared.
 pub(crate) async fn run(args: Doctor, output: &Output) -> anyhow::Result<()> {
-    let config = args.chain.config_at(&args.rpc_url).await;
+    let options = args.access.options()?;
+    let config = args.chain.config_at(&args.rpc_url, &options).await;
     let config = config.context("failed to learn the chain (see --chain)")?;
     let keys = args.chain.known_keys()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
@@ -52,7 +53,7 @@ pub(crate) async fn run(args: Doctor, output: &Output) -> anyhow::Result<()> {
             ws_url: args.ws_url.as_deref(),
             config: &config,
             keys: &keys,
-            options: args.access.options(),
+            options: options.clone(),
             block: args.block,
             now: now.as_secs(),
         };

@@ -234,6 +234,7 @@ pub(crate) async fn run(
         (None, Data::Kept(config.data_dir))
     };
     config.data_dir = data.path().to_owned();
+    let options = settings.access().options()?;
     let (urls, chain, keys) = match &dev_node {
         Some(node) => (vec![node.url()], node.chain_config().clone(), KnownKeys::default()),
         None => {
@@ -243,18 +244,24 @@ pub(crate) async fn run(
             );
             let named: ChainArg =
                 settings.chain.parse().expect("every text is a chain's name or file");
-            let chain = unless_interrupted(&shutdown, named.config_at(&settings.rpc_url)).await;
+            let told = named.config_at(&settings.rpc_url, &options);
+            let chain = unless_interrupted(&shutdown, told).await;
             let chain = chain.context("failed to learn the chain (see --chain)")?;
             (settings.rpc_url.clone(), chain, named.known_keys()?)
         }
     };
     let (chain_id, chain_config_digest) = (chain.chain_id, chain.digest());
     let connect = async {
-        let options = settings.access().options();
-        let connected = witness::Nodes::connect(&urls, chain, options, settings.follow).await;
+        let connected = witness::Nodes::try_connect(&urls, chain, options, settings.follow).await;
         connected.context("failed to use the node (see --rpc-url, --chain)")
     };
-    let mut source = unless_interrupted(&shutdown, connect).await?;
+    let (mut source, failed) = unless_interrupted(&shutdown, connect).await?;
+    if failed.len() == urls.len() {
+        tracing::warn!(
+            code = "no_node",
+            "no node works now: the server goes on with the jobs that it has, and takes new blocks in as soon as a node works"
+        );
+    }
     source.know(keys);
     // The dev node tells of its blocks at the same address.
     let told = dev_node.as_ref().map(|node| node.url().replacen("http", "ws", 1));

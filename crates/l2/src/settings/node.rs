@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use witness::Depth;
@@ -36,6 +37,8 @@ pub(crate) struct NodeSettings {
     pub rpc_batch: u16,
     /// Longest answer of a node.
     pub rpc_max_answer_bytes: NonZeroU32,
+    /// Folder in which the nodes' answers are recorded.
+    pub record: Option<PathBuf>,
 }
 
 /// As the flags have it: these defaults only tell keys and types; what counts comes from the command line.
@@ -51,6 +54,7 @@ impl Default for NodeSettings {
             rpc_per_second: None,
             rpc_batch: 64,
             rpc_max_answer_bytes: const { NonZeroU32::new(256 << 20).expect("not zero") },
+            record: None,
         }
     }
 }
@@ -64,7 +68,8 @@ impl NodeSettings {
             rpc_per_second,
             rpc_batch,
             rpc_max_answer_bytes,
-        } = args.access;
+            record,
+        } = args.access.clone();
         Self {
             rpc_url: args.rpc_url.clone(),
             ws_url: args.ws_url.clone(),
@@ -75,6 +80,7 @@ impl NodeSettings {
             rpc_per_second,
             rpc_batch,
             rpc_max_answer_bytes,
+            record,
         }
     }
 
@@ -86,6 +92,7 @@ impl NodeSettings {
             rpc_per_second: self.rpc_per_second,
             rpc_batch: self.rpc_batch,
             rpc_max_answer_bytes: self.rpc_max_answer_bytes,
+            record: self.record.clone(),
         }
     }
 }

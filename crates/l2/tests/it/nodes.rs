@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use protocol::{IntakeStatus, Status};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::Value;
@@ -113,6 +114,48 @@ async fn a_server_uses_the_first_node_that_works() {
     assert_eq!(status.head, Some(1), "one behind the latest");
     rpc(&url, "evm_mine").await;
     status_when(&server, |status| status.last_enqueued == Some(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_starts_while_its_node_is_away() {
+    let (mut node, url) = node(0).await;
+    let port = url.rsplit(':').next().expect("it has a port").to_owned();
+    node.kill();
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let data = dir.path().display().to_string();
+    let exec = ["server", "--prover", "exec", "--danger-accept-exec", "--listen-port", "0"];
+    let more = ["--data-dir", &data, "--rpc-url", &url];
+    let (_server, started) = Service::start(&[exec.as_slice(), &more].concat());
+    let server = text(&started, "server");
+    let names_it = |status: &Status| matches!(&status.intake, IntakeStatus::Retrying { error } if error.contains(&url));
+    status_when(&server, names_it).await;
+
+    let (_node, again) =
+        Service::start(&["node", "--node-port", &port, "--block-time", "1h", "--no-traffic"]);
+    assert_eq!(text(&again, "node"), url);
+    rpc(&url, "evm_mine").await;
+    status_when(&server, |status| status.last_enqueued == Some(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_node_is_answered_for_again() {
+    let (mut node, url) = node(2).await;
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let folder = dir.path().join("recording").display().to_string();
+    let execute = |url: &str, more: &[&str]| {
+        let arguments = ["execute", "--json", "--rpc-url", url, "--block", "1..2"];
+        report(&[&arguments[..], more].concat())["statement"].clone()
+    };
+    let first = execute(&url, &["--witness-from", "proofs", "--record", &folder]);
+    node.kill();
+    let (_replay, started) = Service::start(&["replay", &folder, "--node-port", "0"]);
+    let replayed = text(&started["nodes"][0], "url");
+    assert_eq!(execute(&replayed, &["--witness-from", "proofs"]), first);
+    // What was not asked then is named.
+    let error = fails(1, &["execute", "--rpc-url", &replayed, "--block", "7"]);
+    assert!(error.contains("the recording has no answer to"), "{error}");
+    let error = fails(1, &["replay", &dir.path().display().to_string()]);
+    assert!(error.contains("holds no recording"), "{error}");
 }
 
 /// Ends TLS before `target`, with a certificate of an authority made for it. Returns its port and the authority's certificate.

@@ -15,7 +15,7 @@ pub enum IntakeError {
     #[error("L2 node did not say its newest block: {0}")]
     Head(#[source] BoxError),
     /// The blocks could not be prepared.
-    #[error("blocks {blocks} could not be prepared: {}", with_causes(.error))]
+    #[error("blocks {blocks} could not be prepared: {}", witness::with_causes(.error.as_ref()))]
     Prepare {
         /// The blocks.
         blocks: BlockRange,
@@ -96,20 +96,6 @@ pub(super) fn blames_node(error: &IntakeError) -> bool {
             | IntakeError::OtherBlocks { .. }
             | IntakeError::Contradiction { .. }
     )
-}
-
-/// An error with its causes, in one line: what is missing or wrong is often the last of them.
-fn with_causes(error: &BoxError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
