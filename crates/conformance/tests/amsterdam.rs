@@ -1,6 +1,6 @@
 //! How far revm's and alloy-evm's Amsterdam agrees with Ethereum's official fixtures of Amsterdam.
 //!
-//! The program refuses Amsterdam, so none of its rules take part. `tests/amsterdam.txt` says what was found;
+//! The program refuses these blocks, so none of its rules take part. `tests/amsterdam.txt` says what was found;
 //! `UPDATE_EXPECT=1` writes it anew, after an update of the libraries for example. docs/conformance.md explains it.
 #![expect(clippy::print_stdout, reason = "how many blocks were executed is told with --no-capture")]
 
@@ -13,7 +13,7 @@ use alloy_primitives::{B256, Bytes};
 use conformance::{Network, fixture, source};
 use expect_test::expect_file;
 use libraries::{Accounts, Before, Results, Rules, apply, execute, state_root};
-use program::consensus::DecodedBlock;
+use program::consensus::{DecodedBlock, Violation, check_header};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -127,6 +127,8 @@ fn differences(rules: Rules, test: &Test) -> Vec<Vec<(&'static str, String)>> {
     for block in &test.blocks {
         let decoded = DecodedBlock::decode(&block.rlp).unwrap();
         let header = &decoded.header;
+        let refusal = Violation::ForkField { field: "blockAccessListHash", expected: false };
+        assert_eq!(check_header(&config, &decoded), Err(refusal));
         let before = Before { accounts: &accounts, hashes: &hashes };
         found.push(difference(&execute(rules, &config, before, &decoded), header));
         apply(&block.block_access_list, &mut accounts);
