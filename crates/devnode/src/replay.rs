@@ -172,7 +172,7 @@ impl Script {
         let answer = self.single.get(&question(call)).cloned().or_else(|| self.proof(call));
         let Some(mut answer) = answer else {
             let text = format!("the recording has no answer to {}", question(call));
-            tracing::warn!(code = "not_recorded", text, "a call was not recorded");
+            tracing::warn!(text, "a call was not recorded");
             return error(&call["id"], NOT_RECORDED, &text);
         };
         answer["id"] = call["id"].clone();

@@ -17,6 +17,7 @@ mod provers;
 mod settings;
 mod signals;
 mod telemetry;
+mod time_left;
 mod view;
 
 use std::{alloc::System, process::ExitCode};

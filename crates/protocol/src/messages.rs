@@ -230,6 +230,10 @@ pub enum Progress {
         user_cycles: u64,
         /// All cycles, paging and padding included.
         total_cycles: u64,
+        /// Steps that follow the segments: lifts, joins, proofs of batches of keccak permutations. Left out by provers that do not know
+        /// it, and by versions before this field.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        later_steps: Option<u64>,
     },
     /// Segments are being proven.
     Segment {

@@ -116,7 +116,7 @@ impl Risc0Prover {
         progress: &dyn Fn(Progress),
     ) -> Result<Vec<u8>, ProveError> {
         let run = self.run_only(input, cancel)?;
-        progress(executed(&run));
+        progress(executed(&run, None));
         let claim = ReceiptClaim::ok(
             Digest::from(RISC0_PROGRAM_ID),
             MaybePruned::Value(run.journal.clone()),
@@ -141,7 +141,7 @@ impl Risc0Prover {
             None,
             |segment| spill.keep(&segment),
         )?;
-        progress(executed(&run));
+        progress(executed(&run, Some(steps::later_steps(&run, kind))));
         let inner = steps::prove(&run, kind, cancel, progress)?;
         let proof = encode(&Receipt::new(inner, run.journal))?;
         // If our own verifier refuses the proof, that is a bug; it is better to fail here than at the server.
@@ -249,11 +249,12 @@ pub fn measure(
     })
 }
 
-fn executed(run: &Run) -> Progress {
+fn executed(run: &Run, later_steps: Option<u64>) -> Progress {
     Progress::Executed {
         segments: run.session.segments.len() as u64,
         user_cycles: run.session.user_cycles,
         total_cycles: run.session.total_cycles,
+        later_steps,
     }
 }
 

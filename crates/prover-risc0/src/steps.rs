@@ -40,12 +40,8 @@ pub(crate) fn prove(
         progress(Progress::Segment { done, total: count });
     }
 
-    let batches = run.keccak.len() as u64;
     let assumptions = &run.session.assumptions;
-    let mut total = (2 * batches).saturating_sub(1);
-    if kind == ProofKind::Succinct {
-        total += (2 * count).saturating_sub(1) + assumptions.len() as u64;
-    }
+    let total = later_steps(run, kind);
     let mut steps = Steps { done: 0, total, cancel, progress };
     progress(Progress::Joining { done: 0, total });
 
@@ -82,6 +78,18 @@ pub(crate) fn prove(
         receipt = steps.step(|| server.resolve(&receipt, assumption))?;
     }
     Ok(InnerReceipt::Succinct(receipt))
+}
+
+/// How many steps follow the segments.
+pub(crate) fn later_steps(run: &Run, kind: ProofKind) -> u64 {
+    let (segments, batches) = (run.session.segments.len() as u64, run.keccak.len() as u64);
+    let keccak = (2 * batches).saturating_sub(1);
+    match kind {
+        ProofKind::Composite => keccak,
+        ProofKind::Succinct => {
+            keccak + (2 * segments).saturating_sub(1) + run.session.assumptions.len() as u64
+        }
+    }
 }
 
 /// One receipt for all batches, or none if there are none.

@@ -294,6 +294,10 @@ pub(crate) fn refusal(culprit: &ErrorSource, block: u64, reason: program::Error)
         | Reason::Trie(TrieError::MissingNode { .. }) => {
             Error::Incomplete { culprit, block, missing: reason }
         }
+        // Of several blocks, it says which.
+        Reason::Block { number, .. } | Reason::Execution { number, .. } => {
+            Error::Refused { culprit, block: number, reason }
+        }
         reason => Error::Refused { culprit, block, reason },
     }
 }

@@ -69,6 +69,7 @@ impl Examination<'_> {
             Err(error) => {
                 let advice = match error {
                     Error::WrongChain { .. } => "name the chain with --chain, or another node",
+                    Error::Url { .. } => "name its JSON-RPC: http:// or https://",
                     _ => "check that the node runs, and its address",
                 };
                 checkup.note("chain", Verdict::Bad, said(&error), Some(advice));
@@ -190,10 +191,19 @@ impl Examination<'_> {
     /// alone.
     async fn ways(&self, block: u64, harmed: bool, checkup: &mut Checkup) -> bool {
         let mut results = Vec::new();
+        let allowed = match self.options.witness {
+            WitnessSource::Any if harmed => WitnessSource::Proofs,
+            allowed => allowed,
+        };
+        let label = match self.options.witness {
+            WitnessSource::Any => "any",
+            WitnessSource::ExecutionWitness => "--witness-from execution-witness",
+            WitnessSource::Proofs => "--witness-from proofs",
+        };
         for (way, source) in [
             ("debug_executionWitness", WitnessSource::ExecutionWitness),
             ("eth_getProof", WitnessSource::Proofs),
-            ("any", if harmed { WitnessSource::Proofs } else { WitnessSource::Any }),
+            (label, allowed),
         ] {
             if harmed && source == WitnessSource::ExecutionWitness {
                 results.push(Err((Lack::Other, "not asked for".to_owned())));
@@ -217,7 +227,7 @@ impl Examination<'_> {
                     checkup.costs.push(cost);
                     results.push(Ok(()));
                 }
-                Err(Error::NoWitnessApi { .. }) if way != "any" => {
+                Err(Error::NoWitnessApi { .. }) if way != label => {
                     results.push(Err((Lack::Method, format!("the node has no {way}"))));
                 }
                 Err(error) => results.push(Err((Lack::of(&error), said(&error)))),
@@ -317,8 +327,10 @@ async fn finality(node: &Node, checkup: &mut Checkup) {
     match finalized {
         Ok(Some(block)) => checkup.good("finality", format!("block {block} is final")),
         Ok(None) => {
-            let advice = Some("follow `latest` or a number of blocks, not `safe` or `finalized`");
-            checkup.note("finality", Verdict::Fair, "no block is final".into(), advice);
+            let advice = Some(
+                "follow `latest` or a number of blocks, or examine the node again when its chain is older",
+            );
+            checkup.note("finality", Verdict::Fair, "no block is final yet".into(), advice);
         }
         Err(error) => checkup.note("finality", Verdict::Fair, said(&error), None),
     }

@@ -1,9 +1,24 @@
 //! What can go wrong on the way to an input, grouped by who can do something about it.
 
-use crate::trouble::remedy;
+use crate::{WitnessSource, trouble::remedy};
 use alloy_primitives::{Address, B256};
 use program::Bound;
 use std::{error::Error as _, fmt, io, path::PathBuf, time::Duration};
+
+/// What a node lacks that gives no witnesses, and what to do.
+fn lacking(allowed: WitnessSource) -> &'static str {
+    match allowed {
+        WitnessSource::Any => {
+            "offers neither debug_executionWitness nor eth_getProof: enable its debug API or use another node"
+        }
+        WitnessSource::ExecutionWitness => {
+            "has no debug_executionWitness: enable its debug API, or allow proofs in its place (--witness-from any)"
+        }
+        WitnessSource::Proofs => {
+            "has no eth_getProof: use another node, or allow debug_executionWitness in its place (--witness-from any)"
+        }
+    }
+}
 
 /// Why there is no input.
 #[derive(Debug, thiserror::Error)]
@@ -126,12 +141,12 @@ pub enum Error {
         reason: String,
     },
     /// The node gives no witnesses. Enable its debug API, or use another node.
-    #[error(
-        "{node} offers neither debug_executionWitness nor eth_getProof: enable its debug API or use another node"
-    )]
+    #[error("{node} {}", lacking(*allowed))]
     NoWitnessApi {
         /// The node.
         node: ErrorSource,
+        /// Where witnesses may come from.
+        allowed: WitnessSource,
     },
     /// Neither the node's execution witness nor its proofs are of use. Mend one of the two, or use another node.
     #[error(
@@ -175,7 +190,9 @@ pub enum Error {
         message: String,
     },
     /// The node's answer is longer than the limit. Raise the limit, or use another node.
-    #[error("{node} gives an answer to {method} that is longer than {} MB: raise --rpc-max-answer-bytes or use another node", longest >> 20)]
+    #[error(
+        "{node} gives an answer to {method} that is longer than {longest} bytes: raise --rpc-max-answer-bytes or use another node"
+    )]
     TooLong {
         /// The node.
         node: ErrorSource,

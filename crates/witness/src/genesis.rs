@@ -52,7 +52,7 @@ pub struct Planned {
 
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: no block from then on can be proven", self.key, self.time)
+        write!(f, "{} {}: blocks that have its form or its rules are refused", self.key, self.time)
     }
 }
 
@@ -62,11 +62,13 @@ impl fmt::Display for Planned {
 pub enum RulesError {
     /// The key changes the rules, or nobody knows whether it does.
     #[error(
-        "the key {0} of its config is not known to leave Ethereum's rules as they are: if it does, take it out"
+        "the key {0} of its config is not known to leave Ethereum's rules as they are: if it changes no rule, remove it"
     )]
     OtherRules(String),
     /// The chain begins with this fork, and the program does not have it.
-    #[error("its chain begins with the fork of the key {0}, and the program does not have its rules")]
+    #[error(
+        "its chain begins with the fork of the key {0}, and the program does not have its rules"
+    )]
     Fork(String),
     /// The rules contradict themselves, or the program cannot have them.
     #[error(transparent)]

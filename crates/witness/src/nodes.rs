@@ -65,6 +65,8 @@ struct Health {
     failures: u32,
     rests_until: Option<Instant>,
     fault: Option<Fault>,
+    /// The latest refusal of a block that was logged: the node gives it again and again, and works all the same.
+    refused: Option<String>,
 }
 
 impl Endpoint {
@@ -101,7 +103,8 @@ impl Endpoint {
 
     fn works(&self) {
         let mut health = self.health();
-        if health.fault.take().is_some_and(|_| health.failures > 0) {
+        let fault = health.fault.take().filter(|_| health.failures > 0);
+        if fault.is_some_and(|fault| health.refused.as_ref() != Some(&fault.error)) {
             tracing::info!(node = origin(&self.url), "a node works again");
         }
         (health.failures, health.rests_until) = (0, None);
@@ -113,9 +116,15 @@ impl Endpoint {
             _ => Duration::ZERO,
         };
         let mut health = self.health();
+        let refused = matches!(error, Error::Refused { .. });
         let error = crate::error::list(std::slice::from_ref(error));
         let node = ErrorSource::Node(origin(&self.url)).to_string();
-        if health.fault.as_ref().is_none_or(|fault| fault.error != error) {
+        let known = health.refused.as_ref() == Some(&error)
+            || health.fault.as_ref().is_some_and(|fault| fault.error == error);
+        if refused {
+            health.refused = Some(error.clone());
+        }
+        if !known {
             tracing::warn!(code = "node_failed", node, error, "a node failed");
         }
         let rest = REST * 2u32.saturating_pow(health.failures.min(6));

@@ -112,6 +112,9 @@ impl Rpc {
     /// [`Error::Url`], [`Error::Record`].
     pub(crate) fn new(url: &str, options: &NodeOptions) -> Result<Self, Error> {
         let url: Url = url.parse().map_err(|error| Error::Url { reason: format!("{error}") })?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Error::Url { reason: format!("its scheme is {}", url.scheme()) });
+        }
         let (origin, limits) = (url.origin().ascii_serialization(), options.limits);
         let record = options.record.as_ref().map(|recording| recording.of_node(&origin));
         Ok(Self(Arc::new(Inner {

@@ -365,7 +365,7 @@ pub(crate) const REFUSED: &[(&str, Mode, &[&str])] = &[
             true => Say::Node,
             false => Say::Endless("[ "),
         },
-        &["longer than 2 MB", "--rpc-max-answer-bytes"],
+        &["longer than 2097152 bytes", "--rpc-max-answer-bytes"],
     ),
     (
         "n_bomb",
@@ -373,7 +373,7 @@ pub(crate) const REFUSED: &[(&str, Mode, &[&str])] = &[
             true => Say::Node,
             false => Say::Packed("gzip", |_| gzip(&vec![b' '; 9 << 20])),
         },
-        &["longer than 2 MB", "--rpc-max-answer-bytes"],
+        &["longer than 2097152 bytes", "--rpc-max-answer-bytes"],
     ),
     (
         "n_deep",

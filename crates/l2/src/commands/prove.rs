@@ -9,7 +9,7 @@ use alloy_primitives::B256;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use client::{Cancel, Progress, Prover, memory};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use program::Statement;
 use protocol::ProofKind;
 use serde::Serialize;
@@ -22,6 +22,7 @@ use crate::commands::proofs::save;
 use crate::output::{Output, thousands};
 use crate::provers::{self, Workplace};
 use crate::signals::unless_interrupted;
+use crate::time_left::Work;
 
 /// `l2-prover prove`
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ pub(crate) async fn run(
     let cancel = Cancel::new();
     let kind = ProofKind::from(args.kind);
     ensure!(prover.kinds().contains(&kind), "{} makes no {kind} proofs", prover.system());
-    let (bar, stop) = (Bar::new(output, &prepared.name), cancel.clone());
+    let (bar, stop) = (Bar::new(output, &prepared.name, kind), cancel.clone());
     let work = {
         let prover = prover.clone();
         move || prove(&prepared, args.prover, &prover, kind, mocked, &stop, &bar)
@@ -126,51 +127,75 @@ fn prove(
     Ok((proof, proved))
 }
 
-/// The progress bar: one step for each segment.
+/// The progress bar: as long as the work takes, whatever its parts are.
 struct Bar {
     bar: ProgressBar,
     output: Output,
+    kind: ProofKind,
     executed: Mutex<Option<Progress>>,
+    /// What is done, since when, and when the last part was finished.
+    work: Arc<Mutex<(Work, Instant, Instant)>>,
 }
 
+/// Steps of the bar.
+const WHOLE: u64 = 1_000;
+
 impl Bar {
-    fn new(output: &Output, name: &str) -> Self {
+    fn new(output: &Output, name: &str, kind: ProofKind) -> Self {
         let bar = match output.live() {
             true => output.bars().add(ProgressBar::new_spinner()),
             false => ProgressBar::hidden(),
         };
+        let now = Instant::now();
+        let work = Arc::new(Mutex::new((Work::default(), now, now)));
+        let counted = work.clone();
         let style = ProgressStyle::with_template(
-            "{spinner} {prefix} {wide_bar} {pos}/{len} {msg} {elapsed} (ETA {eta})",
+            "{spinner} {prefix} {wide_bar} {percent}% {msg} {elapsed} ({left} left)",
         )
-        .expect("the template is well-formed");
+        .expect("the template is well-formed")
+        .with_key("left", move |_: &ProgressState, text: &mut dyn fmt::Write| {
+            // What cannot be written is not shown.
+            let _ = text.write_str(&time_left(&counted));
+        });
         bar.set_style(style);
+        bar.set_length(WHOLE);
         bar.set_prefix(name.to_owned());
         bar.set_message("executing");
         bar.enable_steady_tick(std::time::Duration::from_millis(200));
-        Self { bar, output: output.clone(), executed: Mutex::new(None) }
+        Self { bar, output: output.clone(), kind, executed: Mutex::new(None), work }
     }
 
     fn update(&self, progress: Progress) {
-        match progress {
-            Progress::Executed { segments, .. } => {
-                *self.executed.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
-                self.bar.set_length(segments);
-                self.bar.set_message("segments");
-            }
-            Progress::Segment { done, total } => {
-                self.bar.set_length(total);
-                self.bar.set_position(done);
-            }
-            Progress::Joining { done, total } => {
-                self.bar.set_length(total);
-                self.bar.set_position(done);
-                self.bar.set_message("joins");
-            }
-            _ => self.bar.set_message("compressing"),
+        let executed = matches!(progress, Progress::Executed { .. });
+        if executed {
+            *self.executed.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
         }
+        let share = {
+            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+            let finished = work.0.learn(progress, self.kind);
+            let now = Instant::now();
+            if executed {
+                (work.1, work.2) = (now, now);
+            } else if finished {
+                work.2 = now;
+            }
+            work.0.share()
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1")]
+        self.bar.set_position((share * WHOLE as f64) as u64);
+        self.bar.set_message(progress.to_string());
         if !self.output.live() {
-            self.output.note(&progress.to_string());
+            self.output.note(&format!("{progress} ({} left)", time_left(&self.work)));
         }
+    }
+}
+
+/// For people: how long the work still takes.
+fn time_left(work: &Mutex<(Work, Instant, Instant)>) -> String {
+    let (work, since, last) = *work.lock().unwrap_or_else(PoisonError::into_inner);
+    match work.left(last.duration_since(since)) {
+        Some(left) => HumanDuration(left.saturating_sub(last.elapsed())).to_string(),
+        None => "unknown time".to_owned(),
     }
 }
 
@@ -201,7 +226,8 @@ impl fmt::Display for Proved {
         )?;
         writeln!(f, "  program              {}", self.program_id)?;
         writeln!(f, "  gas                  {gas}")?;
-        if let Some(Progress::Executed { segments, user_cycles, total_cycles }) = self.progress {
+        if let Some(Progress::Executed { segments, user_cycles, total_cycles, .. }) = self.progress
+        {
             let (user, total) = (thousands(user_cycles), thousands(total_cycles));
             writeln!(f, "  cycles               {user} user, {total} total, {segments} segments")?;
         }

@@ -81,7 +81,7 @@ impl Node {
         let (method, trouble) = failed[first.unwrap_or_default()].clone();
         let refused = match first {
             Some(_) => trouble.into_error(&self.rpc, method),
-            None => Error::NoWitnessApi { node: self.rpc.name() },
+            None => Error::NoWitnessApi { node: self.rpc.name(), allowed: self.source },
         };
         if self.source == WitnessSource::ExecutionWitness {
             return Err(refused);
@@ -177,7 +177,7 @@ impl Node {
         match error {
             Error::Rpc { method: "eth_getProof", code: METHOD_NOT_FOUND, node, .. }
             | Error::Http { method: "eth_getProof", status: 404 | 405 | 501, node, .. } => {
-                Error::NoWitnessApi { node }
+                Error::NoWitnessApi { node, allowed: self.source }
             }
             error => error,
         }
