@@ -12,6 +12,10 @@ use anyhow::{Context as _, bail, ensure};
 /// Features of a zkVM's crates that bring its executor or prover.
 const FEATURES: [&str; 5] = ["client", "cuda", "execute", "metal", "prove"];
 
+/// The prover that has other machines prove: it is in an executable of its own too, and holds nothing that proves, which the features
+/// of its dependencies show like everybody's.
+const REMOTE: &str = "prover-bonsai";
+
 /// Beginnings of the names of zkVMs' crates.
 const ZKVMS: [&str; 2] = ["risc0", "sp1"];
 
@@ -82,7 +86,7 @@ fn crates_that_prove(tree: &str) -> Vec<String> {
             let (package, features) = line.split_once('|')?;
             let name = package.split(' ').next()?;
             let of_a_zkvm = ZKVMS.iter().any(|zkvm| name.starts_with(zkvm));
-            let proves = name.starts_with("prover-")
+            let proves = name.starts_with("prover-") && name != REMOTE
                 || of_a_zkvm && name.ends_with("-sys")
                 || of_a_zkvm
                     && features.split([',', ' ']).any(|feature| FEATURES.contains(&feature));
@@ -106,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_prover_is_found_by_its_crate_its_native_code_and_its_features() {
-        let clean = "l2 v0.1.0 (/l2)|\nrisc0-zkvm v3.1.0|std\nzstd-sys v2|legacy\nclap v4|client";
+        let clean = "l2 v0.1.0 (/l2)|\nprover-bonsai v0.1.0 (/b)|\nrisc0-zkvm v3.1.0|std\nzstd-sys v2|legacy\nclap v4|client";
         assert_eq!(crates_that_prove(clean), Vec::<String>::new());
         for (line, fault) in [
             ("prover-risc0 v0.1.0 (/p)|", "prover-risc0 ()"),

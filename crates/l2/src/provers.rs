@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::ValueEnum as _;
 use client::process::{ExecutableError, Setup, Wanted};
 use client::{ExecProver, Prover, ProverProcess};
 use protocol::{ProofKind, ProofSystem};
+use url::Url;
 
-use crate::args::{ExecutableArgs, Global, KindArg, ProverArg, ZkvmArgs};
+use crate::args::{EngineArgs, ExecutableArgs, Global, KindArg, ProverArg, ZkvmArgs};
 use crate::logs::LogFormat;
 use crate::output::Output;
 
@@ -28,13 +29,18 @@ pub(crate) struct Workplace {
     pub limit: Duration,
     /// What it logs, unless the user says something else.
     pub log: &'static str,
+    /// The engine that it asks, if other machines prove.
+    pub engine: EngineArgs,
+    /// Where it keeps the ids of that engine's sessions.
+    pub sessions: Option<PathBuf>,
 }
 
 impl Workplace {
     /// For a command that a person waits for, and ends.
     pub(crate) fn attended(folder: impl Into<PathBuf>) -> Self {
         let (stall, limit) = (Duration::MAX, Duration::MAX);
-        Self { folder: folder.into(), stall, limit, log: "error" }
+        let (engine, sessions) = (EngineArgs::default(), None);
+        Self { folder: folder.into(), stall, limit, log: "error", engine, sessions }
     }
 
     /// For a command that runs the program and proves nothing: that needs no folder which stays.
@@ -45,10 +51,13 @@ impl Workplace {
 }
 
 impl ProverArg {
-    /// The best prover that is there: a zkVM whose executable is found, else `exec`.
-    pub(crate) fn best(executable: &ExecutableArgs) -> Self {
+    /// The best prover that is there: the engine's if there is one, a zkVM whose executable is found, else `exec`.
+    pub(crate) fn best(executable: &ExecutableArgs, engine: &EngineArgs) -> Self {
+        if engine.engine.is_some() {
+            return Self::Risc0;
+        }
         let mut zkvms = Self::value_variants().iter().filter(|prover| **prover != Self::Exec);
-        let found = zkvms.find(|prover| prover.executable(executable).is_ok());
+        let found = zkvms.find(|prover| prover.executable(executable, engine).is_ok());
         found.copied().unwrap_or(Self::Exec)
     }
 
@@ -82,7 +91,7 @@ impl ProverArg {
         workplace: Workplace,
         global: &Global,
     ) -> anyhow::Result<Arc<dyn Prover>> {
-        if self == Self::Exec {
+        if self == Self::Exec && workplace.engine.engine.is_none() {
             return Ok(Arc::new(ExecProver));
         }
         Ok(Arc::new(self.start(zkvm, workplace, global)?))
@@ -103,7 +112,12 @@ impl ProverArg {
         if global.log_format() == LogFormat::Json {
             arguments.extend(["--log-format".into(), "json".into()]);
         }
-        let Workplace { folder, stall, limit, .. } = workplace;
+        let Workplace { folder, stall, limit, engine, sessions, .. } = workplace;
+        ensure!(
+            self == Self::Risc0 || engine.engine.is_none(),
+            "--engine makes proofs of risc0, not of {}: use --prover risc0 or leave out --engine",
+            self.system()
+        );
         let mut setup = Setup {
             // The very program that runs now, even if an upgrade has replaced its file.
             program: "/proc/self/exe".into(),
@@ -121,8 +135,14 @@ impl ProverArg {
             }
             return Ok(ProverProcess::new(setup, &ExecProver));
         }
-        setup.program = self.executable(&zkvm.executable)?;
-        setup.arguments.extend(["--segment-po2".into(), zkvm.segment_po2.to_string().into()]);
+        setup.program = self.executable(&zkvm.executable, &engine)?;
+        setup.arguments.extend(match engine.engine {
+            // How large its segments are, an engine decides.
+            Some(url) => {
+                engine_flags(url, engine.engine_key_file, engine.danger_plain_http, sessions)
+            }
+            None => vec!["--segment-po2".into(), zkvm.segment_po2.to_string().into()],
+        });
         // Said either way: the environment may say something else than the flags.
         setup.environment.push(("RISC0_DEV_MODE".into(), zkvm.dev_mode.to_string().into()));
         let program_id = B256::new(self.pinned_program_id());
@@ -131,25 +151,52 @@ impl ProverArg {
             .with_context(|| format!("failed to set up the prover {}", self.system()))
     }
 
-    /// Where the executable of this zkVM is: where the user says, or beside this program.
-    fn executable(self, args: &ExecutableArgs) -> Result<PathBuf, ExecutableError> {
+    /// Where the executable of this zkVM, or of the engine, is: where the user says, or beside this program.
+    fn executable(
+        self,
+        args: &ExecutableArgs,
+        engine: &EngineArgs,
+    ) -> Result<PathBuf, ExecutableError> {
+        let (name, help) = match engine.engine {
+            Some(_) => ("l2-prover-bonsai".to_owned(), MISSING_ENGINE),
+            None => (format!("l2-prover-{}", self.system()), MISSING),
+        };
         let beside = || {
-            let name = format!("l2-prover-{}", self.system());
             let ours = std::env::current_exe().unwrap_or_default();
             ours.parent().unwrap_or(Path::new("")).join(name)
         };
         let path = args.prover_executable.clone().unwrap_or_else(beside);
-        if path.is_file() {
-            Ok(path)
-        } else {
-            Err(ExecutableError::Missing { path, help: MISSING })
-        }
+        if path.is_file() { Ok(path) } else { Err(ExecutableError::Missing { path, help }) }
     }
+}
+
+/// The flags of `l2-prover-bonsai`.
+fn engine_flags(
+    url: Url,
+    key_file: Option<PathBuf>,
+    danger_plain_http: bool,
+    sessions: Option<PathBuf>,
+) -> Vec<OsString> {
+    let mut flags: Vec<OsString> = vec!["--url".into(), String::from(url).into()];
+    if let Some(file) = key_file {
+        flags.extend(["--key-file".into(), file.into()]);
+    }
+    if danger_plain_http {
+        flags.push("--danger-plain-http".into());
+    }
+    if let Some(folder) = sessions {
+        flags.extend(["--sessions".into(), folder.into()]);
+    }
+    flags
 }
 
 /// What to do if there is no executable.
 const MISSING: &str = "build it with `cargo build --release -p l2 --features build_zkvm`, name it with --prover-executable, \
                        or use --prover exec, which proves nothing";
+
+/// What to do if there is no executable for engines.
+const MISSING_ENGINE: &str =
+    "build it with `cargo build --release -p l2`, or name it with --prover-executable";
 
 impl From<KindArg> for ProofKind {
     fn from(kind: KindArg) -> Self {
@@ -158,6 +205,20 @@ impl From<KindArg> for ProofKind {
             KindArg::Succinct => Self::Succinct,
         }
     }
+}
+
+/// # Errors
+/// If the prover does not make proofs of this kind: names those that it makes.
+pub(crate) fn check_kind(prover: &dyn Prover, kind: ProofKind) -> anyhow::Result<()> {
+    let kinds = prover.kinds();
+    let names: Vec<_> = kinds.iter().map(ToString::to_string).collect();
+    ensure!(
+        kinds.contains(&kind),
+        "{} makes no {kind} proofs here: use --kind {}",
+        prover.system(),
+        names.join(" or --kind ")
+    );
+    Ok(())
 }
 
 /// Says loudly that the prover's proofs prove nothing, if so. Returns whether they do not.

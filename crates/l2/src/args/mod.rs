@@ -11,7 +11,7 @@ mod source;
 
 pub(crate) use self::server::{AccessArgs, Kept, Operated, ServerData};
 pub(crate) use dev_node::NodeArgs;
-pub(crate) use prover::{ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
+pub(crate) use prover::{EngineArgs, ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
 pub(crate) use source::{NodeAccess, Source, TermsArgs, WitnessFrom};
 
 use clap::Args;

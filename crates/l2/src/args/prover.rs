@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use url::Url;
 
 /// Which prover runs the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,4 +51,24 @@ pub(crate) struct ZkvmArgs {
     /// The executable
     #[command(flatten)]
     pub executable: ExecutableArgs,
+}
+
+/// Which engine proves.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Engine on other machines")]
+pub(crate) struct EngineArgs {
+    /// Have RISC Zero's proofs made by the engine with this REST API, through l2-prover-bonsai beside this command
+    #[arg(long, env = "PROVER_CLIENT_ENGINE", value_name = "URL")]
+    pub engine: Option<Url>,
+    /// A file with the engine's key, which is read for each request
+    #[arg(long, env = "PROVER_CLIENT_ENGINE_KEY_FILE", requires = "engine", value_name = "FILE")]
+    pub engine_key_file: Option<PathBuf>,
+    /// DANGER: talk to an engine on another machine without TLS: whoever is on the way reads key and inputs
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_DANGER_PLAIN_HTTP",
+        requires = "engine",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub danger_plain_http: bool,
 }

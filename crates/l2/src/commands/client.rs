@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AccessArgs, Global, ProverArg, ZkvmArgs};
+use crate::args::{AccessArgs, EngineArgs, Global, ProverArg, ZkvmArgs};
 use crate::output::Output;
 use crate::provers::{self, Workplace};
 use crate::{metrics, parse};
@@ -96,6 +96,9 @@ pub(crate) struct Client {
     /// The zkVM
     #[command(flatten)]
     pub zkvm: ZkvmArgs,
+    /// The engine
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 /// What is done in a client's folder while no client works there.
@@ -130,6 +133,9 @@ pub(crate) struct Resubmit {
     pub access: AccessArgs,
 }
 
+/// Folder of the sessions on engines, below the client's.
+const ENGINE_SESSIONS: &str = "engine-sessions";
+
 fn name(text: &str) -> Result<String, String> {
     match client::config::is_name(text) {
         true => Ok(text.to_owned()),
@@ -147,12 +153,14 @@ pub(crate) async fn run(
     if let Some(ClientDeed::Resubmit(args)) = args.deed {
         return crate::signals::unless_interrupted(&shutdown, submit_again(args, output)).await;
     }
-    let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable));
+    let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable, &args.engine));
     let workplace = Workplace {
         folder: args.data_dir.join(client::journal::SCRATCH),
         stall: args.stall_limit,
         limit: args.prove_limit,
         log: "info",
+        engine: args.engine,
+        sessions: Some(args.data_dir.join(ENGINE_SESSIONS)),
     };
     let prover = arg.start(&args.zkvm, workplace, global)?;
     provers::warn_if_mocked(&prover, output);

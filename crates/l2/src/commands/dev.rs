@@ -11,7 +11,7 @@ use protocol::Status;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Global, KindArg, NodeArgs, ProverArg, ZkvmArgs};
+use crate::args::{EngineArgs, Global, KindArg, NodeArgs, ProverArg, ZkvmArgs};
 use crate::commands::node::{self, Defaults};
 use crate::commands::server::Data;
 use crate::output::Output;
@@ -45,6 +45,9 @@ pub(crate) struct Dev {
     /// The zkVM
     #[command(flatten)]
     pub zkvm: ZkvmArgs,
+    /// The engine
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// The dev node
     #[command(flatten)]
     pub node: NodeArgs,
@@ -67,13 +70,17 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable));
+    let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable, &args.engine));
     let data = Data::for_a_new_chain(args.data_dir)?;
     let folder = |client: u32| data.path().join(format!("client-{client}"));
-    let workplace = |client| Workplace::attended(folder(client).join(client::journal::SCRATCH));
+    let workplace = |client| Workplace {
+        engine: args.engine.clone(),
+        sessions: Some(folder(client).join("engine-sessions")),
+        ..Workplace::attended(folder(client).join(client::journal::SCRATCH))
+    };
     let prover = arg.build(&args.zkvm, workplace(1), global)?;
     let kind = args.kind.into();
-    ensure!(prover.kinds().contains(&kind), "{} makes no {kind} proofs", arg.system());
+    provers::check_kind(&*prover, kind)?;
     let mocked = provers::warn_if_mocked(&*prover, output);
     let program_id = B256::new(arg.pinned_program_id());
     ensure!(

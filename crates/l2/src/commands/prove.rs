@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use verifier::Policy;
 
-use crate::args::{Global, KindArg, ProverArg, Source, ZkvmArgs};
+use crate::args::{EngineArgs, Global, KindArg, ProverArg, Source, ZkvmArgs};
 use crate::blocks::{self, Prepared, StatementText};
 use crate::commands::proofs::save;
 use crate::output::{Output, thousands};
@@ -45,6 +45,9 @@ pub(crate) struct Prove {
     /// The zkVM
     #[command(flatten)]
     pub zkvm: ZkvmArgs,
+    /// The engine
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 /// Runs the command.
@@ -55,14 +58,15 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
-    let prover = args.prover.build(&args.zkvm, Workplace::attended(folder.path()), global)?;
+    let workplace = Workplace { engine: args.engine, ..Workplace::attended(folder.path()) };
+    let prover = args.prover.build(&args.zkvm, workplace, global)?;
     let mocked = provers::warn_if_mocked(&*prover, output);
     let prepared = blocks::from_file_or_node(args.file.as_deref(), &args.source);
     let prepared = unless_interrupted(&shutdown, prepared).await?;
 
     let cancel = Cancel::new();
     let kind = ProofKind::from(args.kind);
-    ensure!(prover.kinds().contains(&kind), "{} makes no {kind} proofs", prover.system());
+provers::check_kind(&*prover, kind)?;
     let (bar, stop) = (Bar::new(output, &prepared.name, kind), cancel.clone());
     let work = {
         let prover = prover.clone();

@@ -35,6 +35,40 @@ fn an_executable_that_is_named_must_be_there_and_fit() {
     }
 }
 
+#[test]
+fn an_engine_is_used_in_no_way_that_weakens_a_proof_or_gives_a_key_away() {
+    for (arguments, words) in [
+        (
+            &["dev", "--engine", "http://engine.example"][..],
+            &["engine http://engine.example is on another machine", "--danger-plain-http"][..],
+        ),
+        (
+            &["dev", "--engine", "http://me:word@127.0.0.1:1"],
+            &["the engine's URL holds a user name or a password"],
+        ),
+        (
+            &["dev", "--engine", "http://127.0.0.1:1", "--prover", "exec"],
+            &["--engine makes proofs of risc0, not of exec"],
+        ),
+        (
+            &["dev", "--engine", "http://127.0.0.1:1", "--kind", "composite"],
+            &["risc0 makes no composite proofs here: use --kind succinct"],
+        ),
+        (
+            &["dev", "--engine", "http://127.0.0.1:1", "--dev-mode"],
+            &["this program wants risc0 mocked proofs"],
+        ),
+    ] {
+        let error = fails(1, arguments);
+        for words in words {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        assert!(!error.contains("word@"), "{error}");
+    }
+    fails(2, &["dev", "--engine", "engine.example"]);
+    fails(2, &["dev", "--engine-key-file", "key"]);
+}
+
 #[cfg(feature = "build_zkvm")]
 mod built {
     use crate::common::{json_lines, l2_prover};

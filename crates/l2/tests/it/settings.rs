@@ -70,7 +70,10 @@ fn the_example_file_can_be_used_and_names_only_settings_that_exist() {
         let output = crate::common::run(&[command, "--help"]);
         String::from_utf8(output.stdout).expect("the help is UTF-8")
     };
-    let help = help("server") + &help("client");
+    let engine = assert_cmd::cargo::cargo_bin!("l2-prover-bonsai");
+    let engine = std::process::Command::new(engine).arg("--help").output().expect("started");
+    let engine = String::from_utf8(engine.stdout).expect("the help is UTF-8");
+    let help = help("server") + &help("client") + &engine;
     let mut names = 0;
     for line in text.lines() {
         let line = line.strip_prefix('#').unwrap_or(line);
