@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil engine-r0vm statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -26,11 +26,11 @@ dev: setup-build ## Set up, build with RISC Zero and prove blocks of a dev chain
 dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothing is proven
 	$(CARGO) run --profile quick -p l2 -- dev --prover exec $(ARGS)
 
-release: setup-build ## Both executables as they are shipped, in dist/ of the target folder: stripped, with the symbols in .debug beside them
+release: setup-build ## The executables as they are shipped, in dist/ of the target folder: stripped, with the symbols in .debug beside them
 	$(CARGO) build --locked --release -p l2
 	$(RISC0) --locked
 	$(CARGO) xtask unlinked --binary $(CARGO_TARGET_DIR)/release/l2-prover
-	scripts/symbols.sh $(CARGO_TARGET_DIR)/dist $(addprefix $(CARGO_TARGET_DIR)/release/,l2-prover l2-prover-risc0)
+	scripts/symbols.sh $(CARGO_TARGET_DIR)/dist $(addprefix $(CARGO_TARGET_DIR)/release/,l2-prover l2-prover-bonsai l2-prover-risc0)
 
 test: setup-build setup-nextest offer-postgres ## Set up and run all tests; the zkVM's in release
 	$(CARGO) nextest run
@@ -62,6 +62,14 @@ restarts: setup-build ## A server and the node it follows, killed and started ag
 anvil: setup-build ## anvil as the L2 (from npm): 100 blocks of it through eth_getProof, and a reorg
 	$(CARGO) build --profile quick -p l2
 	scripts/anvil_100.sh $(CARGO_TARGET_DIR)/quick/l2-prover $(CARGO_TARGET_DIR)/anvil
+
+R0VM = $(CARGO_TARGET_DIR)/r0vm-3.1.0-rc.1
+
+# PO2, DEADLINE, KILL_AFTER: see the script. r0vm is built for half an hour of CPU time, once.
+engine-r0vm: setup-build ## A dev block proven for real by r0vm's cluster (from crates.io): a manager, two workers, one of them killed half way; an hour
+	$(CARGO) build --release -p l2
+	[ -x $(R0VM)/bin/r0vm ] || CARGO_TARGET_DIR=$(R0VM)/target $(CARGO) install --locked --root $(R0VM) --version =3.1.0-rc.1 risc0-r0vm
+	scripts/engine_r0vm.sh $(CARGO_TARGET_DIR)/release/l2-prover $(R0VM)/bin/r0vm
 
 SCENARIOS = PYTHONPATH=scripts $(CARGO_TARGET_DIR)/scenarios/bin/python -m
 
