@@ -14,9 +14,12 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, header},
 };
 use futures::stream;
-use serde_json::{Value, json};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
@@ -66,30 +69,30 @@ impl Drop for Replay {
 async fn answer(State(script): State<Arc<Script>>, body: Bytes) -> Response<Body> {
     let Ok(request) = serde_json::from_slice(&body) else {
         let refused = error(&Value::Null, -32_700, "the request is no JSON");
-        return json_response(StatusCode::OK, refused.to_string());
+        return response(StatusCode::OK, true, refused.to_string());
     };
     match script.answer(&request) {
         Answer::Http { status, retry_after_ms, body } => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+            // No other status ends an exchange.
+            let status = Some(status).filter(|status| (200..600).contains(status));
+            let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+            let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
             let mut response = match body {
-                Recorded::Json(value) => json_response(status, value.to_string()),
-                Recorded::Text(text) => {
-                    let mut response = Response::new(Body::from(text));
-                    *response.status_mut() = status;
-                    response
-                }
+                Recorded::Json(json) => response(status, true, json.get().to_owned()),
+                Recorded::Text(text) => response(status, false, text),
             };
             if let Some(wait) = retry_after_ms {
-                response.headers_mut().insert(header::RETRY_AFTER, wait.div_ceil(1000).into());
+                let seconds = format!("{}.{:03}", wait / 1000, wait % 1000);
+                let seconds = HeaderValue::from_str(&seconds).expect("digits are a header's value");
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
             }
             response
         }
         Answer::Silent => std::future::pending().await,
         Answer::TooLong => {
             let spaces = Bytes::from_static(&[b' '; 1 << 16]);
-            Response::new(Body::from_stream(stream::repeat_with(move || {
-                Ok::<_, io::Error>(spaces.clone())
-            })))
+            let endless = stream::repeat_with(move || Ok::<_, io::Error>(spaces.clone()));
+            Response::new(Body::from_stream(endless))
         }
         Answer::Away | Answer::Cut => {
             let end = Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionAborted));
@@ -98,21 +101,26 @@ async fn answer(State(script): State<Arc<Script>>, body: Bytes) -> Response<Body
     }
 }
 
-fn json_response(status: StatusCode, text: String) -> Response<Body> {
+fn response(status: StatusCode, json: bool, text: String) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    if json {
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+    }
     response
 }
+
+/// One answer to a call, field by field. Whoever recorded need not be trusted: an answer may be anything.
+type Fields = BTreeMap<String, Box<RawValue>>;
 
 /// What was recorded, by what is asked.
 #[derive(Debug)]
 struct Script {
     /// Whole requests, with how often each was asked.
     whole: Mutex<HashMap<String, (usize, Vec<Exchange>)>>,
-    /// Answers to single calls, also of batches, with their ids in the recording.
-    single: HashMap<String, Value>,
+    /// Answers to single calls, also of batches.
+    single: HashMap<String, Fields>,
     /// Proofs of accounts, without slots, by address and block.
     accounts: HashMap<String, Value>,
     /// Proofs of slots, by address, block and slot.
@@ -121,36 +129,42 @@ struct Script {
 
 impl Script {
     fn new(exchanges: Vec<Exchange>) -> Self {
-        let (mut single, mut accounts, mut slots) =
-            (HashMap::new(), HashMap::new(), HashMap::new());
-        for exchange in &exchanges {
-            let Answer::Http { status: 200, body: Recorded::Json(body), .. } = &exchange.answer
-            else {
-                continue;
-            };
-            for call in calls(&exchange.request) {
-                let answered = calls(body).iter().find(|item| is_about(item, call));
-                if let Some(answer) = answered {
-                    single.insert(question(call), answer.clone());
-                    if call["method"] == "eth_getProof" {
-                        let mut account = answer.clone();
-                        if let Some(Value::Array(proven)) =
-                            account.pointer_mut("/result/storageProof").map(Value::take)
-                        {
-                            for (slot, proof) in slots_of(call).iter().zip(proven) {
-                                slots.insert(format!("{}{slot}", account_of(call)), proof);
-                            }
-                            accounts.insert(account_of(call), account);
-                        }
-                    }
-                }
-            }
-        }
+        let mut script = Self {
+            whole: Mutex::default(),
+            single: HashMap::new(),
+            accounts: HashMap::new(),
+            slots: HashMap::new(),
+        };
         let mut whole = HashMap::<_, (usize, Vec<Exchange>)>::new();
         for exchange in exchanges {
+            if let Answer::Http { status: 200, body: Recorded::Json(body), .. } = &exchange.answer {
+                script.learn(&exchange.request, body);
+            }
             whole.entry(questions(&exchange.request)).or_default().1.push(exchange);
         }
-        Self { whole: Mutex::new(whole), single, accounts, slots }
+        Self { whole: Mutex::new(whole), ..script }
+    }
+
+    /// Learns the answers to each call.
+    fn learn(&mut self, request: &Value, body: &RawValue) {
+        let by_id: HashMap<String, &Value> =
+            calls(request).iter().map(|call| (id_of(&call["id"]), call)).collect();
+        for fields in items(body).into_iter().filter_map(Result::ok) {
+            let Some(call) = fields.get("id").and_then(|id| by_id.get(&raw_id(id))) else {
+                continue;
+            };
+            if call["method"] == "eth_getProof"
+                && let Some(proof) = fields.get("result")
+                && let Ok(mut account) = serde_json::from_str::<Value>(proof.get())
+                && let Some(Value::Array(proven)) = account.get_mut("storageProof").map(Value::take)
+            {
+                for (slot, proof) in slots_of(call).iter().zip(proven) {
+                    self.slots.insert(format!("{}{slot}", account_of(call)), proof);
+                }
+                self.accounts.insert(account_of(call), account);
+            }
+            self.single.insert(question(call), fields);
+        }
     }
 
     fn answer(&self, request: &Value) -> Answer {
@@ -160,39 +174,53 @@ impl Script {
             *asked += 1;
             return renumbered(exchange, request);
         }
-        let answers: Vec<Value> = calls(request).iter().map(|call| self.one(call)).collect();
+        drop(whole);
+        let answers: Vec<Fields> = calls(request).iter().map(|call| self.one(call)).collect();
         let body = match request.is_array() {
-            true => Value::Array(answers),
-            false => answers.into_iter().next().unwrap_or_default(),
+            true => to_raw_value(&answers),
+            false => to_raw_value(&answers.first()),
         };
+        let body = body.expect("answers have only text keys");
         Answer::Http { status: 200, retry_after_ms: None, body: Recorded::Json(body) }
     }
 
-    fn one(&self, call: &Value) -> Value {
-        let answer = self.single.get(&question(call)).cloned().or_else(|| self.proof(call));
-        let Some(mut answer) = answer else {
+    fn one(&self, call: &Value) -> Fields {
+        let known = self.single.get(&question(call)).cloned().or_else(|| self.proof(call));
+        let mut answer = known.unwrap_or_else(|| {
             let text = format!("the recording has no answer to {}", question(call));
             tracing::warn!(text, "a call was not recorded");
-            return error(&call["id"], NOT_RECORDED, &text);
-        };
-        answer["id"] = call["id"].clone();
+            let error = json!({ "code": NOT_RECORDED, "message": text });
+            [("error".to_owned(), raw(&error))].into()
+        });
+        answer.insert("id".to_owned(), raw(&call["id"]));
         answer
     }
 
     /// A proof, put together from others.
-    fn proof(&self, call: &Value) -> Option<Value> {
+    fn proof(&self, call: &Value) -> Option<Fields> {
         let account = account_of(call);
-        let mut answer = self.accounts.get(&account)?.clone();
-        let slots =
-            slots_of(call).iter().map(|slot| self.slots.get(&format!("{account}{slot}")).cloned());
-        answer["result"]["storageProof"] = Value::Array(slots.collect::<Option<_>>()?);
-        Some(answer)
+        let mut proof = self.accounts.get(&account)?.clone();
+        let slots = slots_of(call).iter();
+        let slots = slots.map(|slot| self.slots.get(&format!("{account}{slot}")).cloned());
+        proof["storageProof"] = Value::Array(slots.collect::<Option<_>>()?);
+        Some([("result".to_owned(), raw(&proof))].into())
     }
+}
+
+fn raw(value: &Value) -> Box<RawValue> {
+    to_raw_value(value).expect("a value has only text keys")
 }
 
 /// The calls of a batch, or the only one.
 fn calls(request: &Value) -> &[Value] {
     request.as_array().map_or_else(|| std::slice::from_ref(request), Vec::as_slice)
+}
+
+/// The answers in a body; what is no object stays as it is.
+fn items(body: &RawValue) -> Vec<Result<Fields, Box<RawValue>>> {
+    let all = serde_json::from_str::<Vec<Box<RawValue>>>(body.get());
+    let all = all.unwrap_or_else(|_| vec![body.to_owned()]);
+    all.into_iter().map(|item| serde_json::from_str(item.get()).map_err(|_| item)).collect()
 }
 
 /// What a call asks, whatever its id.
@@ -215,30 +243,46 @@ fn questions(request: &Value) -> String {
     calls(request).iter().fold(kind.to_owned(), |text, call| text + &question(call))
 }
 
-/// Whether an answer has the id of this call; some nodes make it a text.
-fn is_about(answer: &Value, call: &Value) -> bool {
-    answer["id"] == call["id"] || answer["id"].as_str() == Some(&call["id"].to_string())
+/// An id, whether it is a number or a text: some nodes make it a text.
+fn id_of(id: &Value) -> String {
+    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+}
+
+fn raw_id(id: &RawValue) -> String {
+    id.get().trim_matches('"').to_owned()
 }
 
 /// What was answered, with the ids of `request` where those of the recorded request were.
 fn renumbered(exchange: &Exchange, request: &Value) -> Answer {
-    let mut answer = exchange.answer.clone();
-    if let Answer::Http { body: Recorded::Json(body), .. } = &mut answer {
-        let items = match body {
-            Value::Array(items) => items.as_mut_slice(),
-            item => std::slice::from_mut(item),
+    let Answer::Http { status, retry_after_ms, body: Recorded::Json(body) } = &exchange.answer
+    else {
+        return exchange.answer.clone();
+    };
+    let asked = calls(&exchange.request).iter().zip(calls(request));
+    let ids: HashMap<String, &Value> =
+        asked.map(|(then, now)| (id_of(&then["id"]), &now["id"])).collect();
+    let renumber = |item: Result<Fields, Box<RawValue>>| -> Box<RawValue> {
+        let mut fields = match item {
+            Ok(fields) => fields,
+            Err(item) => return item,
         };
-        for item in items {
-            let asked = calls(&exchange.request).iter().zip(calls(request));
-            let id =
-                asked.clone().find(|(then, _)| is_about(item, then)).map(|(_, now)| &now["id"]);
-            if let Some(id) = id {
-                item["id"] =
-                    if item["id"].is_string() { id.to_string().into() } else { id.clone() };
-            }
+        if let Some(id) = fields.get_mut("id")
+            && let Some(now) = ids.get(&raw_id(id))
+        {
+            *id = match id.get().starts_with('"') {
+                true => raw(&now.to_string().into()),
+                false => raw(now),
+            };
         }
-    }
-    answer
+        to_raw_value(&fields).expect("an answer has only text keys")
+    };
+    let mut answers: Vec<Box<RawValue>> = items(body).into_iter().map(renumber).collect();
+    let body = match body.get().trim_start().starts_with('[') {
+        true => to_raw_value(&answers).expect("a list has no keys"),
+        false => answers.swap_remove(0),
+    };
+    let (status, retry_after_ms) = (*status, *retry_after_ms);
+    Answer::Http { status, retry_after_ms, body: Recorded::Json(body) }
 }
 
 fn error(id: &Value, code: i64, message: &str) -> Value {
@@ -250,7 +294,7 @@ mod tests {
     use super::*;
 
     fn exchange(request: Value, answer: Value) -> Exchange {
-        let body = Recorded::Json(answer);
+        let body = Recorded::Json(raw(&answer));
         let answer = Answer::Http { status: 200, retry_after_ms: None, body };
         Exchange { request, answer, took_ms: 1 }
     }
@@ -261,7 +305,9 @@ mod tests {
 
     fn said(script: &Script, request: &Value) -> Value {
         match script.answer(request) {
-            Answer::Http { body: Recorded::Json(value), .. } => value,
+            Answer::Http { body: Recorded::Json(json), .. } => {
+                serde_json::from_str(json.get()).unwrap()
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -308,5 +354,23 @@ mod tests {
         let other = said(&script, &json!([call(8, "b")]));
         assert_eq!(other, json!([{ "id": 8, "result": 2 }]));
         assert_eq!(said(&script, &call(9, "a")), json!({ "id": 9, "result": 1 }));
+    }
+
+    #[test]
+    fn a_recording_of_a_stranger_s_breaks_nothing() {
+        // No ids; answers that are no objects; as many as there is room for, and none that fits.
+        let many: Vec<Value> = (0..60_000).map(|_| json!({ "id": 1 })).collect();
+        for (request, answer) in [
+            (json!({}), json!("x")),
+            (json!(5), json!([["q"]])),
+            (json!([]), json!([])),
+            (json!([{ "id": 1 }]), json!([1, null, { "id": {} }])),
+            (json!(many), json!(vec![0; 60_000])),
+        ] {
+            let script = Script::new(vec![exchange(request.clone(), answer.clone())]);
+            for asked in [request, call(1, "a"), json!([call(1, "a")])] {
+                script.answer(&asked);
+            }
+        }
     }
 }

@@ -29,8 +29,12 @@ const DISTANCES: [u64; 6] = [1, 32, 128, 1024, 10_000, 100_000];
 const OLD: u64 = 600;
 /// How far in the future a block may be before one of the two clocks is wrong, in seconds.
 const AHEAD: u64 = 15;
-/// How long a subscription over WebSocket may take.
-const WS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a subscription over WebSocket may take, a batch, or a proof.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the examined block may take in each way. A server is more patient, but a person waits for a doctor.
+const PREPARING: Duration = Duration::from_secs(20);
+/// How long everything may take. What does not fit in is said not to have been answered.
+const WHOLE: Duration = Duration::from_secs(90);
 
 /// Whom to examine, and how.
 #[derive(Clone, Debug)]
@@ -58,6 +62,7 @@ impl Examination<'_> {
     /// [`Error::Url`].
     pub async fn run(&self) -> Result<Checkup, Error> {
         let rpc = Rpc::new(self.url, &self.options)?;
+        let until = Instant::now() + WHOLE;
         let mut checkup = Checkup {
             node: rpc.name().to_string(),
             usable: false,
@@ -90,27 +95,29 @@ impl Examination<'_> {
         };
         self.head(&rpc, head, &mut checkup).await;
         finality(&node, &mut checkup).await;
-        batches(&rpc, self.options.limits.batch, &mut checkup).await;
+        batches(&rpc, self.options.limits.batch, until, &mut checkup).await;
         if let Some(ws_url) = self.ws_url {
             announcements(ws_url, &mut checkup).await;
         }
-        let Some(block) = self.examined(&node, head).await else {
+        let examined = within(until, 3 * PATIENCE, self.examined(&node, head)).await;
+        let Some(block) = examined.unwrap_or(Some(head).filter(|head| *head > 0)) else {
             let found = format!("block {head} is the newest, and there is none to prepare");
             let advice = Some("examine the node again when its chain has blocks");
             checkup.note("blocks", Verdict::Bad, found, advice);
             return Ok(checkup);
         };
-        self.blocks(&rpc, block, &mut checkup).await;
-        let version: Result<String, Error> = rpc.ask("web3_clientVersion", json!([])).await;
-        let harmed = version.is_ok_and(|version| stops_when_asked(&version));
+        self.blocks(&rpc, block, until, &mut checkup).await;
+        let version = within(until, PATIENCE, rpc.ask("web3_clientVersion", json!([]))).await;
+        let harmed = version
+            .is_some_and(|said| said.is_ok_and(|version: String| stops_when_asked(&version)));
         if harmed {
             let found = "geth before 1.17.2 may stop when it is asked for a witness".to_owned();
             let advice =
                 "update it; until then use --witness-from proofs, or leave debug out of --http.api";
             checkup.note("version", Verdict::Fair, found, Some(advice));
         }
-        if self.ways(block, harmed, &mut checkup).await {
-            how_far_back(&rpc, head, &mut checkup).await;
+        if self.ways(block, harmed, until, &mut checkup).await {
+            how_far_back(&rpc, head, until, &mut checkup).await;
         }
         Ok(checkup)
     }
@@ -176,20 +183,21 @@ impl Examination<'_> {
         Some(head).filter(|head| *head > 0)
     }
 
-    async fn blocks(&self, rpc: &Rpc, block: u64, checkup: &mut Checkup) {
+    async fn blocks(&self, rpc: &Rpc, block: u64, until: Instant, checkup: &mut Checkup) {
         let params = json!([U64::from(block)]);
-        match rpc.ask::<Bytes>("debug_getRawBlock", params).await {
-            Ok(_) => checkup.good("blocks", "debug_getRawBlock".into()),
-            Err(error) => {
-                let found = format!("as objects (eth_getBlockByNumber): {}", said(&error));
-                checkup.note("blocks", Verdict::Fair, found, None);
-            }
-        }
+        let raw = within(until, 2 * PATIENCE, rpc.ask::<Bytes>("debug_getRawBlock", params)).await;
+        let reason = match raw {
+            Some(Ok(_)) => return checkup.good("blocks", "debug_getRawBlock".into()),
+            Some(Err(error)) => said(&error),
+            None => no_answer(2 * PATIENCE),
+        };
+        let found = format!("as objects (eth_getBlockByNumber): {reason}");
+        checkup.note("blocks", Verdict::Fair, found, None);
     }
 
     /// Prepares the block in each way; asks for no witness if that harms the node. Returns whether it can be prepared from proofs
     /// alone.
-    async fn ways(&self, block: u64, harmed: bool, checkup: &mut Checkup) -> bool {
+    async fn ways(&self, block: u64, harmed: bool, until: Instant, checkup: &mut Checkup) -> bool {
         let mut results = Vec::new();
         let allowed = match self.options.witness {
             WitnessSource::Any if harmed => WitnessSource::Proofs,
@@ -222,7 +230,11 @@ impl Examination<'_> {
                     input_bytes: prepared.input.len(),
                 })
             };
-            match prepared.await {
+            let Some(prepared) = within(until, PREPARING, prepared).await else {
+                results.push(Err((Lack::Other, no_answer(PREPARING))));
+                continue;
+            };
+            match prepared {
                 Ok(cost) => {
                     checkup.costs.push(cost);
                     results.push(Ok(()));
@@ -280,6 +292,16 @@ impl Examination<'_> {
     }
 }
 
+/// What comes of this in time, and before `until`.
+async fn within<T>(until: Instant, most: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let left = until.saturating_duration_since(Instant::now());
+    tokio::time::timeout(most.min(left), work).await.ok()
+}
+
+fn no_answer(waited: Duration) -> String {
+    format!("no answer in {} s", waited.as_secs())
+}
+
 /// Whether this version of a node may stop when it is asked for the witness of a block behind its head: geth's that have the method,
 /// before 1.17.2 (go-ethereum #33572).
 fn stops_when_asked(version: &str) -> bool {
@@ -320,9 +342,14 @@ fn said(error: &Error) -> String {
 
 async fn finality(node: &Node, checkup: &mut Checkup) {
     // Of several nodes behind one address, one may not have heard yet.
-    let finalized = match node.finalized().await {
-        Ok(Some(block)) => Ok(Some(block)),
-        _ => node.finalized().await,
+    let asked = async {
+        match node.finalized().await {
+            Ok(Some(block)) => Ok(Some(block)),
+            _ => node.finalized().await,
+        }
+    };
+    let Ok(finalized) = tokio::time::timeout(2 * PATIENCE, asked).await else {
+        return checkup.note("finality", Verdict::Fair, no_answer(2 * PATIENCE), None);
     };
     match finalized {
         Ok(Some(block)) => checkup.good("finality", format!("block {block} is final")),
@@ -337,16 +364,22 @@ async fn finality(node: &Node, checkup: &mut Checkup) {
 }
 
 /// The largest batch that it takes, among those that are tried when one is refused.
-async fn batches(rpc: &Rpc, limit: usize, checkup: &mut Checkup) {
+async fn batches(rpc: &Rpc, limit: usize, until: Instant, checkup: &mut Checkup) {
     let call: Call = ("eth_blockNumber", json!([]));
     let mut size = limit;
     while size > 1 {
         // One failure may have passed by the second time.
         let calls = vec![&call; size];
-        if rpc.takes_batch(&calls).await || rpc.takes_batch(&calls).await {
-            break;
+        let tried = async { rpc.takes_batch(&calls).await || rpc.takes_batch(&calls).await };
+        match within(until, PATIENCE, tried).await {
+            Some(true) => break,
+            Some(false) => size /= 4,
+            None => {
+                let advice = Some("--rpc-batch 1");
+                let found = format!("of {size} calls: {}", no_answer(PATIENCE));
+                return checkup.note("batches", Verdict::Fair, found, advice);
+            }
         }
-        size /= 4;
     }
     match size {
         size if size == limit => checkup.good("batches", format!("of {size} calls")),
@@ -363,17 +396,17 @@ async fn batches(rpc: &Rpc, limit: usize, checkup: &mut Checkup) {
 }
 
 async fn announcements(ws_url: &str, checkup: &mut Checkup) {
-    let found = match tokio::time::timeout(WS_PATIENCE, heads::subscribes(ws_url)).await {
+    let found = match tokio::time::timeout(PATIENCE, heads::subscribes(ws_url)).await {
         Ok(Ok(())) => return checkup.good("newHeads", "new blocks are announced".into()),
         Ok(Err(reason)) => reason,
-        Err(_) => format!("no subscription in {} s", WS_PATIENCE.as_secs()),
+        Err(_) => format!("no subscription in {} s", PATIENCE.as_secs()),
     };
     let advice = Some("leave out --ws-url: the head is asked for anyway");
     checkup.note("newHeads", Verdict::Fair, found, advice);
 }
 
 /// How old a block may be whose state the node proves.
-async fn how_far_back(rpc: &Rpc, head: u64, checkup: &mut Checkup) {
+async fn how_far_back(rpc: &Rpc, head: u64, until: Instant, checkup: &mut Checkup) {
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Proof {
@@ -385,9 +418,10 @@ async fn how_far_back(rpc: &Rpc, head: u64, checkup: &mut Checkup) {
     for distance in distances {
         let block = U64::from(head - distance);
         let params = json!([Address::ZERO, [], block]);
-        match rpc.ask::<Proof>("eth_getProof", params).await {
-            Ok(_) => reached = Some(distance),
-            Err(error) => refused = Some((distance, said(&error))),
+        match within(until, PATIENCE, rpc.ask::<Proof>("eth_getProof", params)).await {
+            Some(Ok(_)) => reached = Some(distance),
+            Some(Err(error)) => refused = Some((distance, said(&error))),
+            None => refused = Some((distance, no_answer(PATIENCE))),
         }
         if refused.is_some() {
             break;

@@ -3,19 +3,22 @@
 //! A folder has one file for each node, named by its scheme, host and port, with one [`Exchange`] as JSON on each line. What a
 //! node's URL holds beside these is removed from the answers: it may be a key.
 
-use crate::Error;
+use crate::{Error, secrets::Secrets};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-/// No more than this is recorded of a node: a recording that somebody forgot must not fill the disk.
-const LONGEST: u64 = 4 << 30;
+/// No more than this is recorded of a node, nor read: a recording that somebody forgot must not fill the disk, nor another's the memory.
+const LONGEST: u64 = 1 << 30;
+/// What is nested deeper cannot be read again.
+const DEEPEST: usize = 100;
 /// The code with which a replayed node says that something was not recorded.
 pub const NOT_RECORDED: i64 = -32_098;
 /// How a file of exchanges ends.
@@ -33,7 +36,7 @@ pub struct Exchange {
 }
 
 /// What came back from a node.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// A status and a body.
@@ -57,22 +60,29 @@ pub enum Answer {
 }
 
 /// An answer's body.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
-    /// JSON.
-    Json(Value),
-    /// Something else; what is not UTF-8 in it is replaced.
+    /// JSON, on one line.
+    Json(Box<RawValue>),
+    /// The beginning of something else, or of JSON that is nested too deep.
     Text(String),
 }
 
 /// A folder into which exchanges are written. Clones write into the same one.
 #[derive(Clone, Debug)]
-pub struct Recording(Arc<PathBuf>);
+pub struct Recording(Arc<Folder>);
+
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    /// The files that are open, by the nodes' names.
+    nodes: Mutex<BTreeMap<String, Arc<Record>>>,
+}
 
 impl PartialEq for Recording {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+        self.0.path == other.0.path
     }
 }
 
@@ -86,21 +96,39 @@ impl Recording {
     pub fn into_folder(path: &Path) -> Result<Self, Error> {
         let made = std::fs::create_dir_all(path);
         made.map_err(|source| Error::Record { path: path.to_owned(), source })?;
-        Ok(Self(Arc::new(path.to_owned())))
+        Ok(Self(Arc::new(Folder { path: path.to_owned(), nodes: Mutex::default() })))
     }
 
-    /// The file of the node whose scheme, host and port are `origin`.
-    pub(crate) fn of_node(&self, origin: &str) -> Result<Record, Error> {
+    /// The file of the node whose scheme, host and port are `origin`. It stays open, so that nothing which becomes of it later fails
+    /// a request.
+    pub(crate) fn of_node(&self, origin: &str) -> Result<Arc<Record>, Error> {
+        let mut nodes = self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(record) = nodes.get(origin) {
+            return Ok(record.clone());
+        }
         let name: String =
             origin.chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '-' }).collect();
-        let path = self.0.join(format!("{name}.{EXTENSION}"));
-        let open = || {
-            let file = OpenOptions::new().create(true).append(true).open(&path)?;
-            let length = file.metadata()?.len();
-            Ok(Record(Mutex::new(Open { file: Some(file), length })))
-        };
-        open().map_err(|source| Error::Record { path: path.clone(), source })
+        let path = self.0.path.join(format!("{name}.{EXTENSION}"));
+        let opened = open(&path).map_err(|source| Error::Record { path, source })?;
+        let record = Arc::new(Record(Mutex::new(opened)));
+        nodes.insert(origin.to_owned(), record.clone());
+        Ok(record)
     }
+}
+
+fn open(path: &Path) -> io::Result<Open> {
+    let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+    let length = file.metadata()?.len();
+    if length > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        // A process ended while it wrote a line: the next one begins behind it.
+        if last != [b'\n'] {
+            file.write_all(b"\n")?;
+        }
+    }
+    Ok(Open { file: Some(file), length })
 }
 
 /// One node's file.
@@ -116,20 +144,8 @@ struct Open {
 
 impl Record {
     /// Adds an exchange. A failure ends the recording, and is logged.
-    pub(crate) fn add(
-        &self,
-        request: &[u8],
-        answer: Answer,
-        took: Duration,
-        redacted: impl Fn(&str) -> String,
-    ) {
+    pub(crate) fn add(&self, request: &[u8], answer: Answer, took: Duration) {
         let request = serde_json::from_slice(request).expect("a request is JSON");
-        let answer = match answer {
-            Answer::Http { status, retry_after_ms, body } => {
-                Answer::Http { status, retry_after_ms, body: body.redacted(&redacted) }
-            }
-            other => other,
-        };
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let mut line = serde_json::to_vec(&Exchange { request, answer, took_ms })
             .expect("an exchange has only text keys");
@@ -154,28 +170,55 @@ impl Record {
 }
 
 impl Body {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        serde_json::from_slice(bytes)
-            .map_or_else(|_| Self::Text(String::from_utf8_lossy(bytes).into_owned()), Self::Json)
-    }
-
-    fn redacted(self, redacted: &impl Fn(&str) -> String) -> Self {
-        match self {
-            Self::Text(text) => Self::Text(redacted(&text)),
-            Self::Json(value) => Self::Json(each_text(value, redacted)),
+    /// A body without what may be a key.
+    pub(crate) fn of(bytes: &[u8], secrets: &Secrets) -> Self {
+        let text = || Self::Text(secrets.quote_body(bytes));
+        if depth(bytes) > DEEPEST {
+            return text();
         }
+        let Ok(json) = std::str::from_utf8(bytes) else { return text() };
+        // As it came, where that is fit: it may be long. A text in JSON can be written in many ways.
+        let fit = !json.contains(['\n', '\\']) && !secrets.are_in(json);
+        let json = match fit {
+            true => RawValue::from_string(json.to_owned()),
+            false => serde_json::from_str(json)
+                .and_then(|value| serde_json::value::to_raw_value(&redacted(value, secrets))),
+        };
+        json.map_or_else(|_| text(), Self::Json)
     }
 }
 
-/// Every text in `value`, changed; names of fields too.
-fn each_text(value: Value, change: &impl Fn(&str) -> String) -> Value {
+/// How deep JSON is nested at most.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Without the secrets in texts, names of fields and numbers.
+fn redacted(value: Value, secrets: &Secrets) -> Value {
     match value {
-        Value::String(text) => Value::String(change(&text)),
-        Value::Array(values) => values.into_iter().map(|value| each_text(value, change)).collect(),
+        Value::String(text) => Value::String(secrets.redacted(&text)),
+        Value::Array(values) => values.into_iter().map(|value| redacted(value, secrets)).collect(),
         Value::Object(fields) => fields
             .into_iter()
-            .map(|(name, value)| (change(&name), each_text(value, change)))
+            .map(|(name, value)| (secrets.redacted(&name), redacted(value, secrets)))
             .collect(),
+        Value::Number(number) if secrets.are_in(&number.to_string()) => {
+            Value::String(secrets.redacted(&number.to_string()))
+        }
         other => other,
     }
 }
@@ -189,25 +232,41 @@ pub fn read(folder: &Path) -> io::Result<Vec<(String, Vec<Exchange>)>> {
     let mut paths: Vec<PathBuf> = entries?.into_iter().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
     paths.sort();
-    paths.into_iter().map(|path| Ok((stem(&path), read_file(&path)?))).collect()
+    paths
+        .into_iter()
+        .map(|path| Ok((stem(&path), read_file(&path).map_err(|error| named(&path, error))?)))
+        .collect()
 }
 
+/// The name of a node's file, fit to be shown.
 fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_stem().unwrap_or_default().to_string_lossy().escape_debug().to_string()
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display().to_string().escape_debug()))
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<Exchange>> {
-    let mut lines = BufReader::new(File::open(path)?).split(b'\n').enumerate().peekable();
+    let kind = std::fs::symlink_metadata(path)?;
+    if !kind.is_file() {
+        return Err(invalid("it is no regular file".into()));
+    }
+    if kind.len() > LONGEST {
+        return Err(invalid(format!("it has more than {LONGEST} bytes, which no recording has")));
+    }
+    let lines = BufReader::new(File::open(path)?.take(LONGEST)).split(b'\n');
     let mut exchanges = Vec::new();
-    while let Some((at, line)) = lines.next() {
+    for (line, at) in lines.zip(1..) {
         match serde_json::from_slice(&line?) {
             Ok(exchange) => exchanges.push(exchange),
-            // The process ended while it wrote the last one.
-            Err(_) if lines.peek().is_none() => {}
-            Err(error) => {
-                let text = format!("line {} of {} is no exchange: {error}", at + 1, path.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-            }
+            // A process ended while it wrote the line.
+            Err(error) if error.is_eof() => {}
+            Err(error) => return Err(invalid(format!("line {at} is no exchange: {error}"))),
         }
     }
     Ok(exchanges)
@@ -218,48 +277,95 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const REQUEST: &[u8] = br#"{"id":1,"method":"eth_chainId","params":[]}"#;
+
+    fn secrets() -> Secrets {
+        Secrets::of(&"https://node.example:8545/secretsecret/123456789".parse().unwrap())
+    }
+
     fn http(body: &[u8]) -> Answer {
-        Answer::Http { status: 200, retry_after_ms: Some(1500), body: Body::of(body) }
+        let body = Body::of(body, &secrets());
+        Answer::Http { status: 200, retry_after_ms: Some(1500), body }
+    }
+
+    fn record(folder: &Path, answer: Answer) {
+        let recording = Recording::into_folder(folder).unwrap();
+        let record = recording.of_node("https://node.example:8545").unwrap();
+        record.add(REQUEST, answer, Duration::from_millis(7));
+    }
+
+    fn bodies(folder: &Path) -> Vec<String> {
+        let nodes = read(folder).unwrap();
+        let [(name, exchanges)] = &nodes[..] else { panic!("{nodes:?}") };
+        assert_eq!(name, "https---node.example-8545");
+        let text = |exchange: &Exchange| match &exchange.answer {
+            Answer::Http { body: Body::Json(json), .. } => json.get().to_owned(),
+            Answer::Http { body: Body::Text(text), .. } => text.clone(),
+            other => format!("{other:?}"),
+        };
+        assert!(exchanges.iter().all(|exchange| exchange.took_ms == 7));
+        assert_eq!(exchanges[0].request["method"], json!("eth_chainId"));
+        exchanges.iter().map(text).collect()
     }
 
     #[test]
     fn what_is_recorded_is_read_again_without_secrets() {
         let folder = tempfile::tempdir().unwrap();
-        let recording = Recording::into_folder(&folder.path().join("new")).unwrap();
-        let record = recording.of_node("https://node.example:8545").unwrap();
-        let redacted = |text: &str| text.replace("secretsecret", "…");
-        let request = br#"{"id":1,"method":"eth_chainId","params":[]}"#;
-        let took = Duration::from_millis(7);
-        // As text, as an escaped text, as a field's name.
-        let said = br#"{"secretsecret":["\u0073ecretsecret", 5]}"#;
-        record.add(request, http(said), took, redacted);
-        record.add(request, http(b"<a href=/secretsecret>"), took, redacted);
-        record.add(request, Answer::Cut, took, redacted);
-        let path = folder.path().join("new/https---node.example-8545.jsonl");
+        let folder = folder.path().join("new");
+        // As it came; an escaped text, a name, a number, several lines; no JSON; too deep; nothing.
+        let deep = format!("{}{}", "[".repeat(120), "]".repeat(120));
+        for body in [
+            r#"{"id": 1,  "result": 5.0}"#,
+            r#"{"secretsecret":["\u0073ecretsecret", 123456789]}"#,
+            "[1,\n2]",
+            "<a href=/secretsecret>",
+            &deep,
+            "",
+        ] {
+            record(&folder, http(body.as_bytes()));
+        }
+        record(&folder, Answer::Cut);
+        let path = folder.join("https---node.example-8545.jsonl");
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(!text.contains("ecretsecret"), "{text}");
+        assert!(!text.contains("ecretsecret") && !text.contains("123456789"), "{text}");
+        let expected = [
+            r#"{"id": 1,  "result": 5.0}"#,
+            "{\"…\":[\"…\",\"…\"]}",
+            "[1,2]",
+            "<a href=/…>",
+            &deep,
+            "",
+            "Cut",
+        ];
+        assert_eq!(bodies(&folder), expected);
 
-        // The last line was not finished.
+        // A line that was not finished costs no other, whether more was recorded behind it or not.
         std::fs::write(&path, text + "{\"request\":").unwrap();
-        let nodes = read(&folder.path().join("new")).unwrap();
-        let [(name, exchanges)] = &nodes[..] else { panic!("{nodes:?}") };
-        assert_eq!(name, "https---node.example-8545");
-        let answers: Vec<_> = exchanges.iter().map(|exchange| exchange.answer.clone()).collect();
-        assert_eq!(
-            answers,
-            [http("{\"…\":[\"…\",5]}".as_bytes()), http("<a href=/…>".as_bytes()), Answer::Cut]
-        );
-        assert_eq!(
-            (&exchanges[0].request["method"], exchanges[0].took_ms),
-            (&json!("eth_chainId"), 7)
-        );
+        assert_eq!(bodies(&folder), expected);
+        record(&folder, Answer::Cut);
+        assert_eq!(bodies(&folder).len(), expected.len() + 1);
+    }
+
+    #[test]
+    fn a_folder_that_goes_ends_no_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let recording = Recording::into_folder(folder.path()).unwrap();
+        let first = recording.of_node("http://a").unwrap();
+        drop(folder);
+        recording.of_node("http://a").unwrap().add(REQUEST, Answer::Away, Duration::ZERO);
+        first.add(REQUEST, Answer::Away, Duration::ZERO);
     }
 
     #[test]
     fn a_file_that_is_no_recording_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.jsonl"), "{}\n{}\n").unwrap();
+        let path = folder.path().join("a\u{1b}.jsonl");
+        std::fs::write(&path, "{}\n{}\n").unwrap();
         let error = read(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("line 1 of") && error.contains("a.jsonl"), "{error}");
+        assert!(error.contains("a\\u{1b}.jsonl: line 1 is no exchange"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let error = read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("is no regular file"), "{error}");
     }
 }

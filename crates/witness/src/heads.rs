@@ -3,7 +3,7 @@
 //! An announcement is only a reason to ask for the newest block: it is not trusted, and nothing is lost while the connection
 //! is down.
 
-use crate::{Error, ErrorSource};
+use crate::{Error, ErrorSource, secrets::Secrets};
 use jsonrpsee_core::{
     client::{Error as ClientError, Subscription, SubscriptionClientT},
     rpc_params,
@@ -60,7 +60,7 @@ impl Heads {
 /// Why not.
 pub(crate) async fn subscribes(url: &str) -> Result<(), String> {
     let url: Url = url.parse().map_err(|error| format!("{error}"))?;
-    subscribe(&url).await.map(drop).map_err(|error| error.to_string())
+    subscribe(&url).await.map(drop).map_err(|error| said(&url, &error))
 }
 
 async fn follow(url: Url, news: Arc<Notify>) {
@@ -71,7 +71,8 @@ async fn follow(url: Url, news: Arc<Notify>) {
             // The node was reachable, so it may soon be reachable again.
             Ok(()) => pause = FIRST_PAUSE,
             Err(error) => {
-                tracing::warn!(code = "no_new_heads", %node, %error, "no newHeads: the head is asked for");
+                let error = said(&url, &error);
+                tracing::warn!(code = "no_new_heads", %node, error, "no newHeads: the head is asked for");
             }
         }
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -92,7 +93,9 @@ async fn listen(url: &Url, news: &Notify) -> Result<(), ClientError> {
 
 /// The subscription, which ends with its client.
 async fn subscribe(url: &Url) -> Result<(WsClient, Subscription<Value>), ClientError> {
-    let mut client = WsClientBuilder::default().enable_ws_ping(PingConfig::default());
+    // One attempt, and no redirect: the operator chose the node, and an internal address would be reached with the server's rights.
+    let client = WsClientBuilder::default().max_redirections(1);
+    let mut client = client.enable_ws_ping(PingConfig::default());
     if url.scheme() == "wss" {
         let authorities = authorities().map_err(|error| ClientError::Custom(error.to_string()))?;
         client = client.with_custom_cert_store(authorities);
@@ -101,6 +104,11 @@ async fn subscribe(url: &Url) -> Result<(WsClient, Subscription<Value>), ClientE
     let params = rpc_params!["newHeads"];
     let heads = client.subscribe("eth_subscribe", params, "eth_unsubscribe").await?;
     Ok((client, heads))
+}
+
+/// The error's text, without what may be a key: the node may repeat its URL.
+fn said(url: &Url, error: &ClientError) -> String {
+    Secrets::of(url).quote(&error.to_string())
 }
 
 /// TLS that trusts the authorities that the system trusts.

@@ -93,6 +93,7 @@ mod nodes;
 mod proofs;
 pub mod record;
 mod rpc;
+mod secrets;
 mod transport;
 mod trouble;
 

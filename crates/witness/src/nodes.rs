@@ -9,7 +9,7 @@
 use crate::{
     Depth, Error, ErrorSource, HeaderSummary, KnownKeys, Node, NodeOptions, Prepared, heads::Heads,
 };
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use futures::{StreamExt, stream::FuturesUnordered};
 use program::{ChainConfig, Terms};
 use std::{
@@ -27,6 +27,10 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a node has not answered for so long, the next one is asked too.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// The same for what a node has ready.
+const PATIENCE_FOR_HEADERS: Duration = Duration::from_secs(1);
+/// How long, at least, the others may take to report their newest block after the first one has.
+const GRACE: Duration = Duration::from_millis(500);
 /// How long a call to a node is asked again and again while others wait to be asked.
 const RETRY_OF_SEVERAL: Duration = Duration::from_millis(1500);
 /// A node this many blocks behind the others lags.
@@ -86,10 +90,17 @@ impl Endpoint {
         Error::Unreachable { node, reason }
     }
 
+    /// It did not answer while others did.
+    fn late(&self, waited: Duration) -> Error {
+        let node = ErrorSource::Node(origin(&self.url));
+        let reason = format!("no newest block in {} ms, and others have one", waited.as_millis());
+        Error::Unreachable { node, reason }
+    }
+
     /// It has not answered yet, and the next one is asked too.
-    fn takes_long(&self) {
+    fn takes_long(&self, patience: Duration) {
         let node = ErrorSource::Node(origin(&self.url)).to_string();
-        let error = no_answer();
+        let error = no_answer(patience);
         let mut health = self.health();
         if health.fault.as_ref().is_none_or(|fault| fault.error != error) {
             tracing::warn!(
@@ -251,15 +262,32 @@ impl Nodes {
     pub async fn head(&self) -> Result<u64, Error> {
         let mut heads = Vec::new();
         let mut errors = Vec::new();
-        let asked: Vec<_> = self.order().into_iter().map(|node| self.head_of(node)).collect();
-        for (endpoint, head) in futures::future::join_all(asked).await {
+        let (begun, mut until) = (Instant::now(), None);
+        let mut late = self.order();
+        let mut asked: FuturesUnordered<_> =
+            late.iter().map(|endpoint| self.head_of(endpoint)).collect();
+        loop {
+            let answer = match until {
+                None => asked.next().await,
+                Some(until) => tokio::time::timeout_at(until, asked.next()).await.unwrap_or(None),
+            };
+            let Some((endpoint, head)) = answer else { break };
+            late.retain(|other| !std::ptr::eq(*other, endpoint));
             match head {
-                Ok(head) => heads.push((endpoint, head)),
+                Ok(head) => {
+                    heads.push((endpoint, head));
+                    let grace = GRACE.max(2 * begun.elapsed());
+                    until.get_or_insert((Instant::now() + grace).into());
+                }
                 Err(error) => {
                     endpoint.fails(&error);
                     errors.push(error);
                 }
             }
+        }
+        // The others are better, and are asked first from now on.
+        for endpoint in late {
+            endpoint.fails(&endpoint.late(begun.elapsed()));
         }
         let Some(newest) = heads.iter().map(|(_, head)| *head).max() else {
             return Err(one_or_all(errors));
@@ -311,7 +339,33 @@ impl Nodes {
     /// # Errors
     /// If no node could say.
     pub async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, Error> {
-        self.each(|node| async move { node.block(number).await }).await
+        self.each(PATIENCE_FOR_HEADERS, |node| async move { node.block(number).await }).await
+    }
+
+    /// Whether any node has the block with this number and hash. Those that say otherwise have failed then.
+    pub async fn any_has(&self, number: u64, hash: B256) -> bool {
+        let asked = self.endpoints.iter().map(|endpoint| async move {
+            let block = async { self.node(endpoint).await?.block(number).await };
+            let block = tokio::time::timeout(HEAD_TIMEOUT, block).await;
+            (endpoint, block.unwrap_or_else(|_| Err(endpoint.silent())))
+        });
+        let answers = futures::future::join_all(asked).await;
+        let has = |answer: &Result<Option<HeaderSummary>, Error>| matches!(answer, Ok(Some(block)) if block.hash == hash);
+        let found = answers.iter().any(|(_, answer)| has(answer));
+        for (endpoint, answer) in answers {
+            match answer {
+                answer if !found || has(&answer) => {}
+                Err(error) => endpoint.fails(&error),
+                Ok(other) => {
+                    let other = other.map_or("none".to_owned(), |block| block.hash.to_string());
+                    let reason =
+                        format!("its block {number} is {other}, that of another node is {hash}");
+                    let culprit = ErrorSource::Node(origin(&endpoint.url));
+                    endpoint.fails(&Error::Malformed { culprit, reason });
+                }
+            }
+        }
+        found
     }
 
     /// Makes the input of the batch of blocks `first..=last`, whose proof rewards `beneficiary`, and executes it: see
@@ -326,7 +380,7 @@ impl Nodes {
         beneficiary: Address,
     ) -> Result<Prepared, Error> {
         let terms = Terms { beneficiary, ..Terms::default() };
-        self.each(|node| async move {
+        self.each(PATIENCE, |node| async move {
             let node = node.with_terms(terms).with_known_keys(self.keys.clone());
             node.prepare(first, last).await
         })
@@ -341,6 +395,7 @@ impl Nodes {
     /// Asks the nodes in turn until one succeeds.
     async fn each<R, F: Future<Output = Result<R, Error>>>(
         &self,
+        patience: Duration,
         ask: impl Fn(Node) -> F,
     ) -> Result<R, Error> {
         let mut errors = Vec::new();
@@ -362,7 +417,7 @@ impl Nodes {
             }
             let answered = asking.next();
             let answered = match next < order.len() {
-                true => tokio::time::timeout(PATIENCE, answered).await.ok(),
+                true => tokio::time::timeout(patience, answered).await.ok(),
                 false => Some(answered.await),
             };
             match answered {
@@ -372,7 +427,7 @@ impl Nodes {
                     // They may work, but not as well.
                     for at in silent {
                         let (node, reason) =
-                            (ErrorSource::Node(origin(&order[at].url)), no_answer());
+                            (ErrorSource::Node(origin(&order[at].url)), no_answer(patience));
                         order[at].fails(&Error::Unreachable { node, reason });
                     }
                     return Ok(answer);
@@ -387,7 +442,7 @@ impl Nodes {
                 }
                 Some(None) => {}
                 None => {
-                    order[next - 1].takes_long();
+                    order[next - 1].takes_long(patience);
                     silent.insert(next - 1);
                     asking.push(asked(next));
                     next += 1;
@@ -441,8 +496,8 @@ fn origin(url: &str) -> String {
     url.map_or_else(|_| "?".to_owned(), |url| url.origin().ascii_serialization())
 }
 
-fn no_answer() -> String {
-    format!("no answer in {} s", PATIENCE.as_secs())
+fn no_answer(patience: Duration) -> String {
+    format!("no answer in {} s", patience.as_secs())
 }
 
 fn one_or_all(mut errors: Vec<Error>) -> Error {

@@ -11,6 +11,7 @@ use crate::{
     Error, ErrorSource, NodeOptions,
     exchange::{self, Record},
     message::{self, Answers, Refusal},
+    secrets::Secrets,
     transport::{Http, Lost, Reply},
     trouble::{FIRST_PAUSE, Passes, Pauses, Trouble},
 };
@@ -90,7 +91,7 @@ struct Inner {
     http: Http,
     name: ErrorSource,
     limits: Limits,
-    record: Option<Record>,
+    record: Option<Arc<Record>>,
     slots: Semaphore,
     /// When the next call may be sent.
     next: Mutex<Instant>,
@@ -145,7 +146,7 @@ impl Rpc {
 
     /// The beginning of a text of the node's, fit to be shown.
     pub(crate) fn quote(&self, text: &str) -> String {
-        self.0.http.quote(text)
+        self.0.http.secrets.quote(text)
     }
 
     /// Sends one call.
@@ -239,8 +240,8 @@ impl Rpc {
         let (begun, copy) = (Instant::now(), self.0.record.as_ref().map(|_| body.clone()));
         let answer = tokio::time::timeout(time, self.0.http.post(body, longest)).await;
         if let Some((record, request)) = self.0.record.as_ref().zip(copy) {
-            let redacted = |text: &str| self.0.http.redacted(text);
-            record.add(&request, answer_of(&answer), begun.elapsed(), redacted);
+            let secrets = &self.0.http.secrets;
+            record.add(&request, answer_of(&answer, secrets), begun.elapsed());
         }
         match answer {
             Ok(Ok(reply)) => Ok(reply),
@@ -266,10 +267,10 @@ impl Rpc {
                 Err(Trouble::Refused(refusal))
             }
             Err(reason) if status < 300 => {
-                Err(Trouble::Garbled(format!("{reason}: {}", self.0.http.quote_body(body))))
+                Err(Trouble::Garbled(format!("{reason}: {}", self.0.http.secrets.quote_body(body))))
             }
             Ok(Err(_)) | Err(_) => {
-                Err(Trouble::Status { status, wait, text: self.0.http.quote_body(body) })
+                Err(Trouble::Status { status, wait, text: self.0.http.secrets.quote_body(body) })
             }
         }
     }
@@ -405,12 +406,12 @@ impl Rpc {
 }
 
 /// As it is recorded.
-fn answer_of(answer: &Result<Result<Reply, Lost>, Elapsed>) -> exchange::Answer {
+fn answer_of(answer: &Result<Result<Reply, Lost>, Elapsed>, secrets: &Secrets) -> exchange::Answer {
     match answer {
         Ok(Ok(Reply { status, wait, body })) => exchange::Answer::Http {
             status: *status,
             retry_after_ms: wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            body: exchange::Body::of(body),
+            body: exchange::Body::of(body, secrets),
         },
         Ok(Err(Lost::Away(_))) => exchange::Answer::Away,
         Ok(Err(Lost::Cut(_))) => exchange::Answer::Cut,

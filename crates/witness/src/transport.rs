@@ -4,7 +4,7 @@
 //! * No redirect is followed: the operator chose the node, and an internal address would be reached with the server's rights.
 //! * Of a body that is no answer, only the beginning goes into an error, without what the node's URL holds beside its origin.
 
-use crate::{Error, error::with_causes};
+use crate::{Error, error::with_causes, secrets::Secrets};
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
 use reqwest::{
     Client, Response, Url,
@@ -17,16 +17,14 @@ use std::{
 
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of a text of the node's is quoted, in characters.
-const QUOTED: usize = 300;
-/// A part of the URL that is as long as this may be a key.
-const SECRET: usize = 8;
 
 /// The HTTP connection to a node.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     client: Client,
     url: Url,
+    /// What may be a key in its URL.
+    pub(crate) secrets: Secrets,
 }
 
 /// What came back, whatever its status.
@@ -62,7 +60,7 @@ impl Http {
         // The system's certificate authorities are needed only for https; there may be none.
         let http = if url.scheme() == "https" { http } else { http.tls_certs_only([]) };
         let client = http.build().map_err(|error| Error::Url { reason: error.to_string() })?;
-        Ok(Self { client, url })
+        Ok(Self { client, secrets: Secrets::of(&url), url })
     }
 
     /// Sends this JSON and reads what comes back, up to `longest` bytes.
@@ -94,45 +92,8 @@ impl Http {
     }
 
     fn lost(&self, error: &reqwest::Error) -> Lost {
-        let text = self.quote(&with_causes(error));
+        let text = self.secrets.quote(&with_causes(error));
         if error.is_connect() { Lost::Away(text) } else { Lost::Cut(text) }
-    }
-
-    /// The beginning of a text of the node's, without control characters and without what may be a key.
-    pub(crate) fn quote(&self, text: &str) -> String {
-        cut(&self.redacted(text))
-    }
-
-    /// A text of the node's without what may be a key.
-    pub(crate) fn redacted(&self, text: &str) -> String {
-        let mut redacted = text.to_owned();
-        for secret in self.secrets() {
-            redacted = redacted.replace(&secret, "…");
-        }
-        redacted
-    }
-
-    /// The beginning of a body, likewise.
-    pub(crate) fn quote_body(&self, body: &[u8]) -> String {
-        self.quote(String::from_utf8_lossy(&body[..body.len().min(4 * QUOTED)]).trim())
-    }
-
-    /// What the URL holds beside scheme, host and port.
-    fn secrets(&self) -> Vec<String> {
-        let (url, mut quoted) = (&self.url, self.url.clone());
-        // The HTTP client leaves user name and password out when it quotes the URL.
-        let _ = (quoted.set_username(""), quoted.set_password(None));
-        let rest = quoted.as_str().strip_prefix(&url.origin().ascii_serialization());
-        let rest = rest.filter(|rest| rest.len() > 1).map(|rest| rest.trim_start_matches('/'));
-        let parts = url.path_segments().into_iter().flatten().map(str::to_owned);
-        let pairs = url.query_pairs().map(|(_, value)| value.into_owned());
-        let user = [Some(url.username()), url.password()].into_iter().flatten().map(str::to_owned);
-        let parts = parts.chain(pairs).filter(|part| part.len() >= SECRET);
-        rest.map(str::to_owned)
-            .into_iter()
-            .chain(parts)
-            .chain(user.filter(|part| part.len() > 2))
-            .collect()
     }
 }
 
@@ -185,15 +146,6 @@ impl Write for Bounded {
     }
 }
 
-fn cut(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let mut short: String = text.chars().take(QUOTED).map(plain).collect();
-    if text.chars().nth(QUOTED).is_some() {
-        short.push('…');
-    }
-    short
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,17 +185,5 @@ mod tests {
             let headers = [(RETRY_AFTER, text.parse().unwrap())].into_iter().collect();
             assert_eq!(retry_after(&headers, now), wait.map(Duration::from_secs_f64), "{text}");
         }
-    }
-
-    #[test]
-    fn what_may_be_a_key_is_never_quoted() {
-        let url = "http://user:word@127.0.0.1:1/v3/0123456789abcdef?key=secretsecret";
-        let http = Http::new(url.parse().unwrap()).unwrap();
-        let said = "no key 0123456789abcdef at /v3/0123456789abcdef?key=secretsecret, or secretsecret, user:word";
-        let quoted = http.quote(said);
-        for secret in ["0123456789abcdef", "secretsecret", "word", "user"] {
-            assert!(!quoted.contains(secret), "{quoted}");
-        }
-        assert_eq!(http.quote(&"x".repeat(500)).chars().count(), 301);
     }
 }

@@ -70,7 +70,10 @@ async fn an_endless_answer_is_cut() {
     })
     .await;
     let error = refusal(&url).await;
-    assert!(error.contains("longer than 16777216 bytes") || error.contains("no answer to"), "{error}");
+    assert!(
+        error.contains("longer than 16777216 bytes") || error.contains("no answer to"),
+        "{error}"
+    );
     let announced = node(|stream| async move {
         say(stream, "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{").await;
     })

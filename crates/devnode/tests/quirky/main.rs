@@ -202,6 +202,83 @@ async fn the_doctor_finds_what_ails_a_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_ends_whatever_a_node_is_silent_about() {
+    let node = dev_node().await;
+    let silent: [(&str, Mode); 4] = [
+        ("witness", |asked| match asked.any_of(&["debug_executionWitness"]) {
+            true => proxy::Say::Silence,
+            false => proxy::Say::Node,
+        }),
+        ("batches", |asked| if asked.is_batch() { proxy::Say::Silence } else { proxy::Say::Node }),
+        ("proofs", |asked| match asked.any_of(&["eth_getProof"]) {
+            true => proxy::Say::Silence,
+            false => proxy::Say::Node,
+        }),
+        ("blocks", |asked| match asked.any_of(&["debug_getRawBlock"]) {
+            true => proxy::Say::Silence,
+            false => proxy::Say::Node,
+        }),
+    ];
+    let examined = silent.map(async |(subject, mode)| {
+        let url = proxy::start(node.url(), mode).await;
+        let begun = Instant::now();
+        let checkup = examine(&node, &url).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(100), "{subject}: {took:?}");
+        let text = ills(&checkup).join("\n");
+        assert!(text.contains(&format!("{subject}: ")) && text.contains("no answer in"), "{text}");
+    });
+    futures::future::join_all(examined).await;
+}
+
+/// What a node that comes first may say that is not so, while the second one is healthy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_slow_or_wrong_about_headers_is_not_asked_first_for_long() {
+    let node = dev_node().await;
+    let healthy = connect(&node, &[node.url()], Depth::Latest).await.unwrap();
+    let tip = healthy.block(3).await.unwrap().unwrap();
+    let modes: [(&str, Mode); 2] = [
+        ("another hash", |_| {
+            proxy::Say::Edited(|mut answer| {
+                if answer["result"]["hash"].is_string() {
+                    answer["result"]["hash"] = format!("0x{}", "ab".repeat(32)).into();
+                }
+                answer
+            })
+        }),
+        ("none", |_| {
+            proxy::Say::Each(|call| {
+                (proxy::method(call) == "eth_getBlockByNumber")
+                    .then(|| serde_json::json!({ "id": call["id"], "result": null }))
+            })
+        }),
+    ];
+    for (name, mode) in modes {
+        let urls = [proxy::start(node.url(), mode).await, node.url()];
+        let nodes = connect(&node, &urls, Depth::Latest).await.unwrap();
+        assert_ne!(nodes.block(3).await.unwrap(), Some(tip), "{name}");
+        assert!(nodes.any_has(3, tip.hash).await, "{name}");
+        assert!(!nodes.any_has(3, alloy_primitives::B256::ZERO).await, "{name}");
+        // It rests, so the other one is asked.
+        assert_eq!(nodes.block(3).await.unwrap(), Some(tip), "{name}");
+    }
+
+    // One that is silent about its head costs once what the others are given, and then nothing.
+    let silent: Mode = |asked| match asked.any_of(&["eth_blockNumber"]) {
+        true => proxy::Say::Silence,
+        false => proxy::Say::Node,
+    };
+    let urls = [proxy::start(node.url(), silent).await, node.url()];
+    let nodes = connect(&node, &urls, Depth::Latest).await.unwrap();
+    let begun = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(nodes.head().await.unwrap(), 3);
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_doctor_says_of_each_quirky_node_whether_it_can_be_used() {
     let node = dev_node().await;
     let well = WORKS.iter().map(|(name, mode)| (*name, *mode, true));

@@ -63,6 +63,8 @@ pub(crate) enum Say {
     Cut,
     /// Nothing.
     HangUp,
+    /// Nothing, and the connection stays.
+    Silence,
     /// Ever more of the same.
     Endless(&'static str),
 }
@@ -173,6 +175,7 @@ impl Proxy {
                 stream.shutdown().await?;
                 return Ok(false);
             }
+            Say::Silence => return std::future::pending().await,
             Say::HangUp => {
                 stream.shutdown().await?;
                 return Ok(false);

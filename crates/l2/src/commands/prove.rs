@@ -66,7 +66,7 @@ pub(crate) async fn run(
 
     let cancel = Cancel::new();
     let kind = ProofKind::from(args.kind);
-provers::check_kind(&*prover, kind)?;
+    provers::check_kind(&*prover, kind)?;
     let (bar, stop) = (Bar::new(output, &prepared.name, kind), cancel.clone());
     let work = {
         let prover = prover.clone();

@@ -22,8 +22,21 @@ pub(super) struct Reorg {
 }
 
 impl<S: BatchSource> Intake<S> {
-    /// What of the chain of batches the node still has.
+    /// What of the chain of batches the node still has. Of several nodes, one that has them all is enough.
     pub(super) async fn anchor(&self, head: u64) -> Result<Anchor, IntakeError> {
+        let anchor = self.first_anchor(head).await;
+        if let Err(IntakeError::Behind { .. } | IntakeError::Store(StoreError::Unlinked(_))) =
+            &anchor
+            && let Some(tip) = self.jobs.store().tip().await?
+            && self.source.any_has(tip.last, tip.last_hash).await
+        {
+            return Ok(Anchor { tip: Some(tip), reorg: None });
+        }
+        anchor
+    }
+
+    /// What of it the node still has that answers first.
+    async fn first_anchor(&self, head: u64) -> Result<Anchor, IntakeError> {
         let Some(tip) = self.jobs.store().tip().await? else {
             return Ok(Anchor { tip: None, reorg: None });
         };

@@ -20,6 +20,11 @@ pub trait BatchSource: Send + Sync + 'static {
     /// Number of the newest block that is said to be final; `None` if none is, or the node does not know what that is.
     async fn finalized(&self) -> Result<Option<u64>, BoxError>;
 
+    /// Whether anybody who can be asked has the block with this number and hash, if whoever answered [`block`](Self::block) has not.
+    async fn any_has(&self, _number: u64, _hash: B256) -> bool {
+        false
+    }
+
     /// Returns when there may be a newer block. It may as well never return: the head is asked for now and then anyway.
     async fn news(&self) {
         std::future::pending().await
@@ -67,6 +72,10 @@ impl BatchSource for witness::Nodes {
 
     async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError> {
         Ok(witness::Nodes::block(self, number).await?)
+    }
+
+    async fn any_has(&self, number: u64, hash: B256) -> bool {
+        witness::Nodes::any_has(self, number, hash).await
     }
 
     async fn finalized(&self) -> Result<Option<u64>, BoxError> {

@@ -35,6 +35,8 @@ pub(crate) struct Chain {
     pub lies_of: Arc<AtomicU64>,
     /// It says other hashes than those of its blocks.
     pub lies: Arc<AtomicBool>,
+    /// Another node has what this one denies.
+    pub elsewhere: Arc<AtomicBool>,
     /// It does not answer.
     pub down: Arc<AtomicBool>,
     /// Every other time that it is asked for its head, a backend answers that is so many blocks behind.
@@ -61,6 +63,7 @@ impl Chain {
             lies_of: Arc::default(),
             head,
             lies: Arc::default(),
+            elsewhere: Arc::default(),
             down: Arc::default(),
             lags: Arc::default(),
             looked: Arc::default(),
@@ -115,6 +118,10 @@ impl BatchSource for Chain {
         }
         let odd = self.looked.fetch_add(1, Ordering::SeqCst) % 2;
         Ok(self.head.load(Ordering::SeqCst) - odd * self.lags.load(Ordering::SeqCst))
+    }
+
+    async fn any_has(&self, number: u64, hash: B256) -> bool {
+        self.elsewhere.load(Ordering::SeqCst) && self.hash(number) == hash
     }
 
     async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError> {

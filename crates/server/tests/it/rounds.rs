@@ -473,6 +473,20 @@ async fn a_node_that_merely_says_other_hashes_takes_nothing_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_denies_and_another_has_stops_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(5);
+    let server = serve(config(dir.path()), &chain).await;
+    until("all is in", async || server.status().await.unwrap().last_enqueued == Some(5)).await;
+    chain.lies.store(true, Ordering::SeqCst);
+    chain.elsewhere.store(true, Ordering::SeqCst);
+    chain.head.store(7, Ordering::SeqCst);
+    until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(7)).await;
+    assert_eq!(server.status().await.unwrap().counts.superseded, 0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_node_calls_final_stays_and_a_reorg_beneath_it_halts_the_intake() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::new(5);
