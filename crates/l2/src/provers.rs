@@ -12,6 +12,7 @@ use clap::ValueEnum as _;
 use client::process::{ExecutableError, Setup, Wanted};
 use client::{ExecProver, Prover, ProverProcess};
 use protocol::{ProofKind, ProofSystem};
+use sysinfo::{CGroupLimits, ProcessRefreshKind, ProcessesToUpdate, System};
 use url::Url;
 
 use crate::args::{EngineArgs, ExecutableArgs, Global, KindArg, ProverArg, ZkvmArgs};
@@ -29,6 +30,8 @@ pub(crate) struct Workplace {
     pub limit: Duration,
     /// What it logs, unless the user says something else.
     pub log: &'static str,
+    /// How many provers share this machine's memory; 0 if none proves, but only runs the program.
+    pub provers: u32,
     /// The engine that it asks, if other machines prove.
     pub engine: EngineArgs,
     /// Where it keeps the ids of that engine's sessions.
@@ -40,13 +43,13 @@ impl Workplace {
     pub(crate) fn attended(folder: impl Into<PathBuf>) -> Self {
         let (stall, limit) = (Duration::MAX, Duration::MAX);
         let (engine, sessions) = (EngineArgs::default(), None);
-        Self { folder: folder.into(), stall, limit, log: "error", engine, sessions }
+        Self { folder: folder.into(), stall, limit, log: "error", provers: 1, engine, sessions }
     }
 
     /// For a command that runs the program and proves nothing: that needs no folder which stays.
     pub(crate) fn without_proofs() -> Self {
         let name = format!("l2-prover-{}", std::process::id());
-        Self::attended(std::env::temp_dir().join(name))
+        Self { provers: 0, ..Self::attended(std::env::temp_dir().join(name)) }
     }
 }
 
@@ -112,7 +115,7 @@ impl ProverArg {
         if global.log_format() == LogFormat::Json {
             arguments.extend(["--log-format".into(), "json".into()]);
         }
-        let Workplace { folder, stall, limit, engine, sessions, .. } = workplace;
+        let Workplace { folder, stall, limit, engine, sessions, provers, .. } = workplace;
         ensure!(
             self == Self::Risc0 || engine.engine.is_none(),
             "--engine makes proofs of risc0, not of {}: use --prover risc0 or leave out --engine",
@@ -141,7 +144,11 @@ impl ProverArg {
             Some(url) => {
                 engine_flags(url, engine.engine_key_file, engine.danger_plain_http, sessions)
             }
-            None => vec!["--segment-po2".into(), zkvm.segment_po2.to_string().into()],
+            None => {
+                let provers = if zkvm.dev_mode { 0 } else { provers };
+                let po2 = zkvm.segment_po2.unwrap_or_else(|| segment_po2(provers));
+                vec!["--segment-po2".into(), po2.to_string().into()]
+            }
         });
         // Said either way: the environment may say something else than the flags.
         setup.environment.push(("RISC0_DEV_MODE".into(), zkvm.dev_mode.to_string().into()));
@@ -168,6 +175,55 @@ impl ProverArg {
         let path = args.prover_executable.clone().unwrap_or_else(beside);
         if path.is_file() { Ok(path) } else { Err(ExecutableError::Missing { path, help }) }
     }
+}
+
+/// The segment size, if the user names none: the largest that takes at most half of the memory which this process may use, shared
+/// among `provers`; where nothing is proven, the one for which costs are estimated.
+fn segment_po2(provers: u32) -> u32 {
+    if provers == 0 {
+        return UNPROVEN_PO2;
+    }
+    let Some(memory) = usable_memory() else { return UNKNOWN_PO2 };
+    let po2 = fitting_po2(memory / u64::from(provers));
+    let (memory_gb, segment_gb) = (memory / 1_000_000_000, segment_memory(po2) / 1_000_000_000);
+    tracing::info!(
+        segment_po2 = po2,
+        segment_gb,
+        memory_gb,
+        "segments are as large as half of the memory allows (--segment-po2 for another size)"
+    );
+    po2
+}
+
+/// The memory that this process may use, in bytes: the machine's, or less in a container or a service with a limit.
+fn usable_memory() -> Option<u64> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory();
+    let limit = |limits: Option<CGroupLimits>| limits.map(|limits| limits.total_memory);
+    let mut memory = vec![Some(system.total_memory()), limit(system.cgroup_limits())];
+    if let Ok(pid) = sysinfo::get_current_pid() {
+        let (ours, only) = ([pid], ProcessRefreshKind::nothing());
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&ours), true, only);
+        memory.push(system.process(pid).and_then(|process| limit(process.cgroup_limits())));
+    }
+    memory.into_iter().flatten().filter(|bytes| *bytes > 0).min()
+}
+
+/// The segment size if nobody knows how much memory there is.
+const UNKNOWN_PO2: u32 = 18;
+
+/// The segment size where nothing is proven.
+const UNPROVEN_PO2: u32 = 20;
+
+/// What proving a segment takes, in bytes: 2.2 GB for 2^18 cycles, and in proportion.
+const fn segment_memory(po2: u32) -> u64 {
+    9_000 << po2
+}
+
+/// The largest segment size that takes at most half of this memory. 22 is for who asks for it: on one core such a segment takes an hour,
+/// within which a prover has to show progress.
+fn fitting_po2(memory: u64) -> u32 {
+    (16..=21).rev().find(|po2| segment_memory(*po2) <= memory / 2).unwrap_or(16)
 }
 
 /// The flags of `l2-prover-bonsai`.
@@ -231,6 +287,15 @@ pub(crate) fn warn_if_mocked(prover: &dyn Prover, output: &Output) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn segments_grow_with_the_memory() {
+        let fitting = [1, 2, 4, 8, 16, 24, 64, 96, 1000].map(|gb| fitting_po2(gb << 30));
+        assert_eq!(fitting, [16, 16, 17, 18, 19, 20, 21, 21, 21]);
+        assert!(segment_po2(1000) <= segment_po2(1));
+        assert_eq!(segment_po2(0), UNPROVEN_PO2);
+        assert!(usable_memory() > Some(1 << 20));
+    }
 
     #[test]
     fn every_prover_has_one_name_everywhere_and_is_verified() {

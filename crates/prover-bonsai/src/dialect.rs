@@ -243,6 +243,11 @@ impl<'c> Dialect<'c> {
             // A proxy before the engine adds a path of which the engine does not know.
             false => self.at(theirs.path().trim_start_matches('/')),
         };
+        // Dots in it could lead out of what the operator named.
+        if !url.path().strip_prefix(base).is_some_and(|rest| rest.starts_with('/')) {
+            let detail = "a URL that leads out of the engine's path".to_owned();
+            return Err(Trouble::Malformed { what: what.to_owned(), detail });
+        }
         url.set_query(theirs.query());
         Ok(url)
     }

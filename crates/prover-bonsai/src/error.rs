@@ -195,6 +195,11 @@ impl Trouble {
         matches!(self, Self::Unreachable(_) | Self::Busy { .. })
     }
 
+    /// Whether the engine has certainly not done what it was asked. A gateway that gives up may have passed it on.
+    pub(crate) fn was_not_heard(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Busy { status: 429 | 503, .. })
+    }
+
     /// Whether asking again may help, although it may have been heard.
     pub(crate) fn may_pass(&self) -> bool {
         self.passes()

@@ -19,10 +19,12 @@ use crate::error::Trouble;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a text of the engine's is quoted, in characters.
 const QUOTED: usize = 300;
+/// So much of a key is nobody's business, in characters.
+const KEY_PART: usize = 4;
 /// The longest key, in bytes.
 const MAX_KEY: usize = 4096;
 /// The longest wish to be left alone that is granted.
-const MAX_WAIT: Duration = Duration::from_secs(300);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// The version whose receipts are wanted: the sources of 3.1.0-rc.1, which is what this build verifies with, are those of 3.0.6.
 const RISC0_VERSION: &str = "3.0.6";
 
@@ -151,6 +153,13 @@ impl<'c> Http<'c> {
 }
 
 fn read_key(path: &Path) -> Result<String, String> {
+    let kind = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !kind.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
+    if kind.len() > MAX_KEY as u64 + 2 {
+        return Err(format!("it is longer than {MAX_KEY} bytes"));
+    }
     let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
     let key = text.trim();
     match key.len() {
@@ -179,10 +188,11 @@ async fn read(mut response: Response, longest: usize) -> Result<Option<Vec<u8>>,
 /// The beginning of a body, as far as it comes.
 async fn begin(mut response: Response) -> Vec<u8> {
     let mut body = Vec::new();
-    while body.len() < 4 * QUOTED
+    // So long that a key in what is quoted is there as a whole.
+    while body.len() < 4 * QUOTED + MAX_KEY
         && let Ok(Some(piece)) = response.chunk().await
     {
-        body.extend_from_slice(&piece[..piece.len().min(4 * QUOTED)]);
+        body.extend_from_slice(&piece[..piece.len().min(4 * QUOTED + MAX_KEY - body.len())]);
     }
     body
 }
@@ -211,9 +221,20 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The text without the key, and without its beginning at the text's end, where the text was cut.
+fn without(key: &str, text: &str) -> String {
+    let mut text = text.replace(key, "…");
+    let cut = (KEY_PART..key.len()).rev().find(|length| text.ends_with(&key[..*length]));
+    if let Some(length) = cut {
+        text.truncate(text.len() - length);
+        text.push('…');
+    }
+    text
+}
+
 fn quote(text: &str, key: Option<&str>) -> String {
     let text = match key {
-        Some(key) => text.replace(key, "…"),
+        Some(key) => without(key, text),
         None => text.to_owned(),
     };
     let plain = |c: char| if c.is_control() { ' ' } else { c };
@@ -234,7 +255,7 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_445_412_480);
         for (text, wait) in [
             ("30", Some(30)),
-            ("1000000", Some(300)),
+            ("1000000", Some(60)),
             ("Wed, 21 Oct 2015 07:28:30 GMT", Some(30)),
             ("Wed, 21 Oct 2015 07:27:30 GMT", None),
             ("-1", None),
@@ -250,6 +271,10 @@ mod tests {
     fn a_quoted_text_is_short_and_plain_and_holds_no_key() {
         assert_eq!(quote("no such key: abc\n\x1b[2J", Some("abc")), "no such key: …  [2J");
         assert_eq!(quote(&"x".repeat(500), None).chars().count(), 301);
+        // Cut within the key.
+        let key = "0123456789".repeat(200);
+        let said = format!("{key} and {}", &key[..1500]);
+        assert_eq!(quote(&said, Some(&key)), "… and …");
     }
 
     #[test]
@@ -265,6 +290,8 @@ mod tests {
             let expected = key.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(read_key(file.path()), expected, "{text:?}");
         }
+        let folder = file.path().parent().unwrap();
+        assert_eq!(read_key(folder), Err("it is no regular file".to_owned()));
         fs::write(file.path(), "x".repeat(MAX_KEY + 1)).unwrap();
         assert!(read_key(file.path()).unwrap_err().contains("longer"));
     }

@@ -10,6 +10,14 @@ use verifier::{Kind, Policy, System, VerifyError};
 /// # Errors
 /// Says why the receipt does not prove that the program committed to `statement`, in one succinct proof.
 pub(crate) fn proof(bytes: &[u8], program_id: B256, statement: &[u8]) -> Result<Vec<u8>, String> {
+    // The kind stands first. No other is decoded: a composite one may be nested as deep as it is long.
+    match bytes.first_chunk().map(|kind| u32::from_le_bytes(*kind)) {
+        Some(1) => {}
+        Some(0) => return Err("it is composite instead of succinct".to_owned()),
+        Some(2) => return Err("it is groth16 instead of succinct".to_owned()),
+        Some(3) => return Err("it is one of dev mode, which proves nothing".to_owned()),
+        _ => return Err("it is no receipt: it begins with no kind".to_owned()),
+    }
     // What RISC Zero's own `bincode::serialize` writes, and nothing after it. No length in it makes us reserve more than it has.
     let options = bincode::DefaultOptions::new().with_fixint_encoding();
     let options = options.with_limit(bytes.len() as u64).reject_trailing_bytes();

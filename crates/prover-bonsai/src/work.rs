@@ -23,6 +23,8 @@ use crate::{PROGRAM, receipt};
 const DOUBTS: u32 = 3;
 /// How often somebody looks whether the proof is still wanted.
 const TICK: Duration = Duration::from_millis(50);
+/// How many times the deadline by progress a session may take in all.
+const MOST_DEADLINES: u32 = 24;
 /// How many abandoned sessions are stopped before a new one begins.
 const MAX_STOPPED: usize = 16;
 
@@ -143,12 +145,14 @@ impl Work<'_> {
                     tracing::info!(session, "session begun");
                     return Ok(session);
                 }
-                Err(trouble) if trouble.passes() && since.elapsed() < self.config.patience => {
+                Err(trouble)
+                    if trouble.was_not_heard() && since.elapsed() < self.config.patience =>
+                {
                     pause.wait(trouble.wait()).await;
                 }
-                // It was heard, perhaps. Refused is what an engine says that has forgotten the input in the meantime.
+                // It was heard, perhaps, by an engine behind a proxy that did not wait for its answer, for example. Refused is what an engine says that has forgotten the input in the meantime.
                 Err(trouble)
-                    if trouble.may_pass() && !trouble.passes()
+                    if trouble.may_pass() && !trouble.was_not_heard()
                         || matches!(
                             trouble,
                             Trouble::Refused { .. } | Trouble::NotFound { .. }
@@ -168,6 +172,8 @@ impl Work<'_> {
     async fn watch(&self, held: &Held, session: &str) -> Result<End, Trouble> {
         let (sessions, deadline) = (held.note.sessions, self.config.progress_deadline);
         let (mut moved, mut word, mut pause) = (Instant::now(), None, self.pause());
+        // Words that change for ever are no progress, nor is silence that ends again and again.
+        let end = moved + deadline.saturating_mul(MOST_DEADLINES);
         let (mut silent, mut doubts): (Option<Instant>, u32) = (None, 0);
         loop {
             held.touch();
@@ -183,7 +189,7 @@ impl Work<'_> {
                         (moved, pause) = (Instant::now(), self.pause());
                         word = Some(state);
                     }
-                    if moved.elapsed() >= deadline {
+                    if moved.elapsed() >= deadline || Instant::now() >= end {
                         let _heard = self.dialect.stop(session).await;
                         let session = session.to_owned();
                         return Ok(End::Lost(Trouble::Stuck { session, deadline, sessions }));
@@ -237,7 +243,7 @@ impl Work<'_> {
             };
             // An engine may say that a session has succeeded before it has written the receipt.
             let doubtful = trouble.may_pass() && !trouble.passes()
-                || matches!(trouble, Trouble::NotFound { .. });
+                || matches!(trouble, Trouble::NotFound { .. } | Trouble::Refused { .. });
             match doubtful {
                 true => doubts += 1,
                 false if trouble.passes() && since.elapsed() < self.config.patience => {}
@@ -259,7 +265,8 @@ impl Work<'_> {
         let abandoned = self.sessions.abandoned(self.config.abandoned_after)?;
         for mut held in abandoned.into_iter().take(MAX_STOPPED) {
             if let Some(session) = held.note.session.clone()
-                && let Err(Trouble::Unreachable(_)) = self.dialect.stop(&session).await
+                && let Err(trouble) = self.dialect.stop(&session).await
+                && trouble.passes()
             {
                 return Ok(());
             }

@@ -17,8 +17,6 @@ use std::{
 
 /// No more than this is recorded of a node, nor read: a recording that somebody forgot must not fill the disk, nor another's the memory.
 const LONGEST: u64 = 1 << 30;
-/// What is nested deeper cannot be read again.
-const DEEPEST: usize = 100;
 /// The code with which a replayed node says that something was not recorded.
 pub const NOT_RECORDED: i64 = -32_098;
 /// How a file of exchanges ends.
@@ -65,7 +63,7 @@ pub enum Answer {
 pub enum Body {
     /// JSON, on one line.
     Json(Box<RawValue>),
-    /// The beginning of something else, or of JSON that is nested too deep.
+    /// The beginning of something else.
     Text(String),
 }
 
@@ -173,9 +171,6 @@ impl Body {
     /// A body without what may be a key.
     pub(crate) fn of(bytes: &[u8], secrets: &Secrets) -> Self {
         let text = || Self::Text(secrets.quote_body(bytes));
-        if depth(bytes) > DEEPEST {
-            return text();
-        }
         let Ok(json) = std::str::from_utf8(bytes) else { return text() };
         // As it came, where that is fit: it may be long. A text in JSON can be written in many ways.
         let fit = !json.contains(['\n', '\\']) && !secrets.are_in(json);
@@ -186,25 +181,6 @@ impl Body {
         };
         json.map_or_else(|_| text(), Self::Json)
     }
-}
-
-/// How deep JSON is nested at most.
-fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'[' | b'{' if !quoted => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 /// Without the secrets in texts, names of fields and numbers.
@@ -313,7 +289,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("new");
         // As it came; an escaped text, a name, a number, several lines; no JSON; too deep; nothing.
-        let deep = format!("{}{}", "[".repeat(120), "]".repeat(120));
+        let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
         for body in [
             r#"{"id": 1,  "result": 5.0}"#,
             r#"{"secretsecret":["\u0073ecretsecret", 123456789]}"#,

@@ -110,6 +110,24 @@ impl Worker {
         server_index: usize,
         job: Response,
     ) -> Result<(), JournalError> {
+        // A capability on the wire has no kinds, so that a server may lend what this prover does not make.
+        let kinds = self.shared.prover.kinds();
+        if !kinds.contains(&job.kind) {
+            let names: Vec<_> = kinds.iter().map(ToString::to_string).collect();
+            let (kind, made) = (job.kind, names.join(" and "));
+            let error = format!(
+                "it lends {kind} jobs, and this client's prover makes {made} proofs: run the server with --kind {made}, or another prover"
+            );
+            self.shared.rest(server_index, &error);
+            self.shared.status.send_modify(|status| {
+                status.phase = Phase::Idle(None);
+                status.last_error = Some(error.clone());
+            });
+            let class = FailureClass::Cancelled;
+            self.shared.report(server_index, job.job, job.lease, class, error).await;
+            self.unclaim().await;
+            return Ok(());
+        }
         let mut info = JobInfo {
             job: job.job,
             blocks: job.block_numbers,

@@ -325,6 +325,11 @@ impl Shared {
 
     /// Leaves a server alone for a while, longer each time: it does not know a job that it has just lent us.
     pub(super) fn disowned(&self, server_index: usize) {
+        self.rest(server_index, "it does not know a job that it has lent");
+    }
+
+    /// Leaves a server alone for a while, longer each time, because of a job that it has just lent us.
+    pub(super) fn rest(&self, server_index: usize, error: &str) {
         let server = &self.servers[server_index];
         let mut health = server.health();
         let pause = back_off(health.disowned, self.config.max_back_off, rand::random());
@@ -333,7 +338,7 @@ impl Shared {
         tracing::warn!(
             code = "server_unusable",
             server = server.api.server(),
-            error = "it does not know a job that it has lent",
+            error,
             "server unusable; it is left alone for a while"
         );
     }

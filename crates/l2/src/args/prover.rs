@@ -36,15 +36,15 @@ pub(crate) struct ExecutableArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "RISC Zero")]
 pub(crate) struct ZkvmArgs {
-    /// Size of a segment as a power of two of cycles: 18 needs about 2.5 GB of memory, 20 about 9 GB
+    /// Size of a segment as a power of two of cycles: 18 needs about 2.5 GB of memory, 20 about 9 GB. The larger, the fewer cycles a
+    /// block costs [default: the largest that takes at most half of this machine's memory; 20 where nothing is proven]
     #[arg(
         long,
         env = "PROVER_CLIENT_SEGMENT_PO2",
-        default_value_t = 18,
-        value_parser = clap::value_parser!(u32).range(15..=22),
+        value_parser = clap::value_parser!(u32).range(16..=22),
         value_name = "PO2"
     )]
-    pub segment_po2: u32,
+    pub segment_po2: Option<u32>,
     /// Mock the proofs: the guest runs, nothing is proven
     #[arg(long, env = "RISC0_DEV_MODE", value_parser = BoolishValueParser::new())]
     pub dev_mode: bool,

@@ -57,7 +57,7 @@ pub(crate) struct BenchCycles {
     #[arg(long, value_name = "CHAIN")]
     pub chain: Option<ChainArg>,
     /// Size of a segment as a power of two of cycles
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(15..=22), value_name = "PO2")]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(16..=22), value_name = "PO2")]
     pub segment_po2: u32,
     /// Another program binary than the pinned one, for instance of `cargo xtask guests --symbols`
     #[arg(long, value_name = "FILE")]
@@ -108,6 +108,7 @@ fn prover(
     executable: &ExecutableArgs,
     global: &Global,
 ) -> anyhow::Result<Arc<dyn Prover>> {
+    let segment_po2 = Some(segment_po2);
     let zkvm = ZkvmArgs { segment_po2, dev_mode: false, executable: executable.clone() };
     ProverArg::Risc0.build(&zkvm, Workplace::without_proofs(), global)
 }

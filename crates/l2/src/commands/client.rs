@@ -159,6 +159,7 @@ pub(crate) async fn run(
         stall: args.stall_limit,
         limit: args.prove_limit,
         log: "info",
+        provers: 1,
         engine: args.engine,
         sessions: Some(args.data_dir.join(ENGINE_SESSIONS)),
     };

@@ -76,6 +76,7 @@ pub(crate) async fn run(
     let workplace = |client| Workplace {
         engine: args.engine.clone(),
         sessions: Some(folder(client).join("engine-sessions")),
+        provers: args.clients,
         ..Workplace::attended(folder(client).join(client::journal::SCRATCH))
     };
     let prover = arg.build(&args.zkvm, workplace(1), global)?;

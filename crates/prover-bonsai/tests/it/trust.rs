@@ -16,12 +16,16 @@ fn a_receipt_that_does_not_prove_the_work_is_refused() {
     let mut of_another_journal = real.receipt();
     of_another_journal.journal.bytes.clone_from(&other.statement);
     let of_another_journal = bincode::serialize(&of_another_journal).unwrap();
+    let nested = [&0_u32.to_le_bytes()[..], &0_u64.to_le_bytes(), &1_u64.to_le_bytes()].concat();
+    let deep = nested.repeat(700_000);
     // A sequence of 2^60 words is not reserved for.
     let endless = [&[1, 0, 0, 0][..], &[0, 0, 0, 0, 0, 0, 0, 16], &[0; 64]].concat();
     for (statement, receipt, words) in [
         (&other.statement, other.sent(), "(the proof is invalid: "),
         (&other.statement, of_another_journal, "(the proof is invalid: "),
         (&real.statement, real.fake(), "(it is one of dev mode, which proves nothing)"),
+        // Nested as deep as it is long.
+        (&real.statement, deep, "(it is composite instead of succinct)"),
         (&real.statement, b"no receipt".to_vec(), "(it is no receipt: "),
         (&real.statement, Vec::new(), "(it is no receipt: "),
         (&real.statement, good[..good.len() - 1].to_vec(), "(it is no receipt: "),

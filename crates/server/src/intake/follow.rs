@@ -174,6 +174,8 @@ impl<S: BatchSource> Intake<S> {
             let prepared = self.fitting(prepared, ahead).await?;
             self.follows(&tip, &prepared)?;
             if prepared.last_hash == gone.last_hash {
+                // Whoever said otherwise is asked last from now on, if there is another node.
+                self.source.any_has(gone.last, gone.last_hash).await;
                 return Err(IntakeError::Contradiction { block: gone.last });
             }
             self.jobs.supersede(first, Some(last)).await?;

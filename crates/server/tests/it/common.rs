@@ -126,7 +126,9 @@ impl BatchSource for Chain {
 
     async fn block(&self, number: u64) -> Result<Option<HeaderSummary>, BoxError> {
         let head = self.head.load(Ordering::SeqCst);
-        let lies = number > 1 && self.lies.load(Ordering::SeqCst)
+        // Where another node has what this one denies, it denies the first block too.
+        let from = if self.elsewhere.load(Ordering::SeqCst) { 0 } else { 1 };
+        let lies = number > from && self.lies.load(Ordering::SeqCst)
             || number == self.lies_of.load(Ordering::SeqCst);
         let hash = if lies { B256::ZERO } else { self.hash(number) };
         Ok((number <= head).then_some(HeaderSummary { hash, gas_used: 21_000 }))
@@ -183,11 +185,20 @@ pub(crate) struct Echo {
     pub tests: AtomicU64,
     /// Bytes that make the proof longer.
     pub padding: usize,
+    /// It makes succinct proofs alone.
+    pub succinct_only: bool,
     /// Inputs proven, in order.
     pub proven: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Prover for Echo {
+    fn kinds(&self) -> Vec<ProofKind> {
+        match self.succinct_only {
+            true => vec![ProofKind::Succinct],
+            false => vec![ProofKind::Composite, ProofKind::Succinct],
+        }
+    }
+
     fn system(&self) -> ProofSystem {
         ProofSystem::Exec
     }

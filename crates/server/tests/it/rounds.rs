@@ -109,6 +109,33 @@ async fn a_lie_is_rejected_kept_on_both_sides_and_the_job_goes_to_an_honest_clie
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_prover_makes_another_kind_harms_no_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    let other = Arc::new(Echo { succinct_only: true, ..Echo::default() });
+    let able = client_config(dir.path(), "succinct", &server.url());
+    let able = Client::start(able, other.clone()).await.unwrap();
+    until("it says why", async || {
+        let said = able.status().last_error;
+        said.is_some_and(|said| said.contains("run the server with --kind succinct"))
+    })
+    .await;
+    until("the job is free", async || {
+        server.status().await.unwrap().jobs.iter().any(|job| job.state == JobState::Ready)
+    })
+    .await;
+    let job = server.status().await.unwrap().jobs.remove(0);
+    assert_eq!((job.failures, job.lost), (0, 0), "{job:?}");
+    let prover = client_config(dir.path(), "any", &server.url());
+    let prover = Client::start(prover, echo(0)).await.unwrap();
+    until("another one proves it", async || proved(&server).await == 1).await;
+    assert!(other.proven.lock().unwrap().is_empty());
+    able.stop().await;
+    prover.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_finished_proof_outlives_its_client_and_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::new(1);
@@ -478,8 +505,8 @@ async fn what_one_node_denies_and_another_has_stops_nothing() {
     let chain = Chain::new(5);
     let server = serve(config(dir.path()), &chain).await;
     until("all is in", async || server.status().await.unwrap().last_enqueued == Some(5)).await;
-    chain.lies.store(true, Ordering::SeqCst);
     chain.elsewhere.store(true, Ordering::SeqCst);
+    chain.lies.store(true, Ordering::SeqCst);
     chain.head.store(7, Ordering::SeqCst);
     until("it goes on", async || server.status().await.unwrap().last_enqueued == Some(7)).await;
     assert_eq!(server.status().await.unwrap().counts.superseded, 0);
