@@ -68,7 +68,8 @@ impl Drop for Replay {
 
 async fn answer(State(script): State<Arc<Script>>, body: Bytes) -> Response<Body> {
     let Ok(request) = serde_json::from_slice(&body) else {
-        let refused = error(&Value::Null, -32_700, "the request is no JSON");
+        let error = json!({ "code": -32_700, "message": "the request is no JSON" });
+        let refused = json!({ "jsonrpc": "2.0", "id": null, "error": error });
         return response(StatusCode::OK, true, refused.to_string());
     };
     match script.answer(&request) {
@@ -283,10 +284,6 @@ fn renumbered(exchange: &Exchange, request: &Value) -> Answer {
     };
     let (status, retry_after_ms) = (*status, *retry_after_ms);
     Answer::Http { status, retry_after_ms, body: Recorded::Json(body) }
-}
-
-fn error(id: &Value, code: i64, message: &str) -> Value {
-    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } })
 }
 
 #[cfg(test)]

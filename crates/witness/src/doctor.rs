@@ -12,6 +12,7 @@ use crate::{
     Error, KnownKeys, Node, NodeOptions, WitnessSource, chain_config,
     error::list,
     heads,
+    nodes::no_answer,
     rpc::{Call, METHOD_NOT_FOUND, Rpc},
 };
 use alloy_consensus::Header;
@@ -94,7 +95,7 @@ impl Examination<'_> {
             }
         };
         self.head(&rpc, head, &mut checkup).await;
-        finality(&node, &mut checkup).await;
+        finality(&node, until, &mut checkup).await;
         batches(&rpc, self.options.limits.batch, until, &mut checkup).await;
         if let Some(ws_url) = self.ws_url {
             announcements(ws_url, &mut checkup).await;
@@ -298,10 +299,6 @@ async fn within<T>(until: Instant, most: Duration, work: impl Future<Output = T>
     tokio::time::timeout(most.min(left), work).await.ok()
 }
 
-fn no_answer(waited: Duration) -> String {
-    format!("no answer in {} s", waited.as_secs())
-}
-
 /// Whether this version of a node may stop when it is asked for the witness of a block behind its head: geth's that have the method,
 /// before 1.17.2 (go-ethereum #33572).
 fn stops_when_asked(version: &str) -> bool {
@@ -340,7 +337,7 @@ fn said(error: &Error) -> String {
     list(std::slice::from_ref(error))
 }
 
-async fn finality(node: &Node, checkup: &mut Checkup) {
+async fn finality(node: &Node, until: Instant, checkup: &mut Checkup) {
     // Of several nodes behind one address, one may not have heard yet.
     let asked = async {
         match node.finalized().await {
@@ -348,7 +345,7 @@ async fn finality(node: &Node, checkup: &mut Checkup) {
             _ => node.finalized().await,
         }
     };
-    let Ok(finalized) = tokio::time::timeout(2 * PATIENCE, asked).await else {
+    let Some(finalized) = within(until, 2 * PATIENCE, asked).await else {
         return checkup.note("finality", Verdict::Fair, no_answer(2 * PATIENCE), None);
     };
     match finalized {

@@ -496,8 +496,9 @@ fn origin(url: &str) -> String {
     url.map_or_else(|_| "?".to_owned(), |url| url.origin().ascii_serialization())
 }
 
-fn no_answer(patience: Duration) -> String {
-    format!("no answer in {} s", patience.as_secs())
+/// For people: nothing came for so long.
+pub(crate) fn no_answer(waited: Duration) -> String {
+    format!("no answer in {} s", waited.as_secs())
 }
 
 fn one_or_all(mut errors: Vec<Error>) -> Error {

@@ -86,7 +86,12 @@ impl Secrets {
 
     /// The beginning of a body, likewise.
     pub(crate) fn quote_body(&self, body: &[u8]) -> String {
-        self.quote(String::from_utf8_lossy(&body[..body.len().min(4 * QUOTED)]).trim())
+        // A secret is hidden as a whole, also where the beginning ends within it.
+        let read = body.len().min(4 * QUOTED + self.0.max_pattern_len());
+        let text = String::from_utf8_lossy(&body[..read]);
+        let end = text.floor_char_boundary(4 * QUOTED);
+        let within = self.0.find_iter(&*text).find(|found| found.range().contains(&end));
+        self.quote(text[..within.map_or(end, |found| found.end())].trim())
     }
 }
 
@@ -174,6 +179,14 @@ mod tests {
             }
             assert!(secrets(url).are_in(said));
         }
+    }
+
+    #[test]
+    fn a_key_is_hidden_where_a_body_is_cut_within_it() {
+        let url = "http://h/v3/0123456789abcdefghijklmnopqrstuvwxyz";
+        let said = "0123456789abcdefghijklmnopqrstuvwxyz".repeat(100);
+        let quoted = secrets(url).quote_body(said.as_bytes());
+        assert!(quoted.chars().all(|c| c == '…'), "{quoted}");
     }
 
     #[test]
