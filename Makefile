@@ -68,7 +68,7 @@ R0VM = $(CARGO_TARGET_DIR)/r0vm-3.1.0-rc.1
 # PO2, DEADLINE, KILL_AFTER: see the script. r0vm is built for half an hour of CPU time, once.
 engine-r0vm: setup-build ## A dev block proven for real by r0vm's cluster (from crates.io): a manager, two workers, one of them killed half way; an hour
 	$(CARGO) build --release -p l2
-	[ -x $(R0VM)/bin/r0vm ] || CARGO_TARGET_DIR=$(R0VM)/target $(CARGO) install --locked --root $(R0VM) --version =3.1.0-rc.1 risc0-r0vm
+	[ -x $(R0VM)/bin/r0vm ] || CXX=$(if $(CXX_GIVEN),$(CXX),clang++) CARGO_TARGET_DIR=$(R0VM)/target $(CARGO) install --locked --root $(R0VM) --version =3.1.0-rc.1 risc0-r0vm
 	scripts/engine_r0vm.sh $(CARGO_TARGET_DIR)/release/l2-prover $(R0VM)/bin/r0vm
 
 SCENARIOS = PYTHONPATH=scripts $(CARGO_TARGET_DIR)/scenarios/bin/python -m

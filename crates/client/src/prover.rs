@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-pub use protocol::{FailureClass, Progress, ProofKind, ProofSystem};
+pub use protocol::{FailureClass, PartWork, Progress, ProofKind, ProofSystem};
 
 /// Any error, where only its text matters.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -63,6 +63,34 @@ pub trait Prover: Send + Sync {
         self.prove(&input, kind, cancel, progress)
     }
 
+    /// The largest segments that it can prove here, as a power of two of cycles; none if it has no segments.
+    fn segment_po2(&self) -> Option<u32> {
+        None
+    }
+
+    /// Proves a part of the run on `input`, and returns the part's proof. [`kinds`](Self::kinds) says whether it can.
+    ///
+    /// # Errors
+    /// As [`prove`](Self::prove); [`ProveError::Failed`] if its own execution is not the one that the plan describes.
+    fn prove_part(
+        &self,
+        _input: &Path,
+        _part: &PartFiles,
+        _cancel: &Cancel,
+        _progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError> {
+        Err(ProveError::Unavailable(format!("{} makes no parts of proofs", self.system()).into()))
+    }
+
+    /// Runs the program on `input` in segments of at most 2 to the power of `segment_po2` cycles, and returns what the run consists
+    /// of: an encoded `verifier::Plan`. Blocks.
+    ///
+    /// # Errors
+    /// As [`prove`](Self::prove).
+    fn plan(&self, _input: &Path, _segment_po2: u32) -> Result<Vec<u8>, ProveError> {
+        Err(ProveError::Unavailable(format!("{} makes no parts of proofs", self.system()).into()))
+    }
+
     /// Runs the program on `input` without proving. Blocks.
     ///
     /// # Errors
@@ -101,6 +129,19 @@ pub trait Prover: Send + Sync {
             Ok(_) => Err(ProveError::Failed("the program accepts an empty input".into())),
         }
     }
+}
+
+/// A part of a proof, and the files that it is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartFiles {
+    /// What to prove.
+    pub work: PartWork,
+    /// A segment has at most 2 to this power cycles.
+    pub segment_po2: u32,
+    /// The encoded `verifier::Plan`.
+    pub plan: PathBuf,
+    /// Proofs of other parts, in the order of their ranges.
+    pub proofs: Vec<PathBuf>,
 }
 
 /// What running a program gave.

@@ -64,6 +64,14 @@ impl ProverArg {
         found.copied().unwrap_or(Self::Exec)
     }
 
+    /// The prover of a proof system.
+    pub(crate) fn of(system: ProofSystem) -> Self {
+        match system {
+            ProofSystem::Exec => Self::Exec,
+            _ => Self::Risc0,
+        }
+    }
+
     /// The proof system, as server and client name it.
     pub(crate) fn system(self) -> ProofSystem {
         match self {
@@ -175,6 +183,19 @@ impl ProverArg {
         let path = args.prover_executable.clone().unwrap_or_else(beside);
         if path.is_file() { Ok(path) } else { Err(ExecutableError::Missing { path, help }) }
     }
+}
+
+/// What divides runs into parts, by executing them with `prover`. Inputs are written to `folder` for it.
+pub(crate) fn planner(prover: Arc<dyn Prover>, folder: PathBuf) -> server::Planner {
+    server::Planner::new(move |input, segment_po2| {
+        let plan = || -> anyhow::Result<Vec<u8>> {
+            std::fs::create_dir_all(&folder)?;
+            let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+            std::io::Write::write_all(&mut file, input)?;
+            Ok(prover.plan(file.path(), segment_po2)?)
+        };
+        plan().map_err(|error| format!("{error:#}"))
+    })
 }
 
 /// The segment size, if the user names none: the largest that takes at most half of the memory which this process may use, shared

@@ -29,7 +29,7 @@ impl Work {
         match progress {
             Progress::Executed { segments, total_cycles, later_steps, .. } => {
                 let joins = match kind {
-                    ProofKind::Composite => 0,
+                    ProofKind::Part | ProofKind::Composite => 0,
                     ProofKind::Succinct => (2 * segments).saturating_sub(1),
                 };
                 (self.segments, self.cycles) = (segments, total_cycles);

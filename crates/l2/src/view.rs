@@ -208,6 +208,7 @@ mod tests {
             system: ProofSystem::Risc0,
             program_id: alloy_primitives::B256::ZERO,
             kind: ProofKind::Composite,
+            part: None,
             gas_used: 21_000 * number,
             transactions: number,
             prover_inputs: ArtifactRef::of(b"input"),

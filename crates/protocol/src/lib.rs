@@ -34,6 +34,7 @@
 pub mod error;
 pub mod ids;
 pub mod messages;
+pub mod part;
 pub mod paths;
 pub mod status;
 
@@ -47,6 +48,7 @@ pub use messages::{
     Origin, Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck,
     UnknownName, Verdict,
 };
+pub use part::{Part, PartOf, PartWork};
 pub use status::{
     AuditEntry, ChangeJobs, ChangedJobs, Check, ClientSummary, CollectGarbage, Counts, DeadCause,
     Delivered, Garbage, IntakeStatus, JobHistory, JobProof, JobState, JobSummary, JobsDeed,

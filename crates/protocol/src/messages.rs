@@ -1,7 +1,7 @@
 //! The messages. Each is one JSON object whose `type` names it.
 
 use crate::ids::Bytes32;
-use crate::{ArtifactRef, BlockRange, ClientId, InstanceId, JobId, LeaseId};
+use crate::{ArtifactRef, BlockRange, ClientId, InstanceId, JobId, LeaseId, Part};
 use alloy_primitives::B256;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -84,6 +84,51 @@ pub struct Capability {
     /// The proofs are mocked (a zkVM's dev mode). The server checks every proof anyway; this saves the work.
     #[serde(default)]
     pub mocked: bool,
+    /// The kinds of proofs that it makes. Clients older than this field leave it out: they make composite and succinct ones. Kinds
+    /// that this version does not know are left out while it is read.
+    #[serde(
+        default = "kinds_before_parts",
+        deserialize_with = "of_known_kinds",
+        skip_serializing_if = "are_kinds_before_parts"
+    )]
+    pub kinds: Vec<ProofKind>,
+    /// The largest segments that it can prove, as a power of two of cycles. Left out by provers without segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment_po2: Option<u32>,
+}
+
+impl Capability {
+    /// One that makes composite and succinct proofs.
+    pub fn new(system: ProofSystem, program_id: B256, mocked: bool) -> Self {
+        Self { system, program_id, mocked, kinds: kinds_before_parts(), segment_po2: None }
+    }
+
+    /// Whether it makes proofs of this kind.
+    pub fn makes(&self, kind: ProofKind) -> bool {
+        self.kinds.contains(&kind)
+    }
+}
+
+/// What a client makes that does not say.
+fn kinds_before_parts() -> Vec<ProofKind> {
+    vec![ProofKind::Composite, ProofKind::Succinct]
+}
+
+fn are_kinds_before_parts(kinds: &[ProofKind]) -> bool {
+    kinds == kinds_before_parts()
+}
+
+/// Reads the kinds that this version knows.
+fn of_known_kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ProofKind>, D::Error> {
+    let mut known = Vec::new();
+    for kind in Vec::<String>::deserialize(deserializer)? {
+        if let Ok(kind) = kind.parse()
+            && !known.contains(&kind)
+        {
+            known.push(kind);
+        }
+    }
+    Ok(known)
 }
 
 /// A job and a lease on it.
@@ -114,6 +159,9 @@ pub struct Response {
     /// The job's trace, as in the header `traceparent` of the W3C Trace Context. Left out if tracing is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// What to do, if the kind is [`ProofKind::Part`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// There is no job for this client now.
@@ -436,6 +484,8 @@ impl FromStr for ProofSystem {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum ProofKind {
+    /// A part of a proof that several clients make together: see [`Part`]. By itself it proves nothing about a batch.
+    Part,
     /// One proof for each segment: grows with the work proven.
     Composite,
     /// One proof of constant size.
@@ -445,6 +495,7 @@ pub enum ProofKind {
 impl fmt::Display for ProofKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Part => "part",
             Self::Composite => "composite",
             Self::Succinct => "succinct",
         })
@@ -456,11 +507,12 @@ impl FromStr for ProofKind {
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         match text {
+            "part" => Ok(Self::Part),
             "composite" => Ok(Self::Composite),
             "succinct" => Ok(Self::Succinct),
             _ => Err(UnknownName {
                 what: "a proof kind",
-                allowed: "composite, succinct",
+                allowed: "part, composite, succinct",
                 text: text.into(),
             }),
         }

@@ -1,7 +1,9 @@
 //! What an operator sees: a snapshot of the server. Times are milliseconds since the Unix epoch.
 
 use crate::ids::Bytes32;
-use crate::{ArtifactRef, BlockRange, ClientId, JobId, LeaseId, Progress, ProofKind, ProofSystem};
+use crate::{
+    ArtifactRef, BlockRange, ClientId, JobId, LeaseId, PartOf, Progress, ProofKind, ProofSystem,
+};
 use alloy_primitives::B256;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -166,6 +168,9 @@ pub struct JobSummary {
     pub program_id: B256,
     /// The kind of proof asked for.
     pub kind: ProofKind,
+    /// If it asks for a part of another job's proof: which one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartOf>,
     /// Gas used by its blocks.
     pub gas_used: u64,
     /// Transactions in its blocks.

@@ -3,8 +3,8 @@
 use alloy_primitives::B256;
 use protocol::{
     Advice, ApiError, ArtifactRef, BlockRange, Capability, ErrorCode, Fail, FailAck, FailureClass,
-    Heartbeat, HeartbeatAck, NoWork, NoWorkReason, Origin, Progress, ProofData, ProofKind,
-    ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
+    Heartbeat, HeartbeatAck, NoWork, NoWorkReason, Origin, Part, PartWork, Progress, ProofData,
+    ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt::Debug, fs, path::PathBuf};
@@ -32,12 +32,15 @@ fn version_1_is_spoken_as_it_always_was() {
     let client = "000102030405060708090a0b0c0d0e0f".parse().unwrap();
     let lease = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff".parse().unwrap();
     let program_id = B256::repeat_byte(0xab);
-    let capabilities = vec![Capability { system: ProofSystem::Risc0, program_id, mocked: false }];
+    let capabilities = vec![Capability::new(ProofSystem::Risc0, program_id, false)];
     let request = Request { client, capabilities, wait_ms: 30_000, origin: None };
     check("request", &ProofData::Request(request.clone()));
     let instance = "101112131415161718191a1b1c1d1e1f".parse().unwrap();
     let origin = Some(Origin { instance, name: "rack 7".into(), host: "prover-7".into() });
-    check("request_named", &ProofData::Request(Request { origin, ..request }));
+    check("request_named", &ProofData::Request(Request { origin, ..request.clone() }));
+    let kinds = vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct];
+    let helps = Capability { kinds, segment_po2: Some(20), ..request.capabilities[0].clone() };
+    check("request_for_parts", &ProofData::Request(Request { capabilities: vec![helps], ..request }));
     let response = Response {
         job: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf".parse().unwrap(),
         lease,
@@ -50,13 +53,27 @@ fn version_1_is_spoken_as_it_always_was() {
         prover_inputs: ArtifactRef::of(b"input"),
         max_proof_bytes: None,
         traceparent: None,
+        part: None,
     };
     check("response", &ProofData::Response(response.clone()));
     let max_proof_bytes = Some(1 << 30);
     let limited = Response { max_proof_bytes, ..response };
     check("response_limited", &ProofData::Response(limited.clone()));
     let traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
-    check("response_traced", &ProofData::Response(Response { traceparent, ..limited }));
+    check("response_traced", &ProofData::Response(Response { traceparent, ..limited.clone() }));
+    let proofs = vec![ArtifactRef::of(b"segments 0..4"), ArtifactRef::of(b"segments 4..6")];
+    let part = |work, proofs| {
+        Some(Part { work, segment_po2: 20, plan: ArtifactRef::of(b"plan"), proofs })
+    };
+    for (name, work, proofs) in [
+        ("response_segments", PartWork::Segments { first: 4, end: 6 }, Vec::new()),
+        ("response_join", PartWork::Join { first: 0, end: 6 }, proofs.clone()),
+        ("response_finish", PartWork::Finish, proofs),
+    ] {
+        let part = part(work, proofs);
+        let response = Response { kind: ProofKind::Part, part, ..limited.clone() };
+        check(name, &ProofData::Response(response));
+    }
     let reason = NoWorkReason::NothingReady;
     check("no_work", &ProofData::NoWork(NoWork { reason, retry_after_ms: 1_000 }));
     let reason = NoWorkReason::AnotherInstance;

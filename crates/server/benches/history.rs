@@ -185,7 +185,7 @@ async fn collect(http: &reqwest::Client, server: &Running) -> Result<(Duration, 
         );
     let client = ClientId::from_bytes([7; 16]);
     let capability =
-        Capability { system: TARGET.system, program_id: TARGET.program_id, mocked: true };
+        Capability::new(TARGET.system, TARGET.program_id, true);
     let request = Request { client, capabilities: vec![capability], wait_ms: 0, origin: None };
     let request = ProofData::Request(request);
     let mut took = Vec::new();

@@ -54,6 +54,12 @@ pub struct Config {
     pub program_id: Option<B256>,
     /// The kind of proof that jobs ask for.
     pub kind: ProofKind,
+    /// Whether a proof is made by several clients: each job is divided into parts. The proofs wanted must be succinct ones.
+    pub split: bool,
+    /// The size of the parts' segments, as a power of two of cycles. Left out: the size with which the clients that ask prove most.
+    pub split_segment_po2: Option<u32>,
+    /// A run with fewer segments is not divided.
+    pub split_least_segments: u32,
     /// Who may claim the rewards of the proofs, as their statements say. Left out: nobody.
     pub beneficiary: Option<Address>,
 
@@ -147,6 +153,9 @@ impl Default for Config {
             system: ProofSystem::Risc0,
             program_id: None,
             kind: ProofKind::Composite,
+            split: false,
+            split_segment_po2: None,
+            split_least_segments: 4,
             beneficiary: None,
             first_block: 1,
             batch_blocks: 1,
@@ -291,6 +300,15 @@ impl Config {
                 "prover",
                 "is exec, whose proofs prove nothing: set danger_accept_exec to allow them",
             );
+        }
+        if self.kind == ProofKind::Part {
+            return problem("kind", "must be composite or succinct: the server asks for parts by itself (see split)");
+        }
+        if self.split && self.kind != ProofKind::Succinct {
+            return problem("split", "needs succinct proofs: set kind to succinct");
+        }
+        if self.split_segment_po2.is_some_and(|po2| !(16..=22).contains(&po2)) {
+            return problem("split_segment_po2", "must be from 16 to 22");
         }
         if let Err(error) = verifier::check_not_revoked(&self.wanted_program_id().0) {
             return problem("program_id", &format!("cannot be used: {error}"));

@@ -52,6 +52,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// Proofs are to be divided, and nothing here can execute the program as clients do.
+    #[error("setting split needs the prover's executable: put it beside l2-prover, or name it with --prover-executable")]
+    NoPlanner,
     /// The job store failed.
     #[error(transparent)]
     Store(StoreError),

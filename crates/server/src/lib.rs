@@ -58,8 +58,9 @@ pub use observe::traces;
 use access::gate::Gate;
 use artifacts::{Artifacts, Place, Sharing};
 use data_folder::Space;
+pub use dispatch::Planner;
 use dispatch::{
-    Jobs, JobsConfig,
+    Jobs, JobsConfig, Splitter,
     peers::{Leadership, NodeHealth, Peers},
 };
 use http::{connection, limits::Limiter, router, service::Service};
@@ -97,7 +98,23 @@ impl Server {
         config: Config,
         source: Option<S>,
     ) -> Result<Running, Error> {
+        Self::start_with(config, source, None).await
+    }
+
+    /// As [`start`](Self::start). `planner` executes the program as clients do, which the setting `split` needs.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with<S: BatchSource>(
+        config: Config,
+        source: Option<S>,
+        planner: Option<Planner>,
+    ) -> Result<Running, Error> {
         config.check()?;
+        let planner = planner.filter(|_| config.split);
+        if config.split && planner.is_none() {
+            return Err(Error::NoPlanner);
+        }
         // Already there if this is not the first server: it is the same one then, or what the program chose.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = Tls::new(&config)?;
@@ -140,6 +157,7 @@ impl Server {
                 store
             }
         };
+        let store = store.dividing(config.split);
         let gate = Gate::new(&config, Tokens::of(store.database())).await?;
         let space = Space::new(&config);
         let stopping = CancellationToken::new();
@@ -192,6 +210,27 @@ impl Server {
             let (jobs, leadership) = (jobs.clone(), leadership.clone());
             let run = peers.run(jobs, leading, leadership, health, stopping.clone());
             parts.start("peers", run);
+        }
+
+        match planner {
+            Some(planner) => {
+                let splitter = Splitter {
+                    jobs: jobs.clone(),
+                    artifacts: artifacts.clone(),
+                    planner,
+                    segment_po2: config.split_segment_po2,
+                    least_segments: config.split_least_segments,
+                    leads: leads.clone(),
+                };
+                parts.start("dividing", splitter.clone().divide());
+                parts.start("parts", splitter.look_after());
+            }
+            None => {
+                let whole = jobs.store().lend_all_whole(jobs.now().await?).await?;
+                if whole > 0 {
+                    tracing::info!(jobs = whole, "jobs that were divided are lent whole, since the setting split is off");
+                }
+            }
         }
 
         let upkeep = Upkeep {

@@ -5,7 +5,7 @@
 //! * A proof system that proves nothing is refused unless the policy accepts it by name. No
 //!   environment variable changes that.
 //! * Every byte of a proof is bound or refused: no two proofs differ in a byte that is not checked.
-//! * No proving code is linked, and no input makes [`verify`] panic.
+//! * No proving code is linked, and no input makes [`verify`] or [`verify_part`] panic.
 //!
 //! The public values are opaque here: callers compare them with the statement they expect.
 //!
@@ -28,7 +28,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bytes;
 mod pinned;
+pub mod plan;
 mod revoked;
 pub mod risc0;
 
@@ -36,6 +38,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use pinned::RISC0_PROGRAM_ID;
+pub use plan::{Claim, Plan, verify_part};
 pub use revoked::{REVOKED, Revoked, check_not_revoked};
 
 /// Program id of the `exec` system, which has no program image.

@@ -14,6 +14,10 @@
 //! ```
 //!
 //! An assumption is what a guest leaves to another circuit to prove: here the keccak accelerator.
+//!
+//! The proof of a part has an envelope of its own: see [`encode_part`].
+
+mod part;
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +31,10 @@ use risc0_zkvm::{
     SuccinctReceiptVerifierParameters, SystemState, Unknown, VerifierContext,
 };
 
+pub use part::{encode_part, keccak_receipt, mocked_part, segments_receipt};
+pub(crate) use part::{claim_of, verify_part};
+
+use crate::bytes::Bytes;
 use crate::{Kind, Policy, Verified, VerifyError, check_not_revoked, check_public_values};
 
 const MAGIC: &[u8; 4] = b"L2R0";
@@ -345,7 +353,7 @@ impl Seal<'_> {
 impl<'a> Parts<'a> {
     /// Reads all of `proof`, if it names the image `program_id`.
     fn of(program_id: [u8; 32], proof: &'a [u8]) -> Result<Self, VerifyError> {
-        let mut bytes = Bytes { all: proof, offset: 0 };
+        let mut bytes = Bytes::new(proof);
         if bytes.array()? != *MAGIC {
             return Err(bytes.malformed("not a RISC Zero proof of ours"));
         }
@@ -371,7 +379,7 @@ impl<'a> Parts<'a> {
             _ => Body::DevMode,
         };
         // SOUNDNESS: bytes that nobody read would be bytes that nobody checked.
-        if bytes.offset != proof.len() {
+        if !bytes.is_empty() {
             return Err(bytes.malformed("bytes after the proof's end"));
         }
         Ok(Self { journal, body })
@@ -412,33 +420,7 @@ impl<'a> Recursion<'a> {
     }
 }
 
-/// A proof being read.
-struct Bytes<'a> {
-    all: &'a [u8],
-    offset: usize,
-}
-
 impl<'a> Bytes<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], VerifyError> {
-        let rest = &self.all[self.offset..];
-        let taken = rest.get(..length).ok_or_else(|| self.malformed("the proof ends early"))?;
-        self.offset += length;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], VerifyError> {
-        Ok(self.take(N)?.try_into().expect("N bytes were taken"))
-    }
-
-    fn byte(&mut self) -> Result<u8, VerifyError> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn length(&mut self) -> Result<usize, VerifyError> {
-        let length = u32::from_le_bytes(self.array()?);
-        usize::try_from(length).map_err(|_| self.malformed("a length beyond this machine's"))
-    }
-
     fn digest(&mut self) -> Result<Digest, VerifyError> {
         Ok(Digest::from(self.array::<32>()?))
     }
@@ -453,10 +435,6 @@ impl<'a> Bytes<'a> {
             return Err(VerifyError::TooLarge { what: "seal", size, limit: MAX_SEAL });
         }
         Ok(Seal(words))
-    }
-
-    fn malformed(&self, what: &'static str) -> VerifyError {
-        VerifyError::Malformed { what, offset: self.offset }
     }
 }
 

@@ -7,13 +7,13 @@ use crate::{
     api::CallError,
     exec::panic_text,
     journal::{Claim, Entry, JournalError, is_disk_full},
-    prover::{Cancel, ProveError},
+    prover::{Cancel, PartFiles, PartWork, ProveError},
     pulse::{Pulse, believed},
     trace,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use opentelemetry::trace::{Span as _, Status as SpanStatus};
-use protocol::{ErrorCode, FailureClass, Progress, Response};
+use protocol::{ArtifactRef, ErrorCode, FailureClass, Progress, ProofKind, Response};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -110,9 +110,9 @@ impl Worker {
         server_index: usize,
         job: Response,
     ) -> Result<(), JournalError> {
-        // A capability on the wire has no kinds, so that a server may lend what this prover does not make.
+        // A server of an earlier version knows no kinds, and may lend what this prover does not make.
         let kinds = self.shared.prover.kinds();
-        if !kinds.contains(&job.kind) {
+        if !kinds.contains(&job.kind) || (job.kind == ProofKind::Part) != job.part.is_some() {
             let names: Vec<_> = kinds.iter().map(ToString::to_string).collect();
             let (kind, made) = (job.kind, names.join(" and "));
             let error = format!(
@@ -256,13 +256,13 @@ impl Worker {
                 cancel.set();
                 return Err(NotProved::Prove(ProveError::Cancelled));
             }
-            fetched = self.fetch(server_index, job, &path) => fetched,
+            fetched = self.fetch_all(server_index, job, &path) => fetched,
         };
-        fetched.map_err(NotProved::Fetch)?;
+        let part = fetched.map_err(NotProved::Fetch)?;
         drop(download);
         let (mut span, begun) = (trace::span(trace, "prove"), Instant::now());
         self.shared.status.send_modify(|status| status.phase = Phase::Proving(*info));
-        let proof = self.prove(job, path, info, cancel, progress).await;
+        let proof = self.prove(job, path, part, info, cancel, progress).await;
         if let (Some(span), Err(error)) = (&mut span, &proof) {
             span.set_status(SpanStatus::error(error.class().name()));
         }
@@ -292,16 +292,46 @@ impl Worker {
         Ok(entry)
     }
 
-    /// Downloads the input from the server that lent the job. While that one gives no sign of life, the others are asked too: the
+    /// Downloads what the job needs: its input, or the files of its part.
+    async fn fetch_all(
+        &self,
+        lender: usize,
+        job: &Response,
+        path: &Path,
+    ) -> Result<Option<PartFiles>, CallError> {
+        let Some(part) = &job.part else {
+            self.fetch(lender, &job.prover_inputs, path).await?;
+            return Ok(None);
+        };
+        if matches!(part.work, PartWork::Segments { .. } | PartWork::Keccak { .. }) {
+            self.fetch(lender, &job.prover_inputs, path).await?;
+        }
+        let plan = path.with_extension("plan");
+        self.fetch(lender, &part.plan, &plan).await?;
+        let mut proofs = Vec::with_capacity(part.proofs.len());
+        for (number, proof) in part.proofs.iter().enumerate() {
+            let path = path.with_extension(format!("proof-{number}"));
+            self.fetch(lender, proof, &path).await?;
+            proofs.push(path);
+        }
+        Ok(Some(PartFiles { work: part.work, segment_po2: part.segment_po2, plan, proofs }))
+    }
+
+    /// Downloads an artifact from the server that lent the job. While that one gives no sign of life, the others are asked too: the
     /// bytes are named by their hash.
-    async fn fetch(&self, lender: usize, job: &Response, path: &Path) -> Result<(), CallError> {
+    async fn fetch(
+        &self,
+        lender: usize,
+        artifact: &ArtifactRef,
+        path: &Path,
+    ) -> Result<(), CallError> {
         let shared = &self.shared;
         let others = (0..shared.servers.len()).filter(|server_index| *server_index != lender);
         let mut next = std::iter::once(lender).chain(others);
         let download = |server_index: usize, pulse: Pulse| async move {
             let part = path.with_extension(format!("from-{server_index}"));
             let api = &shared.servers[server_index].api;
-            let fetched = api.download(&job.prover_inputs, &part, &pulse).await;
+            let fetched = api.download(artifact, &part, &pulse).await;
             (server_index, part, fetched)
         };
         let (mut running, mut pulse) = (FuturesUnordered::new(), Pulse::default());
@@ -317,7 +347,7 @@ impl Worker {
                         true => failed = Some(error),
                         false => break (part, Err(error)),
                     },
-                    Err(error) => tracing::debug!(%error, "another server does not have the input"),
+                    Err(error) => tracing::debug!(%error, "another server does not have it"),
                 },
                 () = pulse.stalled(shared.config.patience) => match next.next() {
                     Some(server_index) => {
@@ -345,6 +375,7 @@ impl Worker {
         &self,
         job: &Response,
         input: PathBuf,
+        part: Option<PartFiles>,
         info: &mut JobInfo,
         cancel: &Cancel,
         progress: watch::Sender<Option<Progress>>,
@@ -356,12 +387,17 @@ impl Worker {
             let report = |step| {
                 progress.send_replace(Some(step));
             };
-            let prove =
-                std::panic::AssertUnwindSafe(|| prover.prove_file(&input, kind, &flag, &report));
+            let prove = std::panic::AssertUnwindSafe(|| match &part {
+                Some(part) => prover.prove_part(&input, part, &flag, &report),
+                None => prover.prove_file(&input, kind, &flag, &report),
+            });
             let result = std::panic::catch_unwind(prove)
                 .unwrap_or_else(|panic| Err(ProveError::Failed(panic_text(&*panic).into())));
-            // The file is not needed twice: a client that dies fetches it anew.
-            let _gone = std::fs::remove_file(&input);
+            // The files are not needed twice: a client that dies fetches them anew.
+            let others = part.iter().flat_map(|part| part.proofs.iter().chain([&part.plan]));
+            for file in others.chain([&input]) {
+                let _gone = std::fs::remove_file(file);
+            }
             let _nobody_waits = tell.send(result);
         };
         let thread = thread::Builder::new().name("prove".into()).spawn(prove);

@@ -132,6 +132,8 @@ impl Shared {
                 system: self.prover.system(),
                 program_id: self.prover.program_id(),
                 mocked: self.prover.danger().is_some(),
+                kinds: self.prover.kinds(),
+                segment_po2: self.prover.segment_po2(),
             }],
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             origin: Some(self.origin.clone()),

@@ -185,6 +185,7 @@ impl Inner {
             prover_inputs: ArtifactRef::of(&manners.input),
             max_proof_bytes: None,
             traceparent: None,
+            part: None,
         })
     }
 

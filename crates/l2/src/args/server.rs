@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use url::Url;
 
 use crate::settings;
@@ -108,4 +109,24 @@ impl ServerData {
         }
         Ok(config)
     }
+}
+
+/// How a proof is divided among clients.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Proofs in parts")]
+pub(crate) struct SplitArgs {
+    /// Divide each proof into parts, which several clients make; the proofs must be succinct
+    #[arg(long, env = "PROVER_SERVER_SPLIT", value_parser = BoolishValueParser::new())]
+    pub split: bool,
+    /// Size of the parts' segments as a power of two of cycles [default: with which the clients that ask prove most]
+    #[arg(
+        long,
+        env = "PROVER_SERVER_SPLIT_SEGMENT_PO2",
+        value_parser = clap::value_parser!(u32).range(16..=22),
+        value_name = "PO2"
+    )]
+    pub split_segment_po2: Option<u32>,
+    /// A run with fewer segments is proven by one client
+    #[arg(long, env = "PROVER_SERVER_SPLIT_LEAST_SEGMENTS", default_value_t = 4, value_name = "N")]
+    pub split_least_segments: u32,
 }

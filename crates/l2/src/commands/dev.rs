@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use alloy_primitives::B256;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use protocol::Status;
+use protocol::{ProofKind, Status};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{EngineArgs, Global, KindArg, NodeArgs, ProverArg, ZkvmArgs};
+use crate::args::{EngineArgs, Global, KindArg, NodeArgs, ProverArg, SplitArgs, ZkvmArgs};
 use crate::commands::node::{self, Defaults};
 use crate::commands::server::Data;
 use crate::output::Output;
@@ -36,6 +36,9 @@ pub(crate) struct Dev {
     /// Kind of proof
     #[arg(long, value_enum, default_value_t = KindArg::Composite)]
     pub kind: KindArg,
+    /// Proofs in parts
+    #[command(flatten)]
+    pub split: SplitArgs,
     /// Port of the Prover Server; 0 picks one
     #[arg(long, default_value_t = 0, value_name = "PORT")]
     pub server_port: u16,
@@ -80,7 +83,10 @@ pub(crate) async fn run(
         ..Workplace::attended(folder(client).join(client::journal::SCRATCH))
     };
     let prover = arg.build(&args.zkvm, workplace(1), global)?;
-    let kind = args.kind.into();
+    let kind = match args.split.split {
+        true => ProofKind::Succinct,
+        false => args.kind.into(),
+    };
     provers::check_kind(&*prover, kind)?;
     let mocked = provers::warn_if_mocked(&*prover, output);
     let program_id = B256::new(arg.pinned_program_id());
@@ -102,6 +108,9 @@ pub(crate) async fn run(
         data_dir: data.path().join("server"),
         system: arg.system(),
         kind,
+        split: args.split.split,
+        split_segment_po2: args.split.split_segment_po2,
+        split_least_segments: args.split.split_least_segments,
         first_block: FIRST_BLOCK,
         batch_blocks: args.batch_blocks,
         heartbeat: HEARTBEAT,
@@ -110,7 +119,8 @@ pub(crate) async fn run(
         danger_accept_dev_mode: mocked && arg != ProverArg::Exec,
         ..server::Config::default()
     };
-    let server = server::Server::start(config, Some(source))
+    let planner = config.split.then(|| provers::planner(prover.clone(), data.path().join("plans")));
+    let server = server::Server::start_with(config, Some(source), planner)
         .await
         .context("failed to start the Prover Server")?;
     let endpoint = format!("http://{}", server.addr());
@@ -181,8 +191,10 @@ const MAX_FAILURES: u32 = 3;
 
 /// Says of a job that was given up, or failed too often: the run can't go on without it.
 fn dead(status: &Status) -> Option<String> {
+    // Parts that are not needed are given up, and what no client can do in parts is done as a whole.
     let over = |job: &&protocol::JobSummary| {
-        job.state == protocol::JobState::Dead || job.failures >= MAX_FAILURES
+        job.part.is_none()
+            && (job.state == protocol::JobState::Dead || job.failures >= MAX_FAILURES)
     };
     let job = status.jobs.iter().find(over)?;
     let error = job.last_error.as_deref().unwrap_or("no reason is known");

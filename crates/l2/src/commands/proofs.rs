@@ -352,6 +352,7 @@ mod tests {
             system: ProofSystem::Exec,
             program_id: B256::repeat_byte(6),
             kind: protocol::ProofKind::Composite,
+            part: None,
             gas_used: 0,
             transactions: 0,
             prover_inputs: ArtifactRef::of(b""),

@@ -14,11 +14,14 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use witness::KnownKeys;
 
-use crate::args::{KindArg, NodeAccess, NodeArgs, ProverArg};
+use crate::args::{
+    ExecutableArgs, Global, KindArg, NodeAccess, NodeArgs, ProverArg, SplitArgs, ZkvmArgs,
+};
 use crate::chain::ChainArg;
 use crate::commands::node::{self, Defaults};
 use crate::output::Output;
 use crate::parse;
+use crate::provers::{self, Workplace};
 use crate::settings::{Origin, Overrides, Settings};
 use crate::signals::unless_interrupted;
 
@@ -135,6 +138,12 @@ pub(crate) struct Server {
     /// Kind of proof
     #[arg(long, env = "PROVER_SERVER_PROOF_KIND", value_enum, default_value_t = KindArg::Composite)]
     pub kind: KindArg,
+    /// Proofs in parts
+    #[command(flatten)]
+    pub split: SplitArgs,
+    /// The executable that divides runs into parts, as clients do
+    #[command(flatten)]
+    pub executable: ExecutableArgs,
     /// Who may claim the rewards of the proofs: each statement names it [default: nobody]
     #[arg(long, env = "PROVER_SERVER_BENEFICIARY", value_name = "ADDRESS")]
     pub beneficiary: Option<Address>,
@@ -214,6 +223,7 @@ pub(crate) struct Server {
 pub(crate) async fn run(
     args: Server,
     overrides: &Overrides,
+    global: &Global,
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -280,8 +290,12 @@ pub(crate) async fn run(
         prover: config.system,
         program_id: config.wanted_program_id(),
     };
+    let planner = match config.split {
+        true => Some(planner(args.executable, config.system, data.path(), global)?),
+        false => None,
+    };
     let start = async {
-        let started = server::Server::start(config, Some(source)).await;
+        let started = server::Server::start_with(config, Some(source), planner).await;
         started.context("failed to start the Prover Server")
     };
     let running = unless_interrupted(&shutdown, Box::pin(start)).await?;
@@ -300,6 +314,21 @@ pub(crate) async fn run(
         );
     }
     Ok(())
+}
+
+/// What divides runs into parts: the prover that clients use.
+fn planner(
+    executable: ExecutableArgs,
+    system: protocol::ProofSystem,
+    folder: &Path,
+    global: &Global,
+) -> anyhow::Result<server::Planner> {
+    let zkvm = ZkvmArgs { segment_po2: None, dev_mode: false, executable };
+    let folder = folder.join("plans");
+    let workplace = Workplace { provers: 0, ..Workplace::attended(&folder) };
+    let prover = ProverArg::of(system).build(&zkvm, workplace, global);
+    let prover = prover.context("--split needs the prover's executable on the server, too")?;
+    Ok(provers::planner(prover, folder))
 }
 
 /// Four heartbeats fit into a lease, so that a lost one or two cost nothing.

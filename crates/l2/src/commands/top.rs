@@ -444,6 +444,7 @@ mod tests {
             system: ProofSystem::Risc0,
             program_id: alloy_primitives::B256::ZERO,
             kind: ProofKind::Composite,
+            part: None,
             gas_used: 30_000_000,
             transactions: number,
             prover_inputs: ArtifactRef::of(b"input"),

@@ -2,7 +2,7 @@
 
 use super::{peers::NotHandedOver, queue::Busy};
 use crate::{artifacts::ArtifactError, database::DatabaseError, store::StoreError};
-use protocol::ArtifactId;
+use protocol::{ArtifactId, JobId};
 
 /// Why a client's wish is not granted.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,14 @@ pub enum JobError {
     /// No other server follows the node.
     #[error(transparent)]
     NotHandedOver(#[from] NotHandedOver),
+    /// The plan of a run is not what this server writes.
+    #[error("the plan of job {job} cannot be read: {error}")]
+    Plan {
+        /// The job that is proven in parts.
+        job: JobId,
+        /// What is wrong with it.
+        error: verifier::VerifyError,
+    },
     /// Verifying was given up; the submission stays open.
     #[error("the proof could not be verified now; submit it again")]
     NotVerified,

@@ -8,7 +8,7 @@
 
 use super::Jobs;
 use crate::{clock::Timestamp, store::StoreError};
-use protocol::{ClientId, ProofSystem};
+use protocol::{ClientId, ProofKind, ProofSystem};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -32,7 +32,7 @@ const KINDS: usize = 64;
 const NOTED: Duration = Duration::from_secs(5);
 
 /// What a job asks for, as far as it decides who can prove it.
-pub(crate) type Kind = (ProofSystem, alloy_primitives::B256);
+pub(crate) type Kind = (ProofSystem, alloy_primitives::B256, ProofKind);
 
 /// The clients that wait.
 #[derive(Debug, Default)]
@@ -262,8 +262,7 @@ impl Jobs {
     /// Looks once, and says when to look again.
     async fn call(&self) -> Result<Duration, StoreError> {
         let line = &self.0.line;
-        let wanted: Vec<_> =
-            self.targets().iter().map(|target| (target.system, target.program_id)).collect();
+        let wanted: Vec<_> = self.wanted_kinds();
         let kinds = line.kinds(&wanted);
         if kinds.is_empty() {
             line.lock().planned = None;
@@ -293,8 +292,8 @@ mod tests {
     use super::*;
     use alloy_primitives::B256;
 
-    const EXEC: Kind = (ProofSystem::Exec, B256::ZERO);
-    const RISC0: Kind = (ProofSystem::Risc0, B256::ZERO);
+    const EXEC: Kind = (ProofSystem::Exec, B256::ZERO, ProofKind::Composite);
+    const RISC0: Kind = (ProofSystem::Risc0, B256::ZERO, ProofKind::Composite);
 
     fn client(n: u8) -> ClientId {
         ClientId::from_bytes([n; 16])
@@ -341,7 +340,7 @@ mod tests {
     #[test]
     fn what_is_wanted_is_looked_for_however_many_programs_are_named() {
         let line = Line::default();
-        let nonsense = |n| (ProofSystem::Exec, B256::with_last_byte(n));
+        let nonsense = |n| (ProofSystem::Exec, B256::with_last_byte(n), ProofKind::Composite);
         let _many: Vec<_> = (1..200).map(|n| line.join(client(n), vec![nonsense(n)])).collect();
         let _last = line.join(client(0), vec![RISC0]);
         let kinds = line.kinds(&[RISC0]);

@@ -11,11 +11,13 @@ mod operators;
 pub mod peers;
 mod queue;
 mod requests;
+mod split;
 mod submissions;
 mod verification;
 
 pub use error::JobError;
 pub use queue::{Busy, Sender};
+pub use split::{Planner, Splitter};
 
 use crate::{
     artifacts::Artifacts,
@@ -24,13 +26,16 @@ use crate::{
     jobs::{
         Party,
         batch::{NewBatch, Target, Targets, Tip},
+        crew::Crew,
     },
     observe::metrics::{self, Metrics},
     store::{BatchInput, Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches},
 };
 use instances::Instances;
 use line::{Kind, Line};
-use protocol::{ArtifactId, ArtifactRef, BlockRange, ClientId, JobId, LeaseId, Progress, Verdict};
+use protocol::{
+    ArtifactId, ArtifactRef, BlockRange, ClientId, JobId, LeaseId, Progress, ProofKind, Verdict,
+};
 use queue::Queue;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -64,6 +69,10 @@ struct Inner {
     queue: Queue,
     /// When a client asked last that can prove something that is wanted.
     able: Mutex<HashMap<Kind, Instant>>,
+    /// The clients that prove parts.
+    crew: Mutex<Crew>,
+    /// Something happened to a part, or there is a job to be divided.
+    parts_changed: Notify,
     /// The processes that work under each client's id, apart for each token: anybody can name a client.
     instances: Mutex<Instances<(ClientId, Party)>>,
     /// Jobs whose inputs are lost.
@@ -124,6 +133,8 @@ impl Jobs {
             holders: Mutex::default(),
             queue,
             able: Mutex::default(),
+            crew: Mutex::default(),
+            parts_changed: Notify::new(),
             switches: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping,
@@ -159,17 +170,27 @@ impl Jobs {
     pub fn without_prover(&self, unheld: &[(Target, u64)]) -> u64 {
         let able = self.0.able.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = |target: &Target| {
-            let at = able.get(&(target.system, target.program_id));
+            let at = able.get(&(target.system, target.program_id, target.kind));
             at.is_some_and(|at| at.elapsed() < metrics::ALIVE)
         };
         unheld.iter().filter(|(target, _)| !asked(target)).map(|(_, jobs)| jobs).sum()
     }
 
+    /// Looks at the crew, or changes it.
+    fn crew<T>(&self, with: impl FnOnce(&mut Crew) -> T) -> T {
+        with(&mut self.0.crew.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the wanted proofs ask for, and the parts of those that are made of parts.
+    fn wanted_kinds(&self) -> Vec<Kind> {
+        let kinds = |target: &Target| [target.kind, ProofKind::Part].map(|kind| (target.system, target.program_id, kind));
+        self.targets().iter().flat_map(kinds).collect()
+    }
+
     /// Notes that a client asks that can prove jobs of these kinds.
     fn able(&self, kinds: &[Kind]) {
-        let wanted = |kind: &&Kind| {
-            self.targets().iter().any(|target| **kind == (target.system, target.program_id))
-        };
+        let wanted = self.wanted_kinds();
+        let wanted = |kind: &&Kind| wanted.contains(kind);
         let mut able = self.0.able.lock().unwrap_or_else(PoisonError::into_inner);
         able.extend(kinds.iter().filter(wanted).map(|kind| (*kind, Instant::now())));
     }
@@ -236,6 +257,7 @@ impl Jobs {
         for job in jobs {
             tracing::info!(%job, %blocks, "job enqueued");
         }
+        self.0.parts_changed.notify_waiters();
         self.0.line.news();
     }
 

@@ -3,13 +3,13 @@
 use super::{JobError, Jobs};
 use crate::{
     artifacts::ArtifactError,
-    jobs::{party::Party, state::Refused},
+    jobs::{crew::Share, party::Party, state::Refused},
     observe::traces,
     store::{Offer, StoreError},
 };
 use protocol::{
     Advice, Capability, Fail, FailureClass, Heartbeat, JobId, LeaseId, NoWork, NoWorkReason,
-    Progress, ProofData, ProofSystem, Request, Response,
+    Progress, ProofData, ProofKind, ProofSystem, Request, Response,
 };
 use std::{
     sync::PoisonError,
@@ -70,7 +70,13 @@ impl Jobs {
         }
         let asked = self.now().await?;
         let deadline = asked + Duration::from_millis(request.wait_ms).min(self.0.rules.max_wait);
-        let kinds: Vec<_> = usable.iter().map(|able| (able.system, able.program_id)).collect();
+        let kinds_of = |able: &Capability| {
+            let of = (able.system, able.program_id);
+            able.kinds.iter().map(move |kind| (of.0, of.1, *kind)).collect::<Vec<_>>()
+        };
+        let kinds: Vec<_> = usable.iter().flat_map(kinds_of).collect();
+        let helps = usable.iter().find(|able| able.makes(ProofKind::Part));
+        let segment_po2 = helps.and_then(|able| able.segment_po2);
         // ORDER: in the line before the first look, or a job that becomes ready in between is missed.
         let mut place = self.0.line.join(request.client, kinds.clone());
         let mut now = asked;
@@ -80,6 +86,13 @@ impl Jobs {
             if self.drains() {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
             }
+            let share = match helps {
+                Some(_) => self.crew(|crew| {
+                    crew.heard(request.client, segment_po2, now);
+                    crew.share(request.client, now)
+                }),
+                None => Share::ALL,
+            };
             // Boxed, so that who only waits keeps no room for them.
             let look = Box::pin(self.0.store.look(request.client, &usable, now)).await?;
             let lease = LeaseId::from_bytes(rand::random());
@@ -92,7 +105,8 @@ impl Jobs {
                 }
                 None => {
                     let store = &self.0.store;
-                    let leasing = store.lease(request.client, party, &usable, lease, asked, now);
+                    let leasing =
+                        store.lease(request.client, party, &usable, lease, share, asked, now);
                     self.noted(Box::pin(leasing).await?)
                 }
             };
@@ -108,6 +122,10 @@ impl Jobs {
                     if leased.lease.id == lease {
                         self.0.metrics.leased(leased.target.system, begun.elapsed());
                     }
+                    // What it did not take of a part is another one's.
+                    if leased.part.is_some() {
+                        self.0.line.news();
+                    }
                     let client = request.client.to_string();
                     let traceparent = traces::leased(leased.job, client, asked_at);
                     return Ok(ProofData::Response(Response {
@@ -122,6 +140,7 @@ impl Jobs {
                         prover_inputs: leased.input,
                         max_proof_bytes: Some(self.0.rules.max_proof_bytes),
                         traceparent,
+                        part: leased.part,
                     }));
                 }
                 Offer::Draining => (NoWorkReason::Draining, None, true),
@@ -172,7 +191,8 @@ impl Jobs {
                 None => all.remove(&beat.lease),
             };
         };
-        match self.0.store.heartbeat(job, beat.lease, self.now().await?).await {
+        let now = self.now().await?;
+        match self.0.store.heartbeat(job, beat.lease, now).await {
             Ok(standing) => {
                 // The lease is its client's secret, so nobody else can pretend to be another process of it.
                 if let Some(instance) = beat.instance {
@@ -184,6 +204,7 @@ impl Jobs {
                     }
                 }
                 progress(beat.progress);
+                self.crew(|crew| crew.heard_again(beat.client, now));
                 // A server that stops or drains comes back: its clients go on proving meanwhile.
                 Ok(if standing.draining { Advice::Drain } else { Advice::Continue })
             }

@@ -55,7 +55,7 @@ impl Jobs {
     }
 
     /// Writes a proof down, unless it is already, and has it verified.
-    async fn open(
+    pub(super) async fn open(
         &self,
         job: JobId,
         submit: Submit,
@@ -201,7 +201,7 @@ impl Jobs {
 
 /// Whether a proof may be refused because too many wait.
 #[derive(Clone, Copy, Debug)]
-enum Admission {
+pub(super) enum Admission {
     /// It may: nothing has been promised.
     IfRoom,
     /// It was written down before.
@@ -211,7 +211,7 @@ enum Admission {
 type Running = watch::Receiver<Option<Verdict>>;
 
 /// A proof that was handed in.
-enum Opened {
+pub(super) enum Opened {
     /// Its verdict is known.
     Judged(Verdict),
     /// It is being verified, or waits for its turn.

@@ -31,11 +31,24 @@ impl Jobs {
             }
             other => other?,
         };
+        let plan = match &wanted.part {
+            Some(part) => match self.plan_of(part).await {
+                Ok(plan) => Some(plan),
+                Err(error) => {
+                    // Nobody can check a part any more.
+                    tracing::error!(code = "plan_lost", job = %part.of.parent, %error, "the plan of a job's parts is lost; the job is lent whole");
+                    self.0.store.lend_whole(part.of.parent, self.now().await?).await?;
+                    return Err(JobError::NotVerified);
+                }
+            },
+            None => None,
+        };
+        let part = wanted.part.clone();
         let (policy, message) = (self.0.rules.policy, submit.clone());
         let (effort, system) = (wanted.effort, wanted.target.system);
         let (begun, begun_at) = (Instant::now(), SystemTime::now());
         let checked = tokio::task::spawn_blocking(move || {
-            verification::check(&wanted, &message, &proof, &policy)
+            verification::check(&wanted, plan.as_ref(), &message, &proof, &policy)
         })
         .await;
         let checked = verification::outcome(checked);
@@ -59,7 +72,10 @@ impl Jobs {
             {
                 tracing::info!(%job, %error, "what the proof cost was not noted");
             }
-            self.0.metrics.proved(system, &effort);
+            match part {
+                None => self.0.metrics.proved(system, &effort),
+                Some(part) => self.part_proved(submit, &part, effort.time),
+            }
             traces::happened(job, "accept", checked_at, [], None);
         }
         match &verdict {

@@ -128,6 +128,10 @@ impl From<JobError> for Refusal {
                 refusal.1.retry_after_ms = Some(crate::clock::millis(busy.pause()).max(1));
                 refusal
             }
+            JobError::Plan { .. } => {
+                tracing::error!(code = "plan_unreadable", error = text, "a plan cannot be read");
+                refuse(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, "the server failed; its log says why".into())
+            }
             JobError::NotHandedOver(_) => refuse(StatusCode::CONFLICT, ErrorCode::WrongState, text),
             JobError::Artifacts(error) => error.into(),
             JobError::Store(StoreError::NoSuchJob(_)) => {

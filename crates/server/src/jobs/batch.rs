@@ -6,7 +6,9 @@
 
 use super::cost::ProvingCost;
 use alloy_primitives::B256;
-use protocol::{ArtifactRef, BlockRange, Capability, JobId, JobState, ProofKind, ProofSystem};
+use protocol::{
+    ArtifactRef, BlockRange, Capability, JobId, JobState, PartOf, ProofKind, ProofSystem,
+};
 use sha2::{Digest, Sha256};
 
 /// A batch to be proven, as the server itself computed it.
@@ -46,7 +48,9 @@ pub struct Target {
 impl Target {
     /// Whether a client with `capability` can make such a proof.
     pub(crate) fn suits(&self, capability: &Capability) -> bool {
-        self.system == capability.system && self.program_id == capability.program_id
+        self.system == capability.system
+            && self.program_id == capability.program_id
+            && capability.makes(self.kind)
     }
 }
 
@@ -155,6 +159,19 @@ pub struct Wanted {
     pub statement: Vec<u8>,
     /// What the proof took.
     pub effort: ProvingCost,
+    /// If a part of a proof is wanted: which one, of which plan.
+    pub part: Option<WantedPart>,
+}
+
+/// What a proof of a part is checked against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedPart {
+    /// The job that waits for the whole proof, and which part of it this is.
+    pub of: PartOf,
+    /// The plan of the run, as this server's artifact.
+    pub plan: ArtifactRef,
+    /// A segment of the run has at most 2 to this power cycles.
+    pub segment_po2: u32,
 }
 
 /// A batch does not continue what has been enqueued.

@@ -6,7 +6,9 @@
 pub mod actor;
 pub mod batch;
 pub mod cost;
+pub mod crew;
 pub mod outcome;
+pub mod parts;
 pub mod party;
 pub mod standing;
 pub mod state;

@@ -1,8 +1,8 @@
 //! Whether a proof is what a job asked for. Nothing that a client says is believed.
 
 use super::batch::{Target, Wanted};
-use protocol::{ProofKind, ProofSystem, Submit};
-use verifier::{Kind, Policy, VerifyError};
+use protocol::{PartWork, ProofKind, ProofSystem, Submit};
+use verifier::{Claim, Kind, Plan, Policy, VerifyError};
 
 /// Why a proof is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,18 @@ pub enum Rejection {
         /// What it is.
         found: Kind,
     },
+    /// It does not prove the part that was asked for.
+    #[error("the job asks for {work} of a run of {segments} segments of at most 2^{segment_po2} cycles: {source}")]
+    WrongPart {
+        /// What was asked for.
+        work: PartWork,
+        /// Segments of the run.
+        segments: u32,
+        /// Their size.
+        segment_po2: u32,
+        /// Why it is refused.
+        source: VerifyError,
+    },
     /// The verifier crashed on it.
     #[error("the verifier crashed on the proof")]
     Crashed,
@@ -55,12 +67,13 @@ pub fn verifier_of(system: ProofSystem) -> Option<verifier::System> {
 }
 
 /// Checks a proof against what the job asks for, and returns the cycles it took if it shows them. Blocks, for as long as
-/// verifying takes.
+/// verifying takes. `plan` is that of the run, if a part is wanted.
 ///
 /// # Errors
 /// [`Rejection`] says which check failed.
 pub fn check(
     wanted: &Wanted,
+    plan: Option<&Plan>,
     submit: &Submit,
     proof: &[u8],
     policy: &Policy,
@@ -76,6 +89,20 @@ pub fn check(
         return Err(Rejection::WrongProgram { wanted: program_id, found: submit.program_id });
     }
     let verify_as = verifier_of(system).ok_or(Rejection::Unsupported(system))?;
+    if let Some(part) = &wanted.part
+        && let Some(claim) = claim(&part.of.work)
+    {
+        let plan = plan.expect("whoever wants a part has its plan");
+        // SOUNDNESS: the part is checked against the plan that this server made by executing the program, not against what its client
+        // says of its neighbours: a part that fits is one of this run.
+        let checked = verifier::verify_part(verify_as, program_id.0, plan, &claim, proof, policy);
+        return checked.map(|()| None).map_err(|source| Rejection::WrongPart {
+            work: part.of.work,
+            segments: plan.segments(),
+            segment_po2: plan.segment_po2,
+            source,
+        });
+    }
     let verified = verifier::verify(verify_as, program_id.0, proof, policy)?;
     // SOUNDNESS: the proof is of exactly the statement that this server computed from blocks it executed.
     if verified.public_values != wanted.statement {
@@ -83,6 +110,7 @@ pub fn check(
     }
     let good_enough = match verified.kind {
         Kind::Succinct => true,
+        // The last part is the succinct proof of the whole.
         Kind::Composite => kind == ProofKind::Composite,
         // They prove nothing; the policy has let them pass by name, and they have no size to speak of.
         Kind::Exec | Kind::DevMode => true,
@@ -92,6 +120,18 @@ pub fn check(
         Ok(verified.cycles)
     } else {
         Err(Rejection::WrongKind { wanted: kind, found: verified.kind })
+    }
+}
+
+/// What a proof of a part has to claim; nothing of the last one, which is a proof of the whole.
+fn claim(work: &PartWork) -> Option<Claim> {
+    match *work {
+        PartWork::Segments { first, end } | PartWork::Join { first, end } => {
+            Some(Claim::Segments(first..end))
+        }
+        PartWork::Keccak { first, end } => Some(Claim::Keccak(first..end)),
+        PartWork::Unite { end } => Some(Claim::Keccak(0..end)),
+        PartWork::Finish => None,
     }
 }
 
@@ -127,6 +167,7 @@ mod tests {
             target: Target { system, program_id, kind: ProofKind::Composite },
             statement: STATEMENT.to_vec(),
             effort: Default::default(),
+            part: None,
         }
     }
 
@@ -136,15 +177,15 @@ mod tests {
             (wanted(ProofSystem::Exec, B256::ZERO), submit(ProofSystem::Exec, B256::ZERO));
         let strict = Policy::default();
         let open = Policy { danger_accept_exec: true, ..strict };
-        assert_eq!(check(&wanted, &submit, &STATEMENT, &open), Ok(None));
-        let refused = check(&wanted, &submit, &STATEMENT, &strict);
+        assert_eq!(check(&wanted, None, &submit, &STATEMENT, &open), Ok(None));
+        let refused = check(&wanted, None, &submit, &STATEMENT, &strict);
         assert_eq!(refused, Err(Rejection::Invalid(VerifyError::ExecRefused)));
         for at in [0, 32, 447] {
             let mut other = STATEMENT;
             other[at] ^= 1;
-            assert_eq!(check(&wanted, &submit, &other, &open), Err(Rejection::WrongStatement));
+            assert_eq!(check(&wanted, None, &submit, &other, &open), Err(Rejection::WrongStatement));
         }
-        assert!(check(&wanted, &submit, &STATEMENT[..447], &open).is_err());
+        assert!(check(&wanted, None, &submit, &STATEMENT[..447], &open).is_err());
     }
 
     #[test]
@@ -155,12 +196,12 @@ mod tests {
 
         // The statement itself, passed off as a proof of the real system.
         let found = ProofSystem::Exec;
-        let exec = check(&risc0, &submit(found, B256::ZERO), &STATEMENT, &open);
+        let exec = check(&risc0, None, &submit(found, B256::ZERO), &STATEMENT, &open);
         assert_eq!(exec, Err(Rejection::WrongSystem { wanted: ProofSystem::Risc0, found }));
-        let posing = check(&risc0, &submit(ProofSystem::Risc0, ours), &STATEMENT, &open);
+        let posing = check(&risc0, None, &submit(ProofSystem::Risc0, ours), &STATEMENT, &open);
         assert!(matches!(posing, Err(Rejection::Invalid(_))), "{posing:?}");
 
-        let program = check(&risc0, &submit(ProofSystem::Risc0, other), &STATEMENT, &open);
+        let program = check(&risc0, None, &submit(ProofSystem::Risc0, other), &STATEMENT, &open);
         assert_eq!(program, Err(Rejection::WrongProgram { wanted: ours, found: other }));
     }
 
@@ -182,7 +223,7 @@ mod tests {
         ] {
             let wanted = wanted(ProofSystem::Risc0, wants);
             let submit = submit(ProofSystem::Risc0, says);
-            let refused = check(&wanted, &submit, &proof, &Policy::default()).expect_err("revoked");
+            let refused = check(&wanted, None, &submit, &proof, &Policy::default()).expect_err("revoked");
             let told = refused.to_string();
             assert!(matches!(refused, Rejection::Invalid(VerifyError::Revoked { .. })), "{told}");
             assert!(told.contains("is revoked, because"), "{told}");

@@ -13,7 +13,7 @@ use crate::{
         state::{Event, due},
     },
 };
-use protocol::{BlockRange, JobId, LeaseId};
+use protocol::{BlockRange, JobId, LeaseId, ProofKind};
 use sqlx::{AnyConnection, any::AnyRow};
 
 /// What a reorg did.
@@ -243,8 +243,8 @@ impl JobStore {
     ) -> Result<JobId> {
         let id = job_id(batch, target);
         let job = sqlx::query(
-            "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due)
-             VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due, split)
+             VALUES ($1, $2, $3, $4, $5, 'ready', $6, 0, 0, $6, $7, $8) ON CONFLICT (id) DO NOTHING",
         )
         .bind(Col(id))
         .bind(row)
@@ -253,6 +253,7 @@ impl JobStore {
         .bind(Col(target.kind))
         .bind(Col(now))
         .bind(Col(due(now, 0)))
+        .bind(Col(self.divides && target.kind == ProofKind::Succinct))
         .execute(&mut **tx);
         self.ok(job.await)?;
         Ok(id)

@@ -11,6 +11,7 @@ use crate::{
     database::{Tx, columns::Col},
     jobs::{
         batch::Target,
+        crew::Share,
         outcome::LeaseOutcome,
         party::Party,
         standing::{Standing, StandingEvent},
@@ -19,7 +20,8 @@ use crate::{
 };
 use alloy_primitives::B256;
 use protocol::{
-    ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId, ProofSystem,
+    ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId, Part, ProofKind,
+    ProofSystem,
 };
 use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
@@ -37,6 +39,8 @@ pub struct Leased {
     pub target: Target,
     /// The program's input.
     pub input: ArtifactRef,
+    /// What to do, if a part of a proof is wanted.
+    pub part: Option<Part>,
 }
 
 /// The answer to a request for work.
@@ -98,7 +102,7 @@ macro_rules! next_ready {
     ($now:literal) => {
         concat!(
             "(SELECT min(t) FROM (
-                 SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before > ",
+                 SELECT min(not_before) AS t FROM jobs WHERE state = 'ready' AND superseded = 0 AND split = 0 AND not_before > ",
             $now,
             " UNION ALL SELECT min(lease_expires_at) + 1 FROM jobs WHERE state = 'leased') AS times) AS next"
         )
@@ -126,7 +130,7 @@ impl JobStore {
 
     /// Hands `client`, for which `party` is responsible, the job it can prove that is [`due`](crate::jobs::state::due) first. A client that has a lease gets the same lease again, unless
     /// it was heard on it before it `asked`: then it died on that job, and gets that one last. `lease` names a new lease and
-    /// must be fresh and random.
+    /// must be fresh and random. If the job is for a range of segments that nobody has begun yet, the client gets its `share`.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
@@ -136,6 +140,7 @@ impl JobStore {
         party: Party,
         capabilities: &[Capability],
         lease: LeaseId,
+        share: Share,
         asked: Timestamp,
         now: Timestamp,
     ) -> Result<Done<Offer>> {
@@ -171,7 +176,10 @@ impl JobStore {
                 match waits {
                     Some(until) => Offer::Resting { until },
                     None => match self.first_ready(&mut tx, client, capabilities, now).await? {
-                        Some(row) => self.grant(&mut tx, row, &ask, now).await?,
+                        Some(row) => {
+                            let row = self.cut_to_share(&mut tx, row, share, now).await?;
+                            self.grant(&mut tx, row, &ask, now).await?
+                        }
                         None => self.nothing_ready(&mut tx, now).await?,
                     },
                 }
@@ -226,22 +234,25 @@ impl JobStore {
         // A job it fell silent on comes last: another client may find out whose fault that was.
         for whose in ["(lost_to IS NULL OR lost_to <> $4)", "lost_to = $4"] {
             for capability in capabilities {
-                let row = self.db.skipping_locked(&format!(
-                    "SELECT {} FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1 AND system = $2
-                     AND program_id = $3 AND {whose} ORDER BY due, seq LIMIT 1",
-                    job_columns!(),
-                ));
-                let row = sqlx::query(row)
-                    .bind(Col(now))
-                    .bind(Col(capability.system))
-                    .bind(Col(capability.program_id))
-                    .bind(Col(client))
-                    .fetch_optional(&mut **tx);
-                if let Some(row) = self.ok(row.await)? {
-                    let row = self.job_row(&row)?;
-                    let earlier = |best: &JobRow| (row.due, row.seq) < (best.due, best.seq);
-                    if first.as_ref().is_none_or(earlier) {
-                        first = Some(row);
+                for kind in &capability.kinds {
+                    let row = self.db.skipping_locked(&format!(
+                        "SELECT {} FROM jobs WHERE state = 'ready' AND superseded = 0 AND split = 0 AND not_before <= $1
+                         AND system = $2 AND program_id = $3 AND kind = '{kind}' AND {whose}{} ORDER BY due, seq LIMIT 1",
+                        job_columns!(),
+                        small_enough(*kind, capability),
+                    ));
+                    let row = sqlx::query(row)
+                        .bind(Col(now))
+                        .bind(Col(capability.system))
+                        .bind(Col(capability.program_id))
+                        .bind(Col(client))
+                        .fetch_optional(&mut **tx);
+                    if let Some(row) = self.ok(row.await)? {
+                        let row = self.job_row(&row)?;
+                        let earlier = |best: &JobRow| (row.due, row.seq) < (best.due, best.seq);
+                        if first.as_ref().is_none_or(earlier) {
+                            first = Some(row);
+                        }
                     }
                 }
             }
@@ -254,7 +265,7 @@ impl JobStore {
 
     /// Grants the lease on the job that is asked for, or the one that the client has again.
     async fn grant(&self, tx: &mut Tx, row: JobRow, ask: &Event, now: Timestamp) -> Result<Offer> {
-        let (job, target) = (row.id, row.target);
+        let (job, target, part) = (row.id, row.target, row.part);
         let after = self.apply(tx, row, ask, now).await?;
         let State::Leased(lease) = after.state else {
             return Err(self.damaged("a lease was granted, but is not there"));
@@ -269,13 +280,17 @@ impl JobStore {
             blocks: self.range(&batch)?,
             target,
             input: self.artifact(&batch, "input", "input_len")?,
+            part: match part {
+                Some(part) => Some(self.part_to_do(tx, &part).await?),
+                None => None,
+            },
         })))
     }
 
     /// Whether jobs wait for others, and when one may become ready by itself.
     async fn nothing_ready(&self, tx: &mut Tx, now: Timestamp) -> Result<Offer> {
         let row = sqlx::query(concat!(
-            "SELECT CASE WHEN EXISTS (SELECT 1 FROM jobs WHERE state = 'ready' AND superseded = 0 AND not_before <= $1)
+            "SELECT CASE WHEN EXISTS (SELECT 1 FROM jobs WHERE state = 'ready' AND superseded = 0 AND split = 0 AND not_before <= $1)
              THEN 1 ELSE 0 END AS others, ",
             next_ready!("$1"),
         ));
@@ -294,15 +309,22 @@ impl JobStore {
         capabilities: &[Capability],
         now: Timestamp,
     ) -> Result<Look> {
-        let suits = |n: usize| format!("(system = ${} AND program_id = ${})", 3 + 2 * n, 4 + 2 * n);
-        let suits: Vec<_> = (0..capabilities.len()).map(suits).collect();
+        let suits = |(n, capability): (usize, &Capability)| {
+            let kinds = capability.kinds.iter().map(|kind| {
+                format!("(kind = '{kind}'{})", small_enough(*kind, capability))
+            });
+            let kinds = kinds.collect::<Vec<_>>().join(" OR ");
+            let kinds = if kinds.is_empty() { "1 = 0".to_owned() } else { kinds };
+            format!("(system = ${} AND program_id = ${} AND ({kinds}))", 3 + 2 * n, 4 + 2 * n)
+        };
+        let suits: Vec<_> = capabilities.iter().enumerate().map(suits).collect();
         let suits = if suits.is_empty() { "1 = 0".to_owned() } else { suits.join(" OR ") };
         let one = |name: &str, jobs: &str| {
             format!(
                 "(SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE {jobs} LIMIT 1) AS {name}_one) AS {name}"
             )
         };
-        let ready = "state = 'ready' AND superseded = 0 AND not_before <= $2";
+        let ready = "state = 'ready' AND superseded = 0 AND split = 0 AND not_before <= $2";
         let sql = format!(
             "SELECT {}, {}, {}, {}, {}, {} FROM (SELECT 1 AS one) AS once LEFT JOIN clients ON clients.id = $1",
             client_columns!(),
@@ -336,19 +358,19 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn ready_for(
         &self,
-        kinds: &[(ProofSystem, B256)],
+        kinds: &[(ProofSystem, B256, ProofKind)],
         most: u64,
         now: Timestamp,
     ) -> Result<(Vec<u64>, Option<Timestamp>)> {
         let mut ready = Vec::new();
-        for (system, program_id) in kinds {
+        for (system, program_id, kind) in kinds {
             let row = sqlx::query(
-                "SELECT (SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE state = 'ready' AND superseded = 0
-                     AND not_before <= $1 AND system = $2 AND program_id = $3 LIMIT $4) AS waiting)
+                "SELECT (SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE state = 'ready' AND superseded = 0 AND split = 0
+                     AND not_before <= $1 AND system = $2 AND program_id = $3 AND kind = $5 LIMIT $4) AS waiting)
                  + (SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE state = 'leased' AND lease_expires_at < $1
-                     AND system = $2 AND program_id = $3 LIMIT $4) AS left_behind) AS ready",
+                     AND system = $2 AND program_id = $3 AND kind = $5 LIMIT $4) AS left_behind) AS ready",
             );
-            let row = row.bind(Col(now)).bind(Col(*system)).bind(Col(*program_id)).bind(Col(most));
+            let row = row.bind(Col(now)).bind(Col(*system)).bind(Col(*program_id)).bind(Col(most)).bind(Col(*kind));
             let row = self.ok(row.fetch_one(self.db.readers()).await)?;
             ready.push(self.get(&row, "ready")?);
         }
@@ -574,6 +596,15 @@ fn its_own(job: JobId, held: Option<&Lease>, fail: &Fail) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A condition that a part's segments are not larger than the client can hold.
+fn small_enough(kind: ProofKind, capability: &Capability) -> String {
+    if kind != ProofKind::Part {
+        return String::new();
+    }
+    let most = capability.segment_po2.unwrap_or(u32::MAX);
+    format!(" AND (SELECT segment_po2 FROM splits WHERE splits.job = jobs.parent) <= {most}")
 }
 
 /// Why a client gets no new job, if it gets none.

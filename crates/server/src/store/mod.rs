@@ -21,6 +21,7 @@ mod proofs;
 pub mod queries;
 pub mod retention;
 pub(crate) mod rows;
+pub mod splits;
 pub mod stranded;
 pub mod submissions;
 mod transitions;
@@ -55,6 +56,8 @@ const SHOWN: u32 = 100;
 pub struct JobStore {
     db: Database,
     rules: Rules,
+    /// Whether jobs for succinct proofs are divided into parts before they are lent.
+    divides: bool,
 }
 
 impl JobStore {
@@ -64,7 +67,7 @@ impl JobStore {
     /// [`StoreError::Database`]: the file is foreign, corrupt or of another version, or cannot be opened.
     pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
         let db = Database::sqlite(path, Schema::Migrated).await?;
-        Ok(Self { db, rules })
+        Ok(Self { db, rules, divides: false })
     }
 
     /// Connects to a PostgreSQL database, which several servers may use. An empty one gets this version's schema.
@@ -73,7 +76,13 @@ impl JobStore {
     /// As [`open`](Self::open), or if the database may lose what it has committed, or has an earlier schema.
     pub async fn connect(url: &DatabaseUrl, rules: Rules) -> Result<Self> {
         let db = Database::postgres(url, Schema::New).await?;
-        Ok(Self { db, rules })
+        Ok(Self { db, rules, divides: false })
+    }
+
+    /// Has new jobs for succinct proofs divided into parts before they are lent.
+    #[must_use]
+    pub fn dividing(self, divides: bool) -> Self {
+        Self { divides, ..self }
     }
 
     /// A store to read from: its rules decide nothing.
@@ -87,7 +96,7 @@ impl JobStore {
             max_rejected: 0,
             max_newcomers: 0,
         };
-        Self { db, rules }
+        Self { db, rules, divides: false }
     }
 
     /// The database below.

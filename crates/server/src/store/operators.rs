@@ -118,7 +118,7 @@ impl JobStore {
         }
         let sql = format!(
             "SELECT seq, id, CASE WHEN {} THEN 1 ELSE 0 END AS meant FROM (SELECT seq, id, batch, state, cause, system, program_id, kind
-             FROM jobs WHERE superseded = 0 AND state = '{}' AND seq > $1 ORDER BY seq LIMIT {EXAMINED}) AS looked_at ORDER BY seq",
+             FROM jobs WHERE superseded = 0 AND state = '{}' AND seq > $1 AND parent IS NULL ORDER BY seq LIMIT {EXAMINED}) AS looked_at ORDER BY seq",
             conditions.join(" AND "),
             asked.state.name(),
         );

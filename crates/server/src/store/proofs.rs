@@ -16,7 +16,7 @@ impl JobStore {
         let rows = sqlx::query(AssertSqlSafe(format!(
             "SELECT b.first, b.last, b.final, j.id, j.system, j.program_id, j.kind, j.proof, j.proof_len
              FROM (SELECT id, first, last, final FROM batches WHERE superseded_at IS NULL AND first > $1 ORDER BY first LIMIT {limit}) b
-             LEFT JOIN jobs j ON j.batch = b.id AND j.state = 'proved' ORDER BY b.first, j.seq",
+             LEFT JOIN jobs j ON j.batch = b.id AND j.state = 'proved' AND j.parent IS NULL ORDER BY b.first, j.seq",
         )));
         let rows = rows.bind(bound(after)).fetch_all(self.db.readers()).await;
         let mut batches: Vec<ProvedBatch> = Vec::new();

@@ -184,11 +184,12 @@ impl JobStore {
         Ok((census.set_aside, census.counts.set_aside))
     }
 
-    /// How many jobs there are of each target and state. Triggers count them as they change, so this is no scan of them.
+    /// How many jobs there are of each target and state, without those for parts. Triggers count them as they change, so this is no
+    /// scan of them.
     pub(super) async fn tallies(&self) -> Result<Vec<Tally>> {
         let rows = sqlx::query(
             "SELECT system, program_id, kind, state, superseded, CAST(sum(jobs) AS BIGINT) AS n FROM job_counts
-             GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) > 0
+             WHERE kind <> 'part' GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) > 0
              ORDER BY system, program_id, kind",
         );
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
@@ -239,7 +240,7 @@ impl JobStore {
         let first = format!(
             "SELECT u.first FROM unproved u WHERE (SELECT b.superseded_at IS NULL FROM batches b WHERE b.id = u.batch)
              AND ((SELECT count(*) FROM jobs j WHERE j.batch = u.batch AND j.state <> 'proved' AND j.superseded = 0 AND ({wanted})) > 0
-             OR (SELECT count(*) FROM jobs p WHERE p.batch = u.batch AND p.state = 'proved') = 0)
+             OR (SELECT count(*) FROM jobs p WHERE p.batch = u.batch AND p.state = 'proved' AND p.parent IS NULL) = 0)
              ORDER BY u.first LIMIT 1"
         );
         let mut first = sqlx::query(AssertSqlSafe(first));
@@ -260,7 +261,7 @@ impl JobStore {
     }
 
     pub(super) fn summary(&self, row: &AnyRow) -> Result<JobSummary> {
-        let JobRow { id, target, job, .. } = self.job_row(row)?;
+        let JobRow { id, target, job, part, .. } = self.job_row(row)?;
         let proved = job.state == State::Proved;
         let client = match job.state.lease() {
             Some(lease) => Some(lease.client),
@@ -276,6 +277,7 @@ impl JobStore {
             system: target.system,
             program_id: target.program_id,
             kind: target.kind,
+            part,
             gas_used: self.get(row, "gas_used")?,
             transactions: self.get(row, "transactions")?,
             prover_inputs: self.artifact(row, "input", "input_len")?,
@@ -348,7 +350,7 @@ fn summaries(filter: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!(
         "SELECT j.seq, j.id, j.batch, j.system, j.program_id, j.kind, j.state, j.cause, j.superseded, j.not_before,
          j.failures, j.failed_by, j.lost, j.lost_to, j.lost_by, j.lease, j.lease_client, j.lease_party, j.lease_since, j.lease_expires_at, j.lease_heard,
-         j.lease_handed, j.created_at, j.due, j.finished_at, j.priority, j.proof, j.proof_len, j.proved_by, j.last_error,
+         j.lease_handed, j.created_at, j.due, j.finished_at, j.parent, j.work, j.part_first, j.part_end, j.priority, j.proof, j.proof_len, j.proved_by, j.last_error,
          b.first, b.last, b.gas_used, b.transactions, b.input, b.input_len,
          (SELECT max(granted_at) FROM leases l WHERE l.job = j.id) AS leased_at
          FROM (SELECT {}, priority, proof, proof_len, proved_by, last_error FROM jobs {filter}) j JOIN batches b ON b.id = j.batch ORDER BY j.seq",

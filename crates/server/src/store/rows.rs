@@ -11,7 +11,7 @@ use crate::{
         state::{Job, Lease, State},
     },
 };
-use protocol::{ArtifactRef, BlockRange, DeadCause, JobId, JobState};
+use protocol::{ArtifactRef, BlockRange, DeadCause, JobId, JobState, PartOf, PartWork};
 use sqlx::any::AnyRow;
 
 /// The columns of a job that are read: what decides about it.
@@ -19,7 +19,7 @@ macro_rules! job_columns {
     () => {
         "seq, id, batch, system, program_id, kind, state, cause, superseded, not_before, failures, failed_by, lost, lost_to, \
          lost_by, lease, lease_client, (SELECT party FROM leases WHERE leases.id = jobs.lease) AS lease_party, lease_since, \
-         lease_expires_at, lease_heard, lease_handed, created_at, due, finished_at"
+         lease_expires_at, lease_heard, lease_handed, created_at, due, finished_at, parent, work, part_first, part_end"
     };
 }
 
@@ -61,6 +61,8 @@ pub(super) struct JobRow {
     pub(super) created_at: Timestamp,
     pub(super) due: Timestamp,
     pub(super) finished_at: Option<Timestamp>,
+    /// If it asks for a part of another job's proof.
+    pub(super) part: Option<PartOf>,
 }
 
 impl JobStore {
@@ -117,7 +119,23 @@ impl JobStore {
             created_at: self.get(row, "created_at")?,
             due: self.get(row, "due")?,
             finished_at: self.get(row, "finished_at")?,
+            part: self.part_of(row)?,
         })
+    }
+
+    /// Which part of which proof a row asks for, if it asks for one.
+    pub(super) fn part_of(&self, row: &AnyRow) -> Result<Option<PartOf>> {
+        let Some(parent) = self.get(row, "parent")? else { return Ok(None) };
+        let (first, end) = (self.get(row, "part_first")?, self.get(row, "part_end")?);
+        let work = match self.get::<String>(row, "work")?.as_str() {
+            "segments" => PartWork::Segments { first, end },
+            "keccak" => PartWork::Keccak { first, end },
+            "join" => PartWork::Join { first, end },
+            "unite" => PartWork::Unite { end },
+            "finish" => PartWork::Finish,
+            other => return Err(self.damaged(format!("{other:?} is no part of a proof"))),
+        };
+        Ok(Some(PartOf { parent, work }))
     }
 
     pub(super) fn target(&self, row: &AnyRow) -> Result<Target> {

@@ -46,7 +46,7 @@ impl JobStore {
         });
         let rows = format!(
             "SELECT b.id, b.first, b.last, b.input, b.input_len, b.statement, j.system, j.program_id, j.kind, j.state
-             FROM batches b JOIN jobs j ON j.batch = b.id WHERE b.superseded_at IS NULL AND b.id IN (SELECT batch FROM jobs
+             FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.parent IS NULL AND b.superseded_at IS NULL AND b.id IN (SELECT batch FROM jobs
              WHERE state <> 'proved' AND superseded = 0 AND ({})) ORDER BY b.first, j.seq",
             left.collect::<Vec<_>>().join(" OR ")
         );
@@ -108,7 +108,7 @@ impl JobStore {
     }
 
     async fn jobs_of(&self, tx: &mut Tx, batch: i64) -> Result<Vec<(Target, JobState)>> {
-        let rows = sqlx::query("SELECT system, program_id, kind, state FROM jobs WHERE batch = $1");
+        let rows = sqlx::query("SELECT system, program_id, kind, state FROM jobs WHERE batch = $1 AND parent IS NULL");
         let rows = rows.bind(batch).fetch_all(&mut **tx).await;
         self.ok(rows)?.iter().map(|row| self.target_and_state(row)).collect()
     }

@@ -63,11 +63,7 @@ async fn requests_that_wait_for_work_leave_room_for_heartbeats() {
     let config = Config { limits, ..config(dir.path()) };
     let server = serve(config.clone(), &Chain::new(0)).await;
     let url = server.url();
-    let capability = Capability {
-        system: ProofSystem::Exec,
-        program_id: config.wanted_program_id(),
-        mocked: false,
-    };
+    let capability = Capability::new(ProofSystem::Exec, config.wanted_program_id(), false);
     let request = |wait_ms| {
         ProofData::Request(Request {
             client: ID.parse().unwrap(),
@@ -114,7 +110,7 @@ async fn clients_that_a_token_makes_up_hold_few_jobs_and_kill_none() {
         answer.json().await.unwrap()
     };
     let request = async |token: &str, client| {
-        let able = Capability { system: ProofSystem::Exec, program_id, mocked: false };
+        let able = Capability::new(ProofSystem::Exec, program_id, false);
         let (capabilities, wait_ms) = (vec![able], 0);
         let request = ProofData::Request(Request { client, capabilities, wait_ms, origin: None });
         post(token, "/v1/request", &request).await
@@ -179,7 +175,7 @@ async fn no_token_takes_what_a_client_of_another_token_has() {
         (token(&config, Role::Client).await.1, token(&config, Role::Client).await.1);
     let server = serve(config, &Chain::new(4)).await;
     let request = async |token: &str, client, instance: u8| {
-        let able = Capability { system: ProofSystem::Exec, program_id, mocked: false };
+        let able = Capability::new(ProofSystem::Exec, program_id, false);
         let instance = InstanceId::from_bytes([instance; 16]);
         let origin = Origin { instance, name: "x".into(), host: "x".into() };
         let (capabilities, origin) = (vec![able], Some(origin));

@@ -101,7 +101,7 @@ impl Hand {
 
     async fn lease(&self) -> Response {
         let (system, program_id) = (ProofSystem::Exec, alloy_primitives::B256::ZERO);
-        let capabilities = vec![Capability { system, program_id, mocked: true }];
+        let capabilities = vec![Capability::new(system, program_id, true)];
         let request = Request { client: self.client, capabilities, wait_ms: 10_000, origin: None };
         match self.post(paths::REQUEST, ProofData::Request(request)).await {
             ProofData::Response(response) => response,

@@ -98,11 +98,7 @@ async fn post(server: &Running, path: &str, message: &ProofData) -> ProofData {
 }
 
 async fn request(server: &Running, n: u8) -> Option<Response> {
-    let capability = Capability {
-        system: ProofSystem::Exec,
-        program_id: alloy_primitives::B256::ZERO,
-        mocked: true,
-    };
+    let capability = Capability::new(ProofSystem::Exec, alloy_primitives::B256::ZERO, true);
     let request = Request {
         client: client(n),
         capabilities: vec![capability],

@@ -218,7 +218,7 @@ async fn two_processes_under_one_lease_are_noticed_at_the_heartbeat() {
     };
     let me = ClientId::from_bytes([1; 16]);
     let capability =
-        Capability { system: client::ProofSystem::Exec, program_id: B256::ZERO, mocked: false };
+        Capability::new(client::ProofSystem::Exec, B256::ZERO, false);
     let request =
         Request { client: me, capabilities: vec![capability], wait_ms: 20_000, origin: None };
     let answer = post(protocol::paths::REQUEST.into(), ProofData::Request(request)).await;

@@ -87,6 +87,7 @@ async fn servers_that_answer_garbage_do_not_stop_the_client() {
         prover_inputs: protocol::ArtifactRef::of(b"nothing"),
         max_proof_bytes: Some(0),
         traceparent: None,
+        part: None,
     });
     let absurd = serde_json::to_string(&response).unwrap();
     let ack = r#"{"type":"FailAck"}"#;

@@ -12,6 +12,7 @@ use server::{
     database::DatabaseError,
     fsck::Report,
     jobs::{
+        crew::Share,
         NewBatch, Party, Rules, Target, Targets, Tip, Unlinked, job_id, standing::StandingEvent,
         state::Refused, verification::Rejection,
     },
@@ -150,10 +151,10 @@ pub(crate) async fn store(place: &Place, blocks: u64) -> JobStore {
 }
 
 pub(crate) async fn offer(store: &JobStore, n: u8, now: Timestamp) -> Offer {
-    let capability = Capability { system: ProofSystem::Exec, program_id: B256::ZERO, mocked: true };
+    let capability = Capability::new(ProofSystem::Exec, B256::ZERO, true);
     let lease = LeaseId::from_bytes(rand::random());
     let party = Party::Client(client(n));
-    store.lease(client(n), party, &[capability], lease, now, now).await.unwrap().value
+    store.lease(client(n), party, &[capability], lease, Share::ALL, now, now).await.unwrap().value
 }
 
 /// What a client finds that shows the token of id `token`.
@@ -163,9 +164,9 @@ pub(crate) async fn offer_under(
     client: ClientId,
     now: Timestamp,
 ) -> Offer {
-    let able = Capability { system: ProofSystem::Exec, program_id: B256::ZERO, mocked: true };
+    let able = Capability::new(ProofSystem::Exec, B256::ZERO, true);
     let lease = LeaseId::from_bytes(rand::random());
-    store.lease(client, Party::Token(token), &[able], lease, now, now).await.unwrap().value
+    store.lease(client, Party::Token(token), &[able], lease, Share::ALL, now, now).await.unwrap().value
 }
 
 pub(crate) async fn lease_under(
@@ -249,13 +250,14 @@ async fn a_living_lease_keeps_its_job_and_a_dead_client_loses_it_to_the_next_one
 async fn jobs_go_only_to_clients_that_can_prove_them(place: &Place) {
     let store = store(place, 1).await;
     let other =
-        Capability { system: ProofSystem::Exec, program_id: B256::repeat_byte(1), mocked: false };
+        Capability::new(ProofSystem::Exec, B256::repeat_byte(1), false);
     let offer = store
         .lease(
             client(1),
             Party::Client(client(1)),
             &[other],
             LeaseId::from_bytes([1; 16]),
+            Share::ALL,
             at(0),
             at(0),
         )
@@ -264,7 +266,7 @@ async fn jobs_go_only_to_clients_that_can_prove_them(place: &Place) {
         .value;
     assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
     let offer = store
-        .lease(client(1), Party::Client(client(1)), &[], LeaseId::from_bytes([1; 16]), at(0), at(0))
+        .lease(client(1), Party::Client(client(1)), &[], LeaseId::from_bytes([1; 16]), Share::ALL, at(0), at(0))
         .await
         .unwrap()
         .value;
@@ -975,10 +977,10 @@ const NEXT: Target = Target { program_id: B256::repeat_byte(2), ..TARGET };
 
 /// A lease on a job of the program [`NEXT`].
 async fn lease_next(store: &JobStore, n: u8, now: Timestamp) -> Option<Leased> {
-    let able = Capability { system: NEXT.system, program_id: NEXT.program_id, mocked: true };
+    let able = Capability::new(NEXT.system, NEXT.program_id, true);
     let lease = LeaseId::from_bytes(rand::random());
     match store
-        .lease(client(n), Party::Client(client(n)), &[able], lease, now, now)
+        .lease(client(n), Party::Client(client(n)), &[able], lease, Share::ALL, now, now)
         .await
         .unwrap()
         .value

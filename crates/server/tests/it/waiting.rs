@@ -44,7 +44,7 @@ async fn few_transactions(place: &Place, waiting: u16) {
             client: protocol::ClientId::from_bytes(
                 [n.to_be_bytes(); 8].concat().try_into().unwrap(),
             ),
-            capabilities: vec![Capability { system, program_id, mocked: false }],
+            capabilities: vec![Capability::new(system, program_id, false)],
             wait_ms: 60_000,
             origin: None,
         };

@@ -13,6 +13,7 @@ use server::{
     jobs::{
         NewBatch, Target, Tip, Unlinked, Wanted,
         cost::ProvingCost,
+        crew::Share,
         follows, job_id,
         party::{Party, Trust},
         standing::{Standing, StandingEvent, judge},
@@ -449,8 +450,8 @@ impl Engine {
     ) -> Offer {
         let model = self.lease_in_model(client, party, target, lease, asked, now);
         let able =
-            Capability { system: target.system, program_id: target.program_id, mocked: true };
-        compare!(self, Ok::<_, Refused>(model.clone()), answer of lease(client, party, &[able], lease, asked, now));
+            Capability::new(target.system, target.program_id, true);
+        compare!(self, Ok::<_, Refused>(model.clone()), answer of lease(client, party, &[able], lease, Share::ALL, asked, now));
         model
     }
 
@@ -538,7 +539,7 @@ impl Engine {
         let State::Leased(lease) = job.state else { panic!("a lease was granted") };
         let Row { id: job, batch, target, .. } = self.rows[row];
         let NewBatch { blocks, input, .. } = self.batches[batch].batch;
-        Offer::Job(Box::new(Leased { job, lease, blocks, target, input }))
+        Offer::Job(Box::new(Leased { job, lease, blocks, target, input, part: None }))
     }
 
     pub(crate) async fn heartbeat(
@@ -594,7 +595,7 @@ impl Engine {
                     let statement = self.batch_of(job).batch.statement.clone();
                     let (target, effort) =
                         (self.rows[row].target, ProvingCost { time, ..ProvingCost::default() });
-                    Submitted::Verify(Wanted { target, statement, effort })
+                    Submitted::Verify(Wanted { target, statement, effort, part: None })
                 }
                 Err(_) => {
                     self.record(key, Verdict::Duplicate);

@@ -11,6 +11,7 @@ mod faults;
 mod history;
 mod invariants;
 mod node;
+mod parts;
 mod servers;
 mod world;
 

@@ -15,6 +15,7 @@ use protocol::{
     Request, Submit, Verdict,
 };
 use serde::Serialize;
+use server::jobs::crew::Share;
 use server::jobs::{NewBatch, Party, Rules, Target};
 use server::store::{JobStore, Offer, Submitted};
 use server::{Config, DatabaseUrl, Running, Server};
@@ -187,13 +188,13 @@ async fn work(
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<Vec<u64>> {
     let client = ClientId::from_bytes(rand_id());
-    let able = [Capability { system: TARGET.system, program_id: TARGET.program_id, mocked: true }];
+    let able = [Capability::new(TARGET.system, TARGET.program_id, true)];
     let mut took = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let (begun, now) = (Instant::now(), store.now().await?);
         let lease = LeaseId::from_bytes(rand_id());
         let Offer::Job(leased) =
-            store.lease(client, Party::Client(client), &able, lease, now, now).await?.value
+            store.lease(client, Party::Client(client), &able, lease, Share::ALL, now, now).await?.value
         else {
             anyhow::bail!("the jobs ran out: fewer --seconds, or more jobs");
         };
@@ -221,7 +222,7 @@ fn ask_for_work(wait_ms: u64) -> ProofData {
     let (system, program_id) = (TARGET.system, TARGET.program_id);
     ProofData::Request(Request {
         client: ClientId::from_bytes(rand_id()),
-        capabilities: vec![Capability { system, program_id, mocked: true }],
+        capabilities: vec![Capability::new(system, program_id, true)],
         wait_ms,
         origin: None,
     })

@@ -1,0 +1,290 @@
+//! Proofs in parts: jobs are divided, missing parts are added, and the last part's proof becomes the job's.
+//!
+//! [`next_steps`] decides; everything here may be cut at any instant and is done again by whoever leads next.
+
+use super::{JobError, Jobs, queue::Sender, submissions::Admission};
+use crate::{
+    artifacts::Artifacts,
+    jobs::{
+        batch::WantedPart,
+        parts::{Run, Stage, Step, next_steps},
+    },
+    observe::metrics,
+    store::splits::{PartRow, Split, Undivided},
+};
+use protocol::{ArtifactRef, PartWork, ProofKind, Submit};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+use tokio::sync::watch;
+use verifier::Plan;
+
+/// Runs the program on an input, in segments of at most 2 to this power cycles, and returns the encoded [`Plan`] of the run. Blocks.
+#[derive(Clone)]
+pub struct Planner(Arc<PlannerFn>);
+
+type PlannerFn = dyn Fn(&[u8], u32) -> Result<Vec<u8>, String> + Send + Sync;
+
+impl Planner {
+    /// A planner that calls `plan`.
+    pub fn new(
+        plan: impl Fn(&[u8], u32) -> Result<Vec<u8>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(plan))
+    }
+}
+
+impl fmt::Debug for Planner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Planner")
+    }
+}
+
+/// When nothing happens, it is looked so often whether something is to be done.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A part is given to another client when its own takes so many times as long as the crew would ...
+const PATIENCE: f64 = 4.0;
+
+/// ... and at least so long.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The size of segments where no client says what it can hold.
+const SEGMENT_PO2: u32 = 20;
+
+/// Divides jobs and looks after their parts.
+#[derive(Clone, Debug)]
+pub struct Splitter {
+    /// The jobs.
+    pub jobs: Jobs,
+    /// Where the plans are kept.
+    pub artifacts: Artifacts,
+    /// Makes the plans.
+    pub planner: Planner,
+    /// The size of segments; left out: what the clients can hold.
+    pub segment_po2: Option<u32>,
+    /// A run with fewer segments is not divided.
+    pub least_segments: u32,
+    /// Of several servers on one database, the one that leads does it.
+    pub leads: watch::Receiver<bool>,
+}
+
+impl Splitter {
+    /// Divides jobs, until the server stops.
+    pub async fn divide(self) {
+        while self.pause().await {
+            match self.divide_next().await {
+                Ok(()) => {}
+                Err(error) => report(&error),
+            }
+        }
+    }
+
+    /// Looks after the parts, until the server stops.
+    pub async fn look_after(self) {
+        while self.pause().await {
+            match self.look_at_all().await {
+                Ok(()) => {}
+                Err(error) => report(&error),
+            }
+        }
+    }
+
+    /// Waits until there may be something to do. False if the server stops.
+    async fn pause(&self) -> bool {
+        let inner = &self.jobs.0;
+        tokio::select! {
+            biased;
+            () = inner.stopping.cancelled() => return false,
+            () = inner.parts_changed.notified() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        true
+    }
+
+    async fn divide_next(&self) -> Result<(), JobError> {
+        if !*self.leads.borrow() {
+            return Ok(());
+        }
+        let (jobs, store) = (&self.jobs, self.jobs.store());
+        let now = jobs.now().await?;
+        let crew = jobs.crew(|crew| crew.len(now));
+        let Some(job) = store.undivided().await? else { return Ok(()) };
+        if crew == 0 {
+            // Somebody asks who can only prove it whole.
+            if jobs.is_able(&(job.target.system, job.target.program_id, ProofKind::Succinct)) {
+                store.lend_whole(job.job, now).await?;
+                jobs.0.line.news();
+            }
+            return Ok(());
+        }
+        // Enough for everybody who may ask.
+        if store.ready_parts().await? > crew as u64 {
+            return Ok(());
+        }
+        let held = jobs.crew(|crew| crew.segment_po2(now));
+        let segment_po2 = self.segment_po2.or(held).unwrap_or(SEGMENT_PO2);
+        match self.plan(&job, segment_po2).await? {
+            Ok((plan, run)) if run.segments >= self.least_segments => {
+                store.divide(job.job, plan, segment_po2, run, jobs.now().await?).await?;
+                tracing::info!(job = %job.job, segments = run.segments, keccak = run.keccak, segment_po2, "job divided into parts");
+            }
+            Ok((_, run)) => {
+                tracing::debug!(job = %job.job, segments = run.segments, "job is too small to be divided");
+                store.lend_whole(job.job, jobs.now().await?).await?;
+            }
+            Err(error) => {
+                tracing::warn!(code = "split_failed", job = %job.job, %error, "the job cannot be divided; it is lent whole");
+                store.lend_whole(job.job, jobs.now().await?).await?;
+            }
+        }
+        jobs.0.parts_changed.notify_waiters();
+        jobs.0.line.news();
+        Ok(())
+    }
+
+    /// The plan of a job's run, which is durable, and what it consists of; or why there is none.
+    async fn plan(
+        &self,
+        job: &Undivided,
+        segment_po2: u32,
+    ) -> Result<Result<(ArtifactRef, Run), String>, JobError> {
+        let input = match self.artifacts.read(job.input.sha256).await {
+            Ok(input) => input,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let planner = self.planner.clone();
+        let planned = tokio::task::spawn_blocking(move || (planner.0)(&input, segment_po2)).await;
+        let bytes = match planned {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) => return Ok(Err(error)),
+            Err(panic) => return Ok(Err(panic.to_string())),
+        };
+        let plan = match Plan::decode(&bytes) {
+            Ok(plan) if plan.segment_po2 == segment_po2 => plan,
+            Ok(plan) => return Ok(Err(format!("a plan with segments of 2^{}", plan.segment_po2))),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let run = Run {
+            segments: plan.segments(),
+            keccak: u32::try_from(plan.keccak.len()).unwrap_or(u32::MAX),
+        };
+        Ok(Ok((self.artifacts.put(bytes).await?, run)))
+    }
+
+    async fn look_at_all(&self) -> Result<(), JobError> {
+        if !*self.leads.borrow() {
+            return Ok(());
+        }
+        let (jobs, store) = (&self.jobs, self.jobs.store());
+        store.drop_orphans(jobs.now().await?).await?;
+        for split in store.splits().await? {
+            self.look_at(&split).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_at(&self, split: &Split) -> Result<(), JobError> {
+        let (jobs, store) = (&self.jobs, self.jobs.store());
+        let now = jobs.now().await?;
+        let parts = store.parts(split.job).await?;
+        if split.over {
+            let open = parts.iter().filter(|part| matches!(part.state.stage, Stage::Ready | Stage::Held));
+            for part in open {
+                store.drop_part(part.id, now).await?;
+            }
+            return Ok(());
+        }
+        if let Some(proof) = store.finished(split.job).await? {
+            let sender = Sender::of(&proof.client);
+            jobs.open(split.job, proof, sender, Admission::Always).await?;
+            return Ok(());
+        }
+        let crew = jobs.crew(|crew| crew.len(now)).max(1);
+        let states: Vec<_> = parts.iter().map(|part| part.state).collect();
+        let steps = next_steps(split.run, &states, crew);
+        if steps.is_empty() {
+            return self.hurry(split, &parts).await;
+        }
+        for step in steps {
+            match step {
+                Step::Add(work) => {
+                    if store.add_part(split.job, work, now).await? {
+                        tracing::info!(job = %split.job, part = %work, "part added");
+                    }
+                }
+                Step::Again(work) => {
+                    if let Some(part) = parts.iter().find(|part| part.state.work == work) {
+                        tracing::warn!(code = "part_tried_again", job = %split.job, part = %work, lent = part.state.begun, "a part was given up, and is tried again");
+                        store.try_part_again(part.id, now).await?;
+                    }
+                }
+                Step::Cancel(work) => {
+                    if let Some(part) = parts.iter().find(|part| part.state.work == work) {
+                        store.drop_part(part.id, now).await?;
+                    }
+                }
+                Step::Dissolve => {
+                    tracing::warn!(code = "part_given_up", job = %split.job, "a part was given up again and again; the job is lent whole");
+                    store.lend_whole(split.job, now).await?;
+                    break;
+                }
+            }
+        }
+        jobs.0.line.news();
+        Ok(())
+    }
+
+    /// Gives parts to others whose clients take far longer than the crew would, if somebody waits.
+    async fn hurry(&self, split: &Split, parts: &[PartRow]) -> Result<(), JobError> {
+        let (jobs, store) = (&self.jobs, self.jobs.store());
+        let idle = !parts.iter().any(|part| part.state.stage == Stage::Ready) && jobs.requests_waiting() > 0;
+        let now = jobs.now().await?;
+        let Some(speed) = jobs.crew(|crew| crew.mean(now)).filter(|_| idle) else { return Ok(()) };
+        for part in parts {
+            let (PartWork::Segments { first, end }, Some((client, since))) = (part.state.work, part.held) else {
+                continue;
+            };
+            let cycles = f64::from(end - first) * 2f64.powi(split.segment_po2.cast_signed());
+            let patience = Duration::from_secs_f64((PATIENCE * cycles / speed).min(1e9)).max(SHORTEST_PATIENCE);
+            if now.after(since) > patience
+                && let Some(lease) = store.lend_again(part.id, now).await?
+            {
+                tracing::warn!(code = "part_slow", job = %part.id, part = %part.state.work, %client, "a client takes too long for its part, which is lent again");
+                jobs.forget(lease);
+                jobs.0.line.news();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Jobs {
+    /// The plan that a part is checked against.
+    pub(super) async fn plan_of(&self, part: &WantedPart) -> Result<Plan, JobError> {
+        let bytes = self.0.artifacts.read(part.plan.sha256).await?;
+        Plan::decode(&bytes).map_err(|error| JobError::Plan { job: part.of.parent, error })
+    }
+
+    /// Notes that a part was proved.
+    pub(super) fn part_proved(&self, submit: &Submit, part: &WantedPart, took: Option<Duration>) {
+        if let (PartWork::Segments { first, end }, Some(took)) = (part.of.work, took) {
+            let cycles = u64::from(end - first) << part.segment_po2.min(32);
+            self.crew(|crew| crew.proved(submit.client, cycles, took));
+        }
+        self.0.parts_changed.notify_waiters();
+    }
+
+    /// Whether a client has asked lately that proves this.
+    fn is_able(&self, kind: &super::Kind) -> bool {
+        let able = self.0.able.lock().unwrap_or_else(PoisonError::into_inner);
+        able.get(kind).is_some_and(|at| at.elapsed() < metrics::ALIVE)
+    }
+}
+
+fn report(error: &JobError) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(code = "parts_failed", error, "parts of proofs could not be looked after; trying again");
+}

@@ -1,0 +1,148 @@
+//! The clients that prove parts, how fast they are, and how much each should take at a time, so that all end together.
+//!
+//! Whoever asks gets half of its fair share of the segments that nobody has yet. So parts become smaller towards the end: a client that
+//! comes late finds work, one that dies loses little, and nobody has to know before how fast anybody is.
+
+use crate::clock::Timestamp;
+use protocol::ClientId;
+use std::{collections::HashMap, time::Duration};
+
+/// A client counts as one of the crew for so long after it was heard.
+const PRESENT: Duration = Duration::from_secs(120);
+
+/// The more a proof weighs in a client's speed, the sooner a change is noticed.
+const WEIGHT: f64 = 0.5;
+
+/// Cycles that are executed in a second, about. Each part executes the whole run.
+const EXECUTED_PER_SECOND: f64 = 60e6;
+
+/// Nobody takes more than this of a run at a time, since others may come; and less, as long as its speed is not known.
+const MOST: f64 = 1.0 / 32.0;
+const MOST_AT_FIRST: f64 = 1.0 / 128.0;
+
+/// Of the time for a part, so much may go into executing, at the most.
+const OVERHEAD: f64 = 0.02;
+
+/// The clients that prove parts, as far as they were heard.
+#[derive(Clone, Debug, Default)]
+pub struct Crew(HashMap<ClientId, Member>);
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    heard: Timestamp,
+    /// The largest segments that it can hold, as a power of two of cycles, if it says so.
+    segment_po2: Option<u32>,
+    /// Cycles a second, if it has proved something.
+    speed: Option<f64>,
+}
+
+/// How much of what is ready a client should take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// Of the segments that nobody has.
+    fraction: f64,
+    /// Of all segments of the run, at most.
+    most: f64,
+    /// Of all segments of the run, whatever that leaves to others.
+    least: f64,
+}
+
+impl Share {
+    /// All of it.
+    pub const ALL: Self = Self { fraction: 1.0, most: 1.0, least: 0.0 };
+
+    /// Segments to take of `ready` ones of a run of `all`: one at least.
+    pub fn of(&self, ready: u32, all: u32) -> u32 {
+        let (ready_segments, all) = (f64::from(ready), f64::from(all));
+        let fair = (ready_segments * self.fraction).min(all * self.most).max(all * self.least).ceil();
+        // It is not negative, and a number beyond `ready` is cut.
+        (fair as u32).clamp(1, ready.max(1))
+    }
+}
+
+impl Crew {
+    /// A client that proves parts was heard.
+    pub fn heard(&mut self, client: ClientId, segment_po2: Option<u32>, now: Timestamp) {
+        let member = self.0.entry(client).or_insert(Member { heard: now, segment_po2, speed: None });
+        member.heard = member.heard.max(now);
+        member.segment_po2 = segment_po2;
+        if self.0.len() > 10_000 {
+            self.0.retain(|_, member| now.after(member.heard) < PRESENT);
+        }
+    }
+
+    /// A client was heard that is at work: on a part, if it was one of the crew.
+    pub fn heard_again(&mut self, client: ClientId, now: Timestamp) {
+        if let Some(member) = self.0.get_mut(&client) {
+            member.heard = member.heard.max(now);
+        }
+    }
+
+    /// A client's proof of segments with so many cycles was accepted, so long after it got them.
+    pub fn proved(&mut self, client: ClientId, cycles: u64, took: Duration) {
+        let Some(member) = self.0.get_mut(&client) else { return };
+        let speed = cycles as f64 / took.as_secs_f64().max(1e-3);
+        member.speed = Some(member.speed.map_or(speed, |before| before + WEIGHT * (speed - before)));
+    }
+
+    /// How many there are.
+    pub fn len(&self, now: Timestamp) -> usize {
+        self.present(now).count()
+    }
+
+    /// Whether there is nobody.
+    pub fn is_empty(&self, now: Timestamp) -> bool {
+        self.len(now) == 0
+    }
+
+    /// A client's speed in cycles a second, if it is known.
+    pub fn speed(&self, client: ClientId) -> Option<f64> {
+        self.0.get(&client)?.speed
+    }
+
+    /// The mean speed of those that are present, in cycles a second, if it is known of any.
+    pub fn mean(&self, now: Timestamp) -> Option<f64> {
+        let known: Vec<f64> = self.present(now).filter_map(|member| member.speed).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+    }
+
+    /// How much `client` should take.
+    pub fn share(&self, client: ClientId, now: Timestamp) -> Share {
+        let known = self.mean(now);
+        let mean = known.unwrap_or(1.0);
+        let all: f64 = self.present(now).map(|member| member.speed.unwrap_or(mean)).sum();
+        let its = self.speed(client).unwrap_or(mean);
+        let least = known.map_or(0.0, |_| its / EXECUTED_PER_SECOND / OVERHEAD);
+        let most = if self.speed(client).is_some() { MOST } else { MOST_AT_FIRST };
+        Share { fraction: 0.5 * its / all.max(its), most, least }
+    }
+
+    /// The size of segments with which the crew proves most: larger ones cost less, but not every client can hold them. None if nobody
+    /// says what it can hold.
+    pub fn segment_po2(&self, now: Timestamp) -> Option<u32> {
+        let sizes: Vec<u32> = self.present(now).filter_map(|member| member.segment_po2).collect();
+        let worth = |po2: u32| {
+            let able = sizes.iter().filter(|most| **most >= po2).count();
+            able as f64 / cost(po2)
+        };
+        sizes.iter().copied().max_by(|one, other| worth(*one).total_cmp(&worth(*other)).then(one.cmp(other)))
+    }
+
+    fn present(&self, now: Timestamp) -> impl Iterator<Item = &Member> {
+        self.0.values().filter(move |member| now.after(member.heard) < PRESENT)
+    }
+}
+
+/// What a gas of a real block costs with segments of this size, in cycles: pages are paid for in each segment
+/// (docs/benchmarks.md#segment-sizes).
+fn cost(segment_po2: u32) -> f64 {
+    match segment_po2 {
+        ..=16 => 45.0,
+        17 => 31.0,
+        18 => 23.9,
+        19 => 20.0,
+        20 => 17.8,
+        21 => 16.8,
+        22.. => 16.2,
+    }
+}
