@@ -1,12 +1,29 @@
 //! The prover that does not prove: it runs the program natively.
 
 use crate::prover::{
-    BoxError, Cancel, Execution, Progress, ProofKind, ProofSystem, ProveError, Prover,
+    BoxError, Cancel, Execution, OtherRun, PartFiles, PartWork, Progress, ProofKind, ProofSystem,
+    ProveError, Prover,
 };
 use alloy_primitives::B256;
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+use verifier::{Claim, EXEC_PROGRAM_ID, Plan, Policy, System, plan::claim_of, verify_part};
+
+/// The most segments that it says a run has.
+const MOST_SEGMENTS: usize = 1_000;
+
+/// The largest segments that it knows, as a power of two of cycles: those of RISC Zero.
+const SEGMENT_PO2: u32 = 24;
 
 /// Runs the program natively and hands out its statement as the "proof". It proves nothing: servers refuse it unless a
 /// `danger_` setting allows it.
+///
+/// It makes parts of such proofs too, so that a server that deals out parts can be tried without a zkVM. Its segments are made up:
+/// the longer the input and the smaller the segments, the more of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExecProver;
 
@@ -23,6 +40,10 @@ impl Prover for ExecProver {
         Some("exec")
     }
 
+    fn kinds(&self) -> Vec<ProofKind> {
+        vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct]
+    }
+
     fn prove(
         &self,
         input: &[u8],
@@ -36,6 +57,61 @@ impl Prover for ExecProver {
         Ok(execution.public_values)
     }
 
+    fn prove_part(
+        &self,
+        input: &Path,
+        part: &PartFiles,
+        cancel: &Cancel,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError> {
+        cancel.check()?;
+        let plan = fs::read(&part.plan).map_err(ProveError::unavailable)?;
+        let plan = Plan::decode(&plan).map_err(failed)?;
+        let claim = match part.work {
+            PartWork::Segments { first, end } | PartWork::Join { first, end } => {
+                Claim::Segments(first..end)
+            }
+            PartWork::Keccak { first, end } => Claim::Keccak(first..end),
+            PartWork::Unite { end } => Claim::Keccak(0..end),
+            PartWork::Finish => Claim::Segments(0..plan.segments()),
+        };
+        claim.check(&plan).map_err(failed)?;
+        match part.work {
+            PartWork::Segments { .. } | PartWork::Keccak { .. } => {
+                let own = self.planned(input, part.segment_po2)?;
+                if own != plan {
+                    return Err(ProveError::Failed(OtherRun.into()));
+                }
+                let (Claim::Segments(Range { start, end }) | Claim::Keccak(Range { start, end })) =
+                    claim;
+                let total = u64::from(end - start);
+                for done in 0..=total {
+                    cancel.check()?;
+                    progress(Progress::Segment { done, total });
+                }
+            }
+            PartWork::Join { .. } | PartWork::Unite { .. } => {
+                covered(&plan, &part.proofs, &claim)?;
+            }
+            PartWork::Finish => {
+                let mut segments = &part.proofs[..];
+                if plan.batches() > 0 {
+                    let (keccak, others) = segments.split_last().unzip();
+                    let keccak = keccak.map(std::slice::from_ref).unwrap_or_default();
+                    covered(&plan, keccak, &Claim::Keccak(0..plan.batches()))?;
+                    segments = others.unwrap_or_default();
+                }
+                covered(&plan, segments, &claim)?;
+                return Ok(plan.public_values);
+            }
+        }
+        Ok(verifier::plan::exec_part(&plan, &claim))
+    }
+
+    fn plan(&self, input: &Path, segment_po2: u32) -> Result<Vec<u8>, ProveError> {
+        Ok(self.planned(input, segment_po2)?.encode())
+    }
+
     fn execute(&self, input: &[u8]) -> Result<Execution, ProveError> {
         // A panic of the program means the same as in a zkVM: there is no proof of this input.
         let statement = std::panic::catch_unwind(|| program::run(input))
@@ -43,6 +119,64 @@ impl Prover for ExecProver {
             .map_err(|error| ProveError::BadInput(error.to_string()))?;
         Ok(Execution { public_values: statement.abi_encode(), cycles: None })
     }
+}
+
+impl ExecProver {
+    /// Runs the program on the input, and makes up what the run would consist of.
+    fn planned(&self, input: &Path, segment_po2: u32) -> Result<Plan, ProveError> {
+        if segment_po2 > SEGMENT_PO2 {
+            let text = format!("there are no segments of 2^{segment_po2} cycles");
+            return Err(ProveError::Unavailable(text.into()));
+        }
+        let input = fs::read(input).map_err(ProveError::unavailable)?;
+        let public_values = self.execute(&input)?.public_values;
+        // A dev block's input of some ten thousand bytes has about ten segments of 2^16 cycles.
+        let segments = (3 + (input.len() >> segment_po2.saturating_sub(5))).min(MOST_SEGMENTS);
+        let batches = 1 + segments / 4;
+        let start = Sha256::new()
+            .chain_update(segment_po2.to_le_bytes())
+            .chain_update(&input)
+            .finalize()
+            .into();
+        let next = |state: &[u8; 32]| Some(Sha256::digest(state).into());
+        let states: Vec<[u8; 32]> =
+            std::iter::successors(Some(start), next).take(segments + 1).collect();
+        let batch = |index: usize| {
+            Sha256::new().chain_update(b"keccak").chain_update(states[index]).finalize().into()
+        };
+        let keccak = (0..batches.min(segments)).map(batch).collect();
+        Ok(Plan { segment_po2, states, keccak, public_values })
+    }
+}
+
+/// Checks that the proofs in these files are of adjacent ranges that make up `whole`.
+fn covered(plan: &Plan, proofs: &[PathBuf], whole: &Claim) -> Result<(), ProveError> {
+    let policy = Policy { danger_accept_exec: true, ..Policy::default() };
+    let (Claim::Segments(all) | Claim::Keccak(all)) = whole;
+    let mut next = all.start;
+    for file in proofs {
+        let proof = fs::read(file).map_err(ProveError::unavailable)?;
+        let claim = claim_of(System::Exec, &proof).map_err(failed)?;
+        verify_part(System::Exec, EXEC_PROGRAM_ID, plan, &claim, &proof, &policy)
+            .map_err(failed)?;
+        next = match (&claim, whole) {
+            (Claim::Segments(part), Claim::Segments(_)) | (Claim::Keccak(part), Claim::Keccak(_))
+                if part.start == next =>
+            {
+                part.end
+            }
+            _ => return Err(incomplete(whole)),
+        };
+    }
+    if next == all.end { Ok(()) } else { Err(incomplete(whole)) }
+}
+
+fn incomplete(whole: &Claim) -> ProveError {
+    ProveError::Failed(format!("the proofs of this part do not make up {whole}").into())
+}
+
+fn failed(error: verifier::VerifyError) -> ProveError {
+    ProveError::Failed(error.into())
 }
 
 /// The message of a panic.

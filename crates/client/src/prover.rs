@@ -71,7 +71,7 @@ pub trait Prover: Send + Sync {
     /// Proves a part of the run on `input`, and returns the part's proof. [`kinds`](Self::kinds) says whether it can.
     ///
     /// # Errors
-    /// As [`prove`](Self::prove); [`ProveError::Failed`] if its own execution is not the one that the plan describes.
+    /// As [`prove`](Self::prove); [`ProveError::Failed`] of [`OtherRun`] if its own execution is not the one that the plan describes.
     fn prove_part(
         &self,
         _input: &Path,
@@ -143,6 +143,13 @@ pub struct PartFiles {
     /// Proofs of other parts, in the order of their ranges.
     pub proofs: Vec<PathBuf>,
 }
+
+/// The prover's own execution is not the one that the plan describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this client's execution has other segments than the server's: it is of another version, or has another input"
+)]
+pub struct OtherRun;
 
 /// What running a program gave.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,9 @@
 //! * Each message is one line of JSON. Receivers ignore fields they do not know, and lines that are no message.
 //! * Inputs, proofs and public values are files, named by path.
 
-use crate::prover::{Cycles, FailureClass, Measurement, Progress, ProofKind, ProofSystem};
+use crate::prover::{
+    Cycles, FailureClass, Measurement, PartFiles, Progress, ProofKind, ProofSystem,
+};
 use alloy_primitives::B256;
 use protocol::ArtifactRef;
 use serde::{Deserialize, Serialize};
@@ -73,6 +75,24 @@ pub enum Work {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         profile: Option<PathBuf>,
     },
+    /// Run the program and say what the run consists of: [`Outcome::Planned`].
+    Plan {
+        /// The program's input.
+        input: PathBuf,
+        /// A segment has at most 2 to this power cycles.
+        segment_po2: u32,
+        /// Where the plan shall be written.
+        plan: PathBuf,
+    },
+    /// Prove a part of a run: [`Outcome::Proof`].
+    ProvePart {
+        /// The program's input.
+        input: PathBuf,
+        /// What to prove, and the files that it is made of.
+        part: PartFiles,
+        /// Where the part's proof shall be written, durably.
+        proof: PathBuf,
+    },
     /// Try whether this machine can still run the program: [`Outcome::Healthy`].
     SelfTest,
 }
@@ -108,8 +128,10 @@ pub enum Message {
 pub enum Outcome {
     /// Of [`Work::Identify`].
     Identity(Identity),
-    /// Of [`Work::Prove`]: the file has these bytes.
+    /// Of [`Work::Prove`] and [`Work::ProvePart`]: the file has these bytes.
     Proof(ArtifactRef),
+    /// Of [`Work::Plan`]: the file has these bytes.
+    Planned(ArtifactRef),
     /// Of [`Work::Execute`].
     Executed {
         /// The bytes of the public values' file.
@@ -141,4 +163,8 @@ pub struct Identity {
     /// Why its proofs prove nothing ("dev mode"), if they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub danger: Option<String>,
+    /// The largest segments that it can prove, as a power of two of cycles. Left out by provers without segments, and by versions
+    /// before this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment_po2: Option<u32>,
 }

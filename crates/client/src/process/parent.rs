@@ -7,7 +7,7 @@ use super::{
     messages::{Assignment, Hello, Identity, Message, Outcome, PROTOCOL, VERSION, Work},
 };
 use crate::prover::{
-    Cancel, Execution, Measurement, Progress, ProofKind, ProofSystem, ProveError, Prover,
+    Cancel, Execution, Measurement, PartFiles, Progress, ProofKind, ProofSystem, ProveError, Prover,
 };
 use alloy_primitives::B256;
 use protocol::ArtifactRef;
@@ -149,6 +149,7 @@ impl ProverProcess {
             program_id: wanted.program_id,
             kinds: Vec::new(),
             danger: None,
+            segment_po2: None,
         };
         let stall = setup.stall.min(SELF_TEST);
         let mut process = Self { setup, identity, pinned, peak: Arc::default() };
@@ -297,6 +298,26 @@ impl ProverProcess {
         result.unwrap_or_else(|| Err(ended(status, &last_words.text())))
     }
 
+    /// Runs a child that makes a proof, in our folder.
+    fn make_proof(
+        &self,
+        work: impl FnOnce(PathBuf) -> Work,
+        cancel: &Cancel,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError> {
+        let folder = &self.setup.folder;
+        empty(folder).map_err(ProveError::unavailable)?;
+        let proof = folder.join(PROOF);
+        let done = self.run(folder, work(proof.clone()), cancel, progress).inspect_err(|_| {
+            // What a killed child leaves behind can be large.
+            let _later = empty(folder);
+        })?;
+        match done {
+            Outcome::Proof(artifact) => Self::read(&proof, artifact),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
     /// Runs a child whose result is small, with files in a folder of its own: several of them may run at the same time.
     fn run_aside(
         &self,
@@ -375,16 +396,31 @@ impl Prover for ProverProcess {
         cancel: &Cancel,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Vec<u8>, ProveError> {
-        let folder = &self.setup.folder;
-        empty(folder).map_err(ProveError::unavailable)?;
-        let proof = folder.join(PROOF);
-        let work = Work::Prove { input: input.into(), kind, proof: proof.clone() };
-        let done = self.run(folder, work, cancel, progress).inspect_err(|_| {
-            // What a killed child leaves behind can be large.
-            let _later = empty(folder);
-        })?;
-        match done {
-            Outcome::Proof(artifact) => Self::read(&proof, artifact),
+        let work = |proof| Work::Prove { input: input.into(), kind, proof };
+        self.make_proof(work, cancel, progress)
+    }
+
+    fn segment_po2(&self) -> Option<u32> {
+        self.identity.segment_po2
+    }
+
+    fn prove_part(
+        &self,
+        input: &Path,
+        part: &PartFiles,
+        cancel: &Cancel,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError> {
+        let work = |proof| Work::ProvePart { input: input.into(), part: part.clone(), proof };
+        self.make_proof(work, cancel, progress)
+    }
+
+    fn plan(&self, input: &Path, segment_po2: u32) -> Result<Vec<u8>, ProveError> {
+        let folder = tempfile::tempdir().map_err(ProveError::unavailable)?;
+        let plan = folder.path().join("plan");
+        let work = Work::Plan { input: input.into(), segment_po2, plan: plan.clone() };
+        match self.run(folder.path(), work, &Cancel::new(), &|_| {})? {
+            Outcome::Planned(artifact) => Self::read(&plan, artifact),
             other => Err(mixed_up(&other)),
         }
     }
@@ -443,6 +479,7 @@ impl Identity {
             program_id: prover.program_id(),
             kinds: prover.kinds(),
             danger: prover.danger().map(str::to_owned),
+            segment_po2: prover.segment_po2(),
         }
     }
 }

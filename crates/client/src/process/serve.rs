@@ -80,6 +80,15 @@ fn perform(prover: &dyn Prover, work: &Work) -> Result<Outcome, ProveError> {
             let public_values = write(public_values, &measurement.public_values)?;
             Ok(Outcome::Measured { public_values, measurement })
         }
+        Work::Plan { input, segment_po2, plan } => {
+            let bytes = prover.plan(input, *segment_po2)?;
+            Ok(Outcome::Planned(write(plan, &bytes)?))
+        }
+        Work::ProvePart { input, part, proof } => {
+            let progress = |step| drop(say(&Message::Progress(step)));
+            let bytes = prover.prove_part(input, part, &Cancel::new(), &progress)?;
+            Ok(Outcome::Proof(write(proof, &bytes)?))
+        }
         Work::SelfTest => prover.self_test().map(|()| Outcome::Healthy),
     }
 }

@@ -5,6 +5,7 @@ use client::process::{
     Identity,
     messages::{Assignment, Hello, Message, Outcome, Work},
 };
+use client::prover::{PartFiles, PartWork};
 use client::{Cycles, FailureClass, Measurement, PhaseCycles, Progress, ProofKind, ProofSystem};
 use protocol::ArtifactRef;
 use serde::{Serialize, de::DeserializeOwned};
@@ -38,7 +39,24 @@ fn version_1_is_spoken_as_it_always_was() {
         program: Some("/data/program.bin".into()),
         profile: Some("/data/profile.pb".into()),
     };
+    let part = |work, proofs: &[&str]| PartFiles {
+        work,
+        segment_po2: 20,
+        plan: "/data/inputs/8".into(),
+        proofs: proofs.iter().map(PathBuf::from).collect(),
+    };
+    let prove_part = |part| Work::ProvePart {
+        input: input.clone(),
+        part,
+        proof: "/data/scratch/proof".into(),
+    };
+    let plan = Work::Plan { input: input.clone(), segment_po2: 20, plan: "/tmp/a/plan".into() };
+    let segments = prove_part(part(PartWork::Segments { first: 3, end: 7 }, &[]));
+    let finish = prove_part(part(PartWork::Finish, &["/data/inputs/9", "/data/inputs/10"]));
     for (name, work) in [
+        ("assignment_plan", plan),
+        ("assignment_prove_part", segments),
+        ("assignment_prove_part_finish", finish),
         ("assignment_identify", Work::Identify),
         ("assignment_prove", Work::Prove { input: input.clone(), kind, proof }),
         ("assignment_execute", Work::Execute { input, public_values }),
@@ -55,7 +73,10 @@ fn version_1_is_spoken_as_it_always_was() {
         program_id: B256::repeat_byte(0xab),
         kinds: vec![ProofKind::Composite, ProofKind::Succinct],
         danger: Some("dev mode".into()),
+        segment_po2: None,
     };
+    let kinds = vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct];
+    let sharing = Identity { kinds, segment_po2: Some(20), danger: None, ..identity.clone() };
     let cycles = Cycles { user: 1, total: 2, segments: 3, keccak_permutations: Some(4) };
     let measurement = Measurement {
         public_values: Vec::new(),
@@ -72,7 +93,9 @@ fn version_1_is_spoken_as_it_always_was() {
     };
     for (name, result) in [
         ("done_identity", Outcome::Identity(identity)),
+        ("done_identity_parts", Outcome::Identity(sharing)),
         ("done_proof", Outcome::Proof(artifact)),
+        ("done_planned", Outcome::Planned(artifact)),
         ("done_executed", Outcome::Executed { public_values: artifact, cycles: Some(cycles) }),
         ("done_measured", Outcome::Measured { public_values: artifact, measurement }),
         ("done_healthy", Outcome::Healthy),

@@ -1,6 +1,7 @@
 //! A prover in a process of its own: this test program, started again, which does there what its environment says.
 
 use alloy_primitives::B256;
+use client::prover::{PartFiles, PartWork};
 use client::process::{ExecutableError, Identity, PROTOCOL, Setup, VERSION, Wanted, serve};
 use client::{
     Cancel, Cycles, Execution, FailureClass, Measurement, PhaseCycles, Progress, ProofKind,
@@ -70,6 +71,40 @@ impl Prover for Actor {
         }
         fs::write(env::temp_dir().join("left-over"), "segments").unwrap();
         Ok(input.to_vec())
+    }
+
+    fn kinds(&self) -> Vec<ProofKind> {
+        vec![ProofKind::Part, ProofKind::Succinct]
+    }
+
+    fn segment_po2(&self) -> Option<u32> {
+        Some(19)
+    }
+
+    /// The proof of a part says what it is made of.
+    fn prove_part(
+        &self,
+        input: &Path,
+        part: &PartFiles,
+        _: &Cancel,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError> {
+        progress(Progress::Joining { done: 1, total: 2 });
+        let mut files = vec![&part.plan];
+        files.extend(&part.proofs);
+        let files: Vec<String> =
+            files.into_iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+        let input = fs::read_to_string(input).unwrap();
+        fs::write(env::temp_dir().join("left-over"), "segments").unwrap();
+        if part.segment_po2 > 19 {
+            return Err(ProveError::Unavailable("too large".into()));
+        }
+        Ok(format!("{} of {input}: {}", part.work, files.join(", ")).into_bytes())
+    }
+
+    fn plan(&self, input: &Path, segment_po2: u32) -> Result<Vec<u8>, ProveError> {
+        let input = fs::read_to_string(input).unwrap();
+        Ok(format!("plan of {input} in segments of 2^{segment_po2}").into_bytes())
     }
 
     fn execute(&self, input: &[u8]) -> Result<Execution, ProveError> {
@@ -168,6 +203,46 @@ fn proof_progress_and_facts_come_through() {
     prover.self_test().unwrap();
     let left: Vec<_> = fs::read_dir(folder.path().join("scratch")).unwrap().collect();
     assert!(left.is_empty(), "temporary files of a child go before the next one: {left:?}");
+}
+
+#[test]
+fn plans_and_parts_come_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let prover = prover(folder.path(), "prove");
+    assert_eq!(prover.segment_po2(), Some(19));
+    assert_eq!(prover.kinds(), [ProofKind::Part, ProofKind::Succinct]);
+    let file = |name: &str, text: &str| {
+        fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name)
+    };
+    let input = file("input", "in");
+    let planned = prover.plan(&input, 16).unwrap();
+    assert_eq!(planned, b"plan of in in segments of 2^16");
+    let mut part = PartFiles {
+        work: PartWork::Join { first: 1, end: 3 },
+        segment_po2: 16,
+        plan: file("plan", "a plan"),
+        proofs: vec![file("one", "one proof"), file("two", "another")],
+    };
+    let steps = Mutex::new(Vec::new());
+    let progress = |step| steps.lock().unwrap().push(step);
+    let proof = prover.prove_part(&input, &part, &Cancel::new(), &progress).unwrap();
+    assert_eq!(String::from_utf8(proof).unwrap(), "join 1..3 of in: a plan, one proof, another");
+    assert_eq!(*steps.lock().unwrap(), [Progress::Joining { done: 1, total: 2 }]);
+    part.segment_po2 = 20;
+    let refused = prover.prove_part(&input, &part, &Cancel::new(), &progress).unwrap_err();
+    assert_eq!(refused.class(), FailureClass::BackendUnavailable);
+    let left: Vec<_> = fs::read_dir(folder.path().join("scratch")).unwrap().collect();
+    assert!(left.is_empty(), "what a part leaves behind goes: {left:?}");
+    let cancel = Cancel::new();
+    cancel.set();
+    let cancelled = prover.prove_part(&input, &part, &cancel, &progress);
+    assert!(matches!(cancelled, Err(ProveError::Cancelled | ProveError::Unavailable(_))));
+
+    // An executable of before says nothing of segments.
+    let identity = r#"{"system":"exec","program_id":"0x0000000000000000000000000000000000000000000000000000000000000000","kinds":["succinct"]}"#;
+    let identity: Identity = serde_json::from_str(identity).unwrap();
+    assert_eq!(identity.segment_po2, None);
 }
 
 #[test]
