@@ -9,7 +9,7 @@ use std::rc::Rc;
 use client::{Cancel, ProveError};
 use risc0_binfmt::MemoryImage;
 use risc0_zkvm::{
-    CoprocessorCallback, ExecutorEnv, ExecutorImpl, ExitCode, ProveKeccakRequest, Segment,
+    CoprocessorCallback, Digest, ExecutorEnv, ExecutorImpl, ExitCode, ProveKeccakRequest, Segment,
     SegmentRef, Session, TraceCallback as _,
 };
 
@@ -142,6 +142,14 @@ impl Spill {
     }
 }
 
+/// The roots of the memory before and after `segment`. The root after the last one is not what its proof claims: that is zero.
+pub(crate) fn states(segment: &Segment) -> anyhow::Result<[Digest; 2]> {
+    // RISC Zero's segment keeps its claim to itself, but writes it: after its number and the memory that it begins with.
+    let written = bincode::serialize(segment)?;
+    let (_, _, before, after): (u32, MemoryImage, _, _) = bincode::deserialize(&written)?;
+    Ok([before, after])
+}
+
 /// A segment on disk.
 struct Spilled(PathBuf);
 
@@ -155,6 +163,7 @@ impl SegmentRef for Spilled {
 #[cfg(test)]
 mod tests {
     use devnode::{Chain, Kind, Traffic, TrafficConfig, genesis};
+    use risc0_binfmt::ProgramBinary;
     use risc0_circuit_keccak::{KECCAK_CONTROL_ROOT, compute_keccak_digest};
     use risc0_zkvm::sha::Digestible as _;
     use risc0_zkvm::{ALLOWED_CONTROL_ROOT, Assumption, NullSegmentRef, UnionClaim};
@@ -208,6 +217,49 @@ mod tests {
             let assumed: Vec<_> =
                 run.session.assumptions.into_iter().map(|(assumed, _)| assumed).collect();
             assert_eq!(assumed, [root.expect("a block is hashed")]);
+        }
+    }
+
+    /// Every segment of the run on `input` as bytes, with what becomes of it, and the claims of the batches.
+    fn written(input: &[u8], segment_po2: u32) -> (Vec<Vec<u8>>, Vec<Digest>) {
+        let image = ProgramBinary::decode(crate::PROGRAM).unwrap().to_image().unwrap();
+        let mut segments = Vec::new();
+        let run = run(Start::Image(&image), input, segment_po2, &Cancel::new(), None, |segment| {
+            segments.push(bincode::serialize(&segment)?);
+            Ok(Box::new(NullSegmentRef))
+        });
+        let claims = run.unwrap().keccak.iter().map(|batch| batch.claim_digest).collect();
+        (segments, claims)
+    }
+
+    // Proofs in parts rest on this: each client finds the others' segments in its own run.
+    #[test]
+    fn every_run_on_an_input_has_the_same_segments_to_the_byte() {
+        let mut chain = Chain::new(&genesis::dev()).unwrap();
+        let kinds = vec![Kind::Transfer, Kind::Token];
+        let config = TrafficConfig { seed: 1, per_block: 4, kinds, stop_after: None };
+        Traffic::new(config).fill(&mut chain).unwrap();
+        chain.mine(chain.head().timestamp + 2).unwrap();
+        let (input, root) = chain.input(1..=1).unwrap();
+        let input = input.encode(root).unwrap();
+        for po2 in [16, 18] {
+            let (alone, claims) = written(&input, po2);
+            assert!(alone.len() > 2, "{} segments", alone.len());
+            // On other threads, which are in each other's way, and each at another time in its life.
+            let others = std::thread::scope(|scope| {
+                let runs = [(); 3].map(|()| scope.spawn(|| written(&input, po2)));
+                runs.map(|run| run.join().unwrap())
+            });
+            for (segments, others_claims) in others {
+                assert!(segments == alone, "2^{po2}: other segments");
+                assert_eq!(others_claims, claims);
+            }
+            let mut after = None;
+            for bytes in &alone {
+                let segment: Segment = bincode::deserialize(bytes).unwrap();
+                let [before, next] = states(&segment).unwrap();
+                assert_eq!(after.replace(next).unwrap_or(before), before, "segments meet");
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod guest;
 mod meter;
+mod parts;
 mod steps;
 
 use std::cell::RefCell;
@@ -17,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use alloy_primitives::B256;
-use client::prover::{BoxError, ProofKind, ProofSystem};
+use client::prover::{BoxError, PartFiles, ProofKind, ProofSystem};
 use client::{Cancel, Cycles, Execution, Progress, ProveError, Prover};
 use risc0_binfmt::{MemoryImage, ProgramBinary};
 use risc0_zkvm::sha::Digestible as _;
@@ -164,6 +165,10 @@ impl Prover for Risc0Prover {
         self.config.dev_mode.then_some("dev mode")
     }
 
+    fn kinds(&self) -> Vec<ProofKind> {
+        vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct]
+    }
+
     fn prove(
         &self,
         input: &[u8],
@@ -171,10 +176,31 @@ impl Prover for Risc0Prover {
         cancel: &Cancel,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Vec<u8>, ProveError> {
-        caught(|| match self.config.dev_mode {
-            true => self.prove_dev_mode(input, cancel, progress),
-            false => self.prove_really(input, kind, cancel, progress),
+        caught(|| match (kind, self.config.dev_mode) {
+            (ProofKind::Part, _) => Err(ProveError::Unavailable("a part needs a plan".into())),
+            (_, true) => self.prove_dev_mode(input, cancel, progress),
+            (_, false) => self.prove_really(input, kind, cancel, progress),
         })
+    }
+
+    fn segment_po2(&self) -> Option<u32> {
+        Some(self.config.segment_po2)
+    }
+
+    fn prove_part(
+        &self,
+        input: &Path,
+        part: &PartFiles,
+        cancel: &Cancel,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<u8>, ProveError> {
+        caught(|| parts::prove(self, input, part, cancel, progress))
+    }
+
+    fn plan(&self, input: &Path, segment_po2: u32) -> Result<Vec<u8>, ProveError> {
+        let input =
+            std::fs::read(input).map_err(|error| ProveError::Unavailable(error.into()))?;
+        caught(|| parts::plan(self, &input, segment_po2))
     }
 
     fn execute(&self, input: &[u8]) -> Result<Execution, ProveError> {

@@ -5,12 +5,14 @@
 //! circuit and united into one receipt, in the same order in which the guest accumulated their claims; that receipt
 //! then resolves the one assumption that the run leaves open.
 
+use std::rc::Rc;
+
 use client::prover::ProofKind;
 use client::{Cancel, Progress, ProveError};
 use risc0_zkvm::sha::Digestible as _;
 use risc0_zkvm::{
-    InnerReceipt, ProveKeccakRequest, ProverOpts, ProverServer, SuccinctReceipt, Unknown,
-    VerifierContext, get_prover_server,
+    InnerReceipt, ProveKeccakRequest, ProverOpts, ProverServer, ReceiptClaim, SegmentReceipt,
+    SegmentRef, SuccinctReceipt, Unknown, VerifierContext, get_prover_server,
 };
 
 use crate::guest::Run;
@@ -26,28 +28,11 @@ pub(crate) fn prove(
     cancel: &Cancel,
     progress: &dyn Fn(Progress),
 ) -> Result<InnerReceipt, ProveError> {
-    // Explicitly real: both defaults would read the environment.
-    let server = get_prover_server(&ProverOpts::default().with_dev_mode(false)).map_err(failed)?;
-    let context = VerifierContext::default().with_dev_mode(false);
-
-    let count = run.session.segments.len() as u64;
-    progress(Progress::Segment { done: 0, total: count });
-    let mut segments = Vec::new();
-    for (segment, done) in run.session.segments.iter().zip(1..) {
-        cancel.check()?;
-        let segment = segment.resolve().map_err(failed)?;
-        segments.push(server.prove_segment(&context, &segment).map_err(failed)?);
-        progress(Progress::Segment { done, total: count });
-    }
-
-    let assumptions = &run.session.assumptions;
-    let total = later_steps(run, kind);
-    let mut steps = Steps { done: 0, total, cancel, progress };
-    progress(Progress::Joining { done: 0, total });
-
-    let keccak = prove_keccak(&*server, &run.keccak, &mut steps)?;
+    let mut steps = Steps::new(later_steps(run, kind), cancel, progress)?;
+    let segments = steps.segments(run.session.segments.iter())?;
+    let keccak = steps.keccak(&run.keccak)?;
     let mut proven = Vec::new();
-    for (assumption, _) in assumptions {
+    for (assumption, _) in &run.session.assumptions {
         match &keccak {
             Some(receipt) if receipt.claim.digest() == assumption.claim => {
                 proven.push(receipt.clone());
@@ -64,18 +49,9 @@ pub(crate) fn prove(
             receipt.map_err(|error| ProveError::Failed(error.into()))?,
         ));
     }
-
-    let mut joined = None;
-    for segment in segments {
-        let lifted = steps.step(|| server.lift(&segment))?;
-        joined = Some(match joined {
-            None => lifted,
-            Some(left) => steps.step(|| server.join(&left, &lifted))?,
-        });
-    }
-    let mut receipt = joined.ok_or_else(|| ProveError::Failed("the run has no segments".into()))?;
+    let mut receipt = steps.lift_and_join(segments)?;
     for assumption in &proven {
-        receipt = steps.step(|| server.resolve(&receipt, assumption))?;
+        receipt = steps.resolve(&receipt, assumption)?;
     }
     Ok(InnerReceipt::Succinct(receipt))
 }
@@ -85,70 +61,160 @@ pub(crate) fn later_steps(run: &Run, kind: ProofKind) -> u64 {
     let (segments, batches) = (run.session.segments.len() as u64, run.keccak.len() as u64);
     let keccak = (2 * batches).saturating_sub(1);
     match kind {
-        ProofKind::Composite => keccak,
+        ProofKind::Part | ProofKind::Composite => keccak,
         ProofKind::Succinct => {
             keccak + (2 * segments).saturating_sub(1) + run.session.assumptions.len() as u64
         }
     }
 }
 
-/// One receipt for all batches, or none if there are none.
-fn prove_keccak(
-    server: &dyn ProverServer,
-    batches: &[ProveKeccakRequest],
-    steps: &mut Steps<'_>,
-) -> Result<Option<SuccinctReceipt<Unknown>>, ProveError> {
-    // A Merkle mountain range: peaks with their heights, which decrease from left to right. The guest built the same.
-    let mut peaks: Vec<(u32, SuccinctReceipt<Unknown>)> = Vec::new();
-    for batch in batches {
-        let mut batch = batch.clone();
-        // The smallest circuit that holds the batch: its size is not part of the claim.
-        batch.po2 = KECCAK_PO2
-            .into_iter()
-            .find(|po2| batch.input.len() <= (1 << po2) / KECCAK_ROWS)
-            .unwrap_or(batch.po2);
-        let mut receipt = steps.step(|| server.prove_keccak(&batch))?;
-        let mut height = 0;
-        while let Some((_, top)) = peaks.pop_if(|(top, _)| *top == height) {
-            receipt = steps.unite(server, &receipt, &top)?;
-            height += 1;
-        }
-        peaks.push((height, receipt));
-    }
-    let mut peaks = peaks.into_iter().map(|(_, receipt)| receipt);
-    let Some(mut root) = peaks.next() else {
-        return Ok(None);
-    };
-    for peak in peaks {
-        root = steps.unite(server, &root, &peak)?;
-    }
-    Ok(Some(root))
-}
-
-/// Counts the steps after the segments, and stops before a step if the job is cancelled.
-struct Steps<'a> {
+/// The steps of a proof. It counts those after the segments, and stops before a step if the job is cancelled.
+pub(crate) struct Steps<'a> {
+    server: Rc<dyn ProverServer>,
     done: u64,
     total: u64,
     cancel: &'a Cancel,
     progress: &'a dyn Fn(Progress),
 }
 
-impl Steps<'_> {
-    fn step<T>(&mut self, step: impl FnOnce() -> anyhow::Result<T>) -> Result<T, ProveError> {
-        self.cancel.check()?;
-        let result = step().map_err(failed)?;
-        self.done += 1;
-        (self.progress)(Progress::Joining { done: self.done, total: self.total });
-        Ok(result)
+impl<'a> Steps<'a> {
+    /// Nothing is done yet; `total` steps follow the segments.
+    pub(crate) fn new(
+        total: u64,
+        cancel: &'a Cancel,
+        progress: &'a dyn Fn(Progress),
+    ) -> Result<Self, ProveError> {
+        // Explicitly real: the default would read the environment.
+        let options = ProverOpts::default().with_dev_mode(false);
+        let server = get_prover_server(&options).map_err(failed)?;
+        Ok(Self { server, done: 0, total, cancel, progress })
+    }
+
+    /// Proves each of the segments by itself.
+    pub(crate) fn segments<'s>(
+        &mut self,
+        segments: impl ExactSizeIterator<Item = &'s Box<dyn SegmentRef>>,
+    ) -> Result<Vec<SegmentReceipt>, ProveError> {
+        let context = VerifierContext::default().with_dev_mode(false);
+        let total = segments.len() as u64;
+        (self.progress)(Progress::Segment { done: 0, total });
+        let mut receipts = Vec::new();
+        for (segment, done) in segments.zip(1..) {
+            self.cancel.check()?;
+            let segment = segment.resolve().map_err(failed)?;
+            receipts.push(self.server.prove_segment(&context, &segment).map_err(failed)?);
+            (self.progress)(Progress::Segment { done, total });
+        }
+        (self.progress)(Progress::Joining { done: 0, total: self.total });
+        Ok(receipts)
+    }
+
+    /// One receipt for a run of adjacent segments: each is lifted, and the lifted ones are joined from left to right.
+    pub(crate) fn lift_and_join(
+        &mut self,
+        segments: Vec<SegmentReceipt>,
+    ) -> Result<SuccinctReceipt<ReceiptClaim>, ProveError> {
+        let mut joined = None;
+        for segment in segments {
+            let lifted = self.step(|server| server.lift(&segment))?;
+            joined = Some(match joined {
+                None => lifted,
+                Some(left) => self.join(&left, &lifted)?,
+            });
+        }
+        joined.ok_or_else(|| ProveError::Failed("there are no segments to join".into()))
+    }
+
+    pub(crate) fn join(
+        &mut self,
+        left: &SuccinctReceipt<ReceiptClaim>,
+        right: &SuccinctReceipt<ReceiptClaim>,
+    ) -> Result<SuccinctReceipt<ReceiptClaim>, ProveError> {
+        self.step(|server| server.join(left, right))
+    }
+
+    /// Takes an assumption out of what `receipt` claims, because it is proven.
+    pub(crate) fn resolve(
+        &mut self,
+        receipt: &SuccinctReceipt<ReceiptClaim>,
+        assumption: &SuccinctReceipt<Unknown>,
+    ) -> Result<SuccinctReceipt<ReceiptClaim>, ProveError> {
+        self.step(|server| server.resolve(receipt, assumption))
+    }
+
+    /// One receipt for all of these batches of keccak permutations, or none if there are none.
+    pub(crate) fn keccak(
+        &mut self,
+        batches: &[ProveKeccakRequest],
+    ) -> Result<Option<SuccinctReceipt<Unknown>>, ProveError> {
+        let mut peaks = Peaks::default();
+        for batch in batches {
+            let mut batch = batch.clone();
+            // The smallest circuit that holds the batch: its size is not part of the claim.
+            batch.po2 = KECCAK_PO2
+                .into_iter()
+                .find(|po2| batch.input.len() <= (1 << po2) / KECCAK_ROWS)
+                .unwrap_or(batch.po2);
+            let receipt = self.step(|server| server.prove_keccak(&batch))?;
+            peaks.push(0, receipt, self)?;
+        }
+        peaks.root(self)
     }
 
     fn unite(
         &mut self,
-        server: &dyn ProverServer,
-        a: &SuccinctReceipt<Unknown>,
-        b: &SuccinctReceipt<Unknown>,
+        one: &SuccinctReceipt<Unknown>,
+        other: &SuccinctReceipt<Unknown>,
     ) -> Result<SuccinctReceipt<Unknown>, ProveError> {
-        self.step(|| Ok(server.union(a, b)?.into_unknown()))
+        self.step(|server| Ok(server.union(one, other)?.into_unknown()))
+    }
+
+    fn step<T>(
+        &mut self,
+        step: impl FnOnce(&dyn ProverServer) -> anyhow::Result<T>,
+    ) -> Result<T, ProveError> {
+        self.cancel.check()?;
+        let result = step(&*self.server).map_err(failed)?;
+        self.done += 1;
+        (self.progress)(Progress::Joining { done: self.done, total: self.total });
+        Ok(result)
+    }
+}
+
+/// A Merkle mountain range of receipts: peaks with their heights, which decrease from left to right. The guest builds the same of
+/// their claims.
+#[derive(Default)]
+pub(crate) struct Peaks(Vec<(u32, SuccinctReceipt<Unknown>)>);
+
+impl Peaks {
+    /// Adds the receipt of a tree of this height, to the right of all others. None of the peaks is lower.
+    pub(crate) fn push(
+        &mut self,
+        mut height: u32,
+        mut receipt: SuccinctReceipt<Unknown>,
+        steps: &mut Steps<'_>,
+    ) -> Result<(), ProveError> {
+        while let Some((_, top)) = self.0.pop_if(|(top, _)| *top == height) {
+            receipt = steps.unite(&receipt, &top)?;
+            height += 1;
+        }
+        self.0.push((height, receipt));
+        Ok(())
+    }
+
+    /// One receipt for all peaks, or none if there are none.
+    pub(crate) fn root(
+        self,
+        steps: &mut Steps<'_>,
+    ) -> Result<Option<SuccinctReceipt<Unknown>>, ProveError> {
+        let mut peaks = self.0.into_iter().map(|(_, receipt)| receipt);
+        let Some(mut root) = peaks.next() else {
+            return Ok(None);
+        };
+        for peak in peaks {
+            root = steps.unite(&root, &peak)?;
+        }
+        Ok(Some(root))
     }
 }
 

@@ -1,0 +1,327 @@
+//! A part of a proof: one client's share of what several clients prove together.
+//!
+//! * Whoever proves segments or batches of keccak permutations runs all of the program, and compares the run with the plan before
+//!   anything is proven.
+//! * Proofs of other parts are verified before they are used, and the result before it is handed out.
+//! * The last part, [`PartWork::Finish`], makes an ordinary succinct proof.
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use client::prover::{OtherRun, PartFiles, PartWork};
+use client::{Cancel, Progress, ProveError};
+use risc0_zkvm::{
+    Digest, FakeReceipt, InnerReceipt, MaybePruned, NullSegmentRef, Receipt, ReceiptClaim,
+    SuccinctReceipt,
+};
+use verifier::plan::claim_of;
+use verifier::risc0::{encode_part, keccak_receipt, mocked_part, segments_receipt};
+use verifier::{Claim, Plan, Policy, RISC0_PROGRAM_ID, System, verify_part};
+
+use crate::guest::{self, Run, Spill, Start};
+use crate::steps::{Peaks, Steps};
+use crate::{Risc0Prover, SEGMENT_PO2};
+
+/// Runs the program on `input` and describes the run.
+pub(crate) fn plan(
+    prover: &Risc0Prover,
+    input: &[u8],
+    segment_po2: u32,
+) -> Result<Vec<u8>, ProveError> {
+    let planned = planned(prover, input, segment_po2, 0..0, &Cancel::new())?;
+    Ok(planned.plan.encode())
+}
+
+/// Makes the proof of a part.
+pub(crate) fn prove(
+    prover: &Risc0Prover,
+    input: &Path,
+    part: &PartFiles,
+    cancel: &Cancel,
+    progress: &dyn Fn(Progress),
+) -> Result<Vec<u8>, ProveError> {
+    let plan = Plan::decode(&read(&part.plan)?).map_err(failed)?;
+    if part.segment_po2 != plan.segment_po2 {
+        let text = format!(
+            "the part is of segments of 2^{} cycles, and its plan of 2^{}",
+            part.segment_po2, plan.segment_po2
+        );
+        return Err(ProveError::Failed(text.into()));
+    }
+    let share = Share { prover, input, plan: &plan, proofs: &part.proofs, cancel, progress };
+    let claim = match part.work {
+        PartWork::Finish => return share.finish(),
+        PartWork::Segments { first, end } | PartWork::Join { first, end } => {
+            Claim::Segments(first..end)
+        }
+        PartWork::Keccak { first, end } => Claim::Keccak(first..end),
+        PartWork::Unite { end } => Claim::Keccak(0..end),
+    };
+    claim.check(&plan).map_err(failed)?;
+    let proof = match part.work {
+        PartWork::Segments { first, end } => share.segments(&claim, first..end),
+        PartWork::Keccak { first, end } => share.keccak(&claim, first..end),
+        PartWork::Join { first, end } => share.join(&claim, first..end),
+        PartWork::Unite { end } => share.unite(&claim, end),
+        PartWork::Finish => unreachable!("it has returned"),
+    }?;
+    share.verify(&claim, &proof)?;
+    Ok(proof)
+}
+
+/// What a part is made of.
+struct Share<'a> {
+    prover: &'a Risc0Prover,
+    input: &'a Path,
+    plan: &'a Plan,
+    proofs: &'a [PathBuf],
+    cancel: &'a Cancel,
+    progress: &'a dyn Fn(Progress),
+}
+
+impl Share<'_> {
+    fn segments(&self, claim: &Claim, range: Range<u32>) -> Result<Vec<u8>, ProveError> {
+        let (largest, po2) = (self.prover.config.segment_po2, self.plan.segment_po2);
+        if po2 > largest {
+            let text = format!(
+                "the part has segments of 2^{po2} cycles, and this prover is set up for at most 2^{largest}"
+            );
+            return Err(ProveError::Unavailable(text.into()));
+        }
+        let planned = self.run(range.clone())?;
+        let count = u64::from(range.end - range.start);
+        let steps = 2 * count - 1;
+        (self.progress)(planned.executed(count, planned.kept_cycles, steps));
+        if self.mocked() {
+            return mocked_part(self.plan, claim).map_err(failed);
+        }
+        let mut steps = Steps::new(steps, self.cancel, self.progress)?;
+        let segments = &planned.run.session.segments[range.start as usize..range.end as usize];
+        let segments = steps.segments(segments.iter())?;
+        let receipt = steps.lift_and_join(segments)?;
+        encode_part(claim, &receipt).map_err(failed)
+    }
+
+    fn keccak(&self, claim: &Claim, range: Range<u32>) -> Result<Vec<u8>, ProveError> {
+        let planned = self.run(0..0)?;
+        let count = u64::from(range.end - range.start);
+        let steps = 2 * count - 1;
+        (self.progress)(planned.executed(0, 0, steps));
+        if self.mocked() {
+            return mocked_part(self.plan, claim).map_err(failed);
+        }
+        let mut steps = Steps::new(steps, self.cancel, self.progress)?;
+        let batches = &planned.run.keccak[range.start as usize..range.end as usize];
+        let receipt = steps.keccak(batches)?.ok_or("there are no batches to prove");
+        encode_part(claim, &receipt.map_err(|text| ProveError::Failed(text.into()))?)
+            .map_err(failed)
+    }
+
+    fn join(&self, claim: &Claim, range: Range<u32>) -> Result<Vec<u8>, ProveError> {
+        let pieces = self.pieces()?;
+        adjacent(pieces.iter().map(|(claim, _)| claim), claim)?;
+        if self.mocked() {
+            return mocked_part(self.plan, claim).map_err(failed);
+        }
+        let mut steps = Steps::new(pieces.len() as u64 - 1, self.cancel, self.progress)?;
+        encode_part(&Claim::Segments(range), &self.joined(&pieces, &mut steps)?).map_err(failed)
+    }
+
+    fn unite(&self, claim: &Claim, end: u32) -> Result<Vec<u8>, ProveError> {
+        let pieces = self.pieces()?;
+        adjacent(pieces.iter().map(|(claim, _)| claim), claim)?;
+        if self.mocked() {
+            return mocked_part(self.plan, claim).map_err(failed);
+        }
+        let mut steps = Steps::new(pieces.len() as u64 - 1, self.cancel, self.progress)?;
+        let mut peaks = Peaks::default();
+        for (claim, proof) in &pieces {
+            let receipt = keccak_receipt(self.plan, proof).map_err(failed)?;
+            // A piece is a power of two of batches from a multiple of it on: all lower peaks before it have been united.
+            let Claim::Keccak(range) = claim else { continue };
+            peaks.push((range.end - range.start).ilog2(), receipt, &mut steps)?;
+        }
+        let root = peaks.root(&mut steps)?.ok_or("there are no proofs to unite");
+        let root = root.map_err(|text| ProveError::Failed(text.into()))?;
+        encode_part(&Claim::Keccak(0..end), &root).map_err(failed)
+    }
+
+    /// The succinct proof of the whole run.
+    fn finish(&self) -> Result<Vec<u8>, ProveError> {
+        let mut pieces = self.pieces()?;
+        let batches = self.plan.batches();
+        let keccak = if batches > 0 { pieces.pop() } else { None };
+        if let Some((claim, _)) = &keccak {
+            adjacent([claim].into_iter(), &Claim::Keccak(0..batches))?;
+        }
+        let all = Claim::Segments(0..self.plan.segments());
+        adjacent(pieces.iter().map(|(claim, _)| claim), &all)?;
+        let journal = self.plan.public_values.clone();
+        let inner = if self.mocked() {
+            let image = Digest::from(RISC0_PROGRAM_ID);
+            let claim = ReceiptClaim::ok(image, MaybePruned::Value(journal.clone()));
+            InnerReceipt::Fake(FakeReceipt::new(claim))
+        } else {
+            let count = pieces.len() as u64 - 1 + u64::from(keccak.is_some());
+            let mut steps = Steps::new(count, self.cancel, self.progress)?;
+            let mut receipt = self.joined(&pieces, &mut steps)?;
+            if let Some((_, proof)) = &keccak {
+                let assumption = keccak_receipt(self.plan, proof).map_err(failed)?;
+                receipt = steps.resolve(&receipt, &assumption)?;
+            }
+            InnerReceipt::Succinct(receipt)
+        };
+        let proof = crate::encode(&Receipt::new(inner, journal))?;
+        verifier::verify(System::Risc0, RISC0_PROGRAM_ID, &proof, &self.policy())
+            .map_err(failed)?;
+        Ok(proof)
+    }
+
+    /// Runs the program, and keeps the segments of `kept`.
+    fn run(&self, kept: Range<u32>) -> Result<Planned, ProveError> {
+        let input = read(self.input)?;
+        let planned = planned(self.prover, &input, self.plan.segment_po2, kept, self.cancel)?;
+        // ORDER: what another version would prove fits to nobody else's parts, and proving takes hours.
+        if planned.plan != *self.plan {
+            return Err(ProveError::Failed(OtherRun.into()));
+        }
+        Ok(planned)
+    }
+
+    /// The proofs that this part is made of, verified, with what they claim.
+    fn pieces(&self) -> Result<Vec<(Claim, Vec<u8>)>, ProveError> {
+        let piece = |path: &PathBuf| {
+            let proof = read(path)?;
+            let claim = claim_of(System::Risc0, &proof).map_err(failed)?;
+            self.verify(&claim, &proof)?;
+            Ok((claim, proof))
+        };
+        self.proofs.iter().map(piece).collect()
+    }
+
+    fn joined(
+        &self,
+        pieces: &[(Claim, Vec<u8>)],
+        steps: &mut Steps<'_>,
+    ) -> Result<SuccinctReceipt<ReceiptClaim>, ProveError> {
+        let mut joined = None;
+        for (_, proof) in pieces {
+            let receipt = segments_receipt(self.plan, proof).map_err(failed)?;
+            joined = Some(match joined {
+                None => receipt,
+                Some(left) => steps.join(&left, &receipt)?,
+            });
+        }
+        joined.ok_or_else(|| ProveError::Failed("there are no proofs to join".into()))
+    }
+
+    fn verify(&self, claim: &Claim, proof: &[u8]) -> Result<(), ProveError> {
+        let policy = self.policy();
+        verify_part(System::Risc0, RISC0_PROGRAM_ID, self.plan, claim, proof, &policy)
+            .map_err(failed)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy { danger_accept_dev_mode: self.mocked(), ..Policy::default() }
+    }
+
+    fn mocked(&self) -> bool {
+        self.prover.config.dev_mode
+    }
+}
+
+/// A run, and what it consists of.
+struct Planned {
+    plan: Plan,
+    run: Run,
+    /// Cycles of the segments that were kept.
+    kept_cycles: u64,
+    /// Where they are kept.
+    _spill: Option<Spill>,
+}
+
+impl Planned {
+    fn executed(&self, segments: u64, total_cycles: u64, later_steps: u64) -> Progress {
+        let user_cycles = self.run.session.user_cycles;
+        Progress::Executed { segments, user_cycles, total_cycles, later_steps: Some(later_steps) }
+    }
+}
+
+/// Runs the program on `input`, and keeps the segments of `kept` on disk.
+fn planned(
+    prover: &Risc0Prover,
+    input: &[u8],
+    segment_po2: u32,
+    kept: Range<u32>,
+    cancel: &Cancel,
+) -> Result<Planned, ProveError> {
+    if !SEGMENT_PO2.contains(&segment_po2) {
+        let (least, most) = (SEGMENT_PO2.start(), SEGMENT_PO2.end());
+        let text = format!("segments of 2^{segment_po2} cycles: it makes those of {least} to {most}");
+        return Err(ProveError::Unavailable(text.into()));
+    }
+    let spill = if kept.is_empty() { None } else { Some(Spill::new().map_err(failed_here)?) };
+    let (mut states, mut kept_cycles) = (Vec::<[u8; 32]>::new(), 0);
+    let start = Start::Image(&prover.image);
+    let run = guest::run(start, input, segment_po2, cancel, None, |segment| {
+        let [before, after] = guest::states(&segment)?.map(<[u8; 32]>::from);
+        match states.last() {
+            None => states.push(before),
+            Some(state) => anyhow::ensure!(*state == before, "segments do not meet"),
+        }
+        states.push(after);
+        match &spill {
+            Some(spill) if kept.contains(&segment.index) => {
+                kept_cycles += 1_u64 << segment.po2();
+                spill.keep(&segment)
+            }
+            _ => Ok(Box::new(NullSegmentRef)),
+        }
+    })?;
+    if let Some(last) = states.last_mut() {
+        *last = run.session.post_state.merkle_root.into();
+    }
+    let keccak = run.keccak.iter().map(|batch| batch.claim_digest.into()).collect();
+    let plan = Plan { segment_po2, states, keccak, public_values: run.journal.clone() };
+    Ok(Planned { plan, run, kept_cycles, _spill: spill })
+}
+
+/// Whether `pieces` are of adjacent ranges that make up `whole`, of its kind.
+fn adjacent<'c>(
+    pieces: impl Iterator<Item = &'c Claim>,
+    whole: &Claim,
+) -> Result<(), ProveError> {
+    let mut rest = whole.clone();
+    let mut fit = true;
+    for piece in pieces {
+        match (&mut rest, piece) {
+            (Claim::Segments(rest), Claim::Segments(piece))
+            | (Claim::Keccak(rest), Claim::Keccak(piece)) => {
+                fit &= rest.start == piece.start;
+                rest.start = piece.end;
+            }
+            _ => fit = false,
+        }
+    }
+    let (Claim::Segments(rest) | Claim::Keccak(rest)) = rest;
+    if fit && rest.start == rest.end {
+        return Ok(());
+    }
+    Err(ProveError::Failed(format!("the proofs of this part do not make up {whole}").into()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ProveError> {
+    fs::read(path).map_err(|error| {
+        let text = format!("cannot read {}: {error}", path.display());
+        ProveError::Unavailable(text.into())
+    })
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ProveError {
+    ProveError::Failed(error.into())
+}
+
+fn failed_here(error: std::io::Error) -> ProveError {
+    ProveError::Unavailable(error.into())
+}
