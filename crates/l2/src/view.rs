@@ -58,7 +58,7 @@ impl View {
         }
         for job in &status.jobs {
             if self.seen.insert(job.job, job.state) != Some(job.state)
-                && shown(job.state, self.output.json())
+                && shown(job, self.output.json())
             {
                 self.output.report(&JobEvent { event: "job", now: status.now, job })?;
             }
@@ -87,8 +87,18 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// A person reads of the end of a job, a script of every state.
-fn shown(state: JobState, json: bool) -> bool {
-    json || matches!(state, JobState::Leased | JobState::Proved | JobState::Dead)
+fn shown(job: &JobSummary, json: bool) -> bool {
+    // A part that is given up was not needed any more.
+    let unneeded = job.part.is_some() && job.state == JobState::Dead;
+    json || (!unneeded && matches!(job.state, JobState::Leased | JobState::Proved | JobState::Dead))
+}
+
+/// Which blocks a job is about, and which part of their proof.
+pub(crate) fn subject(job: &JobSummary) -> String {
+    match &job.part {
+        Some(part) => format!("{}, {}", job.block_numbers, part.work),
+        None => job.block_numbers.to_string(),
+    }
 }
 
 #[derive(Serialize)]
@@ -103,7 +113,7 @@ impl fmt::Display for JobEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let job = self.job;
         let (gas, state) = (thousands(job.gas_used), state_name(job.state));
-        write!(f, "block {}: {state} ({} txs, {gas} gas", job.block_numbers, job.transactions)?;
+        write!(f, "block {}: {state} ({} txs, {gas} gas", subject(job), job.transactions)?;
         if job.state != JobState::Leased {
             write!(f, ", {}", time_of(job, self.now))?;
         }
@@ -138,7 +148,7 @@ fn table(status: &Status) -> String {
             _ => String::new(),
         };
         table.add_row([
-            job.block_numbers.to_string(),
+            subject(job),
             job.transactions.to_string(),
             thousands(job.gas_used),
             state_name(job.state).to_owned(),

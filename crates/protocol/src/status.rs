@@ -262,6 +262,9 @@ pub struct JobHistory {
     pub leases: Vec<LeaseSummary>,
     /// The proofs that were submitted for it.
     pub proofs: Vec<SubmittedProof>,
+    /// The jobs that ask for parts of its proof, in the order in which they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<JobSummary>,
 }
 
 /// A lease, live or ended.

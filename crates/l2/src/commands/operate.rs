@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::args::Operated;
 use crate::logs::escaped;
+use crate::view::subject;
 use crate::output::{Output, thousands};
 use crate::parse;
 
@@ -472,6 +473,9 @@ impl fmt::Display for Job {
             thousands(job.gas_used)
         )?;
         writeln!(f, "asks for   {} {} of program {}", job.kind, job.system, job.program_id)?;
+        if let Some(part) = &job.part {
+            writeln!(f, "part       {} of the proof of job {}", part.work, part.parent)?;
+        }
         writeln!(
             f,
             "input      {} ({} bytes)",
@@ -513,7 +517,24 @@ impl fmt::Display for Job {
                 write!(f, ", {}", escaped(reason))?;
             }
         }
-        Ok(())
+        if history.parts.is_empty() {
+            return Ok(());
+        }
+        let mut parts = table(["part", "state", "client", "lent", "ended", "seconds", "lost", "last error"]);
+        for part in &history.parts {
+            let seconds = part.finished_at.zip(part.leased_at).map(|(end, start)| end.saturating_sub(start));
+            parts.add_row([
+                part.part.map_or(String::new(), |part| part.work.to_string()),
+                state(part),
+                part.client.map_or(String::new(), |client| format!("{:.8}", client.to_string())),
+                part.leased_at.map_or(String::new(), time),
+                part.finished_at.map_or(String::new(), time),
+                seconds.map_or(String::new(), |millis| format!("{:.1}", millis as f64 / 1e3)),
+                (part.lost + part.failures).to_string(),
+                part.last_error.as_deref().map_or(String::new(), shortened),
+            ]);
+        }
+        write!(f, "\n{parts}")
     }
 }
 
@@ -595,7 +616,7 @@ impl fmt::Display for JobList {
         for job in &self.0 {
             table.add_row([
                 job.job.to_string(),
-                job.block_numbers.to_string(),
+                subject(job),
                 state(job),
                 job.priority.to_string(),
                 job.failures.to_string(),

@@ -182,7 +182,7 @@ fn rates(status: &Status) -> Rates {
     let proved: Vec<&JobSummary> = status
         .jobs
         .iter()
-        .filter(|job| job.state == JobState::Proved)
+        .filter(|job| job.state == JobState::Proved && job.part.is_none())
         .filter(|job| job.finished_at.is_some_and(|finished| finished >= since))
         .collect();
     let millis = status.now.saturating_sub(since);
@@ -246,7 +246,7 @@ fn clients(status: &Status) -> Vec<Client> {
 
 fn events(status: &Status) -> Vec<Event> {
     let mut events = Vec::new();
-    for job in &status.jobs {
+    for job in status.jobs.iter().filter(|job| job.part.is_none()) {
         let mut add = |at: Option<u64>, what, detail: Option<&String>| {
             if let Some(at) = at {
                 let client = (what != "enqueued").then_some(job.client).flatten();

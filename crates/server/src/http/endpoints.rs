@@ -95,7 +95,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .takes(json!(ChangeJobs))
             .answers(&[json!(ChangedJobs)]),
         get("/v1/jobs/{job}/history", FOLLOWS, handlers::history)
-            .does("The leases of a job and the proofs handed in for it, oldest first")
+            .does("The leases of a job, the proofs handed in for it and the parts of its proof, oldest first")
             .answers(&[json!(JobHistory)]),
         get("/v1/jobs/{job}", FOLLOWS, handlers::job).does("One job").answers(&[json!(JobSummary)]),
         post("/v1/jobs/{job}/requeue", DECIDES, handlers::requeue)

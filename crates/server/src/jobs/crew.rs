@@ -20,6 +20,9 @@ const EXECUTED_PER_SECOND: f64 = 60e6;
 const MOST: f64 = 1.0 / 32.0;
 const MOST_AT_FIRST: f64 = 1.0 / 128.0;
 
+/// As long as nobody has proved anything, no more clients than these count.
+const MOST_UNPROVEN: f64 = 64.0;
+
 /// Of the time for a part, so much may go into executing, at the most.
 const OVERHEAD: f64 = 0.02;
 
@@ -110,7 +113,14 @@ impl Crew {
     pub fn share(&self, client: ClientId, now: Timestamp) -> Share {
         let known = self.mean(now);
         let mean = known.unwrap_or(1.0);
-        let all: f64 = self.present(now).map(|member| member.speed.unwrap_or(mean)).sum();
+        let proven: f64 = self.present(now).filter_map(|member| member.speed).sum();
+        // Anybody can make clients up: all that proved nothing yet count no more than those that did.
+        let unproven = self.present(now).filter(|member| member.speed.is_none()).count() as f64;
+        let unproven = match known {
+            Some(_) => (unproven * mean).min(proven),
+            None => unproven.min(MOST_UNPROVEN),
+        };
+        let all = proven + unproven;
         let its = self.speed(client).unwrap_or(mean);
         let least = known.map_or(0.0, |_| its / EXECUTED_PER_SECOND / OVERHEAD);
         let most = if self.speed(client).is_some() { MOST } else { MOST_AT_FIRST };
@@ -120,7 +130,10 @@ impl Crew {
     /// The size of segments with which the crew proves most: larger ones cost less, but not every client can hold them. None if nobody
     /// says what it can hold.
     pub fn segment_po2(&self, now: Timestamp) -> Option<u32> {
-        let sizes: Vec<u32> = self.present(now).filter_map(|member| member.segment_po2).collect();
+        // Anybody can make clients up: those that proved something decide, if there are any.
+        let proven = self.present(now).any(|member| member.speed.is_some());
+        let deciding = self.present(now).filter(|member| !proven || member.speed.is_some());
+        let sizes: Vec<u32> = deciding.filter_map(|member| member.segment_po2).map(|po2| po2.clamp(16, 22)).collect();
         let worth = |po2: u32| {
             let able = sizes.iter().filter(|most| **most >= po2).count();
             able as f64 / cost(po2)

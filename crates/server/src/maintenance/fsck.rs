@@ -8,7 +8,10 @@ use crate::{
     data_folder::{existing, lock},
     database::{Database, Schema, Tx},
     error::Error,
-    jobs::batch::{NewBatch, Tip, follows, job_id},
+    jobs::{
+        batch::{NewBatch, Tip, follows, job_id},
+        parts::part_id,
+    },
     store::{
         JobStore, StoreError,
         needed::hex,
@@ -55,17 +58,18 @@ const RESTORE: &str =
 
 const RESTORE_ARTIFACT: &str = "put the file back from a backup of the artifact folder";
 
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 18] = [
     Check {
         subject: "batch",
         problem: "has no job",
-        sql: "SELECT statement_digest AS subject FROM batches b WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id)",
+        sql: "SELECT statement_digest AS subject FROM batches b WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id
+              AND j.parent IS NULL)",
     },
     Check {
         subject: "batch",
         problem: "has a job that is not proved, but is not listed with those",
         sql: "SELECT statement_digest AS subject FROM batches b WHERE EXISTS (SELECT 1 FROM jobs j WHERE j.batch = b.id
-              AND j.state <> 'proved') AND NOT EXISTS (SELECT 1 FROM unproved u WHERE u.batch = b.id AND u.first = b.first)",
+              AND j.parent IS NULL AND j.state <> 'proved') AND NOT EXISTS (SELECT 1 FROM unproved u WHERE u.batch = b.id AND u.first = b.first)",
     },
     Check {
         subject: "program",
@@ -140,6 +144,22 @@ const CHECKS: [Check; 15] = [
         problem: "is being verified, but no proof waits for its verdict",
         sql: "SELECT j.id AS subject FROM jobs j WHERE j.state = 'verifying' AND NOT EXISTS (SELECT 1 FROM submissions s
               WHERE s.job = j.id AND s.lease = j.lease AND s.verdict IS NULL)",
+    },
+    Check {
+        subject: "job",
+        problem: "asks for a part of the proof of a job that is not there, or of another batch",
+        sql: "SELECT p.id AS subject FROM jobs p WHERE p.kind = 'part' AND (p.parent IS NULL OR NOT EXISTS
+              (SELECT 1 FROM jobs j WHERE j.id = p.parent AND j.batch = p.batch AND j.parent IS NULL))",
+    },
+    Check {
+        subject: "job",
+        problem: "is lent in parts, but there is no plan of its run",
+        sql: "SELECT j.id AS subject FROM jobs j WHERE j.split = 2 AND NOT EXISTS (SELECT 1 FROM splits s WHERE s.job = j.id)",
+    },
+    Check {
+        subject: "job",
+        problem: "is lent whole, but there is a plan of its run",
+        sql: "SELECT s.job AS subject FROM splits s WHERE NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = s.job AND j.split = 2)",
     },
 ];
 
@@ -250,7 +270,11 @@ impl JobStore {
             report.jobs += 1;
             let (job, target) = self.job_and_target(&row)?;
             let batch = batches.get(&self.get::<i64>(&row, "batch")?);
-            if batch.is_some_and(|batch| job_id(batch, &target) != job) {
+            let expected = match self.part_of(&row)? {
+                Some(part) => Some(part_id(part.parent, &part.work)),
+                None => batch.map(|batch| job_id(batch, &target)),
+            };
+            if expected.is_some_and(|expected| expected != job) {
                 find(format!("job {job}"), "asks for something else than its id says".into());
             }
         }

@@ -17,7 +17,7 @@ fn public(lease: LeaseId) -> LeaseId {
 }
 
 impl JobStore {
-    /// The leases of a job and the proofs handed in for it, oldest first.
+    /// The leases of a job, the proofs handed in for it and the parts of its proof, oldest first.
     ///
     /// # Errors
     /// [`StoreError::NoSuchJob`], or if the database fails.
@@ -60,6 +60,7 @@ impl JobStore {
                 reason: self.get(row, "reason")?,
             })
         });
-        Ok(JobHistory { leases, proofs: proofs.collect::<Result<_, StoreError>>()? })
+        let proofs = proofs.collect::<Result<_, StoreError>>()?;
+        Ok(JobHistory { leases, proofs, parts: self.part_summaries(job).await? })
     }
 }

@@ -85,17 +85,19 @@ impl JobStore {
         self.ok(rows)?.iter().map(|row| self.summary(row)).collect()
     }
 
-    /// The newest jobs that `filter` leaves, oldest of them first; at most `limit`.
+    /// The newest jobs that `filter` leaves, oldest of them first; at most `limit`. Those for parts of proofs are in the history of the
+    /// whole proof's job.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
     pub async fn list(&self, filter: &JobFilter, limit: u32) -> Result<Page<JobSummary>> {
         // States and limits stand in the text. As parameters they are guesses for PostgreSQL's planner, which would look at all jobs.
-        let mut condition = match filter.state {
-            None => "seq < $1".to_owned(),
-            Some(JobState::Superseded) => "seq < $1 AND superseded = 1".to_owned(),
-            Some(state) => format!("seq < $1 AND superseded = 0 AND state = '{}'", state.name()),
-        };
+        let mut condition = "seq < $1 AND parent IS NULL".to_owned();
+        match filter.state {
+            None => {}
+            Some(JobState::Superseded) => condition += " AND superseded = 1",
+            Some(state) => condition += &format!(" AND superseded = 0 AND state = '{}'", state.name()),
+        }
         if filter.troubled {
             condition += " AND (last_error IS NOT NULL OR lost > 0 OR state = 'dead')";
         }
@@ -153,6 +155,13 @@ impl JobStore {
         let row = sqlx::query(summaries("WHERE id = $1")).bind(Col(job));
         let row = self.ok(row.fetch_optional(self.db.readers()).await)?;
         self.summary(&row.ok_or(StoreError::NoSuchJob(job))?)
+    }
+
+    /// The jobs that ask for parts of a job's proof, oldest first.
+    pub(super) async fn part_summaries(&self, job: JobId) -> Result<Vec<JobSummary>> {
+        let rows = sqlx::query(summaries("WHERE parent = $1")).bind(Col(job));
+        let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
+        rows.iter().map(|row| self.summary(row)).collect()
     }
 
     /// The jobs that clients have, with their leases.

@@ -124,7 +124,7 @@ impl JobStore {
     }
 
     /// Which part of which proof a row asks for, if it asks for one.
-    pub(super) fn part_of(&self, row: &AnyRow) -> Result<Option<PartOf>> {
+    pub(crate) fn part_of(&self, row: &AnyRow) -> Result<Option<PartOf>> {
         let Some(parent) = self.get(row, "parent")? else { return Ok(None) };
         let (first, end) = (self.get(row, "part_first")?, self.get(row, "part_end")?);
         let work = match self.get::<String>(row, "work")?.as_str() {
