@@ -160,7 +160,8 @@ fn covered(plan: &Plan, proofs: &[PathBuf], whole: &Claim) -> Result<(), ProveEr
         verify_part(System::Exec, EXEC_PROGRAM_ID, plan, &claim, &proof, &policy)
             .map_err(failed)?;
         next = match (&claim, whole) {
-            (Claim::Segments(part), Claim::Segments(_)) | (Claim::Keccak(part), Claim::Keccak(_))
+            (Claim::Segments(part), Claim::Segments(_))
+            | (Claim::Keccak(part), Claim::Keccak(_))
                 if part.start == next =>
             {
                 part.end

@@ -8,8 +8,9 @@ use std::rc::Rc;
 
 use client::{Cancel, ProveError};
 use risc0_binfmt::MemoryImage;
+use risc0_circuit_rv32im::execute;
 use risc0_zkvm::{
-    CoprocessorCallback, Digest, ExecutorEnv, ExecutorImpl, ExitCode, ProveKeccakRequest, Segment,
+    CoprocessorCallback, ExecutorEnv, ExecutorImpl, ExitCode, Output, ProveKeccakRequest, Segment,
     SegmentRef, Session, TraceCallback as _,
 };
 
@@ -60,16 +61,10 @@ pub(crate) fn run(
     watch: Option<Watch<'_>>,
     mut keep: impl FnMut(Segment) -> anyhow::Result<Box<dyn SegmentRef>> + Send,
 ) -> Result<Run, ProveError> {
-    let length = u32::try_from(input.len()).map_err(|_| {
-        ProveError::BadInput(format!("{} bytes do not fit into the zkVM", input.len()))
-    })?;
-    let length = length.to_le_bytes();
-    let padding = [0; 3];
-    let padding = &padding[..input.len().next_multiple_of(4) - input.len()];
     let keccak = Rc::new(RefCell::new(Batches::default()));
     let mut environment = ExecutorEnv::builder();
     environment
-        .stdin(length.chain(input).chain(padding))
+        .stdin(framed(input)?)
         .stdout(io::sink())
         .stderr(io::sink())
         .segment_limit_po2(segment_po2)
@@ -91,13 +86,7 @@ pub(crate) fn run(
         keep(segment)
     });
     cancel.check()?;
-    let mut session = session.map_err(|error| {
-        let text = format!("{error:#}");
-        match text.split_once(PANIC) {
-            Some((_, message)) => ProveError::BadInput(message.to_owned()),
-            None => ProveError::Failed(text.into()),
-        }
-    })?;
+    let mut session = session.map_err(|error| stopped(&error))?;
     if session.exit_code != ExitCode::Halted(0) {
         let text = format!("the guest stopped with {:?}", session.exit_code);
         return Err(ProveError::BadInput(text));
@@ -110,13 +99,31 @@ pub(crate) fn run(
     Ok(Run { session, journal: journal.bytes, keccak })
 }
 
+/// What the guest reads: the input's length, the input, and zeros up to a whole word.
+pub(crate) fn framed(input: &[u8]) -> Result<impl io::BufRead + '_, ProveError> {
+    let length = u32::try_from(input.len()).map_err(|_| {
+        ProveError::BadInput(format!("{} bytes do not fit into the zkVM", input.len()))
+    })?;
+    let padding = &[0; 3][..input.len().next_multiple_of(4) - input.len()];
+    Ok(io::Cursor::new(length.to_le_bytes()).chain(input).chain(padding))
+}
+
+/// Why the executor stopped: the program refused its input, or something went wrong.
+pub(crate) fn stopped(error: &anyhow::Error) -> ProveError {
+    let text = format!("{error:#}");
+    match text.split_once(PANIC) {
+        Some((_, message)) => ProveError::BadInput(message.to_owned()),
+        None => ProveError::Failed(text.into()),
+    }
+}
+
 fn failed(error: anyhow::Error) -> ProveError {
     ProveError::Failed(error.into())
 }
 
 /// Collects what the guest sends to the keccak accelerator.
 #[derive(Default)]
-struct Batches(Vec<ProveKeccakRequest>);
+pub(crate) struct Batches(pub(crate) Vec<ProveKeccakRequest>);
 
 impl CoprocessorCallback for Batches {
     fn prove_keccak(&mut self, request: ProveKeccakRequest) -> anyhow::Result<()> {
@@ -134,20 +141,31 @@ impl Spill {
     }
 
     pub(crate) fn keep(&self, segment: &Segment) -> anyhow::Result<Box<dyn SegmentRef>> {
-        let path = self.0.path().join(segment.index.to_string());
-        let mut file = io::BufWriter::new(fs::File::create(&path)?);
+        let (path, mut file) = self.file(segment.index)?;
         bincode::serialize_into(&mut file, segment)?;
         io::Write::flush(&mut file)?;
         Ok(Box::new(Spilled(path)))
     }
-}
 
-/// The roots of the memory before and after `segment`. The root after the last one is not what its proof claims: that is zero.
-pub(crate) fn states(segment: &Segment) -> anyhow::Result<[Digest; 2]> {
-    // RISC Zero's segment keeps its claim to itself, but writes it: after its number and the memory that it begins with.
-    let written = bincode::serialize(segment)?;
-    let (_, _, before, after): (u32, MemoryImage, _, _) = bincode::deserialize(&written)?;
-    Ok([before, after])
+    /// As [`keep`](Self::keep), for a segment of the circuit; `output` is what the program has committed to after the last one.
+    pub(crate) fn keep_inner(
+        &self,
+        segment: &execute::Segment,
+        output: Option<&Output>,
+    ) -> anyhow::Result<Box<dyn SegmentRef>> {
+        let index = u32::try_from(segment.index)?;
+        let (path, mut file) = self.file(index)?;
+        // The fields of RISC Zero's `Segment`, which has no constructor.
+        bincode::serialize_into(&mut file, &(index, segment, output))?;
+        io::Write::flush(&mut file)?;
+        Ok(Box::new(Spilled(path)))
+    }
+
+    fn file(&self, index: u32) -> io::Result<(PathBuf, io::BufWriter<fs::File>)> {
+        let path = self.0.path().join(index.to_string());
+        let file = io::BufWriter::new(fs::File::create(&path)?);
+        Ok((path, file))
+    }
 }
 
 /// A segment on disk.
@@ -163,7 +181,6 @@ impl SegmentRef for Spilled {
 #[cfg(test)]
 mod tests {
     use devnode::{Chain, Kind, Traffic, TrafficConfig, genesis};
-    use risc0_binfmt::ProgramBinary;
     use risc0_circuit_keccak::{KECCAK_CONTROL_ROOT, compute_keccak_digest};
     use risc0_zkvm::sha::Digestible as _;
     use risc0_zkvm::{ALLOWED_CONTROL_ROOT, Assumption, NullSegmentRef, UnionClaim};
@@ -217,49 +234,6 @@ mod tests {
             let assumed: Vec<_> =
                 run.session.assumptions.into_iter().map(|(assumed, _)| assumed).collect();
             assert_eq!(assumed, [root.expect("a block is hashed")]);
-        }
-    }
-
-    /// Every segment of the run on `input` as bytes, with what becomes of it, and the claims of the batches.
-    fn written(input: &[u8], segment_po2: u32) -> (Vec<Vec<u8>>, Vec<Digest>) {
-        let image = ProgramBinary::decode(crate::PROGRAM).unwrap().to_image().unwrap();
-        let mut segments = Vec::new();
-        let run = run(Start::Image(&image), input, segment_po2, &Cancel::new(), None, |segment| {
-            segments.push(bincode::serialize(&segment)?);
-            Ok(Box::new(NullSegmentRef))
-        });
-        let claims = run.unwrap().keccak.iter().map(|batch| batch.claim_digest).collect();
-        (segments, claims)
-    }
-
-    // Proofs in parts rest on this: each client finds the others' segments in its own run.
-    #[test]
-    fn every_run_on_an_input_has_the_same_segments_to_the_byte() {
-        let mut chain = Chain::new(&genesis::dev()).unwrap();
-        let kinds = vec![Kind::Transfer, Kind::Token];
-        let config = TrafficConfig { seed: 1, per_block: 4, kinds, stop_after: None };
-        Traffic::new(config).fill(&mut chain).unwrap();
-        chain.mine(chain.head().timestamp + 2).unwrap();
-        let (input, root) = chain.input(1..=1).unwrap();
-        let input = input.encode(root).unwrap();
-        for po2 in [16, 18] {
-            let (alone, claims) = written(&input, po2);
-            assert!(alone.len() > 2, "{} segments", alone.len());
-            // On other threads, which are in each other's way, and each at another time in its life.
-            let others = std::thread::scope(|scope| {
-                let runs = [(); 3].map(|()| scope.spawn(|| written(&input, po2)));
-                runs.map(|run| run.join().unwrap())
-            });
-            for (segments, others_claims) in others {
-                assert!(segments == alone, "2^{po2}: other segments");
-                assert_eq!(others_claims, claims);
-            }
-            let mut after = None;
-            for bytes in &alone {
-                let segment: Segment = bincode::deserialize(bytes).unwrap();
-                let [before, next] = states(&segment).unwrap();
-                assert_eq!(after.replace(next).unwrap_or(before), before, "segments meet");
-            }
         }
     }
 }

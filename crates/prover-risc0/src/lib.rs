@@ -9,6 +9,7 @@
 mod guest;
 mod meter;
 mod parts;
+mod replay;
 mod steps;
 
 use std::cell::RefCell;
@@ -198,8 +199,7 @@ impl Prover for Risc0Prover {
     }
 
     fn plan(&self, input: &Path, segment_po2: u32) -> Result<Vec<u8>, ProveError> {
-        let input =
-            std::fs::read(input).map_err(|error| ProveError::Unavailable(error.into()))?;
+        let input = std::fs::read(input).map_err(|error| ProveError::Unavailable(error.into()))?;
         caught(|| parts::plan(self, &input, segment_po2))
     }
 

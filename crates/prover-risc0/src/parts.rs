@@ -12,16 +12,15 @@ use std::path::{Path, PathBuf};
 use client::prover::{OtherRun, PartFiles, PartWork};
 use client::{Cancel, Progress, ProveError};
 use risc0_zkvm::{
-    Digest, FakeReceipt, InnerReceipt, MaybePruned, NullSegmentRef, Receipt, ReceiptClaim,
-    SuccinctReceipt,
+    Digest, FakeReceipt, InnerReceipt, MaybePruned, Receipt, ReceiptClaim, SuccinctReceipt,
 };
 use verifier::plan::claim_of;
 use verifier::risc0::{encode_part, keccak_receipt, mocked_part, segments_receipt};
 use verifier::{Claim, Plan, Policy, RISC0_PROGRAM_ID, System, verify_part};
 
-use crate::guest::{self, Run, Spill, Start};
+use crate::Risc0Prover;
+use crate::replay::{self, Replay};
 use crate::steps::{Peaks, Steps};
-use crate::{Risc0Prover, SEGMENT_PO2};
 
 /// Runs the program on `input` and describes the run.
 pub(crate) fn plan(
@@ -29,8 +28,8 @@ pub(crate) fn plan(
     input: &[u8],
     segment_po2: u32,
 ) -> Result<Vec<u8>, ProveError> {
-    let planned = planned(prover, input, segment_po2, 0..0, &Cancel::new())?;
-    Ok(planned.plan.encode())
+    let replay = replay::run(&prover.image, input, segment_po2, 0..0, &Cancel::new())?;
+    Ok(replay.plan.encode())
 }
 
 /// Makes the proof of a part.
@@ -89,30 +88,29 @@ impl Share<'_> {
             );
             return Err(ProveError::Unavailable(text.into()));
         }
-        let planned = self.run(range.clone())?;
+        let run = self.run(range.clone())?;
         let count = u64::from(range.end - range.start);
         let steps = 2 * count - 1;
-        (self.progress)(planned.executed(count, planned.kept_cycles, steps));
+        (self.progress)(run.executed(count, run.kept_cycles, steps));
         if self.mocked() {
             return mocked_part(self.plan, claim).map_err(failed);
         }
         let mut steps = Steps::new(steps, self.cancel, self.progress)?;
-        let segments = &planned.run.session.segments[range.start as usize..range.end as usize];
-        let segments = steps.segments(segments.iter())?;
+        let segments = steps.segments(run.kept.iter())?;
         let receipt = steps.lift_and_join(segments)?;
         encode_part(claim, &receipt).map_err(failed)
     }
 
     fn keccak(&self, claim: &Claim, range: Range<u32>) -> Result<Vec<u8>, ProveError> {
-        let planned = self.run(0..0)?;
+        let run = self.run(0..0)?;
         let count = u64::from(range.end - range.start);
         let steps = 2 * count - 1;
-        (self.progress)(planned.executed(0, 0, steps));
+        (self.progress)(run.executed(0, 0, steps));
         if self.mocked() {
             return mocked_part(self.plan, claim).map_err(failed);
         }
         let mut steps = Steps::new(steps, self.cancel, self.progress)?;
-        let batches = &planned.run.keccak[range.start as usize..range.end as usize];
+        let batches = &run.keccak[range.start as usize..range.end as usize];
         let receipt = steps.keccak(batches)?.ok_or("there are no batches to prove");
         encode_part(claim, &receipt.map_err(|text| ProveError::Failed(text.into()))?)
             .map_err(failed)
@@ -179,14 +177,14 @@ impl Share<'_> {
     }
 
     /// Runs the program, and keeps the segments of `kept`.
-    fn run(&self, kept: Range<u32>) -> Result<Planned, ProveError> {
-        let input = read(self.input)?;
-        let planned = planned(self.prover, &input, self.plan.segment_po2, kept, self.cancel)?;
+    fn run(&self, kept: Range<u32>) -> Result<Replay, ProveError> {
+        let (image, input) = (&self.prover.image, read(self.input)?);
+        let run = replay::run(image, &input, self.plan.segment_po2, kept, self.cancel)?;
         // ORDER: what another version would prove fits to nobody else's parts, and proving takes hours.
-        if planned.plan != *self.plan {
+        if run.plan != *self.plan {
             return Err(ProveError::Failed(OtherRun.into()));
         }
-        Ok(planned)
+        Ok(run)
     }
 
     /// The proofs that this part is made of, verified, with what they claim.
@@ -231,67 +229,8 @@ impl Share<'_> {
     }
 }
 
-/// A run, and what it consists of.
-struct Planned {
-    plan: Plan,
-    run: Run,
-    /// Cycles of the segments that were kept.
-    kept_cycles: u64,
-    /// Where they are kept.
-    _spill: Option<Spill>,
-}
-
-impl Planned {
-    fn executed(&self, segments: u64, total_cycles: u64, later_steps: u64) -> Progress {
-        let user_cycles = self.run.session.user_cycles;
-        Progress::Executed { segments, user_cycles, total_cycles, later_steps: Some(later_steps) }
-    }
-}
-
-/// Runs the program on `input`, and keeps the segments of `kept` on disk.
-fn planned(
-    prover: &Risc0Prover,
-    input: &[u8],
-    segment_po2: u32,
-    kept: Range<u32>,
-    cancel: &Cancel,
-) -> Result<Planned, ProveError> {
-    if !SEGMENT_PO2.contains(&segment_po2) {
-        let (least, most) = (SEGMENT_PO2.start(), SEGMENT_PO2.end());
-        let text = format!("segments of 2^{segment_po2} cycles: it makes those of {least} to {most}");
-        return Err(ProveError::Unavailable(text.into()));
-    }
-    let spill = if kept.is_empty() { None } else { Some(Spill::new().map_err(failed_here)?) };
-    let (mut states, mut kept_cycles) = (Vec::<[u8; 32]>::new(), 0);
-    let start = Start::Image(&prover.image);
-    let run = guest::run(start, input, segment_po2, cancel, None, |segment| {
-        let [before, after] = guest::states(&segment)?.map(<[u8; 32]>::from);
-        match states.last() {
-            None => states.push(before),
-            Some(state) => anyhow::ensure!(*state == before, "segments do not meet"),
-        }
-        states.push(after);
-        match &spill {
-            Some(spill) if kept.contains(&segment.index) => {
-                kept_cycles += 1_u64 << segment.po2();
-                spill.keep(&segment)
-            }
-            _ => Ok(Box::new(NullSegmentRef)),
-        }
-    })?;
-    if let Some(last) = states.last_mut() {
-        *last = run.session.post_state.merkle_root.into();
-    }
-    let keccak = run.keccak.iter().map(|batch| batch.claim_digest.into()).collect();
-    let plan = Plan { segment_po2, states, keccak, public_values: run.journal.clone() };
-    Ok(Planned { plan, run, kept_cycles, _spill: spill })
-}
-
 /// Whether `pieces` are of adjacent ranges that make up `whole`, of its kind.
-fn adjacent<'c>(
-    pieces: impl Iterator<Item = &'c Claim>,
-    whole: &Claim,
-) -> Result<(), ProveError> {
+fn adjacent<'c>(pieces: impl Iterator<Item = &'c Claim>, whole: &Claim) -> Result<(), ProveError> {
     let mut rest = whole.clone();
     let mut fit = true;
     for piece in pieces {
@@ -320,8 +259,4 @@ fn read(path: &Path) -> Result<Vec<u8>, ProveError> {
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ProveError {
     ProveError::Failed(error.into())
-}
-
-fn failed_here(error: std::io::Error) -> ProveError {
-    ProveError::Unavailable(error.into())
 }

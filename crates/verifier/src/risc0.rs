@@ -31,8 +31,8 @@ use risc0_zkvm::{
     SuccinctReceiptVerifierParameters, SystemState, Unknown, VerifierContext,
 };
 
-pub use part::{encode_part, keccak_receipt, mocked_part, segments_receipt};
 pub(crate) use part::{claim_of, verify_part};
+pub use part::{encode_part, keccak_receipt, mocked_part, output, segments_receipt};
 
 use crate::bytes::Bytes;
 use crate::{Kind, Policy, Verified, VerifyError, check_not_revoked, check_public_values};

@@ -186,8 +186,7 @@ fn a_part_stands_for_one_range_of_one_run() {
         other
     };
     for claim in &all {
-        let proofs =
-            [exec_part(&plan, claim), mocked_part(&plan, claim).expect("the run has it")];
+        let proofs = [exec_part(&plan, claim), mocked_part(&plan, claim).expect("the run has it")];
         assert_eq!(exec(&plan, claim, &proofs[0]), Ok(()), "{claim}");
         assert_eq!(mocked(&plan, claim, &proofs[1]), Ok(()), "{claim}");
         for other in all.iter().filter(|other| *other != claim) {

@@ -45,11 +45,8 @@ fn version_1_is_spoken_as_it_always_was() {
         plan: "/data/inputs/8".into(),
         proofs: proofs.iter().map(PathBuf::from).collect(),
     };
-    let prove_part = |part| Work::ProvePart {
-        input: input.clone(),
-        part,
-        proof: "/data/scratch/proof".into(),
-    };
+    let prove_part =
+        |part| Work::ProvePart { input: input.clone(), part, proof: "/data/scratch/proof".into() };
     let plan = Work::Plan { input: input.clone(), segment_po2: 20, plan: "/tmp/a/plan".into() };
     let segments = prove_part(part(PartWork::Segments { first: 3, end: 7 }, &[]));
     let finish = prove_part(part(PartWork::Finish, &["/data/inputs/9", "/data/inputs/10"]));

@@ -1,8 +1,8 @@
 //! A prover in a process of its own: this test program, started again, which does there what its environment says.
 
 use alloy_primitives::B256;
-use client::prover::{PartFiles, PartWork};
 use client::process::{ExecutableError, Identity, PROTOCOL, Setup, VERSION, Wanted, serve};
+use client::prover::{PartFiles, PartWork};
 use client::{
     Cancel, Cycles, Execution, FailureClass, Measurement, PhaseCycles, Progress, ProofKind,
     ProofSystem, ProveError, Prover, ProverProcess,

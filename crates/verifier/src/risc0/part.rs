@@ -28,10 +28,7 @@ const VERSION: u8 = 1;
 ///
 /// # Errors
 /// If the receipt uses another hash function or tree than our proofs do.
-pub fn encode_part<C>(
-    claim: &Claim,
-    receipt: &SuccinctReceipt<C>,
-) -> Result<Vec<u8>, EncodeError> {
+pub fn encode_part<C>(claim: &Claim, receipt: &SuccinctReceipt<C>) -> Result<Vec<u8>, EncodeError> {
     let mut proof = envelope(SUCCINCT, claim);
     put_recursion(&mut proof, receipt)?;
     Ok(proof)
@@ -142,6 +139,18 @@ fn not_of(wanted: &str, claim: &Claim) -> VerifyError {
     VerifyError::Invalid(format!("it is a proof of {claim}, not of {wanted}"))
 }
 
+/// What the program commits to when it halts, as its last segment claims it: the public values, and that all batches of keccak
+/// permutations are right.
+pub fn output(plan: &Plan) -> Output {
+    Output {
+        journal: MaybePruned::Pruned(plan.public_values.digest()),
+        assumptions: MaybePruned::Value(Assumptions(match plan.batches() {
+            0 => Vec::new(),
+            batches => vec![keccak_claim(plan, 0, batches).into()],
+        })),
+    }
+}
+
 /// What the proof of segments `first` up to `end` claims. The plan has these segments.
 fn segments_claim(plan: &Plan, first: u32, end: u32) -> ReceiptClaim {
     let state = |index: u32| {
@@ -149,20 +158,13 @@ fn segments_claim(plan: &Plan, first: u32, end: u32) -> ReceiptClaim {
         MaybePruned::Value(SystemState { pc: 0, merkle_root: Digest::from(root) })
     };
     let halted = end == plan.segments();
-    let output = halted.then(|| Output {
-        journal: MaybePruned::Pruned(plan.public_values.digest()),
-        // The program believed the accelerator: what it assumed is proven by all batches together.
-        assumptions: MaybePruned::Value(Assumptions(match plan.batches() {
-            0 => Vec::new(),
-            batches => vec![keccak_claim(plan, 0, batches).into()],
-        })),
-    });
     ReceiptClaim {
         pre: state(first),
         post: state(end),
         exit_code: if halted { ExitCode::Halted(0) } else { ExitCode::SystemSplit },
         input: None.into(),
-        output: MaybePruned::Value(output),
+        // SOUNDNESS: the program believed the accelerator, so that its last segment claims what all batches together prove.
+        output: MaybePruned::Value(halted.then(|| output(plan))),
     }
 }
 
