@@ -26,9 +26,7 @@ pub struct Part {
 }
 
 /// The kinds of parts. A range goes from `first` up to `end`, which does not belong to it.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "work", rename_all = "snake_case")]
 pub enum PartWork {
     /// Execute the program, prove these segments, and lift and join their proofs into one.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use risc0_zkvm::sha::Digestible as _;
 use risc0_zkvm::{Digest, SystemState};
 use verifier::plan::{MAX_PARTS, claim_of, exec_part};
-use verifier::risc0::{keccak_receipt, mocked_part, segments_receipt};
+use verifier::risc0::{encode_part, keccak_receipt, mocked_part, segments_receipt};
 use verifier::{
     Claim, EXEC_PROGRAM_ID, MAX_PUBLIC_VALUES, Plan, Policy, System, VerifyError, verify_part,
 };
@@ -276,5 +276,143 @@ proptest! {
         let at = at % encoded.len();
         encoded[at] ^= flip;
         prop_assert_ne!(Plan::decode(&encoded), Ok(plan));
+    }
+}
+
+/// A real proof of a part, of a run of one segment: the seals are those of `fixtures/dev-block.proof` and `.composite.proof`.
+struct Real {
+    program_id: [u8; 32],
+    plan: Plan,
+    claim: Claim,
+    proof: Vec<u8>,
+}
+
+/// The root of the memory that the program of these fixtures begins with.
+const BEFORE: &str = "4847a81e7376b54f19de19324e959e1bb55872081c9842699e590f3039cce367";
+
+impl Real {
+    /// All segments of the run, whose assumption is resolved: there are no batches of keccak permutations.
+    fn segments() -> Self {
+        let (proof, program_id) = fixture("dev-block.proof");
+        let (journal, body) = (HEADER..HEADER + JOURNAL, HEADER + JOURNAL);
+        let plan = Plan { public_values: proof[journal].to_vec(), ..Self::plan() };
+        let envelope = [&b"L2RP\x01\x02\x00"[..], &[0; 4], &[1, 0, 0, 0]].concat();
+        let proof = [&envelope, &proof[body..]].concat();
+        Self { program_id, plan, claim: Claim::Segments(0..1), proof }
+    }
+
+    /// The one batch of keccak permutations that the run left to the accelerator.
+    fn keccak() -> Self {
+        let (proof, program_id) = fixture("dev-block.composite.proof");
+        let words = HEADER + JOURNAL + 4;
+        let length = u32::from_le_bytes(proof[words..words + 4].try_into().expect("4 bytes"));
+        let claim = words + 4 + 4 * length as usize + 1;
+        let keccak = vec![proof[claim..claim + 32].try_into().expect("32 bytes")];
+        let plan = Plan { keccak, ..Self::plan() };
+        let envelope = [&b"L2RP\x01\x02\x01"[..], &[0; 4], &[1, 0, 0, 0]].concat();
+        let proof = [&envelope, &proof[claim + 64..]].concat();
+        Self { program_id, plan, claim: Claim::Keccak(0..1), proof }
+    }
+
+    fn plan() -> Plan {
+        let before = hex::decode(BEFORE).expect("it is hexadecimal");
+        let states = vec![before.try_into().expect("32 bytes"), [0; 32]];
+        Plan { segment_po2: 20, states, keccak: Vec::new(), public_values: Vec::new() }
+    }
+
+    fn verify(&self, plan: &Plan, proof: &[u8]) -> Result<(), VerifyError> {
+        let (policy, program_id) = (Policy::default(), self.program_id);
+        verify_part(System::Risc0, program_id, plan, &self.claim, proof, &policy)
+    }
+
+    /// Panics unless a flip of any of these bytes is refused.
+    fn refuses_flips_at(&self, positions: &[usize]) {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for positions in positions.chunks(positions.len().div_ceil(threads)) {
+                scope.spawn(move || {
+                    let mut proof = self.proof.clone();
+                    for &at in positions {
+                        let flip = [1, 2, 4, 8, 16, 32, 64, 128, 255][at % 9];
+                        proof[at] ^= flip;
+                        assert!(self.verify(&self.plan, &proof).is_err(), "byte {at} is not bound");
+                        proof[at] ^= flip;
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// Bytes before the public values of a whole proof, and of the public values.
+const HEADER: usize = 4 + 1 + 1 + 32 + 4;
+const JOURNAL: usize = 14 * 32;
+
+/// Bytes before the seal of the real proof of a part: the envelope, the recursion program, its place, the seal's length.
+const SEAL: usize = 15 + 32 + 1 + 8 * 32 + 4;
+
+fn fixture(name: &str) -> (Vec<u8>, [u8; 32]) {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let file = std::path::Path::new(&folder).join("tests/fixtures").join(name);
+    let proof = std::fs::read(file).expect("the proof is checked in");
+    let program_id = proof[6..38].try_into().expect("32 bytes");
+    (proof, program_id)
+}
+
+#[test]
+fn a_real_part_verifies_and_comes_back_as_the_receipt_that_it_was() {
+    let (segments, keccak) = (Real::segments(), Real::keccak());
+    for real in [&segments, &keccak] {
+        assert_eq!(real.verify(&real.plan, &real.proof), Ok(()), "{}", real.claim);
+        for end in (0..SEAL + 8).chain([real.proof.len() - 4, real.proof.len() - 1]) {
+            let refused = real.verify(&real.plan, &real.proof[..end]);
+            assert!(matches!(refused, Err(VerifyError::Malformed { .. })), "{refused:?}");
+        }
+    }
+    let receipt = segments_receipt(&segments.plan, &segments.proof).expect("it is one");
+    assert_eq!(encode_part(&segments.claim, &receipt).as_ref(), Ok(&segments.proof));
+    assert!(keccak_receipt(&segments.plan, &segments.proof).is_err());
+    let receipt = keccak_receipt(&keccak.plan, &keccak.proof).expect("it is one");
+    assert_eq!(encode_part(&keccak.claim, &receipt).as_ref(), Ok(&keccak.proof));
+    assert!(segments_receipt(&keccak.plan, &keccak.proof).is_err());
+}
+
+#[test]
+fn a_real_part_of_another_program_range_or_run_is_refused() {
+    let invalid = |real: &Real, what: &str, change: fn(&mut Plan)| {
+        let mut plan = real.plan.clone();
+        change(&mut plan);
+        let refused = real.verify(&plan, &real.proof);
+        assert!(matches!(refused, Err(VerifyError::Invalid(_))), "{what}: {refused:?}");
+    };
+    let real = Real::segments();
+    invalid(&real, "the last state", |plan| plan.states[1] = [1; 32]);
+    invalid(&real, "public values", |plan| plan.public_values[31] ^= 1);
+    invalid(&real, "unproven batches", |plan| plan.keccak.push([1; 32]));
+    invalid(&real, "more segments", |plan| plan.states.push([0; 32]));
+    let mut other = real.plan.clone();
+    other.states[0][0] ^= 1;
+    let refused = real.verify(&other, &real.proof);
+    assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
+    let other = Real { program_id: [7; 32], ..Real::segments() };
+    let refused = other.verify(&real.plan, &real.proof);
+    assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
+
+    let real = Real::keccak();
+    invalid(&real, "another claim", |plan| plan.keccak[0][0] ^= 1);
+    invalid(&real, "more batches", |plan| plan.keccak.insert(0, [0; 32]));
+    // The two are not each other.
+    let (segments, keccak) = (Real::segments(), Real::keccak());
+    let swapped = [&segments.proof[..15], &keccak.proof[15..]].concat();
+    assert!(matches!(segments.verify(&segments.plan, &swapped), Err(VerifyError::Invalid(_))));
+    let swapped = [&keccak.proof[..15], &segments.proof[15..]].concat();
+    assert!(matches!(keccak.verify(&keccak.plan, &swapped), Err(VerifyError::Invalid(_))));
+}
+
+#[test]
+fn a_flipped_byte_of_a_real_part_is_refused() {
+    for (real, stride) in [(Real::segments(), 97), (Real::keccak(), 997)] {
+        let sample = (SEAL..real.proof.len()).step_by(stride);
+        real.refuses_flips_at(&(0..SEAL).chain(sample).collect::<Vec<_>>());
     }
 }
