@@ -167,6 +167,10 @@ impl Splitter {
             Ok(plan) => return Ok(Err(format!("a plan with segments of 2^{}", plan.segment_po2))),
             Err(error) => return Ok(Err(error.to_string())),
         };
+        // Otherwise the whole would be refused in the end, after all its parts were proven.
+        if plan.public_values != job.statement {
+            return Ok(Err("the run ends with another statement than this server's own".to_owned()));
+        }
         let run = Run {
             segments: plan.segments(),
             keccak: u32::try_from(plan.keccak.len()).unwrap_or(u32::MAX),

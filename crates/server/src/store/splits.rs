@@ -31,6 +31,8 @@ pub struct Undivided {
     pub target: Target,
     /// The program's input.
     pub input: ArtifactRef,
+    /// The statement that the program commits to, as this server computed it.
+    pub statement: Vec<u8>,
 }
 
 /// A job that is proven in parts.
@@ -68,7 +70,7 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn undivided(&self) -> Result<Option<Undivided>> {
         let row = sqlx::query(
-            "SELECT j.id, j.system, j.program_id, j.kind, b.input, b.input_len FROM jobs j JOIN batches b ON b.id = j.batch
+            "SELECT j.id, j.system, j.program_id, j.kind, b.input, b.input_len, b.statement FROM jobs j JOIN batches b ON b.id = j.batch
              WHERE j.split = 1 AND j.state = 'ready' AND j.superseded = 0 ORDER BY j.due, j.seq LIMIT 1",
         );
         let row = self.ok(row.fetch_optional(self.db.readers()).await)?;
@@ -77,6 +79,7 @@ impl JobStore {
                 job: self.get(&row, "id")?,
                 target: self.target(&row)?,
                 input: self.artifact(&row, "input", "input_len")?,
+                statement: self.get(&row, "statement")?,
             })
         })
         .transpose()

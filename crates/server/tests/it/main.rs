@@ -12,6 +12,7 @@ mod garbage;
 mod huge;
 mod lost;
 mod metrics;
+mod parts;
 mod peers;
 mod postgres;
 mod real;
