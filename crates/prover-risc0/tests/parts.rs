@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use client::prover::{PartFiles, PartWork, ProofKind};
-use client::{Cancel, FailureClass, Progress, ProveError, Prover};
+use client::{Cancel, ExecProver, FailureClass, Progress, ProofSystem, ProveError, Prover};
 use devnode::{Chain, Kind, Traffic, TrafficConfig, genesis};
 use prover_risc0::{Config, Risc0Prover};
 use verifier::{Claim, Plan, Policy, RISC0_PROGRAM_ID, System, VerifyError, verify, verify_part};
 
 const DEV_MODE: Policy = Policy { danger_accept_exec: false, danger_accept_dev_mode: true };
+const ACCEPT_ALL: Policy = Policy { danger_accept_exec: true, danger_accept_dev_mode: true };
 
 /// The input of the first block of a dev chain, with so many transfers.
 fn input(transfers: usize) -> Vec<u8> {
@@ -28,14 +29,17 @@ fn input(transfers: usize) -> Vec<u8> {
 /// A run that several clients prove: its files, and a prover.
 struct Shared {
     folder: tempfile::TempDir,
-    prover: Risc0Prover,
+    prover: Box<dyn Prover>,
     plan: Plan,
 }
 
 impl Shared {
     fn new(input: &[u8], segment_po2: u32) -> Self {
         let config = Config { segment_po2, dev_mode: true };
-        let prover = Risc0Prover::new(config).unwrap();
+        Self::by(Box::new(Risc0Prover::new(config).unwrap()), input, segment_po2)
+    }
+
+    fn by(prover: Box<dyn Prover>, input: &[u8], segment_po2: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("input"), input).unwrap();
         let plan = prover.plan(&folder.path().join("input"), segment_po2).unwrap();
@@ -65,6 +69,16 @@ impl Shared {
         let proof = self.prove(&self.files(work, proofs)).unwrap();
         fs::write(self.path(&work.to_string()), proof).unwrap();
         work.to_string()
+    }
+
+    /// Verifies the proof of a part.
+    fn verify(&self, claim: &Claim, proof: &[u8], policy: &Policy) -> Result<(), VerifyError> {
+        let system = self.system();
+        verify_part(system, system.program_id(), &self.plan, claim, proof, policy)
+    }
+
+    fn system(&self) -> System {
+        if self.prover.system() == ProofSystem::Exec { System::Exec } else { System::Risc0 }
     }
 
     fn proof(&self, name: &str) -> Vec<u8> {
@@ -98,20 +112,30 @@ fn names(names: &[String]) -> Vec<&str> {
 
 #[test]
 fn several_clients_make_one_proof() {
-    let run = Shared::new(&input(60), 18);
+    make_one_proof(&Shared::new(&input(200), 20));
+}
+
+#[test]
+fn several_clients_make_one_proof_that_proves_nothing_without_a_zkvm() {
+    let run = Shared::by(Box::new(ExecProver), &input(1), 16);
     let (segments, batches) = (run.plan.segments(), run.plan.batches());
-    assert!(segments >= 8 && batches >= 2, "{segments} segments, {batches} batches");
+    assert!((3..=20).contains(&segments), "{segments} segments");
+    assert!((2..=6).contains(&batches), "{batches} batches");
+    make_one_proof(&run);
+}
+
+fn make_one_proof(run: &Shared) {
+    let (segments, batches) = (run.plan.segments(), run.plan.batches());
+    assert!(segments >= 3 && batches >= 2, "{segments} segments, {batches} batches");
     let third = segments / 3;
     let ranges = [(0, third), (third, 2 * third), (2 * third, segments)];
     let parts = ranges.map(|(first, end)| run.make(PartWork::Segments { first, end }, &[]));
     for ((first, end), part) in ranges.into_iter().zip(&parts) {
         let claim = Claim::Segments(first..end);
-        let verify = |policy: &Policy| {
-            let proof = run.proof(part);
-            verify_part(System::Risc0, RISC0_PROGRAM_ID, &run.plan, &claim, &proof, policy)
-        };
-        assert_eq!(verify(&DEV_MODE), Ok(()));
-        assert_eq!(verify(&Policy::default()), Err(VerifyError::DevModeRefused));
+        assert_eq!(run.verify(&claim, &run.proof(part), &ACCEPT_ALL), Ok(()));
+        let refused = run.verify(&claim, &run.proof(part), &Policy::default());
+        let expected = [VerifyError::DevModeRefused, VerifyError::ExecRefused];
+        assert!(refused.is_err_and(|refused| expected.contains(&refused)));
     }
     let joined = PartWork::Join { first: 0, end: 2 * third };
     let joined = run.make(joined, &[&parts[0], &parts[1]]);
@@ -124,7 +148,8 @@ fn several_clients_make_one_proof() {
         united = run.make(PartWork::Unite { end: batches }, &names(&keccak));
         let whole = run.make(PartWork::Finish, &[&joined, &parts[2], &united]);
         let whole = run.proof(&whole);
-        let verified = verify(System::Risc0, RISC0_PROGRAM_ID, &whole, &DEV_MODE).unwrap();
+        let system = run.system();
+        let verified = verify(system, system.program_id(), &whole, &ACCEPT_ALL).unwrap();
         assert_eq!(verified.public_values, run.plan.public_values);
         let one =
             run.prover.prove_file(&run.path("input"), ProofKind::Succinct, &Cancel::new(), &|_| {});
