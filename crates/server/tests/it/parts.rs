@@ -233,10 +233,13 @@ async fn a_part_that_was_not_asked_for_is_refused_and_the_batch_ends_all_the_sam
     let bads: [Bad; 6] = [
         ("of another range", |plan, work, _| {
             let (first, end) = work.range();
-            let last = plan.segments() == end;
-            let range = if last { first - 1..end } else { first..end + 1 };
-            verifier::plan::exec_part(plan, &Claim::Segments(range))
-        }, "it is a proof of segments"),
+            let claim = match work {
+                PartWork::Keccak { .. } => Claim::Keccak((first + 1) % 3..(first + 1) % 3 + 1),
+                _ if plan.segments() == end => Claim::Segments(first - 1..end),
+                _ => Claim::Segments(first..end + 1),
+            };
+            verifier::plan::exec_part(plan, &claim)
+        }, "it is a proof of"),
         ("of another input", |plan_, work, input| {
             let other = [&[1], &input[1..]].concat();
             proof(&plan(&other, plan_.segment_po2), work)
@@ -248,14 +251,19 @@ async fn a_part_that_was_not_asked_for_is_refused_and_the_batch_ends_all_the_sam
             proof
         }, "it is a part of another plan"),
         ("that is the whole statement", |plan, _, _| plan.public_values.clone(), "not a part of an exec proof"),
-        ("of keccak batches", |plan, _, _| verifier::plan::exec_part(plan, &Claim::Keccak(0..1)), "it is a proof of keccak"),
+        ("of another kind", |plan, work, _| {
+            let claim = match work {
+                PartWork::Keccak { .. } => Claim::Segments(0..1),
+                _ => Claim::Keccak(0..1),
+            };
+            verifier::plan::exec_part(plan, &claim)
+        }, "it is a proof of"),
     ];
     for (n, (what, bad, reason)) in bads.into_iter().enumerate() {
         let hand = Hand::new(&url, u8::try_from(n + 1).unwrap());
         let (response, part) = hand.part().await;
         let known = Plan::decode(&hand.download(&part.plan).await).unwrap();
         let input = hand.download(&response.prover_inputs).await;
-        assert!(matches!(part.work, PartWork::Segments { .. }), "segments come first");
         let verdict = hand.hand_in(&response, bad(&known, &part.work, &input)).await;
         let Verdict::Rejected { reason: told } = verdict else { panic!("a part {what}: {verdict:?}") };
         let asked = format!("the job asks for {} of a run of 8 segments of at most 2^20 cycles: ", part.work);
