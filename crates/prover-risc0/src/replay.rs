@@ -194,14 +194,12 @@ impl Syscall for Calls<'_> {
 
 /// Whether the text at this address, up to a zero, is `name`.
 fn is_named(context: &mut impl SyscallContext, address: u32, name: &str) -> anyhow::Result<bool> {
-    let mut at = ByteAddr(address);
     let mut found = Vec::new();
-    for _ in 0..LONGEST_NAME {
-        match context.peek_u8(at)? {
+    for offset in 0..LONGEST_NAME {
+        match context.peek_u8(ByteAddr(address.wrapping_add(offset)))? {
             0 => return Ok(found == name.as_bytes()),
             byte => found.push(byte),
         }
-        at += 1_u32;
     }
     Ok(false)
 }

@@ -279,6 +279,7 @@ fn cpu_seconds() -> f64 {
 /// ```
 #[test]
 #[ignore = "proves for half an hour"]
+#[expect(clippy::print_stdout, reason = "it is run to see what each step takes")]
 fn a_real_proof_in_parts() {
     let folder = PathBuf::from(std::env::var_os("PARTS").expect("PARTS names a folder"));
     fs::create_dir_all(&folder).unwrap();
