@@ -97,7 +97,8 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             Command::Node(args) => commands::node::run(args, output, shutdown).await,
             Command::Replay(args) => commands::replay::run(args, output, shutdown).await,
             Command::Server(args) => {
-                Box::pin(commands::server::run(*args, overrides, &cli.global, output, shutdown)).await
+                Box::pin(commands::server::run(*args, overrides, &cli.global, output, shutdown))
+                    .await
             }
             Command::Config(args) => commands::config::run(args, overrides, output),
             Command::Tokens(args) => {

@@ -26,7 +26,9 @@ pub struct Part {
 }
 
 /// The kinds of parts. A range goes from `first` up to `end`, which does not belong to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(tag = "work", rename_all = "snake_case")]
 pub enum PartWork {
     /// Execute the program, prove these segments, and lift and join their proofs into one.
@@ -86,7 +88,9 @@ impl PartWork {
     /// The segments or batches that it is about; nothing of a kind that is about all.
     pub const fn range(&self) -> (u32, u32) {
         match *self {
-            Self::Segments { first, end } | Self::Keccak { first, end } | Self::Join { first, end } => (first, end),
+            Self::Segments { first, end }
+            | Self::Keccak { first, end }
+            | Self::Join { first, end } => (first, end),
             Self::Unite { end } => (0, end),
             Self::Finish => (0, 0),
         }

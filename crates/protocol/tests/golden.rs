@@ -40,7 +40,10 @@ fn version_1_is_spoken_as_it_always_was() {
     check("request_named", &ProofData::Request(Request { origin, ..request.clone() }));
     let kinds = vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct];
     let helps = Capability { kinds, segment_po2: Some(20), ..request.capabilities[0].clone() };
-    check("request_for_parts", &ProofData::Request(Request { capabilities: vec![helps], ..request }));
+    check(
+        "request_for_parts",
+        &ProofData::Request(Request { capabilities: vec![helps], ..request }),
+    );
     let response = Response {
         job: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf".parse().unwrap(),
         lease,
@@ -62,9 +65,8 @@ fn version_1_is_spoken_as_it_always_was() {
     let traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
     check("response_traced", &ProofData::Response(Response { traceparent, ..limited.clone() }));
     let proofs = vec![ArtifactRef::of(b"segments 0..4"), ArtifactRef::of(b"segments 4..6")];
-    let part = |work, proofs| {
-        Some(Part { work, segment_po2: 20, plan: ArtifactRef::of(b"plan"), proofs })
-    };
+    let part =
+        |work, proofs| Some(Part { work, segment_po2: 20, plan: ArtifactRef::of(b"plan"), proofs });
     for (name, work, proofs) in [
         ("response_segments", PartWork::Segments { first: 4, end: 6 }, Vec::new()),
         ("response_join", PartWork::Join { first: 0, end: 6 }, proofs.clone()),

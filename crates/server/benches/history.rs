@@ -184,8 +184,7 @@ async fn collect(http: &reqwest::Client, server: &Running) -> Result<(Duration, 
             async move { request.send().await?.error_for_status()?.json::<Garbage>().await },
         );
     let client = ClientId::from_bytes([7; 16]);
-    let capability =
-        Capability::new(TARGET.system, TARGET.program_id, true);
+    let capability = Capability::new(TARGET.system, TARGET.program_id, true);
     let request = Request { client, capabilities: vec![capability], wait_ms: 0, origin: None };
     let request = ProofData::Request(request);
     let mut took = Vec::new();

@@ -302,7 +302,10 @@ impl Config {
             );
         }
         if self.kind == ProofKind::Part {
-            return problem("kind", "must be composite or succinct: the server asks for parts by itself (see split)");
+            return problem(
+                "kind",
+                "must be composite or succinct: the server asks for parts by itself (see split)",
+            );
         }
         if self.split && self.kind != ProofKind::Succinct {
             return problem("split", "needs succinct proofs: set kind to succinct");

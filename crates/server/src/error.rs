@@ -53,7 +53,9 @@ pub enum Error {
         source: io::Error,
     },
     /// Proofs are to be divided, and nothing here can execute the program as clients do.
-    #[error("setting split needs the prover's executable: put it beside l2-prover, or name it with --prover-executable")]
+    #[error(
+        "setting split needs the prover's executable: put it beside l2-prover, or name it with --prover-executable"
+    )]
     NoPlanner,
     /// The job store failed.
     #[error(transparent)]

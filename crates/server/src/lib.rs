@@ -228,7 +228,10 @@ impl Server {
             None => {
                 let whole = jobs.store().lend_all_whole(jobs.now().await?).await?;
                 if whole > 0 {
-                    tracing::info!(jobs = whole, "jobs that were divided are lent whole, since the setting split is off");
+                    tracing::info!(
+                        jobs = whole,
+                        "jobs that were to be proven in parts are lent whole, since the setting split is off"
+                    );
                 }
             }
         }

@@ -257,7 +257,7 @@ impl Shared {
                     Lent::Unwanted(job) => {
                         tracing::info!(job = %job.job, server = server.api.server(), "a job came too late; it goes back");
                         let why = "the client had got another job before";
-                        self.send_back(server_index, job, why).await;
+                        self.send_back(server_index, *job, why).await;
                     }
                 }
             }
@@ -319,7 +319,7 @@ impl Shared {
             tokio::time::timeout(LEAVE_PATIENCE, request).await
             && let Lent::Unwanted(job) = self.lent(server_index, job)
         {
-            self.send_back(server_index, job, "the client was stopped").await;
+            self.send_back(server_index, *job, "the client was stopped").await;
         }
     }
 

@@ -91,7 +91,7 @@ pub(super) enum Lent {
     /// It is one that we have already, or have proven.
     Known,
     /// Nobody wants it: it has to go back.
-    Unwanted(Response),
+    Unwanted(Box<Response>),
 }
 
 impl Shared {
@@ -218,7 +218,7 @@ impl Shared {
             leases.current = Some(lease);
             return Lent::Taken;
         }
-        Lent::Unwanted(job)
+        Lent::Unwanted(Box::new(job))
     }
 
     /// There is no job at hand any more.

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 
 use crate::args::Operated;
 use crate::logs::escaped;
-use crate::view::subject;
 use crate::output::{Output, thousands};
 use crate::parse;
+use crate::view::subject;
 
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -520,9 +520,11 @@ impl fmt::Display for Job {
         if history.parts.is_empty() {
             return Ok(());
         }
-        let mut parts = table(["part", "state", "client", "lent", "ended", "seconds", "lost", "last error"]);
+        let mut parts =
+            table(["part", "state", "client", "lent", "ended", "seconds", "lost", "last error"]);
         for part in &history.parts {
-            let seconds = part.finished_at.zip(part.leased_at).map(|(end, start)| end.saturating_sub(start));
+            let seconds =
+                part.finished_at.zip(part.leased_at).map(|(end, start)| end.saturating_sub(start));
             parts.add_row([
                 part.part.map_or(String::new(), |part| part.work.to_string()),
                 state(part),

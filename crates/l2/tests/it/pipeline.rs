@@ -41,6 +41,39 @@ fn dev_proves_blocks_and_ends() {
 }
 
 #[test]
+fn dev_proves_a_block_in_parts() {
+    let output = run(&[
+        "dev",
+        "--prover",
+        "exec",
+        "--blocks",
+        "2",
+        "--block-time",
+        "1s",
+        "--clients",
+        "2",
+        "--node-port",
+        "0",
+        "--split",
+        "--split-segment-po2",
+        "16",
+        "--json",
+    ]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    let lines = json_lines(&output.stdout);
+    let proved = |work: &str| {
+        let proved =
+            lines.iter().filter(|line| line["state"] == "proved" && line["part"]["work"] == work);
+        proved
+            .filter_map(|line| line["client"].as_str().map(str::to_owned))
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(proved("segments").len(), 2, "both clients prove segments: {lines:?}");
+    assert!(!proved("finish").is_empty(), "{lines:?}");
+}
+
+#[test]
 fn sigterm_ends_every_service_in_order() {
     let (mut node, started) = Service::start(&["node", "--node-port", "0"]);
     let url = text(&started, "node");

@@ -2,6 +2,7 @@
 ALTER TABLE jobs ADD COLUMN split BIGINT NOT NULL DEFAULT 0;
 -- Of a job of the kind 'part': whose proof it is a part of, and which.
 ALTER TABLE jobs ADD COLUMN parent BYTEA;
+ALTER TABLE jobs ADD COLUMN part_plan BYTEA; -- SHA-256 of the plan that divides the run
 ALTER TABLE jobs ADD COLUMN work TEXT CHECK (work IN ('segments', 'keccak', 'join', 'unite', 'finish'));
 ALTER TABLE jobs ADD COLUMN part_first BIGINT;
 ALTER TABLE jobs ADD COLUMN part_end BIGINT;

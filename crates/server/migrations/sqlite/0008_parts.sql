@@ -2,6 +2,7 @@
 ALTER TABLE jobs ADD COLUMN split INTEGER NOT NULL DEFAULT 0;
 -- Of a job of the kind 'part': whose proof it is a part of, and which.
 ALTER TABLE jobs ADD COLUMN parent BLOB;
+ALTER TABLE jobs ADD COLUMN part_plan BLOB; -- SHA-256 of the plan that divides the run
 ALTER TABLE jobs ADD COLUMN work TEXT CHECK (work IN ('segments', 'keccak', 'join', 'unite', 'finish'));
 ALTER TABLE jobs ADD COLUMN part_first INTEGER;
 ALTER TABLE jobs ADD COLUMN part_end INTEGER;

@@ -183,7 +183,9 @@ impl Jobs {
 
     /// What the wanted proofs ask for, and the parts of those that are made of parts.
     fn wanted_kinds(&self) -> Vec<Kind> {
-        let kinds = |target: &Target| [target.kind, ProofKind::Part].map(|kind| (target.system, target.program_id, kind));
+        let kinds = |target: &Target| {
+            [target.kind, ProofKind::Part].map(|kind| (target.system, target.program_id, kind))
+        };
         self.targets().iter().flat_map(kinds).collect()
     }
 

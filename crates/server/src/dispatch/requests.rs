@@ -3,7 +3,12 @@
 use super::{JobError, Jobs};
 use crate::{
     artifacts::ArtifactError,
-    jobs::{crew::Share, party::Party, state::Refused},
+    jobs::{
+        batch::Target,
+        crew::{self, Share},
+        party::Party,
+        state::Refused,
+    },
     observe::traces,
     store::{Offer, StoreError},
 };
@@ -75,8 +80,15 @@ impl Jobs {
             able.kinds.iter().map(move |kind| (of.0, of.1, *kind)).collect::<Vec<_>>()
         };
         let kinds: Vec<_> = usable.iter().flat_map(kinds_of).collect();
-        let helps = usable.iter().find(|able| able.makes(ProofKind::Part));
-        let segment_po2 = helps.and_then(|able| able.segment_po2);
+        // Only who can prove parts of what is wanted, and hold some segments, helps.
+        let helps = usable.iter().find(|able| {
+            let wanted = |target: &Target| {
+                (target.system, target.program_id) == (able.system, able.program_id)
+            };
+            able.makes(ProofKind::Part)
+                && able.segment_po2.is_none_or(|po2| po2 >= *crew::SIZES.start())
+                && self.targets().iter().any(wanted)
+        });
         // ORDER: in the line before the first look, or a job that becomes ready in between is missed.
         let mut place = self.0.line.join(request.client, kinds.clone());
         let mut now = asked;
@@ -87,10 +99,7 @@ impl Jobs {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
             }
             let share = match helps {
-                Some(_) => self.crew(|crew| {
-                    crew.heard(request.client, segment_po2, now);
-                    crew.share(request.client, now)
-                }),
+                Some(_) => self.crew(|crew| crew.share(request.client, now)),
                 None => Share::ALL,
             };
             // Boxed, so that who only waits keeps no room for them.
@@ -112,6 +121,9 @@ impl Jobs {
             };
             if matches!(offer, Offer::Job(_) | Offer::Nothing { .. }) {
                 self.able(&kinds);
+                if let Some(able) = helps {
+                    self.crew(|crew| crew.heard(request.client, able.segment_po2, now));
+                }
             }
             let (reason, wake, barred) = match offer {
                 Offer::Job(leased) => {
@@ -261,7 +273,7 @@ impl Jobs {
             return Ok(false);
         }
         let error = match self.0.artifacts.read(batch.input.sha256).await {
-            Ok(_) => return Ok(false),
+            Ok(_) => return self.lost_part_of(job, fail).await,
             Err(error @ (ArtifactError::Missing(_) | ArtifactError::Damaged(_))) => error,
             Err(error) => return Err(error.into()),
         };
@@ -271,6 +283,47 @@ impl Jobs {
         self.0.lost_inputs.lock().unwrap_or_else(PoisonError::into_inner).insert(job);
         self.0.input_lost.notify_one();
         Ok(true)
+    }
+}
+
+impl Jobs {
+    /// Whether the plan of a part, or a proof that it is made of, is missing or damaged. Then nobody is to blame, and that is made again.
+    async fn lost_part_of(&self, job: JobId, fail: &Fail) -> Result<bool, JobError> {
+        let Some((parent, plan, proofs)) = self.0.store.made_so_far(job).await? else {
+            return Ok(false);
+        };
+        let lost = |read: Result<Vec<u8>, ArtifactError>| match read {
+            Ok(_) => Ok(None),
+            Err(error @ (ArtifactError::Missing(_) | ArtifactError::Damaged(_))) => Ok(Some(error)),
+            Err(error) => Err(JobError::from(error)),
+        };
+        let now = self.now().await?;
+        if let Some(error) = lost(self.0.artifacts.read(plan.sha256).await)? {
+            self.0.store.input_lost(job, fail, now).await?;
+            self.plan_lost(parent, plan, &error.into()).await?;
+            self.forget(fail.lease);
+            return Ok(true);
+        }
+        let mut any = false;
+        for (part, proof) in proofs {
+            let Some(error) = lost(self.0.artifacts.read(proof.sha256).await)? else { continue };
+            tracing::error!(code = "part_lost", job = %parent, %part, %error, "the proof of a part is lost; it is made again");
+            if !any {
+                self.0.store.input_lost(job, fail, now).await?;
+            }
+            any = true;
+            // Otherwise the upload that makes up for it would not be asked for.
+            match self.0.artifacts.delete(proof.sha256).await {
+                Ok(()) | Err(ArtifactError::Missing(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.0.store.forget_part(parent, part, now).await?;
+        }
+        if any {
+            self.forget(fail.lease);
+            self.0.parts_changed.notify_waiters();
+        }
+        Ok(any)
     }
 }
 

@@ -12,7 +12,8 @@ use crate::{
     observe::metrics,
     store::splits::{PartRow, Split, Undivided},
 };
-use protocol::{ArtifactRef, PartWork, ProofKind, Submit};
+use futures::future::BoxFuture;
+use protocol::{ArtifactRef, JobId, PartWork, ProofKind, Submit};
 use std::{
     fmt,
     sync::{Arc, PoisonError},
@@ -48,8 +49,18 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A part is given to another client when its own takes so many times as long as the crew would ...
 const PATIENCE: f64 = 4.0;
 
+/// ... or so many times, if nobody waits for it ...
+const LONG_PATIENCE: f64 = 16.0;
+
 /// ... and at least so long.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a batch of keccak permutations, and what a join, takes as long as, in cycles of a segment (docs/benchmarks.md#proofs-in-parts).
+const KECCAK_CYCLES: f64 = 400_000.0;
+const JOIN_CYCLES: f64 = 100_000.0;
+
+/// As long as no part was proved, clients are expected to prove so many cycles a second: a slow machine without a GPU.
+const UNKNOWN_SPEED: f64 = 1_000.0;
 
 /// The size of segments where no client says what it can hold.
 const SEGMENT_PO2: u32 = 20;
@@ -132,7 +143,7 @@ impl Splitter {
                 tracing::info!(job = %job.job, segments = run.segments, keccak = run.keccak, segment_po2, "job divided into parts");
             }
             Ok((_, run)) => {
-                tracing::debug!(job = %job.job, segments = run.segments, "job is too small to be divided");
+                tracing::info!(job = %job.job, segments = run.segments, "job is too small to be divided; it is lent whole");
                 store.lend_whole(job.job, jobs.now().await?).await?;
             }
             Err(error) => {
@@ -169,7 +180,9 @@ impl Splitter {
         };
         // Otherwise the whole would be refused in the end, after all its parts were proven.
         if plan.public_values != job.statement {
-            return Ok(Err("the run ends with another statement than this server's own".to_owned()));
+            return Ok(
+                Err("the run ends with another statement than this server's own".to_owned()),
+            );
         }
         let run = Run {
             segments: plan.segments(),
@@ -185,7 +198,11 @@ impl Splitter {
         let (jobs, store) = (&self.jobs, self.jobs.store());
         store.drop_orphans(jobs.now().await?).await?;
         for split in store.splits().await? {
-            self.look_at(&split).await?;
+            // One that cannot be looked after keeps no other from it.
+            if let Err(error) = self.look_at(&split).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(code = "parts_failed", job = %split.job, error, "the parts of a job could not be looked after; trying again");
+            }
         }
         Ok(())
     }
@@ -195,18 +212,34 @@ impl Splitter {
         let now = jobs.now().await?;
         let parts = store.parts(split.job).await?;
         if split.over {
-            let open = parts.iter().filter(|part| matches!(part.state.stage, Stage::Ready | Stage::Held));
+            let open =
+                parts.iter().filter(|part| matches!(part.state.stage, Stage::Ready | Stage::Held));
             for part in open {
                 store.drop_part(part.id, now).await?;
             }
             return Ok(());
         }
-        if let Some(proof) = store.finished(split.job).await? {
-            let sender = Sender::of(&proof.client);
-            jobs.open(split.job, proof, sender, Admission::Always).await?;
+        if let Some((part, proof)) = store.finished(split.job).await? {
+            return match jobs.whole_proved(split.job, proof).await {
+                Err(JobError::ProofMissing(_) | JobError::WrongLength { .. }) => {
+                    Ok(store.forget_part(split.job, part, now).await?)
+                }
+                other => other,
+            };
+        }
+        let (crew, held) = jobs.crew(|crew| (crew.len(now), crew.holds(split.segment_po2, now)));
+        let at_work = parts.iter().any(|part| part.state.stage == Stage::Held);
+        if !at_work && !held {
+            if crew > 0 {
+                tracing::warn!(code = "segments_too_large", job = %split.job, segment_po2 = split.segment_po2, "no client can hold the segments of a job's parts; it is divided anew");
+                store.divide_again(split.job, now).await?;
+            } else if jobs.whole_is_asked_for(&parts) {
+                tracing::warn!(code = "no_helpers", job = %split.job, "no client asks for parts any more; the job is lent whole");
+                store.lend_whole(split.job, now).await?;
+            }
             return Ok(());
         }
-        let crew = jobs.crew(|crew| crew.len(now)).max(1);
+        let crew = crew.max(1);
         let states: Vec<_> = parts.iter().map(|part| part.state).collect();
         let steps = next_steps(split.run, &states, crew);
         if steps.is_empty() {
@@ -221,7 +254,7 @@ impl Splitter {
                 }
                 Step::Again(work) => {
                     if let Some(part) = parts.iter().find(|part| part.state.work == work) {
-                        tracing::warn!(code = "part_tried_again", job = %split.job, part = %work, lent = part.state.begun, "a part was given up, and is tried again");
+                        tracing::warn!(code = "part_tried_again", job = %split.job, part = %work, tried = part.state.tried, "a part was given up, and is tried again");
                         store.try_part_again(part.id, now).await?;
                     }
                 }
@@ -241,18 +274,26 @@ impl Splitter {
         Ok(())
     }
 
-    /// Gives parts to others whose clients take far longer than the crew would, if somebody waits.
+    /// Gives parts to others whose clients take far longer than the crew would, sooner if somebody waits.
     async fn hurry(&self, split: &Split, parts: &[PartRow]) -> Result<(), JobError> {
         let (jobs, store) = (&self.jobs, self.jobs.store());
-        let idle = !parts.iter().any(|part| part.state.stage == Stage::Ready) && jobs.requests_waiting() > 0;
+        let ready = parts.iter().any(|part| part.state.stage == Stage::Ready);
+        let idle = !ready && jobs.requests_waiting() > 0;
         let now = jobs.now().await?;
-        let Some(speed) = jobs.crew(|crew| crew.mean(now)).filter(|_| idle) else { return Ok(()) };
+        let speed = jobs.crew(|crew| crew.mean(now)).unwrap_or(UNKNOWN_SPEED);
         for part in parts {
-            let (PartWork::Segments { first, end }, Some((client, since))) = (part.state.work, part.held) else {
-                continue;
+            let Some((client, since)) = part.held else { continue };
+            let (first, end) = part.state.work.range();
+            let range = f64::from((end - first).max(1));
+            let cycles = match part.state.work {
+                PartWork::Segments { .. } => range * 2f64.powi(split.segment_po2.cast_signed()),
+                PartWork::Keccak { .. } => range * KECCAK_CYCLES,
+                PartWork::Join { .. } | PartWork::Unite { .. } => range * JOIN_CYCLES,
+                PartWork::Finish => f64::from(split.run.segments) * JOIN_CYCLES,
             };
-            let cycles = f64::from(end - first) * 2f64.powi(split.segment_po2.cast_signed());
-            let patience = Duration::from_secs_f64((PATIENCE * cycles / speed).min(1e9)).max(SHORTEST_PATIENCE);
+            let patience = if idle { PATIENCE } else { LONG_PATIENCE };
+            let patience = Duration::from_secs_f64((patience * cycles / speed).min(1e9))
+                .max(SHORTEST_PATIENCE);
             if now.after(since) > patience
                 && let Some(lease) = store.lend_again(part.id, now).await?
             {
@@ -281,6 +322,25 @@ impl Jobs {
         self.0.parts_changed.notify_waiters();
     }
 
+    /// Hands in the proof of a job's last part as that of the job itself.
+    pub(super) fn whole_proved(
+        &self,
+        job: JobId,
+        proof: Submit,
+    ) -> BoxFuture<'_, Result<(), JobError>> {
+        let sender = Sender::of(&proof.client);
+        // Boxed, since verifying the last part comes back here.
+        Box::pin(async move { self.open(job, proof, sender, Admission::Always).await.map(drop) })
+    }
+
+    /// Whether somebody asks lately for whole jobs of the kind whose parts these are.
+    fn whole_is_asked_for(&self, parts: &[PartRow]) -> bool {
+        let target = parts.first().map(|part| part.target);
+        target.is_some_and(|target| {
+            self.is_able(&(target.system, target.program_id, ProofKind::Succinct))
+        })
+    }
+
     /// Whether a client has asked lately that proves this.
     fn is_able(&self, kind: &super::Kind) -> bool {
         let able = self.0.able.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,5 +350,9 @@ impl Jobs {
 
 fn report(error: &JobError) {
     let error = error as &dyn std::error::Error;
-    tracing::warn!(code = "parts_failed", error, "parts of proofs could not be looked after; trying again");
+    tracing::warn!(
+        code = "parts_failed",
+        error,
+        "parts of proofs could not be looked after; trying again"
+    );
 }

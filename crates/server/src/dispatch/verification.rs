@@ -7,7 +7,7 @@ use crate::{
     observe::traces,
     store::StoreError,
 };
-use protocol::{JobId, Submit, Verdict};
+use protocol::{ArtifactRef, JobId, PartWork, Submit, Verdict};
 use std::time::{Instant, SystemTime};
 
 impl Jobs {
@@ -34,12 +34,16 @@ impl Jobs {
         let plan = match &wanted.part {
             Some(part) => match self.plan_of(part).await {
                 Ok(plan) => Some(plan),
-                Err(error) => {
-                    // Nobody can check a part any more.
-                    tracing::error!(code = "plan_lost", job = %part.of.parent, %error, "the plan of a job's parts is lost; the job is lent whole");
-                    self.0.store.lend_whole(part.of.parent, self.now().await?).await?;
+                Err(
+                    error @ (JobError::Artifacts(
+                        ArtifactError::Missing(_) | ArtifactError::Damaged(_),
+                    )
+                    | JobError::Plan { .. }),
+                ) => {
+                    self.plan_lost(part.of.parent, part.plan, &error).await?;
                     return Err(JobError::NotVerified);
                 }
+                Err(error) => return Err(error),
             },
             None => None,
         };
@@ -74,7 +78,17 @@ impl Jobs {
             }
             match part {
                 None => self.0.metrics.proved(system, &effort),
-                Some(part) => self.part_proved(submit, &part, effort.time),
+                Some(part) => {
+                    self.part_proved(submit, &part, effort.time);
+                    if part.of.work == PartWork::Finish {
+                        let target = self.0.store.job(part.of.parent).await?.kind;
+                        let whole = Submit { kind: target, ..submit.clone() };
+                        // If it fails, whoever looks after the parts does it.
+                        if let Err(error) = self.whole_proved(part.of.parent, whole).await {
+                            tracing::info!(job = %part.of.parent, %error, "the proof of the last part was not handed in at once");
+                        }
+                    }
+                }
             }
             traces::happened(job, "accept", checked_at, [], None);
         }
@@ -87,6 +101,23 @@ impl Jobs {
         self.forget(submit.lease);
         self.0.line.news();
         Ok(verdict)
+    }
+
+    /// Has a job divided anew whose plan is gone or damaged: nobody can check its parts.
+    pub(super) async fn plan_lost(
+        &self,
+        job: JobId,
+        plan: ArtifactRef,
+        error: &JobError,
+    ) -> Result<(), JobError> {
+        tracing::error!(code = "plan_lost", %job, %error, "the plan of a job's parts is lost; the job is divided anew");
+        match self.0.artifacts.delete(plan.sha256).await {
+            Ok(()) | Err(ArtifactError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.0.store.divide_again(job, self.now().await?).await?;
+        self.0.parts_changed.notify_waiters();
+        Ok(())
     }
 
     /// Closes an open submission whose bytes are gone or damaged. That is the server's fault: the job is ready for others, and

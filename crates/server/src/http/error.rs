@@ -130,7 +130,11 @@ impl From<JobError> for Refusal {
             }
             JobError::Plan { .. } => {
                 tracing::error!(code = "plan_unreadable", error = text, "a plan cannot be read");
-                refuse(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, "the server failed; its log says why".into())
+                refuse(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    ErrorCode::Internal,
+                    "the server failed; its log says why".into(),
+                )
             }
             JobError::NotHandedOver(_) => refuse(StatusCode::CONFLICT, ErrorCode::WrongState, text),
             JobError::Artifacts(error) => error.into(),

@@ -20,7 +20,10 @@ const EXECUTED_PER_SECOND: f64 = 60e6;
 const MOST: f64 = 1.0 / 32.0;
 const MOST_AT_FIRST: f64 = 1.0 / 128.0;
 
-/// As long as nobody has proved anything, no more clients than these count.
+/// The sizes of segments that jobs are divided into, as powers of two of cycles.
+pub const SIZES: std::ops::RangeInclusive<u32> = 16..=22;
+
+/// So many clients that have proved nothing yet count fully.
 const MOST_UNPROVEN: f64 = 64.0;
 
 /// Of the time for a part, so much may go into executing, at the most.
@@ -57,16 +60,23 @@ impl Share {
     /// Segments to take of `ready` ones of a run of `all`: one at least.
     pub fn of(&self, ready: u32, all: u32) -> u32 {
         let (ready_segments, all) = (f64::from(ready), f64::from(all));
-        let fair = (ready_segments * self.fraction).min(all * self.most).max(all * self.least).ceil();
-        // It is not negative, and a number beyond `ready` is cut.
-        (fair as u32).clamp(1, ready.max(1))
+        let fair =
+            (ready_segments * self.fraction).min(all * self.most).max(all * self.least).ceil();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is whole and not negative, and a number beyond `ready` is cut"
+        )]
+        let fair = fair as u32;
+        fair.clamp(1, ready.max(1))
     }
 }
 
 impl Crew {
     /// A client that proves parts was heard.
     pub fn heard(&mut self, client: ClientId, segment_po2: Option<u32>, now: Timestamp) {
-        let member = self.0.entry(client).or_insert(Member { heard: now, segment_po2, speed: None });
+        let member =
+            self.0.entry(client).or_insert(Member { heard: now, segment_po2, speed: None });
         member.heard = member.heard.max(now);
         member.segment_po2 = segment_po2;
         if self.0.len() > 10_000 {
@@ -85,7 +95,8 @@ impl Crew {
     pub fn proved(&mut self, client: ClientId, cycles: u64, took: Duration) {
         let Some(member) = self.0.get_mut(&client) else { return };
         let speed = cycles as f64 / took.as_secs_f64().max(1e-3);
-        member.speed = Some(member.speed.map_or(speed, |before| before + WEIGHT * (speed - before)));
+        member.speed =
+            Some(member.speed.map_or(speed, |before| before + WEIGHT * (speed - before)));
     }
 
     /// How many there are.
@@ -103,6 +114,11 @@ impl Crew {
         self.0.get(&client)?.speed
     }
 
+    /// Whether somebody can hold segments of this size.
+    pub fn holds(&self, segment_po2: u32, now: Timestamp) -> bool {
+        self.present(now).any(|member| member.segment_po2.is_none_or(|most| most >= segment_po2))
+    }
+
     /// The mean speed of those that are present, in cycles a second, if it is known of any.
     pub fn mean(&self, now: Timestamp) -> Option<f64> {
         let known: Vec<f64> = self.present(now).filter_map(|member| member.speed).collect();
@@ -114,13 +130,9 @@ impl Crew {
         let known = self.mean(now);
         let mean = known.unwrap_or(1.0);
         let proven: f64 = self.present(now).filter_map(|member| member.speed).sum();
-        // Anybody can make clients up: all that proved nothing yet count no more than those that did.
+        // Anybody can make clients up: beyond some, those that proved nothing yet count no more than those that did.
         let unproven = self.present(now).filter(|member| member.speed.is_none()).count() as f64;
-        let unproven = match known {
-            Some(_) => (unproven * mean).min(proven),
-            None => unproven.min(MOST_UNPROVEN),
-        };
-        let all = proven + unproven;
+        let all = proven + (unproven * mean).min(proven.max(MOST_UNPROVEN * mean));
         let its = self.speed(client).unwrap_or(mean);
         let least = known.map_or(0.0, |_| its / EXECUTED_PER_SECOND / OVERHEAD);
         let most = if self.speed(client).is_some() { MOST } else { MOST_AT_FIRST };
@@ -133,12 +145,18 @@ impl Crew {
         // Anybody can make clients up: those that proved something decide, if there are any.
         let proven = self.present(now).any(|member| member.speed.is_some());
         let deciding = self.present(now).filter(|member| !proven || member.speed.is_some());
-        let sizes: Vec<u32> = deciding.filter_map(|member| member.segment_po2).map(|po2| po2.clamp(16, 22)).collect();
+        let sizes: Vec<u32> = deciding
+            .filter_map(|member| member.segment_po2)
+            .map(|po2| po2.min(*SIZES.end()))
+            .collect();
         let worth = |po2: u32| {
             let able = sizes.iter().filter(|most| **most >= po2).count();
             able as f64 / cost(po2)
         };
-        sizes.iter().copied().max_by(|one, other| worth(*one).total_cmp(&worth(*other)).then(one.cmp(other)))
+        sizes
+            .iter()
+            .copied()
+            .max_by(|one, other| worth(*one).total_cmp(&worth(*other)).then(one.cmp(other)))
     }
 
     fn present(&self, now: Timestamp) -> impl Iterator<Item = &Member> {
@@ -146,8 +164,8 @@ impl Crew {
     }
 }
 
-/// What a gas of a real block costs with segments of this size, in cycles: pages are paid for in each segment
-/// (docs/benchmarks.md#segment-sizes).
+/// What a gas of a real block costs with segments of this size, in cycles: pages are paid for in each segment. Those of 2^16, 2^17 and
+/// 2^19 are estimates between the others (docs/benchmarks.md#proofs-in-parts).
 fn cost(segment_po2: u32) -> f64 {
     match segment_po2 {
         ..=16 => 45.0,

@@ -8,7 +8,7 @@
 //!   that cover the run are used.
 
 use super::batch::Target;
-use protocol::{JobId, PartWork, ProofKind};
+use protocol::{ArtifactId, JobId, PartWork, ProofKind};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 
@@ -43,8 +43,8 @@ pub struct PartState {
     pub work: PartWork,
     /// How that stands.
     pub stage: Stage,
-    /// How often it was lent.
-    pub begun: u32,
+    /// How often it was lent to somebody who could not do it.
+    pub tried: u32,
 }
 
 /// What is to be done.
@@ -63,14 +63,15 @@ pub enum Step {
 /// More proofs than these are joined by several clients at the same time, rather than by the one that finishes.
 const FINISHED_BY_ONE: usize = 3;
 
-/// A part that was lent so often and given up is not tried again.
-const MOST_BEGUN: u32 = 6;
+/// A part that was tried so often and given up is not tried again.
+const MOST_TRIED: u32 = 6;
 
-/// The id of the job that asks for a part of `parent`'s proof.
-pub fn part_id(parent: JobId, work: &PartWork) -> JobId {
+/// The id of the job that asks for a part of `parent`'s proof, if its run is divided as `plan` says.
+pub fn part_id(parent: JobId, plan: ArtifactId, work: &PartWork) -> JobId {
     let mut hash = Sha256::new();
     hash.update(b"l2-prover part 1\0");
     hash.update(parent.as_bytes());
+    hash.update(plan.as_bytes());
     hash.update(work.to_string());
     let mut id = [0; 16];
     id.copy_from_slice(&hash.finalize()[..16]);
@@ -88,7 +89,8 @@ pub fn next_steps(run: Run, parts: &[PartState], clients: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     let of = |stage: Stage| parts.iter().filter(move |part| part.stage == stage);
     // What is tried again is as good as ready.
-    let live = || parts.iter().filter(|part| !matches!(part.stage, Stage::Proved | Stage::Cancelled));
+    let live =
+        || parts.iter().filter(|part| !matches!(part.stage, Stage::Proved | Stage::Cancelled));
     let finish = parts.iter().find(|part| part.work == PartWork::Finish);
     if finish.is_some_and(|part| part.stage == Stage::Proved) {
         let open = parts.iter().filter(|part| matches!(part.stage, Stage::Ready | Stage::Held));
@@ -97,7 +99,9 @@ pub fn next_steps(run: Run, parts: &[PartState], clients: usize) -> Vec<Step> {
     let proved: Vec<_> = of(Stage::Proved).filter_map(|part| joinable(&part.work)).collect();
     let path = path(run.segments, &proved);
     let covered = |range: &Range<u32>| {
-        path.iter().all(|piece| piece.proved || piece.range.end <= range.start || piece.range.start >= range.end)
+        path.iter().all(|piece| {
+            piece.proved || piece.range.end <= range.start || piece.range.start >= range.end
+        })
     };
     let hashed = united(run.keccak, parts);
     for part in parts {
@@ -111,7 +115,7 @@ pub fn next_steps(run: Run, parts: &[PartState], clients: usize) -> Vec<Step> {
             PartWork::Finish => true,
         };
         match part.stage {
-            Stage::GivenUp if needed && part.begun >= MOST_BEGUN => return vec![Step::Dissolve],
+            Stage::GivenUp if needed && part.tried >= MOST_TRIED => return vec![Step::Dissolve],
             Stage::GivenUp if needed => steps.push(Step::Again(part.work)),
             Stage::Ready | Stage::Held if !needed => steps.push(Step::Cancel(part.work)),
             _ => {}
@@ -148,7 +152,10 @@ pub fn next_steps(run: Run, parts: &[PartState], clients: usize) -> Vec<Step> {
         }
     } else if !waiting && !added && clients > 1 {
         let free = |piece: &Piece| {
-            piece.proved && !busy.iter().any(|join| join.start < piece.range.end && piece.range.start < join.end)
+            piece.proved
+                && !busy
+                    .iter()
+                    .any(|join| join.start < piece.range.end && piece.range.start < join.end)
         };
         for row in path.chunk_by(|one, other| free(one) && free(other)) {
             let fair = row.len().div_ceil(clients).max(2);
@@ -220,7 +227,8 @@ fn path(end: u32, proved: &[Range<u32>]) -> Vec<Piece> {
     // The cost of a way to each place: what it leaves uncovered, then its proofs; and where its last step begins.
     let mut best = vec![((u32::MAX, u32::MAX), 0, false); end as usize + 1];
     best[0].0 = (0, 0);
-    let mut starts: Vec<_> = proved.iter().filter(|range| range.start < range.end && range.end <= end).collect();
+    let mut starts: Vec<_> =
+        proved.iter().filter(|range| range.start < range.end && range.end <= end).collect();
     starts.sort_by_key(|range| range.start);
     let mut starts = starts.into_iter().peekable();
     for place in 0..end {
@@ -268,7 +276,8 @@ fn without(range: Range<u32>, others: &[Range<u32>]) -> Vec<Range<u32>> {
 /// The part whose proof is that of all keccak batches, if there is one.
 fn united(batches: u32, parts: &[PartState]) -> Option<PartWork> {
     let all = |work: &PartWork| {
-        *work == PartWork::Unite { end: batches } || *work == PartWork::Keccak { first: 0, end: batches }
+        *work == PartWork::Unite { end: batches }
+            || *work == PartWork::Keccak { first: 0, end: batches }
     };
     parts.iter().find(|part| part.stage == Stage::Proved && all(&part.work)).map(|part| part.work)
 }
@@ -292,9 +301,11 @@ fn missing_keccak(batches: u32, parts: &[PartState], clients: usize) -> Vec<Step
     // Powers of two, so that the proof of each is one of those that the guest's own tree has.
     let most = (batches / u32::try_from(4 * clients.max(1)).unwrap_or(u32::MAX)).max(1);
     let most = 1 << most.ilog2();
-    missing.into_iter().flat_map(|gap| aligned(gap, most)).map(|range| {
-        Step::Add(PartWork::Keccak { first: range.start, end: range.end })
-    }).collect()
+    missing
+        .into_iter()
+        .flat_map(|gap| aligned(gap, most))
+        .map(|range| Step::Add(PartWork::Keccak { first: range.start, end: range.end }))
+        .collect()
 }
 
 /// Cuts a range into powers of two, at most `most`, each of which begins at a multiple of itself.

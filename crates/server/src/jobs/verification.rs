@@ -44,7 +44,9 @@ pub enum Rejection {
         found: Kind,
     },
     /// It does not prove the part that was asked for.
-    #[error("the job asks for {work} of a run of {segments} segments of at most 2^{segment_po2} cycles: {source}")]
+    #[error(
+        "the job asks for {work} of a run of {segments} segments of at most 2^{segment_po2} cycles: {source}"
+    )]
     WrongPart {
         /// What was asked for.
         work: PartWork,
@@ -183,7 +185,10 @@ mod tests {
         for at in [0, 32, 447] {
             let mut other = STATEMENT;
             other[at] ^= 1;
-            assert_eq!(check(&wanted, None, &submit, &other, &open), Err(Rejection::WrongStatement));
+            assert_eq!(
+                check(&wanted, None, &submit, &other, &open),
+                Err(Rejection::WrongStatement)
+            );
         }
         assert!(check(&wanted, None, &submit, &STATEMENT[..447], &open).is_err());
     }
@@ -223,7 +228,8 @@ mod tests {
         ] {
             let wanted = wanted(ProofSystem::Risc0, wants);
             let submit = submit(ProofSystem::Risc0, says);
-            let refused = check(&wanted, None, &submit, &proof, &Policy::default()).expect_err("revoked");
+            let refused =
+                check(&wanted, None, &submit, &proof, &Policy::default()).expect_err("revoked");
             let told = refused.to_string();
             assert!(matches!(refused, Rejection::Invalid(VerifyError::Revoked { .. })), "{told}");
             assert!(told.contains("is revoked, because"), "{told}");

@@ -263,15 +263,16 @@ impl JobStore {
             batches.insert(self.get(&row, "id")?, batch);
         }
         report.batches = batches.len() as u64;
-        let rows = sqlx::query(concat!("SELECT ", job_columns!(), " FROM jobs ORDER BY seq"))
-            .fetch_all(&mut **tx)
-            .await;
+        let rows =
+            sqlx::query(concat!("SELECT ", job_columns!(), ", part_plan FROM jobs ORDER BY seq"))
+                .fetch_all(&mut **tx)
+                .await;
         for row in self.database().ok(rows)? {
             report.jobs += 1;
             let (job, target) = self.job_and_target(&row)?;
             let batch = batches.get(&self.get::<i64>(&row, "batch")?);
             let expected = match self.part_of(&row)? {
-                Some(part) => Some(part_id(part.parent, &part.work)),
+                Some(part) => Some(part_id(part.parent, self.get(&row, "part_plan")?, &part.work)),
                 None => batch.map(|batch| job_id(batch, &target)),
             };
             if expected.is_some_and(|expected| expected != job) {

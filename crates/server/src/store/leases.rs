@@ -20,8 +20,8 @@ use crate::{
 };
 use alloy_primitives::B256;
 use protocol::{
-    ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId, Part, ProofKind,
-    ProofSystem,
+    ArtifactRef, BlockRange, Capability, ClientId, Fail, FailureClass, JobId, LeaseId, Part,
+    ProofKind, ProofSystem,
 };
 use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
@@ -134,6 +134,7 @@ impl JobStore {
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
+    #[expect(clippy::too_many_arguments, reason = "who asks, what for, how much, and when")]
     pub async fn lease(
         &self,
         client: ClientId,
@@ -310,9 +311,10 @@ impl JobStore {
         now: Timestamp,
     ) -> Result<Look> {
         let suits = |(n, capability): (usize, &Capability)| {
-            let kinds = capability.kinds.iter().map(|kind| {
-                format!("(kind = '{kind}'{})", small_enough(*kind, capability))
-            });
+            let kinds = capability
+                .kinds
+                .iter()
+                .map(|kind| format!("(kind = '{kind}'{})", small_enough(*kind, capability)));
             let kinds = kinds.collect::<Vec<_>>().join(" OR ");
             let kinds = if kinds.is_empty() { "1 = 0".to_owned() } else { kinds };
             format!("(system = ${} AND program_id = ${} AND ({kinds}))", 3 + 2 * n, 4 + 2 * n)
@@ -370,7 +372,12 @@ impl JobStore {
                  + (SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE state = 'leased' AND lease_expires_at < $1
                      AND system = $2 AND program_id = $3 AND kind = $5 LIMIT $4) AS left_behind) AS ready",
             );
-            let row = row.bind(Col(now)).bind(Col(*system)).bind(Col(*program_id)).bind(Col(most)).bind(Col(*kind));
+            let row = row
+                .bind(Col(now))
+                .bind(Col(*system))
+                .bind(Col(*program_id))
+                .bind(Col(most))
+                .bind(Col(*kind));
             let row = self.ok(row.fetch_one(self.db.readers()).await)?;
             ready.push(self.get(&row, "ready")?);
         }
@@ -604,7 +611,9 @@ fn small_enough(kind: ProofKind, capability: &Capability) -> String {
         return String::new();
     }
     let most = capability.segment_po2.unwrap_or(u32::MAX);
-    format!(" AND (SELECT segment_po2 FROM splits WHERE splits.job = jobs.parent) <= {most}")
+    format!(
+        " AND (SELECT segment_po2 FROM splits WHERE splits.job = jobs.parent AND splits.plan = jobs.part_plan) <= {most}"
+    )
 }
 
 /// Why a client gets no new job, if it gets none.

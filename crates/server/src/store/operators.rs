@@ -80,12 +80,13 @@ impl JobStore {
     ) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
-        let update = sqlx::query("UPDATE jobs SET priority = $1, due = $2 WHERE seq = $3 OR parent = $4")
-            .bind(Col(priority))
-            .bind(Col(due(row.created_at, priority)))
-            .bind(row.seq)
-            .bind(Col(row.id))
-            .execute(&mut *tx);
+        let update =
+            sqlx::query("UPDATE jobs SET priority = $1, due = $2 WHERE seq = $3 OR parent = $4")
+                .bind(Col(priority))
+                .bind(Col(due(row.created_at, priority)))
+                .bind(row.seq)
+                .bind(Col(row.id))
+                .execute(&mut *tx);
         self.ok(update.await)?;
         let detail = Some(format!("to {priority}"));
         self.record_deed(&mut tx, by, "prioritise", format!("job {job}"), detail, now).await?;

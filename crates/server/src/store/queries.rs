@@ -96,7 +96,9 @@ impl JobStore {
         match filter.state {
             None => {}
             Some(JobState::Superseded) => condition += " AND superseded = 1",
-            Some(state) => condition += &format!(" AND superseded = 0 AND state = '{}'", state.name()),
+            Some(state) => {
+                condition += &format!(" AND superseded = 0 AND state = '{}'", state.name())
+            }
         }
         if filter.troubled {
             condition += " AND (last_error IS NOT NULL OR lost > 0 OR state = 'dead')";

@@ -19,8 +19,18 @@ use crate::{
         state::{Event, State},
     },
 };
-use protocol::{ArtifactRef, ClientId, DeadCause, JobId, LeaseId, Part, PartOf, PartWork, Submit};
+use protocol::{
+    ArtifactId, ArtifactRef, ClientId, DeadCause, JobId, LeaseId, Part, PartOf, PartWork, Submit,
+};
 use sqlx::any::AnyRow;
+
+/// How a job is lent, as the column `split` says it.
+#[derive(Clone, Copy)]
+enum Lending {
+    Whole = 0,
+    Undivided = 1,
+    InParts = 2,
+}
 
 /// A job that is to be divided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +69,8 @@ pub struct PartRow {
     pub state: PartState,
     /// Its proof, if it is proved.
     pub proof: Option<ArtifactRef>,
+    /// What it asks for.
+    pub target: Target,
     /// The client that has it, and since when, if one has.
     pub held: Option<(ClientId, Timestamp)>,
 }
@@ -92,8 +104,19 @@ impl JobStore {
     pub async fn lend_whole(&self, job: JobId, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
-        self.dissolve(&mut tx, &row, now).await?;
+        self.dissolve(&mut tx, &row, Lending::Whole, now).await?;
         self.db.tell(&mut tx, Notification::Ready).await?;
+        self.ok(tx.commit().await)
+    }
+
+    /// Has a job divided anew. Its proved parts count again if the plan is the same.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn divide_again(&self, job: JobId, now: Timestamp) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let row = self.find(&mut tx, job).await?;
+        self.dissolve(&mut tx, &row, Lending::Undivided, now).await?;
         self.ok(tx.commit().await)
     }
 
@@ -138,19 +161,26 @@ impl JobStore {
         .bind(Col(now))
         .execute(&mut *tx);
         if self.ok(insert.await)?.rows_affected() == 1 {
-            self.set_split(&mut tx, job, 2).await?;
+            self.set_split(&mut tx, job, Lending::InParts).await?;
         }
         self.ok(tx.commit().await)
     }
 
-    async fn set_split(&self, tx: &mut Tx, job: JobId, split: i64) -> Result<()> {
-        let update = sqlx::query("UPDATE jobs SET split = $1 WHERE id = $2").bind(split).bind(Col(job));
+    async fn set_split(&self, tx: &mut Tx, job: JobId, lending: Lending) -> Result<()> {
+        let update = sqlx::query("UPDATE jobs SET split = $1 WHERE id = $2");
+        let update = update.bind(lending as i64).bind(Col(job));
         self.ok(update.execute(&mut **tx).await).map(drop)
     }
 
-    /// Gives up the parts of a job, which is lent whole from now on.
-    async fn dissolve(&self, tx: &mut Tx, row: &JobRow, now: Timestamp) -> Result<()> {
-        self.set_split(tx, row.id, 0).await?;
+    /// Gives up the open parts of a job, which is lent otherwise from now on.
+    async fn dissolve(
+        &self,
+        tx: &mut Tx,
+        row: &JobRow,
+        lending: Lending,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.set_split(tx, row.id, lending).await?;
         for part in self.part_rows(tx, row.id).await? {
             self.cancel_part(tx, part, now).await?;
         }
@@ -202,7 +232,7 @@ impl JobStore {
     pub async fn drop_orphans(&self, now: Timestamp) -> Result<()> {
         let rows = sqlx::query(
             "SELECT id FROM jobs WHERE state = 'ready' AND superseded = 0 AND state <> 'proved' AND kind = 'part'
-             AND NOT EXISTS (SELECT 1 FROM splits WHERE splits.job = jobs.parent)",
+             AND NOT EXISTS (SELECT 1 FROM splits WHERE splits.job = jobs.parent AND splits.plan = jobs.part_plan)",
         );
         for row in self.ok(rows.fetch_all(self.db.readers()).await)? {
             self.drop_part(self.get(&row, "id")?, now).await?;
@@ -218,15 +248,16 @@ impl JobStore {
         let rows = sqlx::query(concat!(
             "SELECT ",
             job_columns!(),
-            ", proof, proof_len, (SELECT count(*) FROM leases WHERE leases.job = jobs.id) AS begun
-             FROM jobs WHERE parent = $1 ORDER BY seq"
+            ", proof, proof_len, (SELECT count(*) FROM leases l WHERE l.job = jobs.id
+             AND l.outcome IN ('expired', 'abandoned', 'failed', 'rejected')) AS tried
+             FROM jobs WHERE parent = $1 AND part_plan = (SELECT plan FROM splits WHERE splits.job = $1) ORDER BY seq"
         ));
         let rows = self.ok(rows.bind(Col(job)).fetch_all(self.db.readers()).await)?;
         rows.iter().map(|row| self.part_row(row)).collect()
     }
 
     fn part_row(&self, row: &AnyRow) -> Result<PartRow> {
-        let JobRow { id, job, part, .. } = self.job_row(row)?;
+        let JobRow { id, target, job, part, .. } = self.job_row(row)?;
         let work = part.ok_or_else(|| self.damaged("a part of a proof does not say which"))?.work;
         let stage = match job.state {
             State::Ready | State::Superseded(_) => Stage::Ready,
@@ -240,8 +271,8 @@ impl JobStore {
             Stage::Proved => Some(self.artifact(row, "proof", "proof_len")?),
             _ => None,
         };
-        let state = PartState { work, stage, begun: self.get(row, "begun")? };
-        Ok(PartRow { id, state, proof, held })
+        let state = PartState { work, stage, tried: self.get(row, "tried")? };
+        Ok(PartRow { id, state, proof, target, held })
     }
 
     /// Adds a part to a job, or takes up one that was cancelled. False if it is there, or the job is over.
@@ -254,8 +285,15 @@ impl JobStore {
         if !matches!(parent.job.state, State::Ready) {
             return Ok(false);
         }
-        let added = match self.find(&mut tx, part_id(job, &work)).await {
-            Err(StoreError::NoSuchJob(_)) => self.insert_part(&mut tx, &parent, work, now).await?,
+        let plan = match self.split_of(&mut tx, job).await {
+            Ok(split) => split.plan.sha256,
+            Err(StoreError::NoSuchJob(_)) => return Ok(false),
+            Err(other) => return Err(other),
+        };
+        let added = match self.find(&mut tx, part_id(job, plan, &work)).await {
+            Err(StoreError::NoSuchJob(_)) => {
+                self.insert_part(&mut tx, &parent, plan, work, now).await?
+            }
             Err(other) => return Err(other),
             Ok(row) if row.job.state == State::Dead(DeadCause::Cancelled) => {
                 self.try_apply(&mut tx, row, &Event::Requeue, now).await?.is_ok()
@@ -271,17 +309,18 @@ impl JobStore {
         &self,
         tx: &mut Tx,
         parent: &JobRow,
+        plan: ArtifactId,
         work: PartWork,
         now: Timestamp,
     ) -> Result<bool> {
         let (target, (first, end)) = (part_target(&parent.target), work.range());
         let insert = sqlx::query(
             "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due,
-             parent, work, part_first, part_end)
-             SELECT $1, batch, $2, $3, $4, 'ready', $5, 0, 0, $5, due, id, $6, $7, $8 FROM jobs WHERE id = $9
+             priority, parent, work, part_first, part_end, part_plan)
+             SELECT $1, batch, $2, $3, $4, 'ready', $5, 0, 0, $5, due, priority, id, $6, $7, $8, $10 FROM jobs WHERE id = $9
              ON CONFLICT (id) DO NOTHING",
         )
-        .bind(Col(part_id(parent.id, &work)))
+        .bind(Col(part_id(parent.id, plan, &work)))
         .bind(Col(target.system))
         .bind(Col(target.program_id))
         .bind(Col(target.kind))
@@ -290,8 +329,33 @@ impl JobStore {
         .bind(Col(first))
         .bind(Col(end))
         .bind(Col(parent.id))
+        .bind(Col(plan))
         .execute(&mut **tx);
         Ok(self.ok(insert.await)?.rows_affected() == 1)
+    }
+
+    /// Forgets a part whose proof is lost, so that it is proven anew, and gives up what waits for it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn forget_part(&self, parent: JobId, part: JobId, now: Timestamp) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        for row in self.part_rows(&mut tx, parent).await? {
+            let waits = row.part.is_some_and(|part| {
+                !matches!(part.work, PartWork::Segments { .. } | PartWork::Keccak { .. })
+            });
+            if waits && row.id != part {
+                self.cancel_part(&mut tx, row, now).await?;
+            }
+        }
+        for sql in [
+            "DELETE FROM submissions WHERE job = $1",
+            "DELETE FROM leases WHERE job = $1",
+            "DELETE FROM jobs WHERE id = $1 AND parent IS NOT NULL",
+        ] {
+            self.ok(sqlx::query(sql).bind(Col(part)).execute(&mut *tx).await)?;
+        }
+        self.ok(tx.commit().await)
     }
 
     /// Gives a part that was given up fresh budgets.
@@ -371,12 +435,15 @@ impl JobStore {
         let known = sqlx::query(
             "SELECT s.segments, (SELECT CAST(sum(p.part_end - p.part_first) AS BIGINT) FROM jobs p WHERE p.parent = s.job
              AND p.work = 'segments' AND p.state = 'ready' AND p.superseded = 0) AS ready,
-             (SELECT count(*) FROM leases l WHERE l.job = $2) AS begun FROM splits s WHERE s.job = $1",
+             (SELECT count(*) FROM leases l WHERE l.job = $2) AS begun,
+             (SELECT count(*) FROM submissions u WHERE u.job = $2) AS submitted, s.plan FROM splits s WHERE s.job = $1",
         );
         let known = known.bind(Col(parent)).bind(Col(row.id)).fetch_one(&mut **tx);
         let known = self.ok(known.await)?;
-        let (all, ready, begun): (u32, u32, u64) =
-            (self.get(&known, "segments")?, self.get(&known, "ready")?, self.get(&known, "begun")?);
+        let (all, ready): (u32, u32) = (self.get(&known, "segments")?, self.get(&known, "ready")?);
+        let (begun, submitted): (u64, u64) =
+            (self.get(&known, "begun")?, self.get(&known, "submitted")?);
+        let plan = self.get(&known, "plan")?;
         let taken = share.of(ready, all).min(end - first);
         if begun > 0 || taken == end - first {
             return Ok(row);
@@ -386,13 +453,17 @@ impl JobStore {
             PartWork::Segments { first, end: first + taken },
             PartWork::Segments { first: first + taken, end },
         );
-        // Nobody has it, so that nothing refers to its row.
-        let delete = sqlx::query("DELETE FROM jobs WHERE id = $1").bind(Col(row.id));
-        self.ok(delete.execute(&mut **tx).await)?;
-        for work in [its, rest] {
-            self.insert_part(tx, &part, work, now).await?;
+        if submitted == 0 {
+            let delete = sqlx::query("DELETE FROM jobs WHERE id = $1").bind(Col(row.id));
+            self.ok(delete.execute(&mut **tx).await)?;
+        } else {
+            // Anybody can hand something in for a part that nobody has: that stays on record.
+            self.apply(tx, row, &Event::Cancel, now).await?;
         }
-        self.job_by_id(tx, part_id(parent, &its)).await
+        for work in [its, rest] {
+            self.insert_part(tx, &part, plan, work, now).await?;
+        }
+        self.job_by_id(tx, part_id(parent, plan, &its)).await
     }
 
     async fn job_by_id(&self, tx: &mut Tx, job: JobId) -> Result<JobRow> {
@@ -408,17 +479,20 @@ impl JobStore {
         let rows = sqlx::query(concat!(
             "SELECT ",
             job_columns!(),
-            ", proof, proof_len, 1 AS begun FROM jobs WHERE parent = $1 AND state = 'proved' ORDER BY seq"
+            ", proof, proof_len, 0 AS tried FROM jobs WHERE parent = $1 AND part_plan = $2 AND state = 'proved' ORDER BY seq"
         ));
         let proofs = match part.work {
             PartWork::Segments { .. } | PartWork::Keccak { .. } => Vec::new(),
             _ => {
-                let rows = self.ok(rows.bind(Col(part.parent)).fetch_all(&mut **tx).await)?;
+                let rows =
+                    rows.bind(Col(part.parent)).bind(Col(split.plan.sha256)).fetch_all(&mut **tx);
+                let rows = self.ok(rows.await)?;
                 let proved = rows.iter().map(|row| {
                     let part = self.part_row(row)?;
                     Ok(part.proof.map(|proof| (part.state.work, proof)))
                 });
-                let proved: Vec<_> = proved.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+                let proved: Vec<_> =
+                    proved.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
                 let missing = || self.damaged("a part was added whose proofs are not there");
                 made_of(&part.work, split.run, &proved).ok_or_else(missing)?
             }
@@ -435,10 +509,18 @@ impl JobStore {
         self.split(&row.ok_or(StoreError::NoSuchJob(job))?)
     }
 
-    /// What a proof of this part is checked against. None if the job is not proven in parts any more: then nothing of it counts.
-    pub(super) async fn wanted_part(&self, tx: &mut Tx, of: PartOf) -> Result<Option<WantedPart>> {
+    /// What a proof of this part is checked against. None if the job is not proven in such parts any more: then nothing of it counts.
+    pub(super) async fn wanted_part(
+        &self,
+        tx: &mut Tx,
+        part: JobId,
+        of: PartOf,
+    ) -> Result<Option<WantedPart>> {
         match self.split_of(tx, of.parent).await {
-            Ok(split) => Ok(Some(WantedPart { of, plan: split.plan, segment_po2: split.segment_po2 })),
+            Ok(split) if part_id(of.parent, split.plan.sha256, &of.work) != part => Ok(None),
+            Ok(split) => {
+                Ok(Some(WantedPart { of, plan: split.plan, segment_po2: split.segment_po2 }))
+            }
             Err(StoreError::NoSuchJob(_)) => Ok(None),
             Err(other) => Err(other),
         }
@@ -448,23 +530,46 @@ impl JobStore {
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn finished(&self, job: JobId) -> Result<Option<Submit>> {
+    pub async fn finished(&self, job: JobId) -> Result<Option<(JobId, Submit)>> {
         let row = sqlx::query(
-            "SELECT s.client, s.lease, s.system, s.program_id, s.proof, s.proof_len, j.kind FROM jobs p
+            "SELECT p.id, s.client, s.lease, s.system, s.program_id, s.proof, s.proof_len, j.kind FROM jobs p
              JOIN submissions s ON s.job = p.id AND s.proof = p.proof AND s.verdict = 'accepted'
-             JOIN jobs j ON j.id = p.parent WHERE p.parent = $1 AND p.work = 'finish' AND p.state = 'proved' LIMIT 1",
+             JOIN jobs j ON j.id = p.parent JOIN splits d ON d.job = j.id AND d.plan = p.part_plan
+             WHERE p.parent = $1 AND p.work = 'finish' AND p.state = 'proved' LIMIT 1",
         );
         let row = self.ok(row.bind(Col(job)).fetch_optional(self.db.readers()).await)?;
         row.map(|row| {
-            Ok(Submit {
+            let submit = Submit {
                 client: self.get(&row, "client")?,
                 lease: self.get(&row, "lease")?,
                 system: self.get(&row, "system")?,
                 program_id: self.get(&row, "program_id")?,
                 kind: self.get(&row, "kind")?,
                 proof: self.artifact(&row, "proof", "proof_len")?,
-            })
+            };
+            Ok((self.get(&row, "id")?, submit))
         })
         .transpose()
+    }
+
+    /// The plan of a job's run and the proved parts, each with the artifact that is its proof.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn made_so_far(
+        &self,
+        part: JobId,
+    ) -> Result<Option<(JobId, ArtifactRef, Vec<(JobId, ArtifactRef)>)>> {
+        let mut tx = self.db.begin_reading().await?;
+        let Some(of) = self.job_by_id(&mut tx, part).await?.part else { return Ok(None) };
+        let split = match self.split_of(&mut tx, of.parent).await {
+            Ok(split) => split,
+            Err(StoreError::NoSuchJob(_)) => return Ok(None),
+            Err(other) => return Err(other),
+        };
+        drop(tx);
+        let parts = self.parts(of.parent).await?;
+        let proofs = parts.into_iter().filter_map(|part| Some((part.id, part.proof?))).collect();
+        Ok(Some((of.parent, split.plan, proofs)))
     }
 }

@@ -108,7 +108,9 @@ impl JobStore {
     }
 
     async fn jobs_of(&self, tx: &mut Tx, batch: i64) -> Result<Vec<(Target, JobState)>> {
-        let rows = sqlx::query("SELECT system, program_id, kind, state FROM jobs WHERE batch = $1 AND parent IS NULL");
+        let rows = sqlx::query(
+            "SELECT system, program_id, kind, state FROM jobs WHERE batch = $1 AND parent IS NULL",
+        );
         let rows = rows.bind(batch).fetch_all(&mut **tx).await;
         self.ok(rows)?.iter().map(|row| self.target_and_state(row)).collect()
     }

@@ -16,7 +16,7 @@ use crate::{
         cost::{CostCorrection, ProvingCost},
         outcome::{LeaseOutcome, RecordedVerdict},
         standing::StandingEvent,
-        state::{Event, State},
+        state::{Event, Lease, State},
         verification::Rejection,
     },
 };
@@ -96,10 +96,11 @@ impl JobStore {
         }
         let (target, seq, state, of) = (row.target, row.seq, row.job.state.clone(), row.part);
         let part = match of {
-            Some(of) => self.wanted_part(&mut tx, of).await?,
+            Some(of) => self.wanted_part(&mut tx, job, of).await?,
             None => None,
         };
-        let held = row.job.state.lease().filter(|held| held.id == submit.lease);
+        let its = |held: &&Lease| held.id == submit.lease && held.client == submit.client;
+        let held = row.job.state.lease().filter(its);
         let time = held.map(|held| now.after(held.since));
         let handed_in = Event::Submit { lease: submit.lease };
         let after = self.try_apply(&mut tx, row, &handed_in, now).await?;

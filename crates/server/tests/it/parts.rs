@@ -19,7 +19,11 @@ use verifier::{Claim, Plan};
 
 /// A run of eight segments and three batches of keccak permutations: those of an input are its hash, hashed again and again.
 fn plan(input: &[u8], segment_po2: u32) -> Plan {
-    let id = |n: u32| *ArtifactRef::of(&[input, &n.to_le_bytes(), &segment_po2.to_le_bytes()].concat()).sha256.as_bytes();
+    let id = |n: u32| {
+        *ArtifactRef::of(&[input, &n.to_le_bytes(), &segment_po2.to_le_bytes()].concat())
+            .sha256
+            .as_bytes()
+    };
     Plan {
         segment_po2,
         states: (0..9).map(id).collect(),
@@ -30,7 +34,9 @@ fn plan(input: &[u8], segment_po2: u32) -> Plan {
 
 fn proof(plan: &Plan, work: &PartWork) -> Vec<u8> {
     let claim = match *work {
-        PartWork::Segments { first, end } | PartWork::Join { first, end } => Claim::Segments(first..end),
+        PartWork::Segments { first, end } | PartWork::Join { first, end } => {
+            Claim::Segments(first..end)
+        }
         PartWork::Keccak { first, end } => Claim::Keccak(first..end),
         PartWork::Unite { end } => Claim::Keccak(0..end),
         PartWork::Finish => return plan.public_values.clone(),
@@ -203,7 +209,9 @@ async fn several_clients_make_one_proof_and_it_counts_once() {
         assert_eq!((job.state, job.kind), (JobState::Proved, ProofKind::Succinct));
         let parts = parts_of(&server, job.job).await;
         let segments = parts.iter().filter_map(|part| match part.part.unwrap().work {
-            PartWork::Segments { first, end } if part.state == JobState::Proved => Some(end - first),
+            PartWork::Segments { first, end } if part.state == JobState::Proved => {
+                Some(end - first)
+            }
             _ => None,
         });
         assert_eq!(segments.sum::<u32>(), 8, "each segment is proven once");
@@ -231,33 +239,57 @@ async fn a_part_that_was_not_asked_for_is_refused_and_the_batch_ends_all_the_sam
     let url = server.url();
     type Bad = (&'static str, fn(&Plan, &PartWork, &[u8]) -> Vec<u8>, &'static str);
     let bads: [Bad; 6] = [
-        ("of another range", |plan, work, _| {
-            let (first, end) = work.range();
-            let claim = match work {
-                PartWork::Keccak { .. } => Claim::Keccak((first + 1) % 3..(first + 1) % 3 + 1),
-                _ if plan.segments() == end => Claim::Segments(first - 1..end),
-                _ => Claim::Segments(first..end + 1),
-            };
-            verifier::plan::exec_part(plan, &claim)
-        }, "it is a proof of"),
-        ("of another input", |plan_, work, input| {
-            let other = [&[1], &input[1..]].concat();
-            proof(&plan(&other, plan_.segment_po2), work)
-        }, "it is a part of another plan"),
-        ("of another segment size", |plan_, work, input| proof(&plan(input, plan_.segment_po2 - 1), work), "it is a part of another plan"),
-        ("with a flipped byte", |plan, work, _| {
-            let mut proof = proof(plan, work);
-            *proof.last_mut().unwrap() ^= 1;
-            proof
-        }, "it is a part of another plan"),
-        ("that is the whole statement", |plan, _, _| plan.public_values.clone(), "not a part of an exec proof"),
-        ("of another kind", |plan, work, _| {
-            let claim = match work {
-                PartWork::Keccak { .. } => Claim::Segments(0..1),
-                _ => Claim::Keccak(0..1),
-            };
-            verifier::plan::exec_part(plan, &claim)
-        }, "it is a proof of"),
+        (
+            "of another range",
+            |plan, work, _| {
+                let (first, end) = work.range();
+                let claim = match work {
+                    PartWork::Keccak { .. } => Claim::Keccak((first + 1) % 3..(first + 1) % 3 + 1),
+                    _ if plan.segments() == end => Claim::Segments(first - 1..end),
+                    _ => Claim::Segments(first..end + 1),
+                };
+                verifier::plan::exec_part(plan, &claim)
+            },
+            "it is a proof of",
+        ),
+        (
+            "of another input",
+            |plan_, work, input| {
+                let other = [&[1], &input[1..]].concat();
+                proof(&plan(&other, plan_.segment_po2), work)
+            },
+            "it is a part of another plan",
+        ),
+        (
+            "of another segment size",
+            |plan_, work, input| proof(&plan(input, plan_.segment_po2 - 1), work),
+            "it is a part of another plan",
+        ),
+        (
+            "with a flipped byte",
+            |plan, work, _| {
+                let mut proof = proof(plan, work);
+                *proof.last_mut().unwrap() ^= 1;
+                proof
+            },
+            "it is a part of another plan",
+        ),
+        (
+            "that is the whole statement",
+            |plan, _, _| plan.public_values.clone(),
+            "not a part of an exec proof",
+        ),
+        (
+            "of another kind",
+            |plan, work, _| {
+                let claim = match work {
+                    PartWork::Keccak { .. } => Claim::Segments(0..1),
+                    _ => Claim::Keccak(0..1),
+                };
+                verifier::plan::exec_part(plan, &claim)
+            },
+            "it is a proof of",
+        ),
     ];
     for (n, (what, bad, reason)) in bads.into_iter().enumerate() {
         let hand = Hand::new(&url, u8::try_from(n + 1).unwrap());
@@ -265,8 +297,13 @@ async fn a_part_that_was_not_asked_for_is_refused_and_the_batch_ends_all_the_sam
         let known = Plan::decode(&hand.download(&part.plan).await).unwrap();
         let input = hand.download(&response.prover_inputs).await;
         let verdict = hand.hand_in(&response, bad(&known, &part.work, &input)).await;
-        let Verdict::Rejected { reason: told } = verdict else { panic!("a part {what}: {verdict:?}") };
-        let asked = format!("the job asks for {} of a run of 8 segments of at most 2^20 cycles: ", part.work);
+        let Verdict::Rejected { reason: told } = verdict else {
+            panic!("a part {what}: {verdict:?}")
+        };
+        let asked = format!(
+            "the job asks for {} of a run of 8 segments of at most 2^20 cycles: ",
+            part.work
+        );
         assert!(told.starts_with(&asked) && told.contains(reason), "a part {what}: {told}");
         let status = server.status().await.unwrap();
         let client = status.clients.iter().find(|client| client.client == hand.client).unwrap();
@@ -318,7 +355,9 @@ async fn a_server_that_no_longer_divides_lends_the_job_whole() {
     let server = Server::start(whole.clone(), Some(chain.clone())).await.unwrap();
     let hand = Hand::new(&server.url(), 1);
     let beat = Heartbeat { client: hand.client, lease: held.lease, progress: None, instance: None };
-    let ProofData::HeartbeatAck(ack) = hand.post(&paths::heartbeat(&held.job), ProofData::Heartbeat(beat)).await else {
+    let ProofData::HeartbeatAck(ack) =
+        hand.post(&paths::heartbeat(&held.job), ProofData::Heartbeat(beat)).await
+    else {
         panic!("no answer");
     };
     assert_eq!(ack.advice, protocol::Advice::Cancel, "nobody needs the part");
@@ -355,4 +394,164 @@ async fn a_server_that_shall_divide_and_cannot_does_not_start() {
     let config = Config { kind: ProofKind::Composite, ..splitting(dir.path()) };
     let error = Server::start(config, None::<witness::Nodes>).await.unwrap_err();
     assert!(error.to_string().contains("needs succinct proofs"), "{error}");
+}
+
+/// Anybody can compute a part's id, and hand in garbage for one that nobody has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_for_a_part_that_nobody_has_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(splitting(dir.path()), &Chain::new(1)).await;
+    let url = server.url();
+    let mut parts = Vec::new();
+    // Divided when somebody asks who can prove parts: this one goes again at once.
+    let hand = Hand::new(&url, 1);
+    let (held, _) = hand.part().await;
+    until("all parts are there", async || {
+        let job = whole_jobs(&server).await[0].job;
+        parts = parts_of(&server, job).await;
+        parts.len() >= 3
+    })
+    .await;
+    let stranger = Hand::new(&url, 2);
+    let segments = |part: &&protocol::JobSummary| {
+        part.state == JobState::Ready && part.part.unwrap().work.name() == "segments"
+    };
+    for part in parts.iter().filter(segments) {
+        let lease = protocol::LeaseId::from_bytes([7; 16]);
+        let verdict = stranger
+            .hand_in(&Response { job: part.job, lease, ..held.clone() }, b"garbage".to_vec())
+            .await;
+        assert!(matches!(verdict, Verdict::Rejected { .. }), "{verdict:?}");
+    }
+    let config = client_config(dir.path(), "honest", &url);
+    let honest = Client::start(config, Arc::new(Helper::default())).await.unwrap();
+    let fail = protocol::Fail {
+        client: hand.client,
+        lease: held.lease,
+        class: protocol::FailureClass::Cancelled,
+        message: String::new(),
+    };
+    hand.post(&paths::fail(&held.job), ProofData::Fail(fail)).await;
+    until("it is proved", async || server.status().await.unwrap().proved_through == Some(1)).await;
+    honest.stop().await;
+    server.stop().await;
+    assert_eq!(server::fsck::run(&splitting(dir.path())).await.unwrap().findings, []);
+}
+
+/// What the disk loses of a proof in parts is made again, and nobody is to blame.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_plan_and_a_lost_part_are_made_again() {
+    for lose_plan in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let chain = Chain::new(2);
+        let server = serve(splitting(dir.path()), &chain).await;
+        let hand = Hand::new(&server.url(), 1);
+        let (response, part) = hand.part().await;
+        let known = Plan::decode(&hand.download(&part.plan).await).unwrap();
+        let made = proof(&known, &part.work);
+        let lost = if lose_plan { part.plan } else { ArtifactRef::of(&made) };
+        assert_eq!(hand.hand_in(&response, made).await, Verdict::Accepted);
+        let id = lost.sha256.to_string();
+        let mut found = Vec::new();
+        for folder in walk(&dir.path().join("server")) {
+            if folder.file_name().is_some_and(|name| {
+                id.ends_with(name.to_str().unwrap()) || name.to_str() == Some(&id)
+            }) {
+                fs::remove_file(&folder).unwrap();
+                found.push(folder);
+            }
+        }
+        assert_eq!(found.len(), 1, "{found:?}");
+        let config = client_config(dir.path(), "honest", &server.url());
+        let honest = Client::start(config, Arc::new(Helper::default())).await.unwrap();
+        until("all is proved", async || server.status().await.unwrap().proved_through == Some(2))
+            .await;
+        let status = server.status().await.unwrap();
+        assert!(status.clients.iter().all(|client| client.rejected == 0), "{status:?}");
+        honest.stop().await;
+        server.stop().await;
+        assert_eq!(server::fsck::run(&splitting(dir.path())).await.unwrap().findings, []);
+    }
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+/// A client of another program, or one that can hold no segments, is no help, and keeps nobody from the whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_help_keeps_nobody_from_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(splitting(dir.path()), &Chain::new(1)).await;
+    let useless = Hand::new(&server.url(), 1);
+    let able = Capability {
+        kinds: vec![ProofKind::Part],
+        segment_po2: Some(0),
+        ..Capability::new(ProofSystem::Exec, alloy_primitives::B256::ZERO, true)
+    };
+    let other = Capability {
+        segment_po2: Some(20),
+        ..Capability { program_id: alloy_primitives::B256::repeat_byte(7), ..able.clone() }
+    };
+    let request = Request {
+        client: useless.client,
+        capabilities: vec![able, other],
+        wait_ms: 0,
+        origin: None,
+    };
+    let answer = useless.post(paths::REQUEST, ProofData::Request(request)).await;
+    assert!(matches!(answer, ProofData::NoWork(_)), "{answer:?}");
+    let old = Hand::new(&server.url(), 2);
+    for _ in 0..20 {
+        if let Ok(response) = old.ask(&[ProofKind::Succinct]).await {
+            assert_eq!(response.part, None);
+            server.stop().await;
+            return;
+        }
+    }
+    panic!("it starves");
+}
+
+/// Segments that no client can hold any more are given up for smaller ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segments_that_nobody_can_hold_are_made_smaller() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { split_segment_po2: None, ..splitting(dir.path()) };
+    let server = serve(config, &Chain::new(1)).await;
+    let ask = async |n: u8, segment_po2| {
+        let hand = Hand::new(&server.url(), n);
+        let able = Capability {
+            kinds: vec![ProofKind::Part],
+            segment_po2: Some(segment_po2),
+            ..Capability::new(ProofSystem::Exec, alloy_primitives::B256::ZERO, true)
+        };
+        let request =
+            Request { client: hand.client, capabilities: vec![able], wait_ms: 1_500, origin: None };
+        let ProofData::Response(response) =
+            hand.post(paths::REQUEST, ProofData::Request(request)).await
+        else {
+            return None;
+        };
+        // It gives it back, as one does whose prover is set up anew.
+        let fail = protocol::Fail {
+            client: hand.client,
+            lease: response.lease,
+            class: protocol::FailureClass::Cancelled,
+            message: String::new(),
+        };
+        hand.post(&paths::fail(&response.job), ProofData::Fail(fail)).await;
+        response.part
+    };
+    let mut sizes = Vec::new();
+    for (n, po2) in [(1, 4_000_000_000), (1, 17), (1, 17), (1, 17), (1, 17)] {
+        sizes.extend(ask(n, po2).await.map(|part| part.segment_po2));
+    }
+    assert_eq!(sizes.last(), Some(&17), "{sizes:?}");
+    assert!(sizes.iter().all(|po2| (16..=22).contains(po2)), "{sizes:?}");
+    server.stop().await;
 }

@@ -217,8 +217,7 @@ async fn two_processes_under_one_lease_are_noticed_at_the_heartbeat() {
         http().post(url).json(&message).send().await.unwrap().json().await.unwrap()
     };
     let me = ClientId::from_bytes([1; 16]);
-    let capability =
-        Capability::new(client::ProofSystem::Exec, B256::ZERO, false);
+    let capability = Capability::new(client::ProofSystem::Exec, B256::ZERO, false);
     let request =
         Request { client: me, capabilities: vec![capability], wait_ms: 20_000, origin: None };
     let answer = post(protocol::paths::REQUEST.into(), ProofData::Request(request)).await;

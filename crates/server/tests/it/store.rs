@@ -4,7 +4,7 @@ use crate::{common::Chain, postgres::Postgres};
 use alloy_primitives::{B256, keccak256};
 use protocol::{
     ArtifactRef, BlockRange, Capability, ClientId, Counts, DeadCause, Fail, FailureClass, JobId,
-    JobState, LeaseId, ProofKind, ProofSystem, Submit, Verdict,
+    JobState, LeaseId, PartWork, ProofKind, ProofSystem, Submit, Verdict,
 };
 use server::{
     artifacts::{self, Artifacts, Sharing},
@@ -12,9 +12,13 @@ use server::{
     database::DatabaseError,
     fsck::Report,
     jobs::{
-        crew::Share,
-        NewBatch, Party, Rules, Target, Targets, Tip, Unlinked, job_id, standing::StandingEvent,
-        state::Refused, verification::Rejection,
+        NewBatch, Party, Rules, Target, Targets, Tip, Unlinked,
+        crew::{Crew, Share},
+        job_id,
+        parts::{Run, Step, next_steps},
+        standing::StandingEvent,
+        state::Refused,
+        verification::Rejection,
     },
     store::{Actor, JobFilter, JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
 };
@@ -139,6 +143,7 @@ on_both_stores! {
     a_job_is_quarantined_by_the_silence_of_two_tokens_or_much_of_one
     newcomers_get_room_again_when_a_proof_under_their_token_is_accepted
     what_a_server_of_the_version_before_wrote_is_blamed_on_clients
+    a_proof_in_parts_comes_together_through_a_reorg
 }
 
 /// A store with jobs on blocks 1 to `blocks`.
@@ -166,7 +171,11 @@ pub(crate) async fn offer_under(
 ) -> Offer {
     let able = Capability::new(ProofSystem::Exec, B256::ZERO, true);
     let lease = LeaseId::from_bytes(rand::random());
-    store.lease(client, Party::Token(token), &[able], lease, Share::ALL, now, now).await.unwrap().value
+    store
+        .lease(client, Party::Token(token), &[able], lease, Share::ALL, now, now)
+        .await
+        .unwrap()
+        .value
 }
 
 pub(crate) async fn lease_under(
@@ -249,8 +258,7 @@ async fn a_living_lease_keeps_its_job_and_a_dead_client_loses_it_to_the_next_one
 
 async fn jobs_go_only_to_clients_that_can_prove_them(place: &Place) {
     let store = store(place, 1).await;
-    let other =
-        Capability::new(ProofSystem::Exec, B256::repeat_byte(1), false);
+    let other = Capability::new(ProofSystem::Exec, B256::repeat_byte(1), false);
     let offer = store
         .lease(
             client(1),
@@ -266,7 +274,15 @@ async fn jobs_go_only_to_clients_that_can_prove_them(place: &Place) {
         .value;
     assert_eq!(offer, Offer::Nothing { for_others: true, next: None });
     let offer = store
-        .lease(client(1), Party::Client(client(1)), &[], LeaseId::from_bytes([1; 16]), Share::ALL, at(0), at(0))
+        .lease(
+            client(1),
+            Party::Client(client(1)),
+            &[],
+            LeaseId::from_bytes([1; 16]),
+            Share::ALL,
+            at(0),
+            at(0),
+        )
         .await
         .unwrap()
         .value;
@@ -1294,4 +1310,121 @@ async fn a_database_of_a_later_version_is_not_touched() {
     pool.close().await;
     let error = JobStore::open(&path, RULES).await.unwrap_err();
     assert!(matches!(error, StoreError::Database(DatabaseError::Version { .. })), "{error}");
+}
+
+/// The same parts on both databases: cut, proven, joined, taken away by a reorg and brought back, and finished.
+async fn a_proof_in_parts_comes_together_through_a_reorg(place: &Place) {
+    const SPLIT: Target = Target { kind: ProofKind::Succinct, ..TARGET };
+    let store = place.open().await.dividing(true);
+    let chain = Chain::new(1);
+    let batch = batch(&chain, 1);
+    let targets = Targets::from(SPLIT);
+    let job = store.enqueue(&batch, &targets, at(0)).await.unwrap()[0];
+    let run = Run { segments: 8, keccak: 2 };
+    let plan = ArtifactRef::of(b"plan");
+    store.divide(job, plan, 20, run, at(0)).await.unwrap();
+    let able = Capability {
+        kinds: vec![ProofKind::Part],
+        segment_po2: Some(20),
+        ..Capability::new(SPLIT.system, SPLIT.program_id, true)
+    };
+    let small = Capability { segment_po2: Some(19), ..able.clone() };
+    let look_after = async |now| {
+        loop {
+            let states: Vec<_> =
+                store.parts(job).await.unwrap().into_iter().map(|part| part.state).collect();
+            let steps = next_steps(run, &states, 2);
+            if steps.is_empty() {
+                return;
+            }
+            for step in steps {
+                match step {
+                    Step::Add(work) => assert!(store.add_part(job, work, now).await.unwrap()),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    };
+    let (mut works, mut revived) = (Vec::new(), false);
+    for round in 1..30 {
+        let now = at(round);
+        look_after(now).await;
+        let lease = LeaseId::from_bytes(rand::random());
+        let ask = async |able: &Capability| {
+            let mut crew = Crew::default();
+            crew.heard(client(1), able.segment_po2, now);
+            let share = crew.share(client(1), now);
+            let party = Party::Client(client(1));
+            store
+                .lease(client(1), party, std::slice::from_ref(able), lease, share, now, now)
+                .await
+                .unwrap()
+                .value
+        };
+        assert!(
+            matches!(ask(&small).await, Offer::Nothing { for_others: true, .. }),
+            "too large for it"
+        );
+        let Offer::Job(leased) = ask(&able).await else {
+            panic!("nothing is lent in round {round}")
+        };
+        let part = leased.part.unwrap();
+        assert_eq!((part.plan, part.segment_po2, leased.target.kind), (plan, 20, ProofKind::Part));
+        if works.len() == 3 && !revived {
+            revived = true;
+            let tip = store.tip().await.unwrap();
+            store.supersede(1, tip, now).await.unwrap();
+            assert!(
+                store.splits().await.unwrap().is_empty(),
+                "nobody works on what is off the chain"
+            );
+            store.enqueue(&batch, &targets, now).await.unwrap();
+            continue;
+        }
+        let proof = ArtifactRef::of(part.work.to_string().as_bytes());
+        let submit = Submit {
+            client: client(1),
+            lease,
+            system: SPLIT.system,
+            program_id: SPLIT.program_id,
+            kind: ProofKind::Part,
+            proof,
+        };
+        let submitted = store.submit(leased.job, &submit, now).await.unwrap().value;
+        let Submitted::Verify(wanted) = submitted else { panic!("{submitted:?}") };
+        assert_eq!(wanted.part.unwrap().of.work, part.work);
+        let verdict = store.judge(leased.job, &submit, Ok(()), now).await.unwrap().value;
+        assert_eq!(verdict, Verdict::Accepted);
+        works.push(part.work);
+        if part.work == PartWork::Finish {
+            break;
+        }
+    }
+    assert!(revived && works.last() == Some(&PartWork::Finish), "{works:?}");
+    assert!(works.len() > 5, "its share is less than all: {works:?}");
+    assert_eq!(
+        store.proved_through(&targets).await.unwrap(),
+        None,
+        "a part is no proof of a block"
+    );
+    assert!(store.proofs(0, 9).await.unwrap().is_empty());
+    let (_, finished) = store.finished(job).await.unwrap().unwrap();
+    let Submitted::Verify(wanted) = store.submit(job, &finished, at(40)).await.unwrap().value
+    else {
+        panic!("it is judged like any other");
+    };
+    assert_eq!((wanted.part, wanted.target.kind), (None, ProofKind::Succinct));
+    let _judged = store.judge(job, &finished, Ok(()), at(40)).await.unwrap();
+    assert_eq!(store.proved_through(&targets).await.unwrap(), Some(1));
+    assert_eq!(store.proofs(0, 9).await.unwrap().len(), 1);
+    assert_eq!(store.counts(&targets).await.unwrap().proved, 1, "parts are not counted");
+    let history = store.history(job).await.unwrap();
+    assert_eq!(history.parts.len(), works.len());
+    let dir = tempfile::tempdir().unwrap();
+    let artifacts =
+        Artifacts::open(&artifacts::Place::Folder(dir.path().into(), Sharing::Alone), 1 << 20)
+            .unwrap();
+    // Of all artifacts, only the proof of the whole is still needed.
+    artifacts.put(PartWork::Finish.to_string().into_bytes()).await.unwrap();
+    assert_eq!(store.fsck(&artifacts).await.unwrap().findings, []);
 }

@@ -398,9 +398,13 @@ async fn no_statement_scans_what_grows(place: &Place) {
     let _ = store.submit(wrong.job, &handed_in, at(4_001)).await.unwrap();
     assert_eq!(store.unjudged(at(9_000)).await.unwrap().len(), 1);
     store.precedence(wrong.job, &handed_in).await.unwrap();
-    let able = protocol::Capability::new(protocol::ProofSystem::Exec, alloy_primitives::B256::ZERO, true);
+    let able =
+        protocol::Capability::new(protocol::ProofSystem::Exec, alloy_primitives::B256::ZERO, true);
     store.look(client(4), std::slice::from_ref(&able), at(4_001)).await.unwrap();
-    store.ready_for(&[(able.system, able.program_id, ProofKind::Composite)], 9, at(4_001)).await.unwrap();
+    store
+        .ready_for(&[(able.system, able.program_id, ProofKind::Composite)], 9, at(4_001))
+        .await
+        .unwrap();
     store.heard(&[client(4)].into(), at(4_001)).await.unwrap();
     store.name_client(client(4), "gpu-4", at(4_001)).await.unwrap();
     let input = store.input_of(wrong.job).await.unwrap();

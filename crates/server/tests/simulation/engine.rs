@@ -449,8 +449,7 @@ impl Engine {
         now: Timestamp,
     ) -> Offer {
         let model = self.lease_in_model(client, party, target, lease, asked, now);
-        let able =
-            Capability::new(target.system, target.program_id, true);
+        let able = Capability::new(target.system, target.program_id, true);
         compare!(self, Ok::<_, Refused>(model.clone()), answer of lease(client, party, &[able], lease, Share::ALL, asked, now));
         model
     }

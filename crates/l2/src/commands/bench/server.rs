@@ -193,8 +193,10 @@ async fn work(
     while !stop.load(Ordering::Relaxed) {
         let (begun, now) = (Instant::now(), store.now().await?);
         let lease = LeaseId::from_bytes(rand_id());
-        let Offer::Job(leased) =
-            store.lease(client, Party::Client(client), &able, lease, Share::ALL, now, now).await?.value
+        let Offer::Job(leased) = store
+            .lease(client, Party::Client(client), &able, lease, Share::ALL, now, now)
+            .await?
+            .value
         else {
             anyhow::bail!("the jobs ran out: fewer --seconds, or more jobs");
         };
