@@ -221,6 +221,8 @@ impl Server {
                     segment_po2: config.split_segment_po2,
                     least_segments: config.split_least_segments,
                     leads: leads.clone(),
+                    started: Instant::now(),
+                    patience: config.lease,
                 };
                 parts.start("dividing", splitter.clone().divide());
                 parts.start("parts", splitter.look_after());

@@ -17,7 +17,7 @@ use protocol::{ArtifactRef, JobId, PartWork, ProofKind, Submit};
 use std::{
     fmt,
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 use verifier::Plan;
@@ -49,7 +49,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A part is given to another client when its own takes so many times as long as the crew would ...
 const PATIENCE: f64 = 4.0;
 
-/// ... or so many times, if nobody waits for it ...
+/// ... or so many times as long as it would by its own speed, if nobody waits for it ...
 const LONG_PATIENCE: f64 = 16.0;
 
 /// ... and at least so long.
@@ -80,6 +80,10 @@ pub struct Splitter {
     pub least_segments: u32,
     /// Of several servers on one database, the one that leads does it.
     pub leads: watch::Receiver<bool>,
+    /// When the server started.
+    pub started: Instant,
+    /// Within so long after that, every client that lives is heard.
+    pub patience: Duration,
 }
 
 impl Splitter {
@@ -137,6 +141,12 @@ impl Splitter {
         }
         let held = jobs.crew(|crew| crew.segment_po2(now));
         let segment_po2 = self.segment_po2.or(held).unwrap_or(SEGMENT_PO2);
+        if !jobs.crew(|crew| crew.holds(segment_po2, now)) {
+            tracing::warn!(code = "segments_too_large", job = %job.job, segment_po2, "no client can hold segments of this size; the job is lent whole");
+            store.lend_whole(job.job, now).await?;
+            jobs.0.line.news();
+            return Ok(());
+        }
         match self.plan(&job, segment_po2).await? {
             Ok((plan, run)) if run.segments >= self.least_segments => {
                 store.divide(job.job, plan, segment_po2, run, jobs.now().await?).await?;
@@ -229,7 +239,8 @@ impl Splitter {
         }
         let (crew, held) = jobs.crew(|crew| (crew.len(now), crew.holds(split.segment_po2, now)));
         let at_work = parts.iter().any(|part| part.state.stage == Stage::Held);
-        if !at_work && !held {
+        // Who helped before the server started anew may not have asked yet.
+        if !at_work && !held && self.started.elapsed() > self.patience {
             if crew > 0 {
                 tracing::warn!(code = "segments_too_large", job = %split.job, segment_po2 = split.segment_po2, "no client can hold the segments of a job's parts; it is divided anew");
                 store.divide_again(split.job, now).await?;
@@ -280,9 +291,14 @@ impl Splitter {
         let ready = parts.iter().any(|part| part.state.stage == Stage::Ready);
         let idle = !ready && jobs.requests_waiting() > 0;
         let now = jobs.now().await?;
-        let speed = jobs.crew(|crew| crew.mean(now)).unwrap_or(UNKNOWN_SPEED);
         for part in parts {
             let Some((client, since)) = part.held else { continue };
+            let (its, mean) = jobs.crew(|crew| (crew.speed(client), crew.mean(now)));
+            // Who waits could have it done at the mean speed; otherwise a slow client has the time that it needs.
+            let (patience, speed) = match mean.filter(|_| idle) {
+                Some(mean) => (PATIENCE, mean),
+                None => (LONG_PATIENCE, its.unwrap_or(UNKNOWN_SPEED)),
+            };
             let (first, end) = part.state.work.range();
             let range = f64::from((end - first).max(1));
             let cycles = match part.state.work {
@@ -291,7 +307,6 @@ impl Splitter {
                 PartWork::Join { .. } | PartWork::Unite { .. } => range * JOIN_CYCLES,
                 PartWork::Finish => f64::from(split.run.segments) * JOIN_CYCLES,
             };
-            let patience = if idle { PATIENCE } else { LONG_PATIENCE };
             let patience = Duration::from_secs_f64((patience * cycles / speed).min(1e9))
                 .max(SHORTEST_PATIENCE);
             if now.after(since) > patience

@@ -195,8 +195,10 @@ impl JobStore {
     pub async fn splits(&self) -> Result<Vec<Split>> {
         let rows = sqlx::query(
             "SELECT s.job, s.plan, s.plan_len, s.segment_po2, s.segments, s.keccak, j.state FROM splits s JOIN jobs j ON j.id = s.job
-             WHERE j.superseded = 0 AND (j.state IN ('ready', 'leased', 'verifying') OR EXISTS (SELECT 1 FROM jobs p
-             WHERE p.parent = s.job AND p.state IN ('ready', 'leased', 'verifying'))) ORDER BY j.due, j.seq",
+             WHERE j.superseded = 0 AND s.job IN
+             (SELECT id FROM jobs WHERE split = 2 AND state <> 'proved' AND state <> 'dead'
+             UNION SELECT parent FROM jobs WHERE kind = 'part' AND superseded = 0 AND state <> 'proved'
+                 AND state IN ('ready', 'leased', 'verifying')) ORDER BY j.due, j.seq",
         );
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
         rows.iter().map(|row| self.split(row)).collect()

@@ -521,7 +521,8 @@ async fn who_cannot_help_keeps_nobody_from_the_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn segments_that_nobody_can_hold_are_made_smaller() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config { split_segment_po2: None, ..splitting(dir.path()) };
+    let (lease, heartbeat) = (Duration::from_secs(1), Duration::from_millis(200));
+    let config = Config { split_segment_po2: None, lease, heartbeat, ..splitting(dir.path()) };
     let server = serve(config, &Chain::new(1)).await;
     let ask = async |n: u8, segment_po2| {
         let hand = Hand::new(&server.url(), n);
