@@ -219,10 +219,9 @@ mod tests {
     fn written(input: &[u8], segment_po2: u32) -> (Plan, Vec<Vec<u8>>) {
         let image = ProgramBinary::decode(crate::PROGRAM).unwrap().to_image().unwrap();
         let run = run(&image, input, segment_po2, 0..u32::MAX, &Cancel::new()).unwrap();
-        let bytes = |segment: &Box<dyn SegmentRef>| {
-            bincode::serialize(&segment.resolve().unwrap()).unwrap()
-        };
-        (run.plan, run.kept.iter().map(bytes).collect())
+        let bytes =
+            |segment: &dyn SegmentRef| bincode::serialize(&segment.resolve().unwrap()).unwrap();
+        (run.plan, run.kept.iter().map(|segment| bytes(&**segment)).collect())
     }
 
     // Proofs in parts rest on this: each client finds the others' segments in its own run.

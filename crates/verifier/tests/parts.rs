@@ -416,3 +416,54 @@ fn a_flipped_byte_of_a_real_part_is_refused() {
         real.refuses_flips_at(&(0..SEAL).chain(sample).collect::<Vec<_>>());
     }
 }
+
+/// Parts of a dev block's run of two segments, made by the test `a_real_proof_in_parts` of `prover-risc0`.
+#[test]
+fn real_parts_hold_for_their_own_range_and_no_other() {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let folder = std::path::Path::new(&folder).join("tests/fixtures");
+    let file = |name: &str| std::fs::read(folder.join(name)).expect("it is checked in");
+    let plan = Plan::decode(&file("part.plan")).unwrap();
+    assert_eq!((plan.segments(), plan.batches()), (2, 1));
+    let check = |plan: &Plan, claim: &Claim, proof: &[u8]| {
+        let program_id = System::Risc0.program_id();
+        verify_part(System::Risc0, program_id, plan, claim, proof, &Policy::default())
+    };
+    let mut other = plan.clone();
+    other.states[1][0] ^= 1;
+    let mut hashed = plan.clone();
+    hashed.keccak[0][0] ^= 1;
+    for (name, its, elsewhere) in [
+        ("part-first.proof", Claim::Segments(0..1), &other),
+        ("part-last.proof", Claim::Segments(1..2), &other),
+        ("part-keccak.proof", Claim::Keccak(0..1), &hashed),
+    ] {
+        let proof = file(name);
+        check(&plan, &its, &proof).unwrap();
+        assert!(check(elsewhere, &its, &proof).is_err(), "{name} is of another run");
+        for claim in claims(2).into_iter().filter(|claim| *claim != its) {
+            assert!(check(&plan, &claim, &proof).is_err(), "{name} proves {claim}");
+            // Neither if the envelope says so.
+            let mut posing = proof.clone();
+            posing[6..15].copy_from_slice(
+                &[
+                    &[u8::from(matches!(claim, Claim::Keccak(_)))][..],
+                    &range(&claim).start.to_le_bytes(),
+                    &range(&claim).end.to_le_bytes(),
+                ]
+                .concat(),
+            );
+            assert!(check(&plan, &claim, &posing).is_err(), "{name} poses as {claim}");
+        }
+        for place in (0..proof.len()).step_by(7_919) {
+            let mut flipped = proof.clone();
+            flipped[place] ^= 1;
+            assert!(check(&plan, &its, &flipped).is_err(), "{name} with byte {place} flipped");
+        }
+    }
+}
+
+fn range(claim: &Claim) -> Range<u32> {
+    let (Claim::Segments(range) | Claim::Keccak(range)) = claim;
+    range.clone()
+}

@@ -377,7 +377,12 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn drop_part(&self, part: JobId, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        let row = self.find(&mut tx, part).await?;
+        let row = match self.find(&mut tx, part).await {
+            Ok(row) => row,
+            // It was cut meanwhile.
+            Err(StoreError::NoSuchJob(_)) => return Ok(()),
+            Err(other) => return Err(other),
+        };
         self.cancel_part(&mut tx, row, now).await?;
         self.ok(tx.commit().await)
     }
