@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil engine-r0vm statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil parts engine-r0vm statement lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -62,6 +62,11 @@ restarts: setup-build ## A server and the node it follows, killed and started ag
 anvil: setup-build ## anvil as the L2 (from npm): 100 blocks of it through eth_getProof, and a reorg
 	$(CARGO) build --profile quick -p l2
 	scripts/anvil_100.sh $(CARGO_TARGET_DIR)/quick/l2-prover $(CARGO_TARGET_DIR)/anvil
+
+parts: setup-build ## A dev block proven for real in parts by two clients, one of them killed half way (PO2, KILL_AFTER); half an hour
+	$(CARGO) build --release -p l2
+	$(RISC0)
+	scripts/parts.sh $(CARGO_TARGET_DIR)/release/l2-prover
 
 R0VM = $(CARGO_TARGET_DIR)/r0vm-3.1.0-rc.1
 

@@ -49,7 +49,7 @@ start_worker worker1
 start_worker worker2
 
 start_node "$prover" --traffic transfer --traffic-per-block 1
-until_true "the node has a block" '[ "$(head_block)" -ge 1 ]'
+until_true "the node has a block" '[ $(($(head_block))) -ge 1 ]'
 
 begun=$SECONDS
 PROVER_BONSAI_PROGRESS_DEADLINE=$deadline PROVER_BONSAI_SESSIONS=sessions \

@@ -66,7 +66,7 @@ struct Health {
 const fn advice(reason: NoWorkReason) -> &'static str {
     match reason {
         NoWorkReason::NotCapable => {
-            "its jobs ask for another proof system or program: run a client of the server's version, with --prover as the server's"
+            "its jobs ask for another proof system, program or kind of proofs: run a client of the server's version, with --prover as the server's and a prover that makes the server's --kind"
         }
         NoWorkReason::MockedProofsRefused => {
             "it takes no proofs that prove nothing: install l2-prover-risc0 beside l2-prover, and set no RISC0_DEV_MODE"

@@ -23,7 +23,7 @@ CREATE INDEX IF NOT EXISTS splits_plan ON splits (plan);
 
 CREATE INDEX IF NOT EXISTS jobs_parts ON jobs (parent, seq) WHERE parent IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_split ON jobs (split, due, seq) WHERE split <> 0 AND state <> 'proved';
-CREATE INDEX IF NOT EXISTS jobs_next_kind ON jobs (system, program_id, kind, due, seq) WHERE state = 'ready' AND superseded = 0 AND split = 0;
+CREATE INDEX IF NOT EXISTS jobs_next_kind ON jobs (system, program_id, kind, due, seq) WHERE state = 'ready' AND superseded = 0;
 
 -- A batch is unproved as long as a proof of it is, whatever becomes of parts.
 CREATE OR REPLACE FUNCTION job_changed() RETURNS trigger LANGUAGE plpgsql AS $$

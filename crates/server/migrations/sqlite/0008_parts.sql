@@ -21,7 +21,7 @@ CREATE INDEX splits_plan ON splits (plan);
 
 CREATE INDEX jobs_parts ON jobs (parent, seq) WHERE parent IS NOT NULL;
 CREATE INDEX jobs_split ON jobs (split, due, seq) WHERE split <> 0 AND state <> 'proved';
-CREATE INDEX jobs_next_kind ON jobs (system, program_id, kind, due, seq) WHERE state = 'ready' AND superseded = 0 AND split = 0;
+CREATE INDEX jobs_next_kind ON jobs (system, program_id, kind, due, seq) WHERE state = 'ready' AND superseded = 0;
 DROP INDEX jobs_next;
 
 -- A batch is unproved as long as a proof of it is, whatever becomes of parts.

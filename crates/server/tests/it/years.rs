@@ -834,8 +834,8 @@ async fn only_migrate_brings_a_shared_database_to_a_later_schema() {
     // An earlier attempt was cut short, and somebody is in the middle of a transaction.
     admin
         .execute(
-            "CREATE INDEX jobs_listed ON jobs (seq);
-             UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'jobs_listed'::regclass",
+            "CREATE INDEX jobs_next_kind ON jobs (seq);
+             UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'jobs_next_kind'::regclass",
         )
         .await
         .unwrap();
@@ -856,9 +856,9 @@ async fn only_migrate_brings_a_shared_database_to_a_later_schema() {
     };
     let (migrated, ()) = tokio::join!(server::migrate::run(&settings), meanwhile);
     assert_eq!(migrated.unwrap(), plan);
-    let index = sqlx::query_scalar("SELECT pg_get_indexdef('jobs_listed'::regclass)");
+    let index = sqlx::query_scalar("SELECT pg_get_indexdef('jobs_next_kind'::regclass)");
     let index: String = index.fetch_one(&mut admin).await.unwrap();
-    assert!(index.contains("(superseded, state, seq)"), "{index}");
+    assert!(index.contains("(system, program_id, kind, due, seq)"), "{index}");
     let invalid = sqlx::query_scalar("SELECT count(*) FROM pg_index WHERE NOT indisvalid");
     let invalid: i64 = invalid.fetch_one(&mut admin).await.unwrap();
     assert_eq!(invalid, 0);
