@@ -2,7 +2,7 @@
 
 use crate::prover::{
     BoxError, Cancel, Execution, OtherRun, PartFiles, PartWork, Progress, ProofKind, ProofSystem,
-    ProveError, Prover,
+    ProveError, Prover, check_adjacent,
 };
 use alloy_primitives::B256;
 use sha2::{Digest as _, Sha256};
@@ -67,14 +67,7 @@ impl Prover for ExecProver {
         cancel.check()?;
         let plan = fs::read(&part.plan).map_err(ProveError::unavailable)?;
         let plan = Plan::decode(&plan).map_err(failed)?;
-        let claim = match part.work {
-            PartWork::Segments { first, end } | PartWork::Join { first, end } => {
-                Claim::Segments(first..end)
-            }
-            PartWork::Keccak { first, end } => Claim::Keccak(first..end),
-            PartWork::Unite { end } => Claim::Keccak(0..end),
-            PartWork::Finish => Claim::Segments(0..plan.segments()),
-        };
+        let claim = part.claim(&plan);
         claim.check(&plan).map_err(failed)?;
         match part.work {
             PartWork::Segments { .. } | PartWork::Keccak { .. } => {
@@ -152,28 +145,15 @@ impl ExecProver {
 /// Checks that the proofs in these files are of adjacent ranges that make up `whole`.
 fn covered(plan: &Plan, proofs: &[PathBuf], whole: &Claim) -> Result<(), ProveError> {
     let policy = Policy { danger_accept_exec: true, ..Policy::default() };
-    let (Claim::Segments(all) | Claim::Keccak(all)) = whole;
-    let mut next = all.start;
-    for file in proofs {
+    let piece = |file: &PathBuf| {
         let proof = fs::read(file).map_err(ProveError::unavailable)?;
         let claim = claim_of(System::Exec, &proof).map_err(failed)?;
         verify_part(System::Exec, EXEC_PROGRAM_ID, plan, &claim, &proof, &policy)
             .map_err(failed)?;
-        next = match (&claim, whole) {
-            (Claim::Segments(part), Claim::Segments(_))
-            | (Claim::Keccak(part), Claim::Keccak(_))
-                if part.start == next =>
-            {
-                part.end
-            }
-            _ => return Err(incomplete(whole)),
-        };
-    }
-    if next == all.end { Ok(()) } else { Err(incomplete(whole)) }
-}
-
-fn incomplete(whole: &Claim) -> ProveError {
-    ProveError::Failed(format!("the proofs of this part do not make up {whole}").into())
+        Ok(claim)
+    };
+    let pieces = proofs.iter().map(piece).collect::<Result<Vec<_>, ProveError>>()?;
+    check_adjacent(&pieces, whole)
 }
 
 fn failed(error: verifier::VerifyError) -> ProveError {

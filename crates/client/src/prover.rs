@@ -12,6 +12,8 @@ use std::{
     },
 };
 
+use verifier::{Claim, Plan};
+
 pub use protocol::{FailureClass, PartWork, Progress, ProofKind, ProofSystem};
 
 /// Any error, where only its text matters.
@@ -142,6 +144,47 @@ pub struct PartFiles {
     pub plan: PathBuf,
     /// Proofs of other parts, in the order of their ranges.
     pub proofs: Vec<PathBuf>,
+}
+
+impl PartFiles {
+    /// What the part's proof has to claim about the run of `plan`; for the last part, whose proof is a whole one, that of all segments.
+    pub fn claim(&self, plan: &Plan) -> Claim {
+        match self.work {
+            PartWork::Segments { first, end } | PartWork::Join { first, end } => {
+                Claim::Segments(first..end)
+            }
+            PartWork::Keccak { first, end } => Claim::Keccak(first..end),
+            PartWork::Unite { end } => Claim::Keccak(0..end),
+            PartWork::Finish => Claim::Segments(0..plan.segments()),
+        }
+    }
+}
+
+/// Checks that `pieces` are of adjacent ranges that make up `whole`, of its kind.
+///
+/// # Errors
+/// [`ProveError::Failed`] names the whole.
+pub fn check_adjacent<'c>(
+    pieces: impl IntoIterator<Item = &'c Claim>,
+    whole: &Claim,
+) -> Result<(), ProveError> {
+    let mut rest = whole.clone();
+    let mut fit = true;
+    for piece in pieces {
+        match (&mut rest, piece) {
+            (Claim::Segments(rest), Claim::Segments(piece))
+            | (Claim::Keccak(rest), Claim::Keccak(piece)) => {
+                fit &= rest.start == piece.start;
+                rest.start = piece.end;
+            }
+            _ => fit = false,
+        }
+    }
+    let (Claim::Segments(rest) | Claim::Keccak(rest)) = rest;
+    if fit && rest.start == rest.end {
+        return Ok(());
+    }
+    Err(ProveError::Failed(format!("the proofs of this part do not make up {whole}").into()))
 }
 
 /// The prover's own execution is not the one that the plan describes.

@@ -9,7 +9,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use client::prover::{OtherRun, PartFiles, PartWork};
+use client::prover::{OtherRun, PartFiles, PartWork, check_adjacent};
 use client::{Cancel, Progress, ProveError};
 use risc0_zkvm::{
     Digest, FakeReceipt, InnerReceipt, MaybePruned, Receipt, ReceiptClaim, SuccinctReceipt,
@@ -49,21 +49,14 @@ pub(crate) fn prove(
         return Err(ProveError::Failed(text.into()));
     }
     let share = Share { prover, input, plan: &plan, proofs: &part.proofs, cancel, progress };
-    let claim = match part.work {
-        PartWork::Finish => return share.finish(),
-        PartWork::Segments { first, end } | PartWork::Join { first, end } => {
-            Claim::Segments(first..end)
-        }
-        PartWork::Keccak { first, end } => Claim::Keccak(first..end),
-        PartWork::Unite { end } => Claim::Keccak(0..end),
-    };
+    let claim = part.claim(&plan);
     claim.check(&plan).map_err(failed)?;
     let proof = match part.work {
         PartWork::Segments { first, end } => share.segments(&claim, first..end),
         PartWork::Keccak { first, end } => share.keccak(&claim, first..end),
         PartWork::Join { first, end } => share.join(&claim, first..end),
         PartWork::Unite { end } => share.unite(&claim, end),
-        PartWork::Finish => unreachable!("it has returned"),
+        PartWork::Finish => return share.finish(),
     }?;
     share.verify(&claim, &proof)?;
     Ok(proof)
@@ -118,7 +111,7 @@ impl Share<'_> {
 
     fn join(&self, claim: &Claim, range: Range<u32>) -> Result<Vec<u8>, ProveError> {
         let pieces = self.pieces()?;
-        adjacent(pieces.iter().map(|(claim, _)| claim), claim)?;
+        check_adjacent(pieces.iter().map(|(claim, _)| claim), claim)?;
         if self.mocked() {
             return mocked_part(self.plan, claim).map_err(failed);
         }
@@ -128,7 +121,7 @@ impl Share<'_> {
 
     fn unite(&self, claim: &Claim, end: u32) -> Result<Vec<u8>, ProveError> {
         let pieces = self.pieces()?;
-        adjacent(pieces.iter().map(|(claim, _)| claim), claim)?;
+        check_adjacent(pieces.iter().map(|(claim, _)| claim), claim)?;
         if self.mocked() {
             return mocked_part(self.plan, claim).map_err(failed);
         }
@@ -151,10 +144,10 @@ impl Share<'_> {
         let batches = self.plan.batches();
         let keccak = if batches > 0 { pieces.pop() } else { None };
         if let Some((claim, _)) = &keccak {
-            adjacent([claim].into_iter(), &Claim::Keccak(0..batches))?;
+            check_adjacent([claim], &Claim::Keccak(0..batches))?;
         }
         let all = Claim::Segments(0..self.plan.segments());
-        adjacent(pieces.iter().map(|(claim, _)| claim), &all)?;
+        check_adjacent(pieces.iter().map(|(claim, _)| claim), &all)?;
         let journal = self.plan.public_values.clone();
         let inner = if self.mocked() {
             let image = Digest::from(RISC0_PROGRAM_ID);
@@ -227,27 +220,6 @@ impl Share<'_> {
     fn mocked(&self) -> bool {
         self.prover.config.dev_mode
     }
-}
-
-/// Whether `pieces` are of adjacent ranges that make up `whole`, of its kind.
-fn adjacent<'c>(pieces: impl Iterator<Item = &'c Claim>, whole: &Claim) -> Result<(), ProveError> {
-    let mut rest = whole.clone();
-    let mut fit = true;
-    for piece in pieces {
-        match (&mut rest, piece) {
-            (Claim::Segments(rest), Claim::Segments(piece))
-            | (Claim::Keccak(rest), Claim::Keccak(piece)) => {
-                fit &= rest.start == piece.start;
-                rest.start = piece.end;
-            }
-            _ => fit = false,
-        }
-    }
-    let (Claim::Segments(rest) | Claim::Keccak(rest)) = rest;
-    if fit && rest.start == rest.end {
-        return Ok(());
-    }
-    Err(ProveError::Failed(format!("the proofs of this part do not make up {whole}").into()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ProveError> {

@@ -8,6 +8,7 @@ use crate::artifacts::{Place, Sharing};
 use crate::database::DatabaseUrl;
 use crate::jobs::{
     batch::{Target, Targets},
+    crew::SIZES,
     verification::verifier_of,
 };
 use alloy_primitives::{Address, B256};
@@ -310,7 +311,7 @@ impl Config {
         if self.split && self.kind != ProofKind::Succinct {
             return problem("split", "needs succinct proofs: set kind to succinct");
         }
-        if self.split_segment_po2.is_some_and(|po2| !(16..=22).contains(&po2)) {
+        if self.split_segment_po2.is_some_and(|po2| !SIZES.contains(&po2)) {
             return problem("split_segment_po2", "must be from 16 to 22");
         }
         if let Err(error) = verifier::check_not_revoked(&self.wanted_program_id().0) {

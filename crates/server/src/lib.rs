@@ -216,7 +216,6 @@ impl Server {
             Some(planner) => {
                 let splitter = Splitter {
                     jobs: jobs.clone(),
-                    artifacts: artifacts.clone(),
                     planner,
                     segment_po2: config.split_segment_po2,
                     least_segments: config.split_least_segments,

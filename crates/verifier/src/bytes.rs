@@ -42,6 +42,36 @@ impl<'a> Bytes<'a> {
         usize::try_from(length).map_err(|_| self.malformed("a length beyond this machine's"))
     }
 
+    /// The kind that an envelope names after its `magic` and its `version`: one of `kinds`. `foreign` says of bytes that begin otherwise
+    /// what they are not.
+    pub(crate) fn kind(
+        &mut self,
+        magic: &[u8; 4],
+        foreign: &'static str,
+        version: u8,
+        kinds: &[u8],
+    ) -> Result<u8, VerifyError> {
+        self.version(magic, foreign, version)?;
+        let kind = self.byte()?;
+        if kinds.contains(&kind) { Ok(kind) } else { Err(self.malformed("unknown kind")) }
+    }
+
+    /// Reads `magic` and `version`.
+    pub(crate) fn version(
+        &mut self,
+        magic: &[u8; 4],
+        foreign: &'static str,
+        version: u8,
+    ) -> Result<(), VerifyError> {
+        if self.array()? != *magic {
+            return Err(self.malformed(foreign));
+        }
+        if self.byte()? != version {
+            return Err(self.malformed("unknown version"));
+        }
+        Ok(())
+    }
+
     pub(crate) fn malformed(&self, what: &'static str) -> VerifyError {
         VerifyError::Malformed { what, offset: self.offset }
     }

@@ -170,12 +170,7 @@ impl Plan {
     /// [`VerifyError::Malformed`] says what is wrong and where; [`VerifyError::TooLarge`] if the public values are.
     pub fn decode(bytes: &[u8]) -> Result<Self, VerifyError> {
         let mut bytes = Bytes::new(bytes);
-        if bytes.array()? != *MAGIC {
-            return Err(bytes.malformed("not a plan of ours"));
-        }
-        if bytes.byte()? != VERSION {
-            return Err(bytes.malformed("unknown version"));
-        }
+        bytes.version(MAGIC, "not a plan of ours", VERSION)?;
         let segment_po2 = u32::from(bytes.byte()?);
         if segment_po2 > MAX_SEGMENT_PO2 {
             return Err(bytes.malformed("larger segments than there are"));

@@ -354,16 +354,8 @@ impl<'a> Parts<'a> {
     /// Reads all of `proof`, if it names the image `program_id`.
     fn of(program_id: [u8; 32], proof: &'a [u8]) -> Result<Self, VerifyError> {
         let mut bytes = Bytes::new(proof);
-        if bytes.array()? != *MAGIC {
-            return Err(bytes.malformed("not a RISC Zero proof of ours"));
-        }
-        if bytes.byte()? != VERSION {
-            return Err(bytes.malformed("unknown version"));
-        }
-        let kind = bytes.byte()?;
-        if !matches!(kind, DEV_MODE | COMPOSITE | SUCCINCT) {
-            return Err(bytes.malformed("unknown kind"));
-        }
+        let kinds = [DEV_MODE, COMPOSITE, SUCCINCT];
+        let kind = bytes.kind(MAGIC, "not a RISC Zero proof of ours", VERSION, &kinds)?;
         let found = bytes.array()?;
         check_not_revoked(&found)?;
         // SOUNDNESS: only a better message; what binds the image is the claim, which is built from `program_id`.

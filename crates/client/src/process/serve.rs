@@ -61,11 +61,11 @@ pub fn serve(
 
 fn perform(prover: &dyn Prover, work: &Work) -> Result<Outcome, ProveError> {
     let read = |path: &Path| fs::read(path).map_err(ProveError::unavailable);
+    // A parent that does not listen any more is about to end us.
+    let progress = |step| drop(say(&Message::Progress(step)));
     match work {
         Work::Identify => Ok(Outcome::Identity(Identity::of(prover))),
         Work::Prove { input, kind, proof } => {
-            // A parent that does not listen any more is about to end us.
-            let progress = |step| drop(say(&Message::Progress(step)));
             let bytes = prover.prove_file(input, *kind, &Cancel::new(), &progress)?;
             Ok(Outcome::Proof(write(proof, &bytes)?))
         }
@@ -85,7 +85,6 @@ fn perform(prover: &dyn Prover, work: &Work) -> Result<Outcome, ProveError> {
             Ok(Outcome::Planned(write(plan, &bytes)?))
         }
         Work::ProvePart { input, part, proof } => {
-            let progress = |step| drop(say(&Message::Progress(step)));
             let bytes = prover.prove_part(input, part, &Cancel::new(), &progress)?;
             Ok(Outcome::Proof(write(proof, &bytes)?))
         }

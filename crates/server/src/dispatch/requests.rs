@@ -98,10 +98,6 @@ impl Jobs {
             if self.drains() {
                 return Ok(no_work(NoWorkReason::Draining, Duration::from_secs(1)));
             }
-            let share = match helps {
-                Some(_) => self.crew(|crew| crew.share(request.client, now)),
-                None => Share::ALL,
-            };
             // Boxed, so that who only waits keeps no room for them.
             let look = Box::pin(self.0.store.look(request.client, &usable, now)).await?;
             let lease = LeaseId::from_bytes(rand::random());
@@ -114,6 +110,10 @@ impl Jobs {
                 }
                 None => {
                     let store = &self.0.store;
+                    let share = match helps {
+                        Some(_) => self.crew(|crew| crew.share(request.client, now)),
+                        None => Share::ALL,
+                    };
                     let leasing =
                         store.lease(request.client, party, &usable, lease, share, asked, now);
                     self.noted(Box::pin(leasing).await?)
@@ -312,11 +312,7 @@ impl Jobs {
                 self.0.store.input_lost(job, fail, now).await?;
             }
             any = true;
-            // Otherwise the upload that makes up for it would not be asked for.
-            match self.0.artifacts.delete(proof.sha256).await {
-                Ok(()) | Err(ArtifactError::Missing(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.make_room_for(proof.sha256).await?;
             self.0.store.forget_part(parent, part, now).await?;
         }
         if any {

@@ -4,7 +4,6 @@
 
 use super::{JobError, Jobs, queue::Sender, submissions::Admission};
 use crate::{
-    artifacts::Artifacts,
     jobs::{
         batch::WantedPart,
         parts::{Run, Stage, Step, next_steps},
@@ -70,8 +69,6 @@ const SEGMENT_PO2: u32 = 20;
 pub struct Splitter {
     /// The jobs.
     pub jobs: Jobs,
-    /// Where the plans are kept.
-    pub artifacts: Artifacts,
     /// Makes the plans.
     pub planner: Planner,
     /// The size of segments; left out: what the clients can hold.
@@ -90,9 +87,8 @@ impl Splitter {
     /// Divides jobs, until the server stops.
     pub async fn divide(self) {
         while self.pause().await {
-            match self.divide_next().await {
-                Ok(()) => {}
-                Err(error) => report(&error),
+            if let Err(error) = self.divide_next().await {
+                report(&error);
             }
         }
     }
@@ -100,9 +96,8 @@ impl Splitter {
     /// Looks after the parts, until the server stops.
     pub async fn look_after(self) {
         while self.pause().await {
-            match self.look_at_all().await {
-                Ok(()) => {}
-                Err(error) => report(&error),
+            if let Err(error) = self.look_at_all().await {
+                report(&error);
             }
         }
     }
@@ -172,7 +167,7 @@ impl Splitter {
         job: &Undivided,
         segment_po2: u32,
     ) -> Result<Result<(ArtifactRef, Run), String>, JobError> {
-        let input = match self.artifacts.read(job.input.sha256).await {
+        let input = match self.jobs.0.artifacts.read(job.input.sha256).await {
             Ok(input) => input,
             Err(error) => return Ok(Err(error.to_string())),
         };
@@ -198,7 +193,7 @@ impl Splitter {
             segments: plan.segments(),
             keccak: u32::try_from(plan.keccak.len()).unwrap_or(u32::MAX),
         };
-        Ok(Ok((self.artifacts.put(bytes).await?, run)))
+        Ok(Ok((self.jobs.0.artifacts.put(bytes).await?, run)))
     }
 
     async fn look_at_all(&self) -> Result<(), JobError> {
@@ -222,9 +217,7 @@ impl Splitter {
         let now = jobs.now().await?;
         let parts = store.parts(split.job).await?;
         if split.over {
-            let open =
-                parts.iter().filter(|part| matches!(part.state.stage, Stage::Ready | Stage::Held));
-            for part in open {
+            for part in parts.iter().filter(|part| part.state.stage.is_open()) {
                 store.drop_part(part.id, now).await?;
             }
             return Ok(());

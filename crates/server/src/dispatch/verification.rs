@@ -7,7 +7,7 @@ use crate::{
     observe::traces,
     store::StoreError,
 };
-use protocol::{ArtifactRef, JobId, PartWork, Submit, Verdict};
+use protocol::{ArtifactId, ArtifactRef, JobId, PartWork, Submit, Verdict};
 use std::time::{Instant, SystemTime};
 
 impl Jobs {
@@ -80,13 +80,12 @@ impl Jobs {
                 None => self.0.metrics.proved(system, &effort),
                 Some(part) => {
                     self.part_proved(submit, &part, effort.time);
-                    if part.of.work == PartWork::Finish {
-                        let target = self.0.store.job(part.of.parent).await?.kind;
-                        let whole = Submit { kind: target, ..submit.clone() };
-                        // If it fails, whoever looks after the parts does it.
-                        if let Err(error) = self.whole_proved(part.of.parent, whole).await {
-                            tracing::info!(job = %part.of.parent, %error, "the proof of the last part was not handed in at once");
-                        }
+                    // If it fails, whoever looks after the parts does it.
+                    if part.of.work == PartWork::Finish
+                        && let Some((_, whole)) = self.0.store.finished(part.of.parent).await?
+                        && let Err(error) = self.whole_proved(part.of.parent, whole).await
+                    {
+                        tracing::info!(job = %part.of.parent, %error, "the proof of the last part was not handed in at once");
                     }
                 }
             }
@@ -111,13 +110,18 @@ impl Jobs {
         error: &JobError,
     ) -> Result<(), JobError> {
         tracing::error!(code = "plan_lost", %job, %error, "the plan of a job's parts is lost; the job is divided anew");
-        match self.0.artifacts.delete(plan.sha256).await {
-            Ok(()) | Err(ArtifactError::Missing(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.make_room_for(plan.sha256).await?;
         self.0.store.divide_again(job, self.now().await?).await?;
         self.0.parts_changed.notify_waiters();
         Ok(())
+    }
+
+    /// Removes what is left of an artifact that is damaged: otherwise the bytes that make up for it would not be stored.
+    pub(super) async fn make_room_for(&self, artifact: ArtifactId) -> Result<(), JobError> {
+        match self.0.artifacts.delete(artifact).await {
+            Ok(()) | Err(ArtifactError::Missing(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Closes an open submission whose bytes are gone or damaged. That is the server's fault: the job is ready for others, and
@@ -129,12 +133,8 @@ impl Jobs {
         error: &(dyn std::error::Error + Send + Sync),
     ) -> Result<(), JobError> {
         let proof = submit.proof.sha256;
-        // Otherwise the upload that makes up for it would not be asked for.
         if let Err(ArtifactError::Damaged(_)) = self.0.artifacts.read(proof).await {
-            match self.0.artifacts.delete(proof).await {
-                Ok(()) | Err(ArtifactError::Missing(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.make_room_for(proof).await?;
         }
         if self.0.store.lose_proof(job, submit, self.now().await?).await? {
             tracing::error!(

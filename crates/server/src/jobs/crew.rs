@@ -104,11 +104,6 @@ impl Crew {
         self.present(now).count()
     }
 
-    /// Whether there is nobody.
-    pub fn is_empty(&self, now: Timestamp) -> bool {
-        self.len(now) == 0
-    }
-
     /// A client's speed in cycles a second, if it is known.
     pub fn speed(&self, client: ClientId) -> Option<f64> {
         self.0.get(&client)?.speed

@@ -7,8 +7,8 @@
 //! * A part that was begun is never made larger or smaller: a proof that comes late fits its range. Proofs may overlap, and the fewest
 //!   that cover the run are used.
 
-use super::batch::Target;
-use protocol::{ArtifactId, JobId, PartWork, ProofKind};
+use super::{batch::Target, state::State};
+use protocol::{ArtifactId, DeadCause, JobId, PartWork, ProofKind};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 
@@ -34,6 +34,24 @@ pub enum Stage {
     Cancelled,
     /// It was given up: no client could do it.
     GivenUp,
+}
+
+impl Stage {
+    /// That of a part whose job is in this state.
+    pub const fn of(state: &State) -> Self {
+        match state {
+            State::Ready | State::Superseded(_) => Self::Ready,
+            State::Leased(_) | State::Verifying(_) => Self::Held,
+            State::Proved => Self::Proved,
+            State::Dead(DeadCause::Cancelled) => Self::Cancelled,
+            State::Dead(_) => Self::GivenUp,
+        }
+    }
+
+    /// Whether a client has it or may get it.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Ready | Self::Held)
+    }
 }
 
 /// A part of a proof.
@@ -93,7 +111,7 @@ pub fn next_steps(run: Run, parts: &[PartState], clients: usize) -> Vec<Step> {
         || parts.iter().filter(|part| !matches!(part.stage, Stage::Proved | Stage::Cancelled));
     let finish = parts.iter().find(|part| part.work == PartWork::Finish);
     if finish.is_some_and(|part| part.stage == Stage::Proved) {
-        let open = parts.iter().filter(|part| matches!(part.stage, Stage::Ready | Stage::Held));
+        let open = parts.iter().filter(|part| part.stage.is_open());
         return open.map(|part| Step::Cancel(part.work)).collect();
     }
     let proved: Vec<_> = of(Stage::Proved).filter_map(|part| joinable(&part.work)).collect();
@@ -117,7 +135,7 @@ pub fn next_steps(run: Run, parts: &[PartState], clients: usize) -> Vec<Step> {
         match part.stage {
             Stage::GivenUp if needed && part.tried >= MOST_TRIED => return vec![Step::Dissolve],
             Stage::GivenUp if needed => steps.push(Step::Again(part.work)),
-            Stage::Ready | Stage::Held if !needed => steps.push(Step::Cancel(part.work)),
+            stage if stage.is_open() && !needed => steps.push(Step::Cancel(part.work)),
             _ => {}
         }
     }

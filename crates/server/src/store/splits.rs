@@ -261,13 +261,7 @@ impl JobStore {
     fn part_row(&self, row: &AnyRow) -> Result<PartRow> {
         let JobRow { id, target, job, part, .. } = self.job_row(row)?;
         let work = part.ok_or_else(|| self.damaged("a part of a proof does not say which"))?.work;
-        let stage = match job.state {
-            State::Ready | State::Superseded(_) => Stage::Ready,
-            State::Leased(_) | State::Verifying(_) => Stage::Held,
-            State::Proved => Stage::Proved,
-            State::Dead(DeadCause::Cancelled) => Stage::Cancelled,
-            State::Dead(_) => Stage::GivenUp,
-        };
+        let stage = Stage::of(&job.state);
         let held = job.state.lease().map(|lease| (lease.client, lease.since));
         let proof = match stage {
             Stage::Proved => Some(self.artifact(row, "proof", "proof_len")?),
@@ -545,18 +539,7 @@ impl JobStore {
              WHERE p.parent = $1 AND p.work = 'finish' AND p.state = 'proved' LIMIT 1",
         );
         let row = self.ok(row.bind(Col(job)).fetch_optional(self.db.readers()).await)?;
-        row.map(|row| {
-            let submit = Submit {
-                client: self.get(&row, "client")?,
-                lease: self.get(&row, "lease")?,
-                system: self.get(&row, "system")?,
-                program_id: self.get(&row, "program_id")?,
-                kind: self.get(&row, "kind")?,
-                proof: self.artifact(&row, "proof", "proof_len")?,
-            };
-            Ok((self.get(&row, "id")?, submit))
-        })
-        .transpose()
+        row.map(|row| Ok((self.get(&row, "id")?, self.submit_of(&row)?))).transpose()
     }
 
     /// The plan of a job's run and the proved parts, each with the artifact that is its proof.

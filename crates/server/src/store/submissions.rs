@@ -21,6 +21,7 @@ use crate::{
     },
 };
 use protocol::{ClientId, JobId, JobState, LeaseId, Submit, Verdict};
+use sqlx::any::AnyRow;
 
 /// What is to be done with a proof that was handed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,20 +59,19 @@ impl JobStore {
              (SELECT count(*) FROM jobs j WHERE j.id = submissions.job AND j.lease = submissions.lease) DESC, received_at"
         ));
         let rows = self.ok(rows.bind(Col(before)).fetch_all(self.db.readers()).await)?;
-        rows.iter()
-            .map(|row| {
-                let job = self.get(row, "job")?;
-                let submit = Submit {
-                    client: self.get(row, "client")?,
-                    lease: self.get(row, "lease")?,
-                    system: self.get(row, "system")?,
-                    program_id: self.get(row, "program_id")?,
-                    kind: self.get(row, "kind")?,
-                    proof: self.artifact(row, "proof", "proof_len")?,
-                };
-                Ok((job, submit))
-            })
-            .collect()
+        rows.iter().map(|row| Ok((self.get(row, "job")?, self.submit_of(row)?))).collect()
+    }
+
+    /// A proof as it was handed in.
+    pub(super) fn submit_of(&self, row: &AnyRow) -> Result<Submit> {
+        Ok(Submit {
+            client: self.get(row, "client")?,
+            lease: self.get(row, "lease")?,
+            system: self.get(row, "system")?,
+            program_id: self.get(row, "program_id")?,
+            kind: self.get(row, "kind")?,
+            proof: self.artifact(row, "proof", "proof_len")?,
+        })
     }
 
     /// Remembers a proof whose bytes are durable. The same proof under the same lease gets the same verdict for ever.

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
 use client::{BoxError, Cancel, Execution, Progress, ProofKind, ProofSystem, ProveError, Prover};
 use program::Bound;
-use protocol::BlockRange;
+use protocol::{BlockRange, ClientId, ProofData};
 use server::{
     BatchSource, Config, PreparedBatch, Running, Server,
     tokens::{NewToken, Role, TokenId, Tokens},
@@ -306,6 +306,24 @@ pub(crate) fn http() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // It speaks plain HTTP: the system's authorities are not read.
     reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+}
+
+/// A client whose hands a test moves.
+pub(crate) struct Hand {
+    pub url: String,
+    pub client: ClientId,
+    pub http: reqwest::Client,
+}
+
+impl Hand {
+    pub(crate) fn new(url: &str, n: u8) -> Self {
+        Self { url: url.into(), client: ClientId::from_bytes([n; 16]), http: http() }
+    }
+
+    pub(crate) async fn post(&self, path: &str, message: ProofData) -> ProofData {
+        let post = self.http.post(format!("{}{path}", self.url)).json(&message);
+        post.send().await.unwrap().json().await.unwrap()
+    }
 }
 
 /// Every row of every table of the server's SQLite database, as text.

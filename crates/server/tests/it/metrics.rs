@@ -1,11 +1,11 @@
 //! What an operator's instruments see: metrics of a server and its clients that did real work, and readiness.
 
-use crate::common::{Chain, Echo, client_config, config, serve, until};
+use crate::common::{Chain, Echo, Hand, client_config, config, serve, until};
 use client::Client;
 use openmetrics_parser::{OpenMetricsValue, openmetrics::parse_openmetrics};
 use protocol::{
-    ArtifactRef, Capability, ClientId, Fail, FailureClass, ProofData, ProofKind, ProofSystem,
-    Readiness, Request, Response, Submit, Verdict, paths,
+    ArtifactRef, Capability, Fail, FailureClass, ProofData, ProofKind, ProofSystem, Readiness,
+    Request, Response, Submit, Verdict, paths,
 };
 use serde_json::Value;
 use server::Config;
@@ -83,22 +83,7 @@ impl Scrape {
     }
 }
 
-/// A client by hand.
-struct Hand {
-    url: String,
-    client: ClientId,
-}
-
 impl Hand {
-    fn new(url: &str, n: u8) -> Self {
-        Self { url: url.into(), client: ClientId::from_bytes([n; 16]) }
-    }
-
-    async fn post(&self, path: &str, message: ProofData) -> ProofData {
-        let post = reqwest::Client::new().post(format!("{}{path}", self.url)).json(&message);
-        post.send().await.unwrap().json().await.unwrap()
-    }
-
     async fn lease(&self) -> Response {
         let (system, program_id) = (ProofSystem::Exec, alloy_primitives::B256::ZERO);
         let capabilities = vec![Capability::new(system, program_id, true)];

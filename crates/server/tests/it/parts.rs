@@ -1,12 +1,12 @@
 //! A proof in parts: a server divides it, clients prove it, and whoever hands in another part than it was asked for is refused.
 
-use crate::common::{Chain, Echo, client_config, config, http, until};
+use crate::common::{Chain, Echo, Hand, client_config, config, http, until};
 use client::{
     Cancel, Client, Execution, Progress, ProofSystem, ProveError, Prover, prover::PartFiles,
 };
 use protocol::{
-    ArtifactRef, Capability, ClientId, Heartbeat, JobId, JobState, NoWork, Part, PartWork,
-    ProofData, ProofKind, Request, Response, Submit, Verdict, paths,
+    ArtifactRef, Capability, Heartbeat, JobId, JobState, NoWork, Part, PartWork, ProofData,
+    ProofKind, Request, Response, Submit, Verdict, paths,
 };
 use server::{Config, Planner, Running, Server};
 use std::{
@@ -113,23 +113,7 @@ async fn serve(config: Config, chain: &Chain) -> Running {
     Server::start_with(config, Some(chain.clone()), Some(planner)).await.unwrap()
 }
 
-/// A client whose hands a test moves.
-struct Hand {
-    url: String,
-    client: ClientId,
-    http: reqwest::Client,
-}
-
 impl Hand {
-    fn new(url: &str, n: u8) -> Self {
-        Self { url: url.into(), client: ClientId::from_bytes([n; 16]), http: http() }
-    }
-
-    async fn post(&self, path: &str, message: ProofData) -> ProofData {
-        let post = self.http.post(format!("{}{path}", self.url)).json(&message);
-        post.send().await.unwrap().json().await.unwrap()
-    }
-
     async fn ask(&self, kinds: &[ProofKind]) -> Result<Response, NoWork> {
         let system = ProofSystem::Exec;
         let able = Capability::new(system, alloy_primitives::B256::ZERO, true);

@@ -158,16 +158,13 @@ impl World {
     }
 
     fn states(&self) -> Vec<PartState> {
-        let stage = |job: &Job| match job.state {
-            State::Ready | State::Superseded(_) => Stage::Ready,
-            State::Leased(_) | State::Verifying(_) => Stage::Held,
-            State::Proved => Stage::Proved,
-            State::Dead(protocol::DeadCause::Cancelled) => Stage::Cancelled,
-            State::Dead(_) => Stage::GivenUp,
-        };
         self.rows
             .iter()
-            .map(|row| PartState { work: row.work, stage: stage(&row.job), tried: row.tried })
+            .map(|row| PartState {
+                work: row.work,
+                stage: Stage::of(&row.job.state),
+                tried: row.tried,
+            })
             .collect()
     }
 

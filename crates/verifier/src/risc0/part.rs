@@ -217,16 +217,8 @@ enum Body<'a> {
 impl<'a> Part<'a> {
     fn of(proof: &'a [u8]) -> Result<Self, VerifyError> {
         let mut bytes = Bytes::new(proof);
-        if bytes.array()? != *MAGIC {
-            return Err(bytes.malformed("not a part of a RISC Zero proof of ours"));
-        }
-        if bytes.byte()? != VERSION {
-            return Err(bytes.malformed("unknown version"));
-        }
-        let kind = bytes.byte()?;
-        if !matches!(kind, DEV_MODE | SUCCINCT) {
-            return Err(bytes.malformed("unknown kind"));
-        }
+        let foreign = "not a part of a RISC Zero proof of ours";
+        let kind = bytes.kind(MAGIC, foreign, VERSION, &[DEV_MODE, SUCCINCT])?;
         let claim = Claim::read(&mut bytes)?;
         let body = match kind {
             SUCCINCT => Body::Succinct(Recursion::read(&mut bytes)?),
