@@ -74,6 +74,7 @@ demo status "$prover" status "${on[@]}"
 demo top "$prover" top --once "${on[@]}"
 demo "clients list" "$prover" clients list "${on[@]}"
 client=$(cat client-1/client-id)
+demo "clients show" "$prover" clients show "$client" "${on[@]}"
 demo "clients quarantine" "$prover" clients quarantine "$client" "${on[@]}"
 demo "clients release" "$prover" clients release "$client" "${on[@]}"
 demo "clients drain" "$prover" clients drain --all "${on[@]}"

@@ -1,6 +1,7 @@
 //! The client's settings.
 
 use crate::Access;
+use protocol::messages::MOST_CHARACTERS;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
@@ -65,7 +66,7 @@ impl Default for Config {
 }
 
 /// A client's name has at most so many characters.
-const MAX_NAME: usize = 64;
+const MAX_NAME: usize = MOST_CHARACTERS;
 
 /// Whether a client may have this name.
 pub fn is_name(name: &str) -> bool {
@@ -75,7 +76,7 @@ pub fn is_name(name: &str) -> bool {
 /// What this machine is called, as Linux says: as much of it as may be a client's name.
 pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    let name = protocol::messages::bounded(name.trim());
     if name.is_empty() { "unknown".into() } else { name }
 }
 

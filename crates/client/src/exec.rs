@@ -40,6 +40,10 @@ impl Prover for ExecProver {
         Some("exec")
     }
 
+    fn engine(&self) -> Option<String> {
+        Some("exec".into())
+    }
+
     fn kinds(&self) -> Vec<ProofKind> {
         vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct]
     }

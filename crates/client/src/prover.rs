@@ -14,7 +14,7 @@ use std::{
 
 use verifier::{Claim, Plan};
 
-pub use protocol::{FailureClass, PartWork, Progress, ProofKind, ProofSystem};
+pub use protocol::{FailureClass, Gpu, PartWork, Progress, ProofKind, ProofSystem};
 
 /// Any error, where only its text matters.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -68,6 +68,16 @@ pub trait Prover: Send + Sync {
     /// The largest segments that it can prove here, as a power of two of cycles; none if it has no segments.
     fn segment_po2(&self) -> Option<u32> {
         None
+    }
+
+    /// What proves, for people, in at most 64 characters: its name, and what else an operator would ask, as version and device.
+    fn engine(&self) -> Option<String> {
+        None
+    }
+
+    /// The hardware that it may use, for people. Empty if that is elsewhere.
+    fn hardware(&self) -> Hardware {
+        Hardware::default()
     }
 
     /// Proves a part of the run on `input`, and returns the part's proof. [`kinds`](Self::kinds) says whether it can.
@@ -131,6 +141,15 @@ pub trait Prover: Send + Sync {
             Ok(_) => Err(ProveError::Failed("the program accepts an empty input".into())),
         }
     }
+}
+
+/// The hardware that a prover may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hardware {
+    /// Memory, in bytes, if it is known.
+    pub memory_bytes: Option<u64>,
+    /// GPUs.
+    pub gpus: Vec<Gpu>,
 }
 
 /// A part of a proof, and the files that it is made of.

@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod dotenv;
 mod logs;
+mod machine;
 mod metrics;
 mod output;
 mod parse;

@@ -12,11 +12,11 @@ use clap::ValueEnum as _;
 use client::process::{ExecutableError, Setup, Wanted};
 use client::{ExecProver, Prover, ProverProcess};
 use protocol::{ProofKind, ProofSystem};
-use sysinfo::{CGroupLimits, ProcessRefreshKind, ProcessesToUpdate, System};
 use url::Url;
 
 use crate::args::{EngineArgs, ExecutableArgs, Global, KindArg, ProverArg, ZkvmArgs};
 use crate::logs::LogFormat;
+use crate::machine::usable_memory;
 use crate::output::Output;
 
 /// Where and how long a prover's process may work.
@@ -216,20 +216,6 @@ fn segment_po2(provers: u32) -> u32 {
     po2
 }
 
-/// The memory that this process may use, in bytes: the machine's, or less in a container or a service with a limit.
-fn usable_memory() -> Option<u64> {
-    let mut system = System::new().ok()?;
-    system.refresh_memory();
-    let limit = |limits: Option<CGroupLimits>| limits.map(|limits| limits.total_memory);
-    let mut memory = vec![Some(system.total_memory()), limit(system.cgroup_limits())];
-    if let Ok(pid) = sysinfo::get_current_pid() {
-        let (ours, only) = ([pid], ProcessRefreshKind::nothing());
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&ours), true, only);
-        memory.push(system.process(pid).and_then(|process| limit(process.cgroup_limits())));
-    }
-    memory.into_iter().flatten().filter(|bytes| *bytes > 0).min()
-}
-
 /// The segment size if nobody knows how much memory there is.
 const UNKNOWN_PO2: u32 = 18;
 
@@ -315,7 +301,6 @@ mod tests {
         assert_eq!(fitting, [16, 16, 17, 18, 19, 20, 21, 21, 21]);
         assert!(segment_po2(1000) <= segment_po2(1));
         assert_eq!(segment_po2(0), UNPROVEN_PO2);
-        assert!(usable_memory() > Some(1 << 20));
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub use ids::{
     LeaseId,
 };
 pub use messages::{
-    Advice, Capability, Fail, FailAck, FailureClass, Heartbeat, HeartbeatAck, NoWork, NoWorkReason,
-    Origin, Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck,
+    Advice, Capability, Fail, FailAck, FailureClass, Gpu, Heartbeat, HeartbeatAck, NoWork,
+    NoWorkReason, Origin, Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck,
     UnknownName, Verdict,
 };
 pub use part::{Part, PartOf, PartWork};

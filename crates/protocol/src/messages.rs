@@ -61,7 +61,7 @@ pub struct Origin {
 }
 
 /// Reads the capabilities of proof systems that this version knows.
-fn of_known_systems<'de, D: Deserializer<'de>>(
+pub(crate) fn of_known_systems<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<Capability>, D::Error> {
     let all = Vec::<serde_json::Value>::deserialize(deserializer)?;
@@ -95,18 +95,68 @@ pub struct Capability {
     /// The largest segments that it can prove, as a power of two of cycles. Left out by provers without segments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment_po2: Option<u32>,
+    /// What proves, for people: `risc0 3.1.0-rc.1 cpu`, `bonsai`, `exec`. The server keeps 64 characters. Clients older than this
+    /// field and the next two leave them out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// The memory that the prover may use, in bytes: its machine's, or less in a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The GPUs that the prover may use. The server keeps the first 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<Gpu>,
 }
+
+/// A GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Gpu {
+    /// What its driver calls it. The server keeps 64 characters.
+    pub name: String,
+    /// Its memory, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// The longest text of a client about itself that is kept, in characters: its name, that of a GPU, and what proves.
+pub const MOST_CHARACTERS: usize = 64;
+
+/// So many GPUs of a client are kept.
+pub const MOST_GPUS: usize = 16;
 
 impl Capability {
     /// One that makes composite and succinct proofs.
     pub fn new(system: ProofSystem, program_id: B256, mocked: bool) -> Self {
-        Self { system, program_id, mocked, kinds: kinds_before_parts(), segment_po2: None }
+        Self {
+            system,
+            program_id,
+            mocked,
+            kinds: kinds_before_parts(),
+            segment_po2: None,
+            engine: None,
+            memory_bytes: None,
+            gpus: Vec::new(),
+        }
+    }
+
+    /// As much of it as is kept, whatever a client says: texts and lists are cut, and control characters are left out.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.engine = self.engine.map(|engine| bounded(&engine));
+        self.gpus.truncate(MOST_GPUS);
+        for gpu in &mut self.gpus {
+            gpu.name = bounded(&gpu.name);
+        }
+        self
     }
 
     /// Whether it makes proofs of this kind.
     pub fn makes(&self, kind: ProofKind) -> bool {
         self.kinds.contains(&kind)
     }
+}
+
+/// As much of a client's text about itself as is kept: the first 64 characters, without control characters.
+pub fn bounded(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect()
 }
 
 /// What a client makes that does not say.

@@ -1,8 +1,10 @@
 //! What an operator sees: a snapshot of the server. Times are milliseconds since the Unix epoch.
 
 use crate::ids::Bytes32;
+use crate::messages::of_known_systems;
 use crate::{
-    ArtifactRef, BlockRange, ClientId, JobId, LeaseId, PartOf, Progress, ProofKind, ProofSystem,
+    ArtifactRef, BlockRange, Capability, ClientId, JobId, LeaseId, PartOf, Progress, ProofKind,
+    ProofSystem,
 };
 use alloy_primitives::B256;
 use schemars::JsonSchema;
@@ -225,6 +227,17 @@ pub struct ClientSummary {
     /// It finishes what it has and gets no other job until an operator releases it.
     #[serde(default)]
     pub draining: bool,
+    /// What it can prove, and on what, as it says itself. Empty if it did not say.
+    #[serde(
+        default,
+        deserialize_with = "of_known_systems",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub capabilities: Vec<Capability>,
+    /// How many cycles it proves in a second, as its latest accepted proofs show: from lease to proof, with those of a whole batch
+    /// estimated. Left out before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycles_per_second: Option<u64>,
 }
 
 /// Whether a server can do its work.

@@ -2,7 +2,7 @@
 
 use alloy_primitives::B256;
 use protocol::{
-    Advice, ApiError, ArtifactRef, BlockRange, Capability, ErrorCode, Fail, FailAck, FailureClass,
+    Advice, ApiError, ArtifactRef, BlockRange, Capability, ErrorCode, Fail, FailAck, FailureClass, Gpu,
     Heartbeat, HeartbeatAck, NoWork, NoWorkReason, Origin, Part, PartWork, Progress, ProofData,
     ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
 };
@@ -42,7 +42,18 @@ fn version_1_is_spoken_as_it_always_was() {
     let helps = Capability { kinds, segment_po2: Some(20), ..request.capabilities[0].clone() };
     check(
         "request_for_parts",
-        &ProofData::Request(Request { capabilities: vec![helps], ..request }),
+        &ProofData::Request(Request { capabilities: vec![helps.clone()], ..request.clone() }),
+    );
+    let gpu = |name: &str, memory_bytes| Gpu { name: name.into(), memory_bytes };
+    let described = Capability {
+        engine: Some("risc0 3.1.0-rc.1 cuda".into()),
+        memory_bytes: Some(64 << 30),
+        gpus: vec![gpu("NVIDIA L4", 23_034 << 20), gpu("NVIDIA L4", 23_034 << 20)],
+        ..helps
+    };
+    check(
+        "request_described",
+        &ProofData::Request(Request { capabilities: vec![described], ..request }),
     );
     let response = Response {
         job: "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf".parse().unwrap(),

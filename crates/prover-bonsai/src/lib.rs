@@ -83,6 +83,10 @@ impl Prover for BonsaiProver {
         None
     }
 
+    fn engine(&self) -> Option<String> {
+        Some("bonsai".into())
+    }
+
     /// The dialect has no word for kinds, and engines return succinct receipts.
     fn kinds(&self) -> Vec<ProofKind> {
         vec![ProofKind::Succinct]

@@ -188,6 +188,11 @@ impl Prover for Risc0Prover {
         Some(self.config.segment_po2)
     }
 
+    fn engine(&self) -> Option<String> {
+        let device = if self.config.dev_mode { "mocked" } else { "cpu" };
+        Some(format!("risc0 {} {device}", risc0_zkvm::VERSION))
+    }
+
     fn prove_part(
         &self,
         input: &Path,

@@ -167,4 +167,7 @@ pub struct Identity {
     /// before this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment_po2: Option<u32>,
+    /// What proves, for people: name, version, device. Versions before this field leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
 }

@@ -7,10 +7,11 @@ use super::{
     messages::{Assignment, Hello, Identity, Message, Outcome, PROTOCOL, VERSION, Work},
 };
 use crate::prover::{
-    Cancel, Execution, Measurement, PartFiles, Progress, ProofKind, ProofSystem, ProveError, Prover,
+    Cancel, Execution, Hardware, Measurement, PartFiles, Progress, ProofKind, ProofSystem,
+    ProveError, Prover,
 };
 use alloy_primitives::B256;
-use protocol::ArtifactRef;
+use protocol::{ArtifactRef, messages::bounded};
 use rustix::{fs::OFlags, io::Errno};
 use std::{
     fs::{File, OpenOptions},
@@ -125,6 +126,7 @@ pub struct Wanted {
 pub struct ProverProcess {
     setup: Setup,
     identity: Identity,
+    hardware: Hardware,
     /// The executable as it was when it was identified, even if an upgrade replaces its file.
     pinned: Option<Arc<File>>,
     /// The last child's peak memory in bytes; 0 if it is not known.
@@ -134,7 +136,19 @@ pub struct ProverProcess {
 impl ProverProcess {
     /// Proves in a child started by `setup`, which must offer the same prover as `like`.
     pub fn new(setup: Setup, like: &dyn Prover) -> Self {
-        Self { setup, identity: Identity::of(like), pinned: None, peak: Arc::default() }
+        Self {
+            setup,
+            identity: Identity::of(like),
+            hardware: Hardware::default(),
+            pinned: None,
+            peak: Arc::default(),
+        }
+    }
+
+    /// The same prover, which says that it may use this hardware.
+    #[must_use]
+    pub fn on(self, hardware: Hardware) -> Self {
+        Self { hardware, ..self }
     }
 
     /// Starts the executable of `setup` once, to see whether it offers what is wanted. It is then started for each piece of work.
@@ -150,9 +164,11 @@ impl ProverProcess {
             kinds: Vec::new(),
             danger: None,
             segment_po2: None,
+            engine: None,
         };
         let stall = setup.stall.min(SELF_TEST);
-        let mut process = Self { setup, identity, pinned, peak: Arc::default() };
+        let (hardware, peak) = (Hardware::default(), Arc::default());
+        let mut process = Self { setup, identity, hardware, pinned, peak };
         let hasty = Self { setup: Setup { stall, ..process.setup.clone() }, ..process.clone() };
         let folder = tempfile::tempdir().map_err(ProveError::unavailable)?;
         match hasty.run(folder.path(), Work::Identify, &Cancel::new(), &|_| {})? {
@@ -172,7 +188,8 @@ impl ProverProcess {
                     return Err(error.into());
                 }
                 let danger = identity.danger.as_deref().map(plain);
-                process.identity = Identity { danger, ..identity };
+                let engine = identity.engine.as_deref().map(bounded);
+                process.identity = Identity { danger, engine, ..identity };
                 Ok(process)
             }
             other => Err(mixed_up(&other)),
@@ -404,6 +421,14 @@ impl Prover for ProverProcess {
         self.identity.segment_po2
     }
 
+    fn engine(&self) -> Option<String> {
+        self.identity.engine.clone()
+    }
+
+    fn hardware(&self) -> Hardware {
+        self.hardware.clone()
+    }
+
     fn prove_part(
         &self,
         input: &Path,
@@ -480,6 +505,7 @@ impl Identity {
             kinds: prover.kinds(),
             danger: prover.danger().map(str::to_owned),
             segment_po2: prover.segment_po2(),
+            engine: prover.engine(),
         }
     }
 }

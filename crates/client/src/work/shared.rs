@@ -126,6 +126,7 @@ impl Shared {
 
     /// A request for work, which the server may hold open for `wait`.
     pub(super) fn request(&self, wait: Duration) -> Request {
+        let hardware = self.prover.hardware();
         Request {
             client: self.journal.client(),
             capabilities: vec![Capability {
@@ -134,6 +135,9 @@ impl Shared {
                 mocked: self.prover.danger().is_some(),
                 kinds: self.prover.kinds(),
                 segment_po2: self.prover.segment_po2(),
+                engine: self.prover.engine(),
+                memory_bytes: hardware.memory_bytes,
+                gpus: hardware.gpus,
             }],
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             origin: Some(self.origin.clone()),

@@ -71,9 +71,12 @@ fn version_1_is_spoken_as_it_always_was() {
         kinds: vec![ProofKind::Composite, ProofKind::Succinct],
         danger: Some("dev mode".into()),
         segment_po2: None,
+        engine: None,
     };
     let kinds = vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct];
     let sharing = Identity { kinds, segment_po2: Some(20), danger: None, ..identity.clone() };
+    let engine = Some("risc0 3.1.0-rc.1 cpu".into());
+    let named = Identity { engine, ..sharing.clone() };
     let cycles = Cycles { user: 1, total: 2, segments: 3, keccak_permutations: Some(4) };
     let measurement = Measurement {
         public_values: Vec::new(),
@@ -91,6 +94,7 @@ fn version_1_is_spoken_as_it_always_was() {
     for (name, result) in [
         ("done_identity", Outcome::Identity(identity)),
         ("done_identity_parts", Outcome::Identity(sharing)),
+        ("done_identity_engine", Outcome::Identity(named)),
         ("done_proof", Outcome::Proof(artifact)),
         ("done_planned", Outcome::Planned(artifact)),
         ("done_executed", Outcome::Executed { public_values: artifact, cycles: Some(cycles) }),

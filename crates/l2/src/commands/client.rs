@@ -9,7 +9,7 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use client::Prover as _;
+use client::{Hardware, Prover as _};
 use client::resubmit::{Counts, Resubmitted, resubmit};
 use protocol::{ArtifactRef, JobId, Verdict};
 use serde::Serialize;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{AccessArgs, EngineArgs, Global, ProverArg, ZkvmArgs};
 use crate::output::Output;
 use crate::provers::{self, Workplace};
-use crate::{metrics, parse};
+use crate::{machine, metrics, parse};
 
 /// `l2-prover client`
 #[derive(Debug, Args)]
@@ -154,6 +154,14 @@ pub(crate) async fn run(
         return crate::signals::unless_interrupted(&shutdown, submit_again(args, output)).await;
     }
     let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable, &args.engine));
+    // Elsewhere is the hardware of an engine.
+    let hardware = match args.engine.engine {
+        Some(_) => Hardware::default(),
+        None => Hardware {
+            memory_bytes: machine::usable_memory(),
+            gpus: machine::cards().await.into_iter().map(|card| card.gpu).collect(),
+        },
+    };
     let workplace = Workplace {
         folder: args.data_dir.join(client::journal::SCRATCH),
         stall: args.stall_limit,
@@ -163,7 +171,7 @@ pub(crate) async fn run(
         engine: args.engine,
         sessions: Some(args.data_dir.join(ENGINE_SESSIONS)),
     };
-    let prover = arg.start(&args.zkvm, workplace, global)?;
+    let prover = arg.start(&args.zkvm, workplace, global)?.on(hardware);
     provers::warn_if_mocked(&prover, output);
     let listener = match args.metrics_addr {
         None => None,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use protocol::{
-    ApiError, AuditEntry, ChangeJobs, ChangedJobs, ClientSummary, DeadCause, JobHistory, JobId,
+    ApiError, AuditEntry, Capability, ChangeJobs, ChangedJobs, ClientSummary, DeadCause, JobHistory, JobId,
     JobState, JobSummary, JobsDeed, Priority, paths,
 };
 use reqwest::{Method, RequestBuilder, Response};
@@ -151,6 +151,8 @@ pub(crate) struct OneJob {
 pub(crate) enum Clients {
     /// List the clients, those that were heard latest first
     List(Operated),
+    /// Show a client: what it can prove, on what and how fast
+    Show(OneClient),
     /// Let a client finish what it has, and give it no other job
     Drain(DrainedClients),
     /// Give a client no more jobs, not even the one it has
@@ -263,6 +265,7 @@ pub(crate) async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {
 pub(crate) async fn clients(args: Clients, output: &Output) -> anyhow::Result<()> {
     let operated = match args {
         Clients::List(operated) => operated,
+        Clients::Show(one) => return show_client(&one, output).await,
         Clients::Drain(DrainedClients { client, operated, .. }) => {
             match client {
                 Some(client) => {
@@ -336,6 +339,13 @@ async fn show(operated: &Operated, job: JobId, output: &Output) -> anyhow::Resul
         job: read(operated, &shown).await?,
         history: read(operated, &history).await?,
     })
+}
+
+async fn show_client(one: &OneClient, output: &Output) -> anyhow::Result<()> {
+    let clients: Vec<ClientSummary> =
+        all(&one.operated, paths::CLIENTS.to_owned(), usize::MAX).await?;
+    let client = clients.into_iter().find(|client| client.client == one.client);
+    output.report(&Client(client.with_context(|| format!("there is no client {}", one.client))?))
 }
 
 /// What is said of an answer that cannot be read.
@@ -637,27 +647,105 @@ struct ClientList(Vec<ClientSummary>);
 
 impl fmt::Display for ClientList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table =
-            table(["client", "name", "proved", "rejected", "failed", "heard", "standing"]);
+        let mut table = table([
+            "client", "name", "prover", "speed", "proved", "rejected", "failed", "heard", "standing",
+        ]);
         for client in &self.0 {
-            let standing = match client {
-                ClientSummary { quarantined: true, .. } => "quarantined",
-                ClientSummary { draining: true, .. } => "draining",
-                ClientSummary { silent: true, .. } => "silent",
-                ClientSummary { rests_until: Some(_), .. } => "resting",
-                _ => "",
-            };
             table.add_row([
                 client.client.to_string(),
                 client.name.as_deref().map_or(String::new(), |name| escaped(name).to_string()),
+                client.capabilities.first().map_or(String::new(), prover),
+                client.cycles_per_second.map_or(String::new(), speed),
                 client.proved.to_string(),
                 client.rejected.to_string(),
                 client.failed.to_string(),
                 time(client.last_seen),
-                standing.to_owned(),
+                standing(client).to_owned(),
             ]);
         }
         table.fmt(f)
+    }
+}
+
+/// How a client stands, if that is worth a word.
+fn standing(client: &ClientSummary) -> &'static str {
+    match client {
+        ClientSummary { quarantined: true, .. } => "quarantined",
+        ClientSummary { draining: true, .. } => "draining",
+        ClientSummary { silent: true, .. } => "silent",
+        ClientSummary { rests_until: Some(_), .. } => "resting",
+        _ => "",
+    }
+}
+
+/// What proves, as its client says.
+pub(super) fn prover(capability: &Capability) -> String {
+    match &capability.engine {
+        Some(engine) => escaped(engine).to_string(),
+        None => capability.system.to_string(),
+    }
+}
+
+/// A client's speed, in words that fit into a table.
+pub(super) fn speed(cycles_per_second: u64) -> String {
+    match cycles_per_second {
+        0..10_000 => format!("{cycles_per_second} Hz"),
+        10_000..10_000_000 => format!("{} kHz", cycles_per_second / 1_000),
+        _ => format!("{} MHz", thousands(cycles_per_second / 1_000_000)),
+    }
+}
+
+/// Bytes, in whole gigabytes from 10 on.
+fn gigabytes(bytes: u64) -> String {
+    match bytes as f64 / 1e9 {
+        gb if gb < 10.0 => format!("{gb:.1} GB"),
+        gb => format!("{gb:.0} GB"),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Client(ClientSummary);
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(client) = self;
+        write!(f, "client     {}", client.client)?;
+        if let Some(name) = &client.name {
+            write!(f, "\nname       {}", escaped(name))?;
+        }
+        write!(f, "\nheard      {}", time(client.last_seen))?;
+        if !standing(client).is_empty() {
+            write!(f, "\nstanding   {}", standing(client))?;
+        }
+        write!(
+            f,
+            "\nproofs     {} accepted, {} rejected; failed {} times since the last accepted one",
+            client.proved, client.rejected, client.failed
+        )?;
+        if let Some(cycles) = client.cycles_per_second {
+            write!(f, "\nspeed      {} cycles a second", thousands(cycles))?;
+        }
+        for able in &client.capabilities {
+            let kinds: Vec<_> = able.kinds.iter().map(ToString::to_string).collect();
+            write!(f, "\nproves     {} proofs of {}", kinds.join(", "), able.system)?;
+            write!(f, "{}", if able.mocked { ", mocked" } else { "" })?;
+            write!(f, "\nprogram    {}", able.program_id)?;
+            if let Some(engine) = &able.engine {
+                write!(f, "\nprover     {}", escaped(engine))?;
+            }
+            if let Some(po2) = able.segment_po2 {
+                write!(f, "\nsegments   of at most 2^{po2} cycles")?;
+            }
+            if let Some(memory) = able.memory_bytes {
+                write!(f, "\nmemory     {}", gigabytes(memory))?;
+            }
+            for gpu in &able.gpus {
+                let memory = gigabytes(gpu.memory_bytes);
+                write!(f, "\nGPU        {}, {memory}", escaped(&gpu.name))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -666,4 +754,47 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(header);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use protocol::{ClientId, Gpu, ProofKind, ProofSystem};
+
+    use super::*;
+
+    #[test]
+    fn a_client_is_shown_with_what_it_says_of_itself() {
+        let able = Capability {
+            kinds: vec![ProofKind::Part, ProofKind::Succinct],
+            segment_po2: Some(20),
+            engine: Some("risc0 3.1.0-rc.1 cuda\u{1b}[2J".into()),
+            memory_bytes: Some(64 << 30),
+            gpus: vec![Gpu { name: "NVIDIA L4".into(), memory_bytes: 23_034 << 20 }],
+            ..Capability::new(ProofSystem::Risc0, alloy_primitives::B256::ZERO, false)
+        };
+        let client = ClientSummary {
+            client: ClientId::from_bytes([7; 16]),
+            name: Some("rack 7".into()),
+            last_seen: 1_000_000_000_000,
+            proved: 3,
+            rejected: 0,
+            failed: 1,
+            silent: true,
+            rests_until: None,
+            quarantined: false,
+            draining: false,
+            capabilities: vec![able],
+            cycles_per_second: Some(1_234_567),
+        };
+        let list = ClientList(vec![client.clone()]);
+        expect![[]].assert_eq(&Client(client).to_string());
+        expect![[]].assert_eq(&list.to_string());
+    }
+
+    #[test]
+    fn speeds_fit_into_a_table() {
+        let shown = [1, 9_999, 10_000, 9_999_999, 10_000_000, 5_000_000_000].map(speed);
+        assert_eq!(shown, ["1 Hz", "9999 Hz", "10 kHz", "9999 kHz", "10 MHz", "5,000 MHz"]);
+    }
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use crossterm::{cursor, execute, queue, style::Print, terminal};
 use protocol::{
-    BlockRange, ClientId, Counts, IntakeStatus, JobState, JobSummary, Progress, Status, paths,
+    BlockRange, Capability, ClientId, Counts, IntakeStatus, JobState, JobSummary, Progress, Status, paths,
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -134,6 +134,10 @@ struct Client {
     silent_seconds: u64,
     proved: u64,
     rejected: u64,
+    /// How fast it proves, if that was measured.
+    cycles_per_second: Option<u64>,
+    /// What it can prove, and on what, as it says.
+    capabilities: Vec<Capability>,
 }
 
 #[derive(Debug, Serialize)]
@@ -236,6 +240,8 @@ fn clients(status: &Status) -> Vec<Client> {
                 silent_seconds: ago(status, client.last_seen),
                 proved: client.proved,
                 rejected: client.rejected,
+                cycles_per_second: client.cycles_per_second,
+                capabilities: client.capabilities.clone(),
             }
         })
         .filter(|client| client.blocks.is_some() || client.silent_seconds * 1_000 < gone)
@@ -331,6 +337,7 @@ impl fmt::Display for Snapshot {
 
         let mut clients = table([
             "client", "name", "does", "blocks", "progress", "since", "heard", "proved", "rejected",
+            "speed", "prover",
         ]);
         for client in self.clients.iter().take(CLIENTS) {
             clients.add_row([
@@ -346,6 +353,8 @@ impl fmt::Display for Snapshot {
                 duration(client.silent_seconds),
                 client.proved.to_string(),
                 client.rejected.to_string(),
+                client.cycles_per_second.map_or(String::new(), operate::speed),
+                client.capabilities.first().map_or(String::new(), operate::prover),
             ]);
         }
         writeln!(f, "{clients}")?;
@@ -473,6 +482,11 @@ mod tests {
             rests_until: None,
             quarantined,
             draining: false,
+            capabilities: vec![Capability {
+                engine: Some("risc0 cpu".into()),
+                ..Capability::new(ProofSystem::Risc0, alloy_primitives::B256::ZERO, false)
+            }],
+            cycles_per_second: (n == 0xab).then_some(18_000),
         }
     }
 
@@ -502,7 +516,7 @@ mod tests {
 
     #[test]
     fn the_screen_shows_who_proves_what_and_what_happened() {
-        let screen = lines(&Snapshot::of(&status()), None, 110, 40);
+        let screen = lines(&Snapshot::of(&status()), None, 140, 40);
         let screen: Vec<_> = screen.iter().map(|line| line.trim_end()).collect();
         expect![[r#"
             l2-prover top (ctrl-c ends)

@@ -2,10 +2,10 @@
 //!
 //! A client that starts anew is another process under the same id, and the one before is never heard again. If it is, both run.
 
-use protocol::InstanceId;
+use protocol::{Capability, ClientId, InstanceId};
 use std::{
     collections::{HashMap, VecDeque},
-    hash::Hash,
+    hash::{BuildHasher as _, Hash, RandomState},
 };
 
 /// So many clients, or leases, are remembered. When there are more, all are forgotten: a copy is noticed a little later.
@@ -58,10 +58,43 @@ impl<K: Copy + Eq + Hash> Instances<K> {
     }
 }
 
+/// What clients said of themselves, as far as that was written down: hashes of it. Kept in memory, as the processes are.
+#[derive(Debug, Default)]
+pub(super) struct Descriptions {
+    hasher: RandomState,
+    noted: HashMap<ClientId, u64>,
+}
+
+impl Descriptions {
+    /// Whether a client says something else of itself than before, which is noted.
+    pub(super) fn is_new(&mut self, client: ClientId, capabilities: &[Capability]) -> bool {
+        let text = serde_json::to_vec(capabilities).unwrap_or_default();
+        let hash = self.hasher.hash_one(text);
+        if self.noted.len() >= MOST && !self.noted.contains_key(&client) {
+            self.noted.clear();
+        }
+        self.noted.insert(client, hash) != Some(hash)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::ClientId;
+    use alloy_primitives::B256;
+    use protocol::ProofSystem;
+
+    #[test]
+    fn what_a_client_says_of_itself_is_new_when_it_changes() {
+        let client = ClientId::from_bytes([1; 16]);
+        let before = Capability::new(ProofSystem::Risc0, B256::ZERO, false);
+        let after = Capability { segment_po2: Some(19), ..before.clone() };
+        let mut said = Descriptions::default();
+        for (capability, new) in
+            [(&before, true), (&before, false), (&after, true), (&after, false), (&before, true)]
+        {
+            assert_eq!(said.is_new(client, std::slice::from_ref(capability)), new);
+        }
+    }
 
     #[test]
     fn a_client_may_start_anew_and_a_copy_of_it_is_noticed() {

@@ -31,7 +31,7 @@ use crate::{
     observe::metrics::{self, Metrics},
     store::{BatchInput, Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches},
 };
-use instances::Instances;
+use instances::{Descriptions, Instances};
 use line::{Kind, Line};
 use protocol::{
     ArtifactId, ArtifactRef, BlockRange, ClientId, JobId, LeaseId, Progress, ProofKind, Verdict,
@@ -75,6 +75,8 @@ struct Inner {
     parts_changed: Notify,
     /// The processes that work under each client's id, apart for each token: anybody can name a client.
     instances: Mutex<Instances<(ClientId, Party)>>,
+    /// What clients said of themselves.
+    descriptions: Mutex<Descriptions>,
     /// Jobs whose inputs are lost.
     lost_inputs: Mutex<BTreeSet<JobId>>,
     /// Notified when there is one more.
@@ -128,6 +130,7 @@ impl Jobs {
             progress: Mutex::default(),
             verifying: Mutex::default(),
             instances: Mutex::default(),
+            descriptions: Mutex::default(),
             lost_inputs: Mutex::default(),
             input_lost: Notify::new(),
             holders: Mutex::default(),

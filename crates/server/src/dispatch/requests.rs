@@ -49,10 +49,18 @@ impl Jobs {
                 let new = instances.is_new((request.client, party), origin.instance);
                 (new, instances.is_latest((request.client, party), origin.instance))
             };
-            if new {
+            let changed = latest && {
+                let said = self.0.descriptions.lock();
+                let mut said = said.unwrap_or_else(PoisonError::into_inner);
+                said.is_new(request.client, &request.capabilities)
+            };
+            if new || changed {
                 let name = if origin.name.is_empty() { &origin.host } else { &origin.name };
                 let now = self.now().await?;
-                Box::pin(self.0.store.name_client(request.client, name, now)).await?;
+                let store = &self.0.store;
+                let note =
+                    store.describe_client(request.client, name, &request.capabilities, now);
+                Box::pin(note).await?;
             }
             if !latest {
                 tracing::warn!(code = "folder_cloned", client = %request.client, name = ?origin.name, host = ?origin.host, "two processes use one client's id; the earlier one is told to stop");

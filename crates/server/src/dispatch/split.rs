@@ -323,8 +323,7 @@ impl Jobs {
 
     /// Notes that a part was proved.
     pub(super) fn part_proved(&self, submit: &Submit, part: &WantedPart, took: Option<Duration>) {
-        if let (PartWork::Segments { first, end }, Some(took)) = (part.of.work, took) {
-            let cycles = u64::from(end - first) << part.segment_po2.min(32);
+        if let (Some(cycles), Some(took)) = (part.segment_cycles(), took) {
             self.crew(|crew| crew.proved(submit.client, cycles, took));
         }
         self.0.parts_changed.notify_waiters();

@@ -3,7 +3,11 @@
 use super::{JobError, Jobs, queue::Ticket};
 use crate::{
     artifacts::ArtifactError,
-    jobs::{batch::Wanted, verification},
+    jobs::{
+        batch::{Wanted, WantedPart},
+        cost::ProvingCost,
+        verification,
+    },
     observe::traces,
     store::StoreError,
 };
@@ -70,9 +74,11 @@ impl Jobs {
         let valid = !matches!(verdict, Verdict::Rejected { .. });
         self.0.queue.judged(ticket, valid, Instant::now());
         if verdict == Verdict::Accepted {
+            let speed = speed_of(part.as_ref(), cycles, &effort);
             // It is accepted whether or not this succeeds: the next proof tells as much.
-            if let Some(cycles) = cycles
-                && let Err(error) = self.0.store.record_proven_cycles(job, cycles).await
+            if (cycles.is_some() || speed.is_some())
+                && let Err(error) =
+                    self.0.store.record_shown(job, submit.client, cycles, speed).await
             {
                 tracing::info!(%job, %error, "what the proof cost was not noted");
             }
@@ -145,5 +151,47 @@ impl Jobs {
             self.0.line.news();
         }
         Ok(())
+    }
+}
+
+/// How many cycles a second a proof shows that its client proves: of a part that is a range of segments, or of a whole batch, of which
+/// the proof may show the cycles (`shown`), or they are estimated.
+fn speed_of(part: Option<&WantedPart>, shown: Option<u64>, effort: &ProvingCost) -> Option<u64> {
+    let millis = u64::try_from(effort.time?.as_millis()).unwrap_or(u64::MAX).max(1);
+    let cycles = match part {
+        Some(part) => part.segment_cycles()?,
+        None => shown.unwrap_or(effort.cycles),
+    };
+    Some(cycles.saturating_mul(1_000) / millis).filter(|speed| *speed > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::PartOf;
+    use std::time::Duration;
+
+    #[test]
+    fn a_client_is_as_fast_as_its_proof_shows() {
+        let effort = |seconds| ProvingCost {
+            time: Some(Duration::from_secs(seconds)),
+            gas: 0,
+            cycles: 3 << 20,
+        };
+        assert_eq!(speed_of(None, None, &effort(2)), Some(3 << 19), "estimated");
+        assert_eq!(speed_of(None, Some(1 << 20), &effort(2)), Some(1 << 19), "shown by the proof");
+        let late = ProvingCost { time: None, ..effort(2) };
+        assert_eq!(speed_of(None, None, &late), None, "nobody knows how long a late proof took");
+        assert_eq!(speed_of(None, Some(0), &effort(2)), None);
+        let part = |work| WantedPart {
+            of: PartOf { parent: JobId::from_bytes([1; 16]), work },
+            plan: ArtifactRef::of(b"plan"),
+            segment_po2: 20,
+        };
+        let segments = part(PartWork::Segments { first: 4, end: 8 });
+        assert_eq!(speed_of(Some(&segments), None, &effort(4)), Some(1 << 20));
+        assert_eq!(speed_of(Some(&part(PartWork::Finish)), None, &effort(4)), None);
+        let huge = WantedPart { segment_po2: u32::MAX, ..segments };
+        assert!(speed_of(Some(&huge), None, &effort(1)).is_some());
     }
 }

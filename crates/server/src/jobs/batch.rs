@@ -7,7 +7,7 @@
 use super::cost::ProvingCost;
 use alloy_primitives::B256;
 use protocol::{
-    ArtifactRef, BlockRange, Capability, JobId, JobState, PartOf, ProofKind, ProofSystem,
+    ArtifactRef, BlockRange, Capability, JobId, JobState, PartOf, PartWork, ProofKind, ProofSystem,
 };
 use sha2::{Digest, Sha256};
 
@@ -172,6 +172,18 @@ pub struct WantedPart {
     pub plan: ArtifactRef,
     /// A segment of the run has at most 2 to this power cycles.
     pub segment_po2: u32,
+}
+
+impl WantedPart {
+    /// The cycles of its segments, if it is a range of them.
+    pub fn segment_cycles(&self) -> Option<u64> {
+        match self.of.work {
+            PartWork::Segments { first, end } => {
+                Some(u64::from(end - first) << self.segment_po2.min(31))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A batch does not continue what has been enqueued.

@@ -1,12 +1,16 @@
 //! Clients: when they were heard, how they stand, and what an operator decides about them.
 
-use super::{Actor, JobStore, Result, SHOWN, StoreError, queries::MOST_HELD, rows::client_columns};
+use super::{
+    Actor, JobStore, Result, SHOWN, StoreError,
+    queries::MOST_HELD,
+    rows::{client_columns, shown_client_columns},
+};
 use crate::{
     clock::Timestamp,
     database::{Notification, Tx, columns::Col},
     jobs::standing::{Standing, StandingEvent, judge},
 };
-use protocol::{ClientId, ClientSummary};
+use protocol::{Capability, ClientId, ClientSummary, messages::bounded};
 use sqlx::{AssertSqlSafe, any::AnyRow};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -15,6 +19,9 @@ const HEARD_AT_ONCE: usize = 500;
 
 /// A client that was not heard for so long is silent: longer than any pause between two of its calls.
 pub const SILENT: Duration = Duration::from_secs(120);
+
+/// So many capabilities of a client are kept. Clients have one.
+const MOST_CAPABILITIES: usize = 4;
 
 /// What is known of a client that was heard.
 pub(super) struct Seen {
@@ -62,7 +69,7 @@ impl JobStore {
              UNION SELECT lease_client FROM (SELECT lease_client FROM jobs WHERE state = 'leased' LIMIT {MOST_HELD}) AS busy
              UNION SELECT id FROM (SELECT id FROM clients WHERE quarantined <> 0 LIMIT {MOST_HELD}) AS quarantined)
              ORDER BY last_seen DESC, id DESC",
-            client_columns!(),
+            shown_client_columns!(),
         )));
         self.client_summaries(self.ok(rows.fetch_all(self.db.readers()).await)?, now)
     }
@@ -80,7 +87,7 @@ impl JobStore {
     ) -> Result<Vec<ClientSummary>> {
         let rows = sqlx::query(concat!(
             "SELECT ",
-            client_columns!(),
+            shown_client_columns!(),
             " FROM clients WHERE last_seen <= $1 AND (last_seen < $1 OR id < $2) ORDER BY last_seen DESC, id DESC LIMIT $3"
         ));
         let rows = match before {
@@ -95,6 +102,7 @@ impl JobStore {
         rows.iter()
             .map(|row| {
                 let last_seen: Timestamp = self.get(row, "last_seen")?;
+                let capabilities: Option<String> = self.get(row, "capabilities")?;
                 Ok(ClientSummary {
                     client: self.get(row, "id")?,
                     name: self.get(row, "name")?,
@@ -106,23 +114,36 @@ impl JobStore {
                     rests_until: Some(self.get(row, "rests_until")?).filter(|until| *until > now.0),
                     quarantined: self.get(row, "quarantined")?,
                     draining: self.get(row, "draining")?,
+                    capabilities: capabilities.as_deref().map(read_capabilities).unwrap_or_default(),
+                    cycles_per_second: self.get(row, "cycles_per_second")?,
                 })
             })
             .collect()
     }
 
-    /// Remembers what a client calls itself: 64 characters at most.
+    /// Remembers what a client says of itself: its name, and what it can prove on what. Both are cut to what is kept.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn name_client(&self, client: ClientId, name: &str, now: Timestamp) -> Result<()> {
-        let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+    pub async fn describe_client(
+        &self,
+        client: ClientId,
+        name: &str,
+        capabilities: &[Capability],
+        now: Timestamp,
+    ) -> Result<()> {
+        let kept: Vec<Capability> = capabilities
+            .iter()
+            .take(MOST_CAPABILITIES)
+            .map(|capability| capability.clone().bounded())
+            .collect();
+        let kept = serde_json::to_string(&kept).expect("names and numbers can be written as JSON");
         let mut tx = self.db.begin().await?;
         let note = sqlx::query(
-            "INSERT INTO clients (id, first_seen, last_seen, name) VALUES ($1, $2, $2, $3)
-             ON CONFLICT (id) DO UPDATE SET name = $3",
+            "INSERT INTO clients (id, first_seen, last_seen, name, capabilities) VALUES ($1, $2, $2, $3, $4)
+             ON CONFLICT (id) DO UPDATE SET name = $3, capabilities = $4",
         );
-        let note = note.bind(Col(client)).bind(Col(now)).bind(name);
+        let note = note.bind(Col(client)).bind(Col(now)).bind(bounded(name)).bind(kept);
         self.ok(note.execute(&mut *tx).await)?;
         self.ok(tx.commit().await)
     }
@@ -207,4 +228,9 @@ impl JobStore {
             draining: self.get(row, "draining")?,
         })
     }
+}
+
+/// What a client said of itself. It is for people: what an earlier version than that which wrote it cannot read is not shown.
+fn read_capabilities(text: &str) -> Vec<Capability> {
+    serde_json::from_str(text).unwrap_or_default()
 }

@@ -38,6 +38,13 @@ macro_rules! client_columns {
     };
 }
 
+/// The columns of a client that are shown.
+macro_rules! shown_client_columns {
+    () => {
+        concat!(client_columns!(), ", capabilities, cycles_per_second")
+    };
+}
+
 /// The columns of a submission.
 macro_rules! submission_columns {
     () => {
@@ -45,7 +52,9 @@ macro_rules! submission_columns {
     };
 }
 
-pub(crate) use {batch_columns, client_columns, job_columns, submission_columns};
+pub(crate) use {
+    batch_columns, client_columns, job_columns, shown_client_columns, submission_columns,
+};
 
 /// A number that a caller names, as a bound of a search: the database's integers are signed, and no number beyond them is there.
 pub(super) fn bound(number: u64) -> i64 {

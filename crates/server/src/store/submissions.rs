@@ -45,6 +45,9 @@ pub enum Precedence {
     Stranger,
 }
 
+/// Nobody proves more cycles a second: the sum of two such numbers fits into a column.
+const FASTEST: u64 = 1 << 60;
+
 impl JobStore {
     /// The proofs handed in before `before` that have no verdict, with their jobs: whoever verified them went, or failed. Those
     /// under their job's lease come first.
@@ -275,17 +278,34 @@ impl JobStore {
         Ok(Done { value: verdict_for_client(verdict, &state), facts: vec![fact] })
     }
 
-    /// Notes what the proof of a job turned out to cost.
+    /// Notes what an accepted proof shows: the cycles that it turned out to cost, and how many a second its client proved. The
+    /// latter counts as much as all that the client's proofs before it showed.
     ///
     /// # Errors
     /// [`StoreError`] if the database fails.
-    pub async fn record_proven_cycles(&self, job: JobId, cycles: u64) -> Result<()> {
+    pub async fn record_shown(
+        &self,
+        job: JobId,
+        client: ClientId,
+        cycles: Option<u64>,
+        speed: Option<u64>,
+    ) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        let update = sqlx::query("UPDATE jobs SET proven_cycles = $1 WHERE id = $2")
-            .bind(Col(cycles))
-            .bind(Col(job))
-            .execute(&mut *tx);
-        self.ok(update.await)?;
+        if let Some(cycles) = cycles {
+            let update = sqlx::query("UPDATE jobs SET proven_cycles = $1 WHERE id = $2")
+                .bind(Col(cycles))
+                .bind(Col(job))
+                .execute(&mut *tx);
+            self.ok(update.await)?;
+        }
+        if let Some(speed) = speed {
+            let update = sqlx::query(
+                "UPDATE clients SET cycles_per_second =
+                 CASE WHEN cycles_per_second IS NULL THEN $1 ELSE (cycles_per_second + $1) / 2 END WHERE id = $2",
+            );
+            let update = update.bind(Col(speed.min(FASTEST))).bind(Col(client));
+            self.ok(update.execute(&mut *tx).await)?;
+        }
         self.ok(tx.commit().await)
     }
 

@@ -187,11 +187,17 @@ pub(crate) struct Echo {
     pub padding: usize,
     /// It makes succinct proofs alone.
     pub succinct_only: bool,
+    /// What it says that it runs on.
+    pub hardware: client::Hardware,
     /// Inputs proven, in order.
     pub proven: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Prover for Echo {
+    fn hardware(&self) -> client::Hardware {
+        self.hardware.clone()
+    }
+
     fn kinds(&self) -> Vec<ProofKind> {
         match self.succinct_only {
             true => vec![ProofKind::Succinct],

@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod artifacts;
+mod capabilities;
 mod common;
 mod crowd;
 mod cut;

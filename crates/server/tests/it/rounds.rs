@@ -809,7 +809,8 @@ async fn batches_become_shorter_when_proofs_turn_out_dearer() {
     server.stop().await;
     let store = JobStore::open(&dir.path().join("server/jobs.sqlite"), RULES).await.unwrap();
     for job in jobs.iter().filter(|job| job.block_numbers.first() != 5) {
-        store.record_proven_cycles(job.job, 17_000_000).await.unwrap();
+        let prover = job.client.unwrap_or(ClientId::from_bytes([0; 16]));
+        store.record_shown(job.job, prover, Some(17_000_000), None).await.unwrap();
     }
     store.close().await;
 

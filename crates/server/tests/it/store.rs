@@ -343,11 +343,11 @@ async fn proofs_that_cost_more_than_expected_correct_what_is_expected(place: &Pl
         let proof = submit(&leased, b"proof");
         drop(store.submit(leased.job, &proof, at(1)).await.unwrap());
         drop(store.judge(leased.job, &proof, Ok(()), at(1)).await.unwrap());
-        store.record_proven_cycles(leased.job, proven).await.unwrap();
+        store.record_shown(leased.job, client(1), Some(proven), None).await.unwrap();
         assert_eq!(expects().await, 3_000, "too few proofs");
     }
     let leased = lease(&store, 1, at(2)).await.unwrap();
-    store.record_proven_cycles(leased.job, 30_000_000).await.unwrap();
+    store.record_shown(leased.job, client(1), Some(30_000_000), None).await.unwrap();
     assert_eq!(expects().await, 12_000);
 }
 
