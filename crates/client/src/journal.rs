@@ -4,6 +4,8 @@
 //! * A proof that the server rejects or is too large for it is kept, with the reason, in `rejected/`.
 //! * `claim.json` is the job that is being worked on. A client that starts anew asks for it again.
 //! * One client at a time uses a folder.
+//! * Of several provers under one name, each has a folder with a client's id of its own: the first one this, the next ones `prover-2`,
+//!   `prover-3` and so on in it. When there are fewer provers than before, the first one hands in what the others have left.
 //! * `inputs/` and `scratch/` hold what only a running client needs.
 
 use crate::process::PROOF;
@@ -64,6 +66,33 @@ const SELF_TEST: usize = 1 << 20;
 
 /// Folder of the proving process's temporary files, below the client's.
 pub const SCRATCH: &str = "scratch";
+
+/// How the name of the folder of another prover begins, below that of the first one.
+const ANOTHER: &str = "prover-";
+
+/// The folder of the prover with this number, counted from 1, of the client in `root`.
+pub fn folder(root: &Path, number: u32) -> PathBuf {
+    match number {
+        ..=1 => root.to_owned(),
+        _ => root.join(format!("{ANOTHER}{number}")),
+    }
+}
+
+/// The numbers of the provers that have a folder in `root`, beside the first one; in order.
+///
+/// # Errors
+/// [`JournalError::Io`].
+pub fn others(root: &Path) -> Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(root).map_err(io_error(root))? {
+        let name = entry.map_err(io_error(root))?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(ANOTHER)?.parse().ok());
+        // None that is written in another way.
+        numbers.extend(number.filter(|number| *number > 1 && folder(root, *number).ends_with(&name)));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
 
 type Result<T, E = JournalError> = std::result::Result<T, E>;
 
@@ -159,6 +188,24 @@ impl Journal {
             crate::process::empty(&path).map_err(io_error(&path))?;
         }
         Ok(journal)
+    }
+
+    /// Takes over the proofs that wait for a verdict in another client's folder, which nobody may use. Returns how many they are.
+    ///
+    /// # Errors
+    /// [`JournalError`]. What was not taken over is still there.
+    pub fn adopt(&self, root: &Path) -> Result<usize> {
+        let other = Self::open(root, self.client)?;
+        let entries = other.open_entries()?;
+        for entry in &entries {
+            let path = other.proof_path(entry);
+            let proof = fs::read(&path).map_err(io_error(&path))?;
+            // ORDER: the proof before the message that names it, and both before the others go: it may be handed in twice, but not never.
+            write(&self.proof_path(entry), &proof)?;
+            write(&self.entry_path(entry), &json(entry))?;
+            other.forget(entry)?;
+        }
+        Ok(entries.len())
     }
 
     /// The client's id.
@@ -432,6 +479,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> JournalError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     fn id(n: u8) -> ClientId {
         ClientId::from_bytes([n; 16])
@@ -534,6 +582,34 @@ mod tests {
         assert!(matches!(second, JournalError::InUse(path) if path == dir.path()));
         drop(first);
         Journal::open(dir.path(), id(2)).unwrap();
+    }
+
+    #[test]
+    fn the_first_prover_takes_over_what_one_that_is_not_there_any_more_has_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |number| Journal::open(&folder(dir.path(), number), id(u8::try_from(number).unwrap()));
+        let (first, third) = (open(1).unwrap(), open(3).unwrap());
+        drop(open(12).unwrap());
+        fs::create_dir(dir.path().join("prover-02")).unwrap();
+        fs::create_dir(dir.path().join("prover-x")).unwrap();
+        assert_eq!(others(dir.path()).unwrap(), [3, 12]);
+        let own = first.keep(&claim(1), b"a").unwrap();
+        let left = third.keep(&claim(2), b"b").unwrap();
+        // It was killed when it had finished another.
+        third.claim(&claim(3)).unwrap();
+        fs::write(folder(dir.path(), 3).join(SCRATCH).join(PROOF), b"c").unwrap();
+        let used = first.adopt(&folder(dir.path(), 3)).unwrap_err();
+        assert!(matches!(used, JournalError::InUse(_)), "{used}");
+        drop(third);
+        assert_eq!(first.adopt(&folder(dir.path(), 3)).unwrap(), 2);
+        assert_eq!(first.adopt(&folder(dir.path(), 3)).unwrap(), 0);
+        let jobs: HashSet<JobId> =
+            first.open_entries().unwrap().iter().map(|entry| entry.job).collect();
+        assert_eq!(jobs, HashSet::from([own.job, left.job, claim(3).job]));
+        // They are handed in under the id that proved them.
+        assert_eq!(left.submit.client, id(3));
+        assert!(first.open_entries().unwrap().contains(&left));
+        assert_eq!(open(3).unwrap().client(), id(3));
     }
 
     #[test]

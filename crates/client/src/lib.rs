@@ -143,54 +143,104 @@ impl Client {
     /// # Errors
     /// A wrong address, or a folder that cannot be used.
     pub async fn start(config: Config, prover: Arc<dyn Prover>) -> Result<Running, Error> {
-        if config.name.as_deref().is_some_and(|name| !config::is_name(name)) {
-            return Err(Error::Name);
-        }
-        let api = |server: &String| {
-            Api::new(&config, server)
-                .map_err(|detail| Error::Server { server: server.clone(), detail })
-        };
-        let servers: Vec<_> = config
-            .servers
-            .iter()
-            .map(|server| Ok(Server::new(api(server)?, api(server)?)))
-            .collect::<Result<_, Error>>()?;
-        if servers.is_empty() {
-            return Err(Error::NoServer);
-        }
-        let beats = Heartbeats::start().map_err(Error::Thread)?;
         let journal = Journal::open(&config.data_dir, ClientId::from_bytes(rand::random()))?;
-        if let Some(danger) = prover.danger() {
-            tracing::warn!(code = "danger", danger, "this client's proofs prove nothing");
-        }
-        let client = journal.client();
-        let (status, watching) = watch::channel(Status {
-            client,
-            system: prover.system(),
-            phase: Phase::Idle(None),
-            accepted: 0,
-            duplicate: 0,
-            rejected: 0,
-            failed: 0,
-            last_error: None,
-            fatal: None,
-        });
-        let now = CancellationToken::new();
-        let stop = Stop { draining: now.child_token(), now };
         let metrics = Metrics::new(prover.system());
-        let shared = Shared::new(
-            config,
-            servers,
-            Arc::new(journal),
-            prover,
-            status,
-            metrics.clone(),
-            stop.clone(),
-        );
-        let worker = Worker::new(shared, beats);
-        tracing::info!(%client, "client started");
-        Ok(Running { stop, worker: tokio::spawn(worker.run()), watching, metrics })
+        start(config, journal, prover, metrics)
     }
+
+    /// Starts a client with several provers, each of which works on a job of its own. To a server each is a client with an id of its
+    /// own, and all have the same name. Below the folder of the client each has one of its own: [`journal::folder`]. They count
+    /// together: each [`Running`] has the same metrics.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). Then none is running.
+    pub async fn start_all(
+        config: Config,
+        provers: Vec<Arc<dyn Prover>>,
+    ) -> Result<Vec<Running>, Error> {
+        let mut journals = Vec::new();
+        for (number, _) in (1..).zip(&provers) {
+            let folder = journal::folder(&config.data_dir, number);
+            journals.push(Journal::open(&folder, ClientId::from_bytes(rand::random()))?);
+        }
+        let Some(first) = journals.first() else { return Ok(Vec::new()) };
+        for number in journal::others(&config.data_dir)? {
+            if number as usize > provers.len() {
+                let proofs = first.adopt(&journal::folder(&config.data_dir, number))?;
+                if proofs > 0 {
+                    tracing::info!(prover = number, proofs, "proofs found of a prover that there is no more");
+                }
+            }
+        }
+        let metrics = Metrics::new(provers[0].system());
+        let mut all = Vec::new();
+        for ((number, prover), journal) in (1..).zip(provers).zip(journals) {
+            let data_dir = journal::folder(&config.data_dir, number);
+            let config = Config { data_dir, ..config.clone() };
+            match start(config, journal, prover, metrics.clone()) {
+                Ok(running) => all.push(running),
+                Err(error) => {
+                    futures::future::join_all(all.into_iter().map(Running::stop)).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Starts a prover of a client in its folder.
+fn start(
+    config: Config,
+    journal: Journal,
+    prover: Arc<dyn Prover>,
+    metrics: Metrics,
+) -> Result<Running, Error> {
+    if config.name.as_deref().is_some_and(|name| !config::is_name(name)) {
+        return Err(Error::Name);
+    }
+    let api = |server: &String| {
+        Api::new(&config, server)
+            .map_err(|detail| Error::Server { server: server.clone(), detail })
+    };
+    let servers: Vec<_> = config
+        .servers
+        .iter()
+        .map(|server| Ok(Server::new(api(server)?, api(server)?)))
+        .collect::<Result<_, Error>>()?;
+    if servers.is_empty() {
+        return Err(Error::NoServer);
+    }
+    let beats = Heartbeats::start().map_err(Error::Thread)?;
+    if let Some(danger) = prover.danger() {
+        tracing::warn!(code = "danger", danger, "this client's proofs prove nothing");
+    }
+    let client = journal.client();
+    let (status, watching) = watch::channel(Status {
+        client,
+        system: prover.system(),
+        phase: Phase::Idle(None),
+        accepted: 0,
+        duplicate: 0,
+        rejected: 0,
+        failed: 0,
+        last_error: None,
+        fatal: None,
+    });
+    let now = CancellationToken::new();
+    let stop = Stop { draining: now.child_token(), now };
+    let shared = Shared::new(
+        config,
+        servers,
+        Arc::new(journal),
+        prover,
+        status,
+        metrics.clone(),
+        stop.clone(),
+    );
+    let worker = Worker::new(shared, beats);
+    tracing::info!(%client, "client started");
+    Ok(Running { stop, worker: tokio::spawn(worker.run()), watching, metrics })
 }
 
 /// A running client. Dropping it without [`stop`](Self::stop) leaves its tasks to the runtime.

@@ -1,6 +1,6 @@
 //! What one client counts and measures, in the OpenMetrics text format that Prometheus reads.
 //!
-//! Each client has a registry of its own: several may run in one process.
+//! Each client has a registry of its own, which its provers share: several clients may run in one process.
 
 use crate::status::{Phase, Status};
 use prometheus_client::{
@@ -67,7 +67,7 @@ impl Metrics {
             let class = Class { class: class.name() };
             drop(Family::<Class, Counter>::get_or_create(&failures, &class));
         }
-        registry.register("phase", "1 for what the client does now, 0 for the rest", phase.clone());
+        registry.register("phase", "How many of the client's provers do this now", phase.clone());
         registry.register("proving_seconds", "Time to make a proof", proving.clone());
         registry.register("proofs", "Proofs that were judged, by verdict", proofs.clone());
         registry.register("failures", "Jobs given back, by class", failures.clone());
@@ -96,9 +96,9 @@ impl Metrics {
         self.0.proofs.get_or_create(&Judged { verdict }).inc();
     }
 
-    /// Everything, as text, of a client that does what `status` says.
-    pub fn text(&self, status: &Status) -> String {
-        let now = match status.phase {
+    /// Everything, as text, of a client whose provers do what these say.
+    pub fn text<'s>(&self, provers: impl IntoIterator<Item = &'s Status>) -> String {
+        let now = |status: &Status| match status.phase {
             Phase::Idle(_) => "idle",
             Phase::Unreachable { .. } => "unreachable",
             Phase::Downloading(_) => "downloading",
@@ -107,10 +107,13 @@ impl Metrics {
             Phase::Broken { .. } => "broken",
             Phase::Stopped => "stopped",
         };
+        let now: Vec<_> = provers.into_iter().map(now).collect();
         let all =
             ["idle", "unreachable", "downloading", "proving", "submitting", "broken", "stopped"];
         for phase in all {
-            self.0.phase.get_or_create(&PhaseIs { phase }).set(i64::from(phase == now));
+            let provers = now.iter().filter(|now| **now == phase).count();
+            let provers = i64::try_from(provers).unwrap_or(i64::MAX);
+            self.0.phase.get_or_create(&PhaseIs { phase }).set(provers);
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.0.registry)

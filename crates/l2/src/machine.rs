@@ -1,5 +1,6 @@
 //! What this machine is: how much memory a prover may use, and which GPUs.
 
+use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,6 +22,14 @@ pub(crate) struct Card {
     pub uuid: String,
     /// Its name and memory.
     pub gpu: Gpu,
+}
+
+impl Card {
+    /// What a process has to have in its environment to use this card alone. CUDA counts cards by their speed, unless it is told
+    /// to count as the driver does.
+    pub(crate) fn environment(&self) -> [(OsString, OsString); 2] {
+        [("CUDA_DEVICE_ORDER".into(), "PCI_BUS_ID".into()), (VISIBLE.into(), self.index.to_string().into())]
+    }
 }
 
 /// The memory that this process may use, in bytes: the machine's, or less in a container or a service with a limit.

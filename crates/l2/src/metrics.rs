@@ -11,10 +11,11 @@ use tokio::task::JoinHandle;
 pub(crate) fn serve(
     listener: TcpListener,
     metrics: Metrics,
-    status: watch::Receiver<Status>,
+    provers: Vec<watch::Receiver<Status>>,
 ) -> JoinHandle<()> {
     let text = move || {
-        let text = metrics.text(&status.borrow());
+        let now: Vec<Status> = provers.iter().map(|prover| prover.borrow().clone()).collect();
+        let text = metrics.text(&now);
         std::future::ready(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
     };
     let router = Router::new().route("/metrics", get(text)).route("/livez", get(async || "ok\n"));

@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::args::{EngineArgs, ExecutableArgs, Global, KindArg, ProverArg, ZkvmArgs};
 use crate::logs::LogFormat;
-use crate::machine::usable_memory;
+use crate::machine::{Card, usable_memory};
 use crate::output::Output;
 
 /// Where and how long a prover's process may work.
@@ -32,6 +32,8 @@ pub(crate) struct Workplace {
     pub log: &'static str,
     /// How many provers share this machine's memory; 0 if none proves, but only runs the program.
     pub provers: u32,
+    /// The GPU that is for it, if there are any.
+    pub card: Option<Card>,
     /// The engine that it asks, if other machines prove.
     pub engine: EngineArgs,
     /// Where it keeps the ids of that engine's sessions.
@@ -43,7 +45,8 @@ impl Workplace {
     pub(crate) fn attended(folder: impl Into<PathBuf>) -> Self {
         let (stall, limit) = (Duration::MAX, Duration::MAX);
         let (engine, sessions) = (EngineArgs::default(), None);
-        Self { folder: folder.into(), stall, limit, log: "error", provers: 1, engine, sessions }
+        let (folder, log, provers, card) = (folder.into(), "error", 1, None);
+        Self { folder, stall, limit, log, provers, card, engine, sessions }
     }
 
     /// For a command that runs the program and proves nothing: that needs no folder which stays.
@@ -123,7 +126,7 @@ impl ProverArg {
         if global.log_format() == LogFormat::Json {
             arguments.extend(["--log-format".into(), "json".into()]);
         }
-        let Workplace { folder, stall, limit, engine, sessions, provers, .. } = workplace;
+        let Workplace { folder, stall, limit, engine, sessions, provers, card, .. } = workplace;
         ensure!(
             self == Self::Risc0 || engine.engine.is_none(),
             "--engine makes proofs of risc0, not of {}: use --prover risc0 or leave out --engine",
@@ -139,6 +142,7 @@ impl ProverArg {
             stall,
             limit,
         };
+        setup.environment.extend(card.iter().flat_map(Card::environment));
         if self == Self::Exec {
             setup.arguments.insert(0, "prover-process".into());
             if global.json {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use client::{Hardware, Prover as _};
+use client::{Hardware, Prover as _, ProverProcess, Running};
 use client::resubmit::{Counts, Resubmitted, resubmit};
 use protocol::{ArtifactRef, JobId, Verdict};
 use serde::Serialize;
@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AccessArgs, EngineArgs, Global, ProverArg, ZkvmArgs};
+use crate::machine::Card;
 use crate::output::Output;
 use crate::provers::{self, Workplace};
 use crate::{machine, metrics, parse};
@@ -49,6 +50,14 @@ pub(crate) struct Client {
         value_name = "FOLDER"
     )]
     pub data_dir: PathBuf,
+    /// Provers that work at the same time, each on a job of its own and in a process of its own [default: 1]
+    #[arg(
+        long,
+        env = "PROVER_CLIENT_PROVERS",
+        value_parser = clap::value_parser!(u32).range(1..=64),
+        value_name = "N"
+    )]
+    pub provers: Option<u32>,
     /// What operators call this client, at most 64 characters [default: the machine's name]
     #[arg(long, env = "PROVER_CLIENT_NAME", value_parser = name, value_name = "NAME")]
     pub name: Option<String>,
@@ -154,25 +163,22 @@ pub(crate) async fn run(
         return crate::signals::unless_interrupted(&shutdown, submit_again(args, output)).await;
     }
     let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable, &args.engine));
-    // Elsewhere is the hardware of an engine.
-    let hardware = match args.engine.engine {
-        Some(_) => Hardware::default(),
-        None => Hardware {
-            memory_bytes: machine::usable_memory(),
-            gpus: machine::cards().await.into_iter().map(|card| card.gpu).collect(),
-        },
+    let cards = match args.engine.engine {
+        Some(_) => Vec::new(),
+        None => machine::cards().await,
     };
-    let workplace = Workplace {
-        folder: args.data_dir.join(client::journal::SCRATCH),
-        stall: args.stall_limit,
-        limit: args.prove_limit,
-        log: "info",
-        provers: 1,
-        engine: args.engine,
-        sessions: Some(args.data_dir.join(ENGINE_SESSIONS)),
+    let provers = start_provers(&args, arg, &cards, global)?;
+    let first = provers.first().context("there is no prover")?;
+    provers::warn_if_mocked(first, output);
+    let started = Started {
+        event: "started",
+        server: args.server.join(", "),
+        prover: first.system(),
+        program_id: first.program_id(),
+        danger: first.danger().map(str::to_owned),
+        provers: provers.len(),
+        metrics: None,
     };
-    let prover = arg.start(&args.zkvm, workplace, global)?.on(hardware);
-    provers::warn_if_mocked(&prover, output);
     let listener = match args.metrics_addr {
         None => None,
         Some(addr) => Some(TcpListener::bind(addr).await.with_context(|| {
@@ -180,14 +186,8 @@ pub(crate) async fn run(
         })?),
     };
     let metrics = listener.as_ref().map(TcpListener::local_addr).transpose();
-    output.report(&Started {
-        event: "started",
-        server: args.server.join(", "),
-        prover: prover.system(),
-        program_id: prover.program_id(),
-        danger: prover.danger().map(str::to_owned),
-        metrics: metrics.context("failed to listen for metrics")?,
-    })?;
+    let metrics = metrics.context("failed to listen for metrics")?;
+    output.report(&Started { metrics, ..started })?;
     let config = client::Config {
         servers: args.server.clone(),
         access: args.access.access(),
@@ -196,20 +196,26 @@ pub(crate) async fn run(
         min_free_bytes: args.min_free_bytes,
         ..Default::default()
     };
-    let running = client::Client::start(config, Arc::new(prover)).await.with_context(|| {
+    let provers = provers.into_iter().map(|prover| Arc::new(prover) as _).collect();
+    let running = client::Client::start_all(config, provers).await.with_context(|| {
         format!("failed to start a Prover Client of {}", args.server.join(", "))
     })?;
-    let serving =
-        listener.map(|listener| metrics::serve(listener, running.metrics(), running.watch()));
-    let mut watching = running.watch();
+    let watching = || running.iter().map(Running::watch);
+    let serving = listener
+        .zip(running.first())
+        .map(|(listener, first)| metrics::serve(listener, first.metrics(), watching().collect()));
+    let ends = watching().map(|mut watching| {
+        Box::pin(async move {
+            let ends = watching.wait_for(|status| status.fatal.is_some()).await;
+            ends.ok().and_then(|status| status.fatal.clone())
+        })
+    });
     let fatal = tokio::select! {
         () = shutdown.cancelled() => None,
-        status = watching.wait_for(|status| status.fatal.is_some()) => {
-            status.ok().and_then(|status| status.fatal.clone())
-        }
+        (fatal, ..) = futures::future::select_all(ends) => fatal,
     };
     output.note(&format!("finishing for at most {:?}; ctrl-c again to stop at once", args.grace));
-    running.drain(args.grace).await;
+    futures::future::join_all(running.into_iter().map(|it| it.drain(args.grace))).await;
     if let Some(serving) = serving {
         serving.abort();
     }
@@ -217,6 +223,40 @@ pub(crate) async fn run(
         None => Ok(()),
         Some(fatal) => Err(anyhow::Error::msg(fatal)),
     }
+}
+
+/// The provers of this machine, each in its own folder and, if there are GPUs, each on one of them.
+fn start_provers(
+    args: &Client,
+    arg: ProverArg,
+    cards: &[Card],
+    global: &Global,
+) -> anyhow::Result<Vec<ProverProcess>> {
+    let provers = args.provers.unwrap_or(1);
+    let prover = |number: u32| {
+        let folder = client::journal::folder(&args.data_dir, number);
+        let card = cards.iter().cycle().nth(number as usize - 1).cloned();
+        let workplace = Workplace {
+            folder: folder.join(client::journal::SCRATCH),
+            stall: args.stall_limit,
+            limit: args.prove_limit,
+            log: "info",
+            provers,
+            card: card.clone(),
+            engine: args.engine.clone(),
+            sessions: Some(folder.join(ENGINE_SESSIONS)),
+        };
+        // Elsewhere is the hardware of an engine.
+        let hardware = match args.engine.engine {
+            Some(_) => Hardware::default(),
+            None => Hardware {
+                memory_bytes: machine::usable_memory(),
+                gpus: card.into_iter().map(|card| card.gpu).collect(),
+            },
+        };
+        Ok(arg.start(&args.zkvm, workplace, global)?.on(hardware))
+    };
+    (1..=provers).map(prover).collect()
 }
 
 async fn submit_again(args: Resubmit, output: &Output) -> anyhow::Result<()> {
@@ -227,24 +267,33 @@ async fn submit_again(args: Resubmit, output: &Output) -> anyhow::Result<()> {
         ..Default::default()
     };
     let mut told = Ok(());
-    let report = |proof| {
+    let mut report = |proof| {
         if told.is_ok() {
             told = output.report(&Again::of(proof));
         }
     };
-    let Counts { gone, kept } =
-        resubmit(&config, report).await.context("failed to submit rejected proofs again")?;
+    let mut all = resubmit(&config, &mut report).await.context(AGAIN)?;
+    for number in client::journal::others(&config.data_dir).context(AGAIN)? {
+        let data_dir = client::journal::folder(&config.data_dir, number);
+        let config = client::Config { data_dir, ..config.clone() };
+        let Counts { gone, kept } = resubmit(&config, &mut report).await.context(AGAIN)?;
+        (all.gone, all.kept) = (all.gone + gone, all.kept + kept);
+    }
+    let Counts { gone, kept } = all;
     told?;
     output.report(&Done { event: "done", gone, kept })?;
-    let folder = config.data_dir.join("rejected");
+    let folder = &config.data_dir;
     anyhow::ensure!(
         kept == 0,
-        "{kept} of {} proofs are still in {}",
+        "{kept} of {} rejected proofs are still below {}",
         gone + kept,
         folder.display()
     );
     Ok(())
 }
+
+/// What is said if rejected proofs cannot be submitted again.
+const AGAIN: &str = "failed to submit rejected proofs again";
 
 /// One proof that was submitted again.
 #[derive(Serialize)]
@@ -309,12 +358,18 @@ struct Started {
     prover: protocol::ProofSystem,
     program_id: B256,
     danger: Option<String>,
+    /// How many work at the same time.
+    provers: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<SocketAddr>,
 }
 
 impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Prover Client of {}: {}, program {}", self.server, self.prover, self.program_id)
+        write!(f, "Prover Client of {}: {}, program {}", self.server, self.prover, self.program_id)?;
+        if self.provers > 1 {
+            write!(f, ", {} provers", self.provers)?;
+        }
+        Ok(())
     }
 }

@@ -80,6 +80,60 @@ async fn a_killed_proving_process_costs_a_failure_and_not_the_client() {
 }
 
 #[tokio::test]
+async fn two_provers_work_under_one_name_and_one_that_is_killed_loses_nothing() {
+    let place = Place::new(150, "60s").await;
+    let mut client = place.client("a", &place.endpoint, &["--provers", "2", "--name", "rack 7"]);
+    let deadline = Instant::now() + PATIENCE;
+    while children(client.id()).len() < 2 {
+        assert!(Instant::now() < deadline, "two never proved at once");
+    }
+    let failed = |status: &Status| status.jobs.iter().any(|job| job.failures > 0);
+    hunt(&client, "-KILL", async || {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Some(status_when(&place.endpoint, |_| true).await).filter(failed)
+    })
+    .await;
+    let status = status_when(&place.endpoint, |status| status.counts.proved == 150).await;
+    let names: Vec<_> = status.clients.iter().map(|client| client.name.as_deref()).collect();
+    assert_eq!(names, [Some("rack 7"); 2]);
+    assert!(status.clients.iter().all(|client| client.proved > 0), "{:?}", status.clients);
+    let proofs: u64 = status.clients.iter().map(|client| client.proved + client.rejected).sum();
+    assert_eq!(proofs, 150);
+    assert_eq!(client.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_fewer_provers_than_before_hands_in_what_they_have_left() {
+    let place = Place::new(2, "60s").await;
+    let (tell, reached) = mpsc::channel();
+    let proxy = proxy::start(&place.endpoint, move |now| {
+        if now != Step::Uploading {
+            return Then::PassOn;
+        }
+        // Later ones come when the test has seen enough.
+        let _ = tell.send(());
+        Then::Hang
+    });
+    let mut client = place.client("a", &proxy, &["--provers", "2"]);
+    for _ in 0..2 {
+        tokio::task::block_in_place(|| reached.recv_timeout(PATIENCE).expect("it comes there"));
+    }
+    client.kill();
+    let left = |folder: &str| {
+        let folder = place.folder.path().join("a").join(folder);
+        std::fs::read_dir(folder).expect("a folder").count()
+    };
+    assert_eq!((left("proofs"), left("prover-2/proofs")), (2, 2), "proof and message of each");
+    let _client = place.client("a", &place.endpoint, &[]);
+    let status = status_when(&place.endpoint, |status| status.counts.proved == 2).await;
+    for job in &status.jobs {
+        assert_eq!((job.failures, job.lost), (0, 0), "{job:?}");
+    }
+    assert!(status.clients.iter().all(|client| client.proved == 1), "{:?}", status.clients);
+    assert_eq!(left("prover-2/proofs"), 0);
+}
+
+#[tokio::test]
 async fn a_stopped_proving_process_keeps_its_lease_until_it_is_given_up_as_hung() {
     let place = Place::new(150, "1s").await;
     let client = place.client("a", &place.endpoint, &["--stall-limit", "4s"]);

@@ -200,7 +200,7 @@ async fn metrics_tell_what_happened_and_docs_name_them_all() {
         assert!((scrape.get(&name) * units / proving - 1.0).abs() < 1e-9, "{name}");
     }
 
-    let mine = Scrape::of(&honest.metrics().text(&honest.status()));
+    let mine = Scrape::of(&honest.metrics().text([&honest.status()]));
     mine.check(&[
         (r#"prover_client_proofs_total{verdict="accepted"}"#, 3.0),
         (r#"prover_client_proofs_total{verdict="rejected"}"#, 0.0),
