@@ -88,7 +88,8 @@ pub fn others(root: &Path) -> Result<Vec<u32>> {
         let name = entry.map_err(io_error(root))?.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix(ANOTHER)?.parse().ok());
         // None that is written in another way.
-        numbers.extend(number.filter(|number| *number > 1 && folder(root, *number).ends_with(&name)));
+        numbers
+            .extend(number.filter(|number| *number > 1 && folder(root, *number).ends_with(&name)));
     }
     numbers.sort_unstable();
     Ok(numbers)
@@ -587,7 +588,8 @@ mod tests {
     #[test]
     fn the_first_prover_takes_over_what_one_that_is_not_there_any_more_has_left() {
         let dir = tempfile::tempdir().unwrap();
-        let open = |number| Journal::open(&folder(dir.path(), number), id(u8::try_from(number).unwrap()));
+        let open =
+            |number| Journal::open(&folder(dir.path(), number), id(u8::try_from(number).unwrap()));
         let (first, third) = (open(1).unwrap(), open(3).unwrap());
         drop(open(12).unwrap());
         fs::create_dir(dir.path().join("prover-02")).unwrap();

@@ -168,7 +168,11 @@ impl Client {
             if number as usize > provers.len() {
                 let proofs = first.adopt(&journal::folder(&config.data_dir, number))?;
                 if proofs > 0 {
-                    tracing::info!(prover = number, proofs, "proofs found of a prover that there is no more");
+                    tracing::info!(
+                        prover = number,
+                        proofs,
+                        "proofs found of a prover that there is no more"
+                    );
                 }
             }
         }
@@ -200,8 +204,7 @@ fn start(
         return Err(Error::Name);
     }
     let api = |server: &String| {
-        Api::new(&config, server)
-            .map_err(|detail| Error::Server { server: server.clone(), detail })
+        Api::new(&config, server).map_err(|detail| Error::Server { server: server.clone(), detail })
     };
     let servers: Vec<_> = config
         .servers

@@ -70,6 +70,12 @@ pub trait Prover: Send + Sync {
         None
     }
 
+    /// Makes segments half as large from now on, because memory ran out. Returns their new size, as a power of two of cycles; none if
+    /// they cannot be smaller, or there are none.
+    fn shrink_segments(&self) -> Option<u32> {
+        None
+    }
+
     /// What proves, for people, in at most 64 characters: its name, and what else an operator would ask, as version and device.
     fn engine(&self) -> Option<String> {
         None
@@ -142,6 +148,9 @@ pub trait Prover: Send + Sync {
         }
     }
 }
+
+/// Smaller segments than 2 to this power cycles are not worth their number.
+pub const LEAST_SEGMENT_PO2: u32 = 16;
 
 /// The hardware that a prover may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use protocol::Gpu;
 use sysinfo::{CGroupLimits, ProcessRefreshKind, ProcessesToUpdate, System};
 
+use crate::args::EngineArgs;
+
 /// The list of devices that CUDA may use, by which an operator chooses.
 const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
@@ -24,11 +26,36 @@ pub(crate) struct Card {
     pub gpu: Gpu,
 }
 
-impl Card {
+/// A card that a prover works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// The card.
+    pub card: Card,
+    /// So many provers share it.
+    pub provers: u32,
+}
+
+impl Device {
+    /// The device of the prover with this number, counted from 1, of so many: the cards are dealt out in turn.
+    pub(crate) fn of(cards: &[Card], number: u32, provers: u32) -> Option<Self> {
+        let count = u32::try_from(cards.len()).ok().filter(|count| *count > 0)?;
+        let index = number.saturating_sub(1) % count;
+        let card = cards.get(index as usize)?.clone();
+        // Those before this one in the circle, and one more if the last round came so far.
+        let sharing = provers / count + u32::from(index < provers % count);
+        Some(Self { card, provers: sharing.max(1) })
+    }
+
     /// What a process has to have in its environment to use this card alone. CUDA counts cards by their speed, unless it is told
     /// to count as the driver does.
     pub(crate) fn environment(&self) -> [(OsString, OsString); 2] {
-        [("CUDA_DEVICE_ORDER".into(), "PCI_BUS_ID".into()), (VISIBLE.into(), self.index.to_string().into())]
+        let index = self.card.index.to_string();
+        [("CUDA_DEVICE_ORDER".into(), "PCI_BUS_ID".into()), (VISIBLE.into(), index.into())]
+    }
+
+    /// The card's memory for one prover, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.card.gpu.memory_bytes / u64::from(self.provers)
     }
 }
 
@@ -46,8 +73,12 @@ pub(crate) fn usable_memory() -> Option<u64> {
     memory.into_iter().flatten().filter(|bytes| *bytes > 0).min()
 }
 
-/// The GPUs of NVIDIA that this process may use, as the driver's `nvidia-smi` says. None without it.
-pub(crate) async fn cards() -> Vec<Card> {
+/// The GPUs of NVIDIA that this process may use, as the driver's `nvidia-smi` says. None without it, and none if an engine on other
+/// machines proves.
+pub(crate) async fn cards_beside(engine: &EngineArgs) -> Vec<Card> {
+    if engine.engine.is_some() {
+        return Vec::new();
+    }
     let ask = tokio::process::Command::new("nvidia-smi")
         .args(["--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"])
         .stdin(Stdio::null())
@@ -123,6 +154,27 @@ mod tests {
         ] {
             assert_eq!(names(&visible(parse(ANSWER), named)), expected, "{named:?}");
         }
+    }
+
+    #[test]
+    fn cards_are_dealt_out_in_turn() {
+        let cards = parse(ANSWER);
+        let devices = |provers| {
+            let device = |number| Device::of(&cards, number, provers).expect("there are cards");
+            (1..=provers)
+                .map(|number| (device(number).card.index, device(number).provers))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(devices(1), [(0, 1)]);
+        assert_eq!(devices(2), [(0, 1), (1, 1)]);
+        assert_eq!(devices(5), [(0, 3), (1, 2), (0, 3), (1, 2), (0, 3)]);
+        assert_eq!(Device::of(&[], 1, 1), None);
+        let second = Device::of(&cards, 2, 5).expect("there are cards");
+        assert_eq!(second.memory(), (143_771 << 20) / 2);
+        let environment = second
+            .environment()
+            .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
+        assert_eq!(environment, ["CUDA_DEVICE_ORDER=PCI_BUS_ID", "CUDA_VISIBLE_DEVICES=1"]);
     }
 
     #[test]

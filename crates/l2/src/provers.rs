@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::args::{EngineArgs, ExecutableArgs, Global, KindArg, ProverArg, ZkvmArgs};
 use crate::logs::LogFormat;
-use crate::machine::{Card, usable_memory};
+use crate::machine::{Device, usable_memory};
 use crate::output::Output;
 
 /// Where and how long a prover's process may work.
@@ -33,7 +33,7 @@ pub(crate) struct Workplace {
     /// How many provers share this machine's memory; 0 if none proves, but only runs the program.
     pub provers: u32,
     /// The GPU that is for it, if there are any.
-    pub card: Option<Card>,
+    pub device: Option<Device>,
     /// The engine that it asks, if other machines prove.
     pub engine: EngineArgs,
     /// Where it keeps the ids of that engine's sessions.
@@ -45,8 +45,8 @@ impl Workplace {
     pub(crate) fn attended(folder: impl Into<PathBuf>) -> Self {
         let (stall, limit) = (Duration::MAX, Duration::MAX);
         let (engine, sessions) = (EngineArgs::default(), None);
-        let (folder, log, provers, card) = (folder.into(), "error", 1, None);
-        Self { folder, stall, limit, log, provers, card, engine, sessions }
+        let (folder, log, provers, device) = (folder.into(), "error", 1, None);
+        Self { folder, stall, limit, log, provers, device, engine, sessions }
     }
 
     /// For a command that runs the program and proves nothing: that needs no folder which stays.
@@ -126,7 +126,7 @@ impl ProverArg {
         if global.log_format() == LogFormat::Json {
             arguments.extend(["--log-format".into(), "json".into()]);
         }
-        let Workplace { folder, stall, limit, engine, sessions, provers, card, .. } = workplace;
+        let Workplace { folder, stall, limit, engine, sessions, provers, device, .. } = workplace;
         ensure!(
             self == Self::Risc0 || engine.engine.is_none(),
             "--engine makes proofs of risc0, not of {}: use --prover risc0 or leave out --engine",
@@ -142,7 +142,7 @@ impl ProverArg {
             stall,
             limit,
         };
-        setup.environment.extend(card.iter().flat_map(Card::environment));
+        setup.environment.extend(device.iter().flat_map(Device::environment));
         if self == Self::Exec {
             setup.arguments.insert(0, "prover-process".into());
             if global.json {
@@ -151,14 +151,14 @@ impl ProverArg {
             return Ok(ProverProcess::new(setup, &ExecProver));
         }
         setup.program = self.executable(&zkvm.executable, &engine)?;
+        let chosen = engine.engine.is_some() || zkvm.segment_po2.is_some();
         setup.arguments.extend(match engine.engine {
             // How large its segments are, an engine decides.
             Some(url) => {
                 engine_flags(url, engine.engine_key_file, engine.danger_plain_http, sessions)
             }
             None => {
-                let provers = if zkvm.dev_mode { 0 } else { provers };
-                let po2 = zkvm.segment_po2.unwrap_or_else(|| segment_po2(provers));
+                let po2 = zkvm.segment_po2.unwrap_or(UNKNOWN_PO2);
                 vec!["--segment-po2".into(), po2.to_string().into()]
             }
         });
@@ -166,8 +166,15 @@ impl ProverArg {
         setup.environment.push(("RISC0_DEV_MODE".into(), zkvm.dev_mode.to_string().into()));
         let program_id = B256::new(self.pinned_program_id());
         let wanted = Wanted { system: self.system(), program_id, mocked: zkvm.dev_mode };
-        ProverProcess::identify(setup, &wanted)
-            .with_context(|| format!("failed to set up the prover {}", self.system()))
+        let prover = ProverProcess::identify(setup, &wanted)
+            .with_context(|| format!("failed to set up the prover {}", self.system()))?;
+        if chosen {
+            return Ok(prover);
+        }
+        let provers = if zkvm.dev_mode { 0 } else { provers };
+        let device = device.filter(|_| uses_gpus(&prover));
+        let po2 = segment_po2(provers, device.as_ref());
+        Ok(prover.with_segments(po2))
     }
 
     /// Where the executable of this zkVM, or of the engine, is: where the user says, or beside this program.
@@ -202,19 +209,29 @@ pub(crate) fn planner(prover: Arc<dyn Prover>, folder: PathBuf) -> server::Plann
     })
 }
 
-/// The segment size, if the user names none: the largest that takes at most half of the memory which this process may use, shared
-/// among `provers`; where nothing is proven, the one for which costs are estimated.
-fn segment_po2(provers: u32) -> u32 {
+/// Whether a prover computes on GPUs of NVIDIA.
+pub(crate) fn uses_gpus(prover: &dyn Prover) -> bool {
+    prover.engine().is_some_and(|engine| engine.ends_with(" cuda"))
+}
+
+/// The segment size, if the user names none: the largest that takes at most half of the memory which a prover may use, that of its
+/// card if it uses one, else of this process, shared among `provers`; where nothing is proven, the one for which costs are estimated.
+fn segment_po2(provers: u32, device: Option<&Device>) -> u32 {
     if provers == 0 {
         return UNPROVEN_PO2;
     }
-    let Some(memory) = usable_memory() else { return UNKNOWN_PO2 };
-    let po2 = fitting_po2(memory / u64::from(provers));
+    let (memory, of) = match device {
+        Some(device) => (Some(device.memory()), &*device.card.gpu.name),
+        None => (usable_memory().map(|memory| memory / u64::from(provers)), "this machine"),
+    };
+    let Some(memory) = memory else { return UNKNOWN_PO2 };
+    let po2 = fitting_po2(memory);
     let (memory_gb, segment_gb) = (memory / 1_000_000_000, segment_memory(po2) / 1_000_000_000);
     tracing::info!(
         segment_po2 = po2,
         segment_gb,
         memory_gb,
+        of,
         "segments are as large as half of the memory allows (--segment-po2 for another size)"
     );
     po2
@@ -226,7 +243,8 @@ const UNKNOWN_PO2: u32 = 18;
 /// The segment size where nothing is proven.
 const UNPROVEN_PO2: u32 = 20;
 
-/// What proving a segment takes, in bytes: 2.2 GB for 2^18 cycles, and in proportion.
+/// What proving a segment takes, in bytes: 2.2 GB for 2^18 cycles, and in proportion. Measured without a GPU; on one it is assumed to be
+/// the same, and a prover whose memory runs out makes smaller segments.
 const fn segment_memory(po2: u32) -> u64 {
     9_000 << po2
 }
@@ -298,13 +316,27 @@ pub(crate) fn warn_if_mocked(prover: &dyn Prover, output: &Output) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::Card;
 
     #[test]
     fn segments_grow_with_the_memory() {
         let fitting = [1, 2, 4, 8, 16, 24, 64, 96, 1000].map(|gb| fitting_po2(gb << 30));
         assert_eq!(fitting, [16, 16, 17, 18, 19, 20, 21, 21, 21]);
-        assert!(segment_po2(1000) <= segment_po2(1));
-        assert_eq!(segment_po2(0), UNPROVEN_PO2);
+        assert!(segment_po2(1000, None) <= segment_po2(1, None));
+        assert_eq!(segment_po2(0, None), UNPROVEN_PO2);
+        let card = |mebibytes: u64, provers| {
+            let gpu = protocol::Gpu { name: "a card".into(), memory_bytes: mebibytes << 20 };
+            Device { card: Card { index: 0, uuid: String::new(), gpu }, provers }
+        };
+        for (mebibytes, provers, po2) in
+            [(8_188, 1, 18), (23_034, 1, 20), (23_034, 2, 19), (143_771, 1, 21)]
+        {
+            assert_eq!(
+                segment_po2(1, Some(&card(mebibytes, provers))),
+                po2,
+                "{mebibytes} / {provers}"
+            );
+        }
     }
 
     #[test]

@@ -228,11 +228,7 @@ pub struct ClientSummary {
     #[serde(default)]
     pub draining: bool,
     /// What it can prove, and on what, as it says itself. Empty if it did not say.
-    #[serde(
-        default,
-        deserialize_with = "of_known_systems",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "of_known_systems", skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<Capability>,
     /// How many cycles it proves in a second, as its latest accepted proofs show: from lease to proof, with those of a whole batch
     /// estimated. Left out before the first one.

@@ -2,9 +2,9 @@
 
 use alloy_primitives::B256;
 use protocol::{
-    Advice, ApiError, ArtifactRef, BlockRange, Capability, ErrorCode, Fail, FailAck, FailureClass, Gpu,
-    Heartbeat, HeartbeatAck, NoWork, NoWorkReason, Origin, Part, PartWork, Progress, ProofData,
-    ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
+    Advice, ApiError, ArtifactRef, BlockRange, Capability, ErrorCode, Fail, FailAck, FailureClass,
+    Gpu, Heartbeat, HeartbeatAck, NoWork, NoWorkReason, Origin, Part, PartWork, Progress,
+    ProofData, ProofKind, ProofSystem, Request, Response, Submit, SubmitAck, Verdict,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt::Debug, fs, path::PathBuf};

@@ -36,6 +36,13 @@ pub use crate::meter::{KECCAK_ROWS, Measurement, PhaseCycles};
 /// The program binary that is proven: the guest and the kernel it runs on.
 const PROGRAM: &[u8] = include_bytes!("../../../guests/risc0/pinned/l2-program.bin");
 
+/// What computes proofs in this build, as [`Prover::engine`] says.
+const DEVICE: &str = match (cfg!(feature = "cuda"), cfg!(feature = "metal")) {
+    (true, _) => "cuda",
+    (false, true) => "metal",
+    (false, false) => "cpu",
+};
+
 /// Numbers of RISC Zero's `ecall`s: SHA-256 and programs of big integers.
 const SHA_CALL: u32 = 3;
 const BIGINT_CALL: u32 = 6;
@@ -189,7 +196,7 @@ impl Prover for Risc0Prover {
     }
 
     fn engine(&self) -> Option<String> {
-        let device = if self.config.dev_mode { "mocked" } else { "cpu" };
+        let device = if self.config.dev_mode { "mocked" } else { DEVICE };
         Some(format!("risc0 {} {device}", risc0_zkvm::VERSION))
     }
 

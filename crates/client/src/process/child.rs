@@ -20,8 +20,15 @@ const REPORTED: usize = 1_000;
 /// The longest message, in bytes; what is longer is none.
 const LONGEST_LINE: u64 = 1 << 20;
 
-/// What Rust's allocator, C++'s and CUDA say when there is no memory, in lower case.
-const STARVED: [&str; 3] = ["memory allocation of", "bad_alloc", "out of memory"];
+/// What Rust's allocator, C++'s, CUDA and RISC Zero on CUDA say when there is no memory, in lower case.
+const STARVED: [&str; 6] = [
+    "memory allocation of",
+    "bad_alloc",
+    "out of memory",
+    "outofmemory",
+    "cudaerrormemoryallocation",
+    "allocation failed on",
+];
 
 /// A child that is killed, with all it has started, when this is dropped.
 pub(super) struct Running {
@@ -139,13 +146,17 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().take(REPORTED).map(visible).collect()
 }
 
-/// Why a child that reported nothing has ended.
-pub(super) fn ended(status: ExitStatus, last_words: &str) -> ProveError {
-    let cry = last_words.lines().find(|line| {
+/// The line that tells of a lack of memory, if there is one.
+pub(super) fn starved(said: &str) -> Option<&str> {
+    said.lines().find(|line| {
         let line = line.to_lowercase();
         STARVED.iter().any(|cry| line.contains(cry))
-    });
-    if let Some(cry) = cry {
+    })
+}
+
+/// Why a child that reported nothing has ended.
+pub(super) fn ended(status: ExitStatus, last_words: &str) -> ProveError {
+    if let Some(cry) = starved(last_words) {
         return ProveError::OutOfMemory(format!("{cry} ({status})"));
     }
     if status.signal() == Some(Signal::KILL.as_raw()) {

@@ -2,18 +2,19 @@
 
 use super::{
     PROOF, Setup,
-    child::{Running, ended, plain},
+    child::{Running, ended, plain, starved},
     empty,
     messages::{Assignment, Hello, Identity, Message, Outcome, PROTOCOL, VERSION, Work},
 };
 use crate::prover::{
-    Cancel, Execution, Hardware, Measurement, PartFiles, Progress, ProofKind, ProofSystem,
-    ProveError, Prover,
+    Cancel, Execution, FailureClass, Hardware, LEAST_SEGMENT_PO2, Measurement, PartFiles, Progress,
+    ProofKind, ProofSystem, ProveError, Prover,
 };
 use alloy_primitives::B256;
 use protocol::{ArtifactRef, messages::bounded};
 use rustix::{fs::OFlags, io::Errno};
 use std::{
+    ffi::OsString,
     fs::{File, OpenOptions},
     io::{self, Read, Write},
     os::{
@@ -24,7 +25,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
         mpsc::RecvTimeoutError,
     },
     thread,
@@ -42,6 +43,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The largest result, in bytes. A composite proof of a large batch has some 100 MB.
 const MAX_RESULT: u64 = 1 << 30;
+
+/// The flag of an executable that says the size of segments.
+const SEGMENT_PO2: &str = "--segment-po2";
 
 /// A self-test runs the program for an instant; one that takes so long hangs.
 const SELF_TEST: Duration = Duration::from_secs(300);
@@ -127,6 +131,8 @@ pub struct ProverProcess {
     setup: Setup,
     identity: Identity,
     hardware: Hardware,
+    /// The size of its segments, as a power of two of cycles, if it is another one than its arguments say. 0: it is not.
+    segment_po2: Arc<AtomicU32>,
     /// The executable as it was when it was identified, even if an upgrade replaces its file.
     pinned: Option<Arc<File>>,
     /// The last child's peak memory in bytes; 0 if it is not known.
@@ -140,6 +146,7 @@ impl ProverProcess {
             setup,
             identity: Identity::of(like),
             hardware: Hardware::default(),
+            segment_po2: Arc::default(),
             pinned: None,
             peak: Arc::default(),
         }
@@ -149,6 +156,34 @@ impl ProverProcess {
     #[must_use]
     pub fn on(self, hardware: Hardware) -> Self {
         Self { hardware, ..self }
+    }
+
+    /// The same prover, with segments of another size than its arguments say. Nothing changes if they say none.
+    #[must_use]
+    pub fn with_segments(self, segment_po2: u32) -> Self {
+        if self.says_segments().is_some() {
+            self.segment_po2.store(segment_po2, Ordering::Relaxed);
+        }
+        self
+    }
+
+    /// Where its arguments say the size of segments.
+    fn says_segments(&self) -> Option<usize> {
+        let arguments = &self.setup.arguments;
+        let flag = arguments.iter().position(|argument| argument == SEGMENT_PO2)?;
+        Some(flag + 1).filter(|value| *value < arguments.len())
+    }
+
+    /// The arguments, with the size that segments have now.
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = self.setup.arguments.clone();
+        let segment_po2 = self.segment_po2.load(Ordering::Relaxed);
+        if let Some(value) = self.says_segments()
+            && segment_po2 > 0
+        {
+            arguments[value] = segment_po2.to_string().into();
+        }
+        arguments
     }
 
     /// Starts the executable of `setup` once, to see whether it offers what is wanted. It is then started for each piece of work.
@@ -167,8 +202,14 @@ impl ProverProcess {
             engine: None,
         };
         let stall = setup.stall.min(SELF_TEST);
-        let (hardware, peak) = (Hardware::default(), Arc::default());
-        let mut process = Self { setup, identity, hardware, pinned, peak };
+        let mut process = Self {
+            setup,
+            identity,
+            hardware: Hardware::default(),
+            segment_po2: Arc::default(),
+            pinned,
+            peak: Arc::default(),
+        };
         let hasty = Self { setup: Setup { stall, ..process.setup.clone() }, ..process.clone() };
         let folder = tempfile::tempdir().map_err(ProveError::unavailable)?;
         match hasty.run(folder.path(), Work::Identify, &Cancel::new(), &|_| {})? {
@@ -212,7 +253,7 @@ impl ProverProcess {
         };
         let mut child = Command::new(program)
             .arg0(&setup.program)
-            .args(&setup.arguments)
+            .args(self.arguments())
             .envs(setup.environment.iter().map(|(name, value)| (name, value)))
             .env("TMPDIR", folder)
             .stdin(Stdio::piped())
@@ -241,7 +282,7 @@ impl ProverProcess {
                 *result = Some(Ok(outcome));
             }
             Message::Failed { class, detail } if result.is_none() => {
-                *result = Some(Err(ProveError::of(class, plain(&detail))));
+                *result = Some(Err(failed(class, &detail)));
             }
             _ => {}
         };
@@ -418,7 +459,20 @@ impl Prover for ProverProcess {
     }
 
     fn segment_po2(&self) -> Option<u32> {
-        self.identity.segment_po2
+        match self.segment_po2.load(Ordering::Relaxed) {
+            0 => self.identity.segment_po2,
+            other => Some(other),
+        }
+    }
+
+    fn shrink_segments(&self) -> Option<u32> {
+        self.says_segments()?;
+        let smaller = self.segment_po2()?.checked_sub(1)?;
+        if smaller < LEAST_SEGMENT_PO2 {
+            return None;
+        }
+        self.segment_po2.store(smaller, Ordering::Relaxed);
+        Some(smaller)
     }
 
     fn engine(&self) -> Option<String> {
@@ -536,6 +590,15 @@ fn pin(path: &Path) -> Option<File> {
     let mut magic = [0; 4];
     file.read_exact(&mut magic).ok()?;
     (magic == *b"\x7fELF").then_some(file)
+}
+
+/// What a child reported. Libraries that find no memory, on a GPU for instance, do not say so by a class of failures, but in words.
+fn failed(class: FailureClass, detail: &str) -> ProveError {
+    let class = match class {
+        FailureClass::BackendFailed if starved(detail).is_some() => FailureClass::OutOfMemory,
+        class => class,
+    };
+    ProveError::of(class, plain(detail))
 }
 
 /// The child did something else than it was asked for.

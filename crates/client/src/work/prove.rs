@@ -7,7 +7,7 @@ use crate::{
     api::CallError,
     exec::panic_text,
     journal::{Claim, Entry, JournalError, is_disk_full},
-    prover::{Cancel, PartFiles, PartWork, ProveError},
+    prover::{Cancel, PartFiles, PartWork, ProveError, Prover},
     pulse::{Pulse, believed},
     trace,
 };
@@ -387,10 +387,12 @@ impl Worker {
             let report = |step| {
                 progress.send_replace(Some(step));
             };
-            let prove = std::panic::AssertUnwindSafe(|| match &part {
+            let once = || match &part {
                 Some(part) => prover.prove_part(&input, part, &flag, &report),
                 None => prover.prove_file(&input, kind, &flag, &report),
-            });
+            };
+            let work = part.as_ref().map(|part| part.work);
+            let prove = std::panic::AssertUnwindSafe(|| prove_within_memory(&*prover, work, once));
             let result = std::panic::catch_unwind(prove)
                 .unwrap_or_else(|panic| Err(ProveError::Failed(panic_text(&*panic).into())));
             // The files are not needed twice: a client that dies fetches them anew.
@@ -497,6 +499,30 @@ impl Worker {
     }
 }
 
+/// Proves with `once`. If memory runs out over segments, the prover makes smaller ones from then on, and a whole proof is begun again.
+/// The segments of a part are the job's: that goes back, and the server lends this client no more of that size.
+fn prove_within_memory(
+    prover: &dyn Prover,
+    work: Option<PartWork>,
+    once: impl Fn() -> Result<Vec<u8>, ProveError>,
+) -> Result<Vec<u8>, ProveError> {
+    loop {
+        let result = once();
+        let Err(ProveError::OutOfMemory(error)) = &result else { return result };
+        if !matches!(work, None | Some(PartWork::Segments { .. })) {
+            return result;
+        }
+        let Some(segment_po2) = prover.shrink_segments() else { return result };
+        tracing::warn!(
+            code = "segments_smaller", segment_po2, %error,
+            "memory ran out; this prover makes segments half as large until it is started again"
+        );
+        if work.is_some() {
+            return result;
+        }
+    }
+}
+
 /// Why a job was not proved.
 enum NotProved {
     /// So many clients were killed while they had the job.
@@ -535,5 +561,70 @@ fn disk(error: JournalError) -> CallError {
             CallError::Disk(io::Error::new(source.kind(), format!("{}: {source}", path.display())))
         }
         other => CallError::Disk(io::Error::other(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prover::{Execution, ProofSystem};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Has segments of this size, which it can make smaller.
+    struct Segments(AtomicU32);
+
+    impl Prover for Segments {
+        fn system(&self) -> ProofSystem {
+            ProofSystem::Exec
+        }
+
+        fn program_id(&self) -> alloy_primitives::B256 {
+            alloy_primitives::B256::ZERO
+        }
+
+        fn danger(&self) -> Option<&str> {
+            None
+        }
+
+        fn prove(
+            &self,
+            _: &[u8],
+            _: ProofKind,
+            _: &Cancel,
+            _: &(dyn Fn(Progress) + Send + Sync),
+        ) -> Result<Vec<u8>, ProveError> {
+            Err(ProveError::Cancelled)
+        }
+
+        fn execute(&self, _: &[u8]) -> Result<Execution, ProveError> {
+            Err(ProveError::Cancelled)
+        }
+
+        fn shrink_segments(&self) -> Option<u32> {
+            Some(self.0.fetch_sub(1, Ordering::Relaxed) - 1).filter(|po2| *po2 >= 16)
+        }
+    }
+
+    #[test]
+    fn a_part_goes_back_and_only_one_of_segments_makes_later_ones_smaller() {
+        let starves = || Err(ProveError::OutOfMemory("out of memory".into()));
+        for (work, tries, left) in [
+            (None, 3, 15),
+            (Some(PartWork::Segments { first: 0, end: 1 }), 1, 17),
+            (Some(PartWork::Finish), 1, 18),
+        ] {
+            let (prover, tried) = (Segments(AtomicU32::new(18)), AtomicU32::new(0));
+            let once = || {
+                tried.fetch_add(1, Ordering::Relaxed);
+                starves()
+            };
+            let error = prove_within_memory(&prover, work, once).unwrap_err();
+            assert_eq!(error.class(), FailureClass::OutOfMemory);
+            assert_eq!((tried.into_inner(), prover.0.into_inner()), (tries, left), "{work:?}");
+        }
+        let prover = Segments(AtomicU32::new(18));
+        let failed = || Err(ProveError::Failed("the GPU is on fire".into()));
+        assert!(prove_within_memory(&prover, None, failed).is_err());
+        assert_eq!(prover.0.into_inner(), 18, "no other failure does");
     }
 }

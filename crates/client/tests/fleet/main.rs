@@ -4,6 +4,7 @@
 mod cloned;
 mod disk;
 mod fake;
+mod memory;
 mod rejected;
 mod resumed;
 mod silent;

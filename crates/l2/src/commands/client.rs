@@ -9,15 +9,15 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use client::{Hardware, Prover as _, ProverProcess, Running};
 use client::resubmit::{Counts, Resubmitted, resubmit};
+use client::{Hardware, Prover as _, ProverProcess, Running};
 use protocol::{ArtifactRef, JobId, Verdict};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AccessArgs, EngineArgs, Global, ProverArg, ZkvmArgs};
-use crate::machine::Card;
+use crate::machine::{Card, Device};
 use crate::output::Output;
 use crate::provers::{self, Workplace};
 use crate::{machine, metrics, parse};
@@ -50,11 +50,12 @@ pub(crate) struct Client {
         value_name = "FOLDER"
     )]
     pub data_dir: PathBuf,
-    /// Provers that work at the same time, each on a job of its own and in a process of its own [default: 1]
+    /// Provers that work at the same time, each on a job of its own and in a process of its own [default: one
+    /// for each GPU if the prover uses GPUs, else 1]
     #[arg(
         long,
         env = "PROVER_CLIENT_PROVERS",
-        value_parser = clap::value_parser!(u32).range(1..=64),
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_PROVERS)),
         value_name = "N"
     )]
     pub provers: Option<u32>,
@@ -142,6 +143,9 @@ pub(crate) struct Resubmit {
     pub access: AccessArgs,
 }
 
+/// The most provers under one name.
+const MOST_PROVERS: u32 = 64;
+
 /// Folder of the sessions on engines, below the client's.
 const ENGINE_SESSIONS: &str = "engine-sessions";
 
@@ -163,10 +167,7 @@ pub(crate) async fn run(
         return crate::signals::unless_interrupted(&shutdown, submit_again(args, output)).await;
     }
     let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable, &args.engine));
-    let cards = match args.engine.engine {
-        Some(_) => Vec::new(),
-        None => machine::cards().await,
-    };
+    let cards = machine::cards_beside(&args.engine).await;
     let provers = start_provers(&args, arg, &cards, global)?;
     let first = provers.first().context("there is no prover")?;
     provers::warn_if_mocked(first, output);
@@ -232,17 +233,16 @@ fn start_provers(
     cards: &[Card],
     global: &Global,
 ) -> anyhow::Result<Vec<ProverProcess>> {
-    let provers = args.provers.unwrap_or(1);
-    let prover = |number: u32| {
+    let prover = |number: u32, provers: u32| -> anyhow::Result<ProverProcess> {
         let folder = client::journal::folder(&args.data_dir, number);
-        let card = cards.iter().cycle().nth(number as usize - 1).cloned();
+        let device = Device::of(cards, number, provers);
         let workplace = Workplace {
             folder: folder.join(client::journal::SCRATCH),
             stall: args.stall_limit,
             limit: args.prove_limit,
             log: "info",
             provers,
-            card: card.clone(),
+            device: device.clone(),
             engine: args.engine.clone(),
             sessions: Some(folder.join(ENGINE_SESSIONS)),
         };
@@ -251,12 +251,18 @@ fn start_provers(
             Some(_) => Hardware::default(),
             None => Hardware {
                 memory_bytes: machine::usable_memory(),
-                gpus: card.into_iter().map(|card| card.gpu).collect(),
+                gpus: device.into_iter().map(|device| device.card.gpu).collect(),
             },
         };
         Ok(arg.start(&args.zkvm, workplace, global)?.on(hardware))
     };
-    (1..=provers).map(prover).collect()
+    let mut all = vec![prover(1, args.provers.unwrap_or(1))?];
+    let each = u32::try_from(cards.len()).unwrap_or(u32::MAX).clamp(1, MOST_PROVERS);
+    let count = args.provers.unwrap_or(if provers::uses_gpus(&all[0]) { each } else { 1 });
+    for number in 2..=count {
+        all.push(prover(number, count)?);
+    }
+    Ok(all)
 }
 
 async fn submit_again(args: Resubmit, output: &Output) -> anyhow::Result<()> {
@@ -366,7 +372,11 @@ struct Started {
 
 impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Prover Client of {}: {}, program {}", self.server, self.prover, self.program_id)?;
+        write!(
+            f,
+            "Prover Client of {}: {}, program {}",
+            self.server, self.prover, self.program_id
+        )?;
         if self.provers > 1 {
             write!(f, ", {} provers", self.provers)?;
         }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{EngineArgs, Global, KindArg, NodeArgs, ProverArg, SplitArgs, ZkvmArgs};
 use crate::commands::node::{self, Defaults};
 use crate::commands::server::Data;
+use crate::machine::{self, Device};
 use crate::output::Output;
 use crate::provers::{self, Workplace};
 use crate::view::View;
@@ -76,8 +77,10 @@ pub(crate) async fn run(
     let arg = args.prover.unwrap_or_else(|| ProverArg::best(&args.zkvm.executable, &args.engine));
     let data = Data::for_a_new_chain(args.data_dir)?;
     let folder = |client: u32| data.path().join(format!("client-{client}"));
+    let cards = machine::cards_beside(&args.engine).await;
     let workplace = |client| Workplace {
         engine: args.engine.clone(),
+        device: Device::of(&cards, client, args.clients),
         sessions: Some(folder(client).join("engine-sessions")),
         provers: args.clients,
         ..Workplace::attended(folder(client).join(client::journal::SCRATCH))

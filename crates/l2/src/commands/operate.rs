@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use protocol::{
-    ApiError, AuditEntry, Capability, ChangeJobs, ChangedJobs, ClientSummary, DeadCause, JobHistory, JobId,
-    JobState, JobSummary, JobsDeed, Priority, paths,
+    ApiError, AuditEntry, Capability, ChangeJobs, ChangedJobs, ClientSummary, DeadCause,
+    JobHistory, JobId, JobState, JobSummary, JobsDeed, Priority, paths,
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -648,7 +648,8 @@ struct ClientList(Vec<ClientSummary>);
 impl fmt::Display for ClientList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = table([
-            "client", "name", "prover", "speed", "proved", "rejected", "failed", "heard", "standing",
+            "client", "name", "prover", "speed", "proved", "rejected", "failed", "heard",
+            "standing",
         ]);
         for client in &self.0 {
             table.add_row([

@@ -19,6 +19,7 @@ use verifier::Policy;
 use crate::args::{EngineArgs, Global, KindArg, ProverArg, Source, ZkvmArgs};
 use crate::blocks::{self, Prepared, StatementText};
 use crate::commands::proofs::save;
+use crate::machine::{self, Device};
 use crate::output::{Output, thousands};
 use crate::provers::{self, Workplace};
 use crate::signals::unless_interrupted;
@@ -58,7 +59,8 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
-    let workplace = Workplace { engine: args.engine, ..Workplace::attended(folder.path()) };
+    let device = Device::of(&machine::cards_beside(&args.engine).await, 1, 1);
+    let workplace = Workplace { device, engine: args.engine, ..Workplace::attended(folder.path()) };
     let prover = args.prover.build(&args.zkvm, workplace, global)?;
     let mocked = provers::warn_if_mocked(&*prover, output);
     let prepared = blocks::from_file_or_node(args.file.as_deref(), &args.source);

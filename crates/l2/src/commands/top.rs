@@ -11,7 +11,8 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use crossterm::{cursor, execute, queue, style::Print, terminal};
 use protocol::{
-    BlockRange, Capability, ClientId, Counts, IntakeStatus, JobState, JobSummary, Progress, Status, paths,
+    BlockRange, Capability, ClientId, Counts, IntakeStatus, JobState, JobSummary, Progress, Status,
+    paths,
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;

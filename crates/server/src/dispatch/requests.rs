@@ -58,8 +58,7 @@ impl Jobs {
                 let name = if origin.name.is_empty() { &origin.host } else { &origin.name };
                 let now = self.now().await?;
                 let store = &self.0.store;
-                let note =
-                    store.describe_client(request.client, name, &request.capabilities, now);
+                let note = store.describe_client(request.client, name, &request.capabilities, now);
                 Box::pin(note).await?;
             }
             if !latest {

@@ -114,7 +114,10 @@ impl JobStore {
                     rests_until: Some(self.get(row, "rests_until")?).filter(|until| *until > now.0),
                     quarantined: self.get(row, "quarantined")?,
                     draining: self.get(row, "draining")?,
-                    capabilities: capabilities.as_deref().map(read_capabilities).unwrap_or_default(),
+                    capabilities: capabilities
+                        .as_deref()
+                        .map(read_capabilities)
+                        .unwrap_or_default(),
                     cycles_per_second: self.get(row, "cycles_per_second")?,
                 })
             })

@@ -111,8 +111,12 @@ async fn an_operator_sees_what_a_client_is_and_how_fast_it_proves() {
             host: "here".into(),
         };
         let able = Capability { segment_po2: Some(po2), ..able() };
-        let request =
-            Request { client: hand.client, capabilities: vec![able], wait_ms: 0, origin: Some(origin) };
+        let request = Request {
+            client: hand.client,
+            capabilities: vec![able],
+            wait_ms: 0,
+            origin: Some(origin),
+        };
         hand.post(paths::REQUEST, ProofData::Request(request)).await;
         let list = http().get(format!("{}{}", running.url(), paths::CLIENTS)).send().await.unwrap();
         let list: Vec<ClientSummary> = list.json().await.unwrap();

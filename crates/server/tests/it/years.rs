@@ -825,8 +825,7 @@ async fn only_migrate_brings_a_shared_database_to_a_later_schema() {
     let found = JobStore::connect(&postgres.url(), crate::store::RULES).await.unwrap_err();
     let refused = format!("{found}");
     assert!(
-        refused.contains(&format!("has schema {before}"))
-            && refused.contains("l2-prover migrate"),
+        refused.contains(&format!("has schema {before}")) && refused.contains("l2-prover migrate"),
         "{refused}"
     );
     let tokens = server::tokens::Tokens::open(&settings.data_dir, Some(&postgres.url())).await;
