@@ -1,7 +1,8 @@
-//! Guests: the program built for a zkVM, and its pinned id.
+//! Guests: what is built for a zkVM, and its pinned id.
 //!
-//! * `guests/risc0/pinned/` holds the program binary that is proven and, in `id.toml`, its image id and what made it.
-//! * `crates/verifier/src/pinned.rs` holds the same id for verifiers.
+//! * `guests/<guest>/pinned/` holds the program binary that is proven and, in `id.toml`, its image id and what made it.
+//! * A file of `crates/verifier/src` holds the same id for verifiers.
+//! * The guest that folds proofs is built after the program, whose id it contains.
 //! * The id depends on the sources, the lock file, the compiler and the flags alone: not on the folder of the checkout,
 //!   of the target directory, of cargo's home or of the compiler's sources.
 //!
@@ -35,6 +36,53 @@ const RISC0_FLAGS: [&str; 6] = [
     "getrandom_backend=\"custom\"",
 ];
 
+/// A guest of RISC Zero.
+struct Guest {
+    /// What it is called in messages.
+    name: &'static str,
+    /// Its folder below `guests`.
+    folder: &'static str,
+    /// Its package.
+    package: &'static str,
+    /// Its executable.
+    bin: &'static str,
+    /// The file of `crates/verifier/src` with its id.
+    pinned: &'static str,
+    /// The constant there.
+    constant: &'static str,
+    /// What the constant's docs say.
+    docs: &'static str,
+    /// Whether what it computes must be left to RISC Zero's circuits.
+    accelerated: bool,
+}
+
+/// What executes blocks.
+const PROGRAM: Guest = Guest {
+    name: "the RISC Zero guest",
+    folder: "risc0",
+    package: "guest-risc0",
+    bin: "l2-program",
+    pinned: "pinned.rs",
+    constant: "RISC0_PROGRAM_ID",
+    docs: "Image id of the program in `guests/risc0/pinned`: the program id of every real RISC Zero proof.",
+    accelerated: true,
+};
+
+/// What folds proofs. It hashes a few dozen bytes a batch, which is cheaper in software than a proof of the keccak circuit.
+const AGGREGATE: Guest = Guest {
+    name: "the RISC Zero guest that folds proofs",
+    folder: "risc0-aggregate",
+    package: "guest-risc0-aggregate",
+    bin: "l2-aggregate",
+    pinned: "pinned_aggregate.rs",
+    constant: "RISC0_AGGREGATE_ID",
+    docs: "Image id of the guest in `guests/risc0-aggregate/pinned`: the program id of every real RISC Zero proof that is folded from others.",
+    accelerated: false,
+};
+
+/// In the order in which they are built.
+const GUESTS: [&Guest; 2] = [&PROGRAM, &AGGREGATE];
+
 /// What `id.toml` records about a pinned guest.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Pinned {
@@ -50,40 +98,49 @@ struct Pinned {
     flags: Vec<String>,
 }
 
-/// Builds the RISC Zero guest and pins it.
+/// Builds the guests and pins them.
 ///
 /// # Errors
 /// Names the missing compiler, the failed step or the file that cannot be written.
 pub(crate) fn pin(root: &Path) -> anyhow::Result<String> {
-    let (binary, pinned) = build_risc0(root, &[], Symbols::Stripped)?;
-    let folder = pinned_folder(root);
-    fs::create_dir_all(&folder)
-        .with_context(|| format!("failed to create {}", folder.display()))?;
-    write(&folder.join("l2-program.bin"), &binary)?;
-    let text = toml::to_string(&pinned).context("failed to encode id.toml")?;
-    write(
-        &folder.join("id.toml"),
-        format!("# Written by `cargo xtask guests`.\n{text}").as_bytes(),
-    )?;
-    write(&root.join("crates/verifier/src/pinned.rs"), pinned_rs(&pinned.image_id).as_bytes())?;
-    Ok(format!("pinned the RISC Zero guest: image id {}, {} bytes", pinned.image_id, binary.len()))
+    let mut told = Vec::new();
+    for guest in GUESTS {
+        let (binary, pinned) = build_risc0(guest, root, &[], Symbols::Stripped)?;
+        let folder = guest.pinned_folder(root);
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("failed to create {}", folder.display()))?;
+        write(&guest.binary(root), &binary)?;
+        let text = toml::to_string(&pinned).context("failed to encode id.toml")?;
+        write(
+            &folder.join("id.toml"),
+            format!("# Written by `cargo xtask guests`.\n{text}").as_bytes(),
+        )?;
+        write(&guest.pinned_rs(root), guest.source(&pinned.image_id).as_bytes())?;
+        let (name, id) = (guest.name, pinned.image_id);
+        told.push(format!("pinned {name}: image id {id}, {} bytes", binary.len()));
+    }
+    Ok(told.join("\n"))
 }
 
-/// Builds the RISC Zero guest and compares it with the pinned one.
+/// Builds the guests and compares them with the pinned ones.
 ///
 /// # Errors
 /// Names both image ids, or the file, if anything pinned differs from what was built.
 pub(crate) fn check(root: &Path) -> anyhow::Result<String> {
-    let folder = pinned_folder(root);
-    let path = folder.join("id.toml");
+    let told = GUESTS.iter().map(|guest| check_one(guest, root)).collect::<Result<Vec<_>, _>>()?;
+    Ok(told.join("\n"))
+}
+
+fn check_one(guest: &Guest, root: &Path) -> anyhow::Result<String> {
+    let (name, path) = (guest.name, guest.pinned_folder(root).join("id.toml"));
     let text =
         fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
     let pinned: Pinned =
         toml::from_str(&text).with_context(|| format!("failed to read {}", path.display()))?;
-    let (binary, built) = build_risc0(root, &["--locked"], Symbols::Stripped)?;
+    let (binary, built) = build_risc0(guest, root, &["--locked"], Symbols::Stripped)?;
     ensure!(
         built.image_id == pinned.image_id,
-        "the RISC Zero guest has image id {}, but {} is pinned\n  built with  {}\n  pinned with {}\n\
+        "{name} has image id {}, but {} is pinned\n  built with  {}\n  pinned with {}\n\
          run `cargo xtask guests` if the change is meant, and commit what it writes",
         built.image_id,
         pinned.image_id,
@@ -92,8 +149,8 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<String> {
     );
     ensure!(built == pinned, "{} does not describe this build: expected {built:?}", path.display());
     for (path, expected) in [
-        (folder.join("l2-program.bin"), binary),
-        (root.join("crates/verifier/src/pinned.rs"), pinned_rs(&pinned.image_id).into_bytes()),
+        (guest.binary(root), binary),
+        (guest.pinned_rs(root), guest.source(&pinned.image_id).into_bytes()),
     ] {
         let found =
             fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
@@ -104,7 +161,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<String> {
             built.image_id
         );
     }
-    Ok(format!("the RISC Zero guest's image id is the pinned one: {}", pinned.image_id))
+    Ok(format!("{name} has the pinned image id: {}", pinned.image_id))
 }
 
 /// Builds the RISC Zero guest with the names of its functions, for profiles: the same instructions, but not the same
@@ -113,7 +170,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<String> {
 /// # Errors
 /// As [`pin`].
 pub(crate) fn with_symbols(root: &Path, file: &Path) -> anyhow::Result<String> {
-    let (binary, built) = build_risc0(root, &["--locked"], Symbols::Kept)?;
+    let (binary, built) = build_risc0(&PROGRAM, root, &["--locked"], Symbols::Kept)?;
     write(file, &binary)?;
     Ok(format!("wrote {}: image id {}", file.display(), built.image_id))
 }
@@ -150,29 +207,44 @@ pub(crate) fn bare(root: &Path) -> anyhow::Result<String> {
     Ok(format!("`program` builds for {BARE_TARGET}"))
 }
 
-fn pinned_folder(root: &Path) -> PathBuf {
-    root.join("guests/risc0/pinned")
+impl Guest {
+    fn pinned_folder(&self, root: &Path) -> PathBuf {
+        root.join("guests").join(self.folder).join("pinned")
+    }
+
+    fn binary(&self, root: &Path) -> PathBuf {
+        self.pinned_folder(root).join(format!("{}.bin", self.bin))
+    }
+
+    fn pinned_rs(&self, root: &Path) -> PathBuf {
+        root.join("crates/verifier/src").join(self.pinned)
+    }
+
+    /// The file with its id.
+    fn source(&self, image_id: &str) -> String {
+        let (docs, constant) = (self.docs, self.constant);
+        let bytes = image_id
+            .as_bytes()
+            .chunks(2)
+            .map(|byte| format!("0x{}", String::from_utf8_lossy(byte)));
+        let lines: Vec<String> = bytes
+            .collect::<Vec<_>>()
+            .chunks(8)
+            .map(|line| format!("    {},\n", line.join(", ")))
+            .collect();
+        format!(
+            "//! Written by `cargo xtask guests`.\n\n\
+             /// {docs}\n\
+             #[rustfmt::skip]\n\
+             pub const {constant}: [u8; 32] = [\n{}];\n",
+            lines.concat()
+        )
+    }
 }
 
-fn pinned_rs(image_id: &str) -> String {
-    let bytes =
-        image_id.as_bytes().chunks(2).map(|byte| format!("0x{}", String::from_utf8_lossy(byte)));
-    let lines: Vec<String> = bytes
-        .collect::<Vec<_>>()
-        .chunks(8)
-        .map(|line| format!("    {},\n", line.join(", ")))
-        .collect();
-    format!(
-        "//! Written by `cargo xtask guests`.\n\n\
-         /// Image id of the program in `guests/risc0/pinned`: the program id of every real RISC Zero proof.\n\
-         #[rustfmt::skip]\n\
-         pub const RISC0_PROGRAM_ID: [u8; 32] = [\n{}];\n",
-        lines.concat()
-    )
-}
-
-/// Builds the RISC Zero guest: returns the program binary and what `id.toml` records about it.
+/// Builds a guest: returns the program binary and what `id.toml` records about it.
 fn build_risc0(
+    guest: &Guest,
     root: &Path,
     options: &[&str],
     symbols: Symbols,
@@ -197,7 +269,7 @@ fn build_risc0(
     let mut cargo = compiler.cargo(root, &flags);
     cargo
         .current_dir(&guests)
-        .args(["build", "--release", "--package", "guest-risc0"])
+        .args(["build", "--release", "--package", guest.package])
         .args(options);
     cargo.args(["--target", RISC0_TARGET, "-Zbuild-std=alloc,core,proc_macro,panic_abort,std"]);
     cargo.arg("-Zbuild-std-features=compiler-builtins-mem").arg("--target-dir").arg(&target);
@@ -207,12 +279,14 @@ fn build_risc0(
         cargo.env("CARGO_PROFILE_RELEASE_STRIP", "none");
         cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only");
     }
-    let map = target.join("l2-program.map");
+    let map = target.join(format!("{}.map", guest.bin));
     cargo.env("L2_GUEST_MAP", &map);
     run(&mut cargo)?;
-    check_accelerated(&map)?;
+    if guest.accelerated {
+        check_accelerated(&map)?;
+    }
 
-    let elf = target.join(RISC0_TARGET).join("release/l2-program");
+    let elf = target.join(RISC0_TARGET).join("release").join(guest.bin);
     let elf = fs::read(&elf).with_context(|| format!("failed to read {}", elf.display()))?;
     let binary = ProgramBinary::new(&elf, risc0_zkos_v1compat::V1COMPAT_ELF);
     let image_id = binary.compute_image_id().context("failed to compute the image id")?;
@@ -347,7 +421,7 @@ pub(crate) fn as_rustc() -> ExitCode {
         arguments[at] = format!("metadata={}", &hex::encode(hash.finalize())[..16]);
     }
     // Our own sources change most: a line number in a panic message would move the id with every comment.
-    let ours = ["program", "guest-risc0"]
+    let ours = ["program", PROGRAM.package, AGGREGATE.package]
         .iter()
         .any(|ours| env::var("CARGO_PKG_NAME").is_ok_and(|name| name == *ours));
     if for_guest && ours {

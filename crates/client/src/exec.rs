@@ -5,13 +5,17 @@ use crate::prover::{
     ProveError, Prover, check_adjacent,
 };
 use alloy_primitives::B256;
+use program::{
+    Statement,
+    fold::{Member, fold},
+};
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     ops::Range,
     path::{Path, PathBuf},
 };
-use verifier::{Claim, EXEC_PROGRAM_ID, Plan, Policy, System, plan::claim_of, verify_part};
+use verifier::{Claim, EXEC_PROGRAM_ID, Plan, Policy, System, bundle, plan::claim_of, verify_part};
 
 /// The most segments that it says a run has.
 const MOST_SEGMENTS: usize = 1_000;
@@ -45,17 +49,24 @@ impl Prover for ExecProver {
     }
 
     fn kinds(&self) -> Vec<ProofKind> {
-        vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct]
+        vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct, ProofKind::Aggregate]
+    }
+
+    fn aggregate_id(&self) -> Option<B256> {
+        Some(EXEC_PROGRAM_ID.into())
     }
 
     fn prove(
         &self,
         input: &[u8],
-        _kind: ProofKind,
+        kind: ProofKind,
         cancel: &Cancel,
         _progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Vec<u8>, ProveError> {
         cancel.check()?;
+        if kind == ProofKind::Aggregate {
+            return folded(input);
+        }
         let execution = self.execute(input)?;
         cancel.check()?;
         Ok(execution.public_values)
@@ -144,6 +155,23 @@ impl ExecProver {
         let keccak = (0..batches.min(segments)).map(batch).collect();
         Ok(Plan { segment_po2, states, keccak, public_values })
     }
+}
+
+/// What the "proofs" of a bundle state together.
+fn folded(bundle: &[u8]) -> Result<Vec<u8>, ProveError> {
+    let refused = |error: &dyn std::fmt::Display| ProveError::BadInput(error.to_string());
+    let policy = Policy { danger_accept_exec: true, ..Policy::default() };
+    let mut members = Vec::new();
+    for member in bundle::decode(bundle).map_err(|error| refused(&error))? {
+        let verified = verifier::verify(System::Exec, EXEC_PROGRAM_ID, member.proof, &policy);
+        let values = verified.map_err(|error| refused(&error))?.public_values;
+        if values != member.public_values {
+            return Err(refused(&"a proof is of another statement than the bundle says"));
+        }
+        let statement = Statement::abi_decode(&values).map_err(|error| refused(&error))?;
+        members.push(Member { statement, deposits: member.deposits.map(Into::into) });
+    }
+    Ok(fold(&members).map_err(|error| refused(&error))?.abi_encode())
 }
 
 /// Checks that the proofs in these files are of adjacent ranges that make up `whole`.

@@ -27,6 +27,20 @@ pub trait Prover: Send + Sync {
     /// The id of the program it proves (RISC Zero: the image id).
     fn program_id(&self) -> B256;
 
+    /// The id of the program with which it folds proofs of consecutive batches into one, if it makes proofs of the kind
+    /// [`Aggregate`](ProofKind::Aggregate). Their input is a [bundle](verifier::bundle) of proofs.
+    fn aggregate_id(&self) -> Option<B256> {
+        None
+    }
+
+    /// The id of the program with which it makes proofs of a kind.
+    fn program_of(&self, kind: ProofKind) -> Option<B256> {
+        match kind {
+            ProofKind::Aggregate => self.aggregate_id(),
+            _ => Some(self.program_id()),
+        }
+    }
+
     /// A name for why its proofs prove nothing ("exec", "dev mode"), if they do not.
     fn danger(&self) -> Option<&str>;
 

@@ -13,6 +13,7 @@ use crate::commands::dev::Dev;
 use crate::commands::doctor::Doctor;
 use crate::commands::execute::Execute;
 use crate::commands::failures::Failures;
+use crate::commands::fold::Fold;
 use crate::commands::fsck::Fsck;
 use crate::commands::gc::{Backup, Gc};
 use crate::commands::inspect::Inspect;
@@ -94,6 +95,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Prove blocks from a file or a node, without a server
     Prove(Prove),
+    /// Fold proofs of consecutive batches into one, without a server
+    Fold(Fold),
     /// Run the program on blocks without proving, and say what it costs
     Execute(Execute),
     /// Verify a proof and print its statement

@@ -9,6 +9,7 @@ pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod execute;
 pub(crate) mod failures;
+pub(crate) mod fold;
 pub(crate) mod fsck;
 pub(crate) mod gc;
 pub(crate) mod inspect;

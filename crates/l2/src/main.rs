@@ -153,6 +153,9 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             Command::Doctor(args) => {
                 unless_interrupted(&shutdown, Box::pin(commands::doctor::run(args, output))).await
             }
+            Command::Fold(args) => {
+                Box::pin(commands::fold::run(args, &cli.global, output, shutdown)).await
+            }
             Command::Prove(args) => {
                 Box::pin(commands::prove::run(args, &cli.global, output, shutdown)).await
             }

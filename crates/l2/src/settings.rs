@@ -165,6 +165,8 @@ fn defaults(args: &Server) -> anyhow::Result<Map<String, Value>> {
         split: args.split.split,
         split_segment_po2: args.split.split_segment_po2,
         split_least_segments: args.split.split_least_segments,
+        aggregate: args.aggregate.aggregate,
+        aggregate_after: args.aggregate.aggregate_after,
         beneficiary: args.beneficiary,
         first_block: args.first_block,
         batch_blocks: args.batch_blocks,

@@ -30,7 +30,7 @@ impl Work {
             Progress::Executed { segments, total_cycles, later_steps, .. } => {
                 let joins = match kind {
                     ProofKind::Part | ProofKind::Composite => 0,
-                    ProofKind::Succinct => (2 * segments).saturating_sub(1),
+                    ProofKind::Succinct | ProofKind::Aggregate => (2 * segments).saturating_sub(1),
                 };
                 (self.segments, self.cycles) = (segments, total_cycles);
                 self.steps = later_steps.unwrap_or(joins);

@@ -45,6 +45,8 @@ pub mod consensus;
 mod error;
 mod evm;
 pub mod execute;
+#[cfg(feature = "fold")]
+pub mod fold;
 mod hashes;
 pub mod input;
 mod overlay;

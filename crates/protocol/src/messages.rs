@@ -540,6 +540,9 @@ pub enum ProofKind {
     Composite,
     /// One proof of constant size.
     Succinct,
+    /// One proof of constant size that stands for the proofs of consecutive batches. It is of a program of its own, which verifies
+    /// theirs, and its input is a bundle of them.
+    Aggregate,
 }
 
 impl fmt::Display for ProofKind {
@@ -548,6 +551,7 @@ impl fmt::Display for ProofKind {
             Self::Part => "part",
             Self::Composite => "composite",
             Self::Succinct => "succinct",
+            Self::Aggregate => "aggregate",
         })
     }
 }
@@ -560,9 +564,10 @@ impl FromStr for ProofKind {
             "part" => Ok(Self::Part),
             "composite" => Ok(Self::Composite),
             "succinct" => Ok(Self::Succinct),
+            "aggregate" => Ok(Self::Aggregate),
             _ => Err(UnknownName {
                 what: "a proof kind",
-                allowed: "part, composite, succinct",
+                allowed: "part, composite, succinct, aggregate",
                 text: text.into(),
             }),
         }

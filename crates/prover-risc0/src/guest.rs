@@ -10,8 +10,8 @@ use client::{Cancel, ProveError};
 use risc0_binfmt::MemoryImage;
 use risc0_circuit_rv32im::execute;
 use risc0_zkvm::{
-    CoprocessorCallback, ExecutorEnv, ExecutorImpl, ExitCode, Output, ProveKeccakRequest, Segment,
-    SegmentRef, Session, TraceCallback as _,
+    CoprocessorCallback, ExecutorEnv, ExecutorImpl, ExitCode, Output, ProveKeccakRequest, Receipt,
+    Segment, SegmentRef, Session, TraceCallback as _,
 };
 
 use crate::meter::Tracer;
@@ -50,6 +50,8 @@ pub(crate) enum Start<'p> {
     Image(&'p MemoryImage),
     /// A program binary, which may have symbols for a profile.
     Binary(&'p [u8]),
+    /// The binary of a guest that builds on what these receipts prove.
+    Upon(&'p [u8], &'p [Receipt]),
 }
 
 /// Runs the program of `start` on `input`; `keep` gets every segment as soon as it is complete.
@@ -75,10 +77,17 @@ pub(crate) fn run(
         }
         environment.trace_callback(move |event| tracer.borrow_mut().trace_callback(event));
     }
+    if let Start::Upon(_, receipts) = start {
+        for receipt in receipts {
+            environment.add_assumption(receipt.clone());
+        }
+    }
     let environment = environment.build().map_err(failed)?;
     let executor = match start {
         Start::Image(image) => ExecutorImpl::new(environment, image.clone()),
-        Start::Binary(program) => ExecutorImpl::from_elf(environment, program),
+        Start::Binary(program) | Start::Upon(program, _) => {
+            ExecutorImpl::from_elf(environment, program)
+        }
     };
     let mut executor = executor.map_err(failed)?;
     let session = executor.run_with_callback(|segment| {

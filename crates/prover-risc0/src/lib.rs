@@ -6,6 +6,7 @@
 //! * A proof is verified by `verifier` before it is handed out.
 //! * Dev mode is [`Config::dev_mode`] and nothing else; the environment variable `RISC0_DEV_MODE` is not read here.
 
+mod fold;
 mod guest;
 mod meter;
 mod parts;
@@ -27,7 +28,7 @@ use risc0_zkvm::{
     Digest, FakeReceipt, InnerReceipt, MaybePruned, NullSegmentRef, Receipt, ReceiptClaim,
     SegmentRef, SystemState,
 };
-use verifier::{Policy, RISC0_PROGRAM_ID};
+use verifier::{Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID};
 
 use crate::guest::{Run, Start, Watch};
 use crate::meter::Tracer;
@@ -151,7 +152,7 @@ impl Risc0Prover {
             |segment| spill.keep(&segment),
         )?;
         progress(executed(&run, Some(steps::later_steps(&run, kind))));
-        let inner = steps::prove(&run, kind, cancel, progress)?;
+        let inner = steps::prove(&run, &[], kind, cancel, progress)?;
         let proof = encode(&Receipt::new(inner, run.journal))?;
         // If our own verifier refuses the proof, that is a bug; it is better to fail here than at the server.
         verifier::verify(verifier::System::Risc0, RISC0_PROGRAM_ID, &proof, &Policy::default())
@@ -174,7 +175,11 @@ impl Prover for Risc0Prover {
     }
 
     fn kinds(&self) -> Vec<ProofKind> {
-        vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct]
+        vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct, ProofKind::Aggregate]
+    }
+
+    fn aggregate_id(&self) -> Option<B256> {
+        Some(B256::from(RISC0_AGGREGATE_ID))
     }
 
     fn prove(
@@ -185,6 +190,7 @@ impl Prover for Risc0Prover {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Vec<u8>, ProveError> {
         caught(|| match (kind, self.config.dev_mode) {
+            (ProofKind::Aggregate, _) => fold::prove(self.config, input, cancel, progress),
             (ProofKind::Part, _) => Err(ProveError::Unavailable("a part needs a plan".into())),
             (_, true) => self.prove_dev_mode(input, cancel, progress),
             (_, false) => self.prove_really(input, kind, cancel, progress),

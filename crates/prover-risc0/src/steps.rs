@@ -21,9 +21,10 @@ use crate::guest::Run;
 const KECCAK_ROWS: usize = 200;
 const KECCAK_PO2: std::ops::RangeInclusive<usize> = 14..=18;
 
-/// Proves `run`. The result is not verified as a whole yet.
+/// Proves `run`, which builds on what `upon` proves. The result is not verified as a whole yet.
 pub(crate) fn prove(
     run: &Run,
+    upon: &[SuccinctReceipt<Unknown>],
     kind: ProofKind,
     cancel: &Cancel,
     progress: &dyn Fn(Progress),
@@ -33,11 +34,9 @@ pub(crate) fn prove(
     let keccak = steps.keccak(&run.keccak)?;
     let mut proven = Vec::new();
     for (assumption, _) in &run.session.assumptions {
-        match &keccak {
-            Some(receipt) if receipt.claim.digest() == assumption.claim => {
-                proven.push(receipt.clone());
-            }
-            _ => {
+        match keccak.iter().chain(upon).find(|it| it.claim.digest() == assumption.claim) {
+            Some(receipt) => proven.push(receipt.clone()),
+            None => {
                 let text = format!("the guest assumes {assumption:?}, which nothing proves");
                 return Err(ProveError::Failed(text.into()));
             }
@@ -62,7 +61,7 @@ pub(crate) fn later_steps(run: &Run, kind: ProofKind) -> u64 {
     let keccak = (2 * batches).saturating_sub(1);
     match kind {
         ProofKind::Part | ProofKind::Composite => keccak,
-        ProofKind::Succinct => {
+        ProofKind::Succinct | ProofKind::Aggregate => {
             keccak + (2 * segments).saturating_sub(1) + run.session.assumptions.len() as u64
         }
     }

@@ -9,6 +9,7 @@ use crate::database::DatabaseUrl;
 use crate::jobs::{
     batch::{Target, Targets},
     crew::SIZES,
+    fold::{Folding, MOST_FOLDED},
     verification::verifier_of,
 };
 use alloy_primitives::{Address, B256};
@@ -61,6 +62,11 @@ pub struct Config {
     pub split_segment_po2: Option<u32>,
     /// A run with fewer segments is not divided.
     pub split_least_segments: u32,
+    /// So many proofs of consecutive batches are folded into one, which is a job of its own. Needs succinct proofs.
+    pub aggregate: Option<u32>,
+    /// Proofs that have waited for so long for others to be folded with are folded with fewer.
+    #[serde(with = "humantime_serde")]
+    pub aggregate_after: Duration,
     /// Who may claim the rewards of the proofs, as their statements say. Left out: nobody.
     pub beneficiary: Option<Address>,
 
@@ -157,6 +163,8 @@ impl Default for Config {
             split: false,
             split_segment_po2: None,
             split_least_segments: 4,
+            aggregate: None,
+            aggregate_after: Duration::from_secs(60 * 60),
             beneficiary: None,
             first_block: 1,
             batch_blocks: 1,
@@ -302,11 +310,26 @@ impl Config {
                 "is exec, whose proofs prove nothing: set danger_accept_exec to allow them",
             );
         }
-        if self.kind == ProofKind::Part {
+        if matches!(self.kind, ProofKind::Part | ProofKind::Aggregate) {
             return problem(
                 "kind",
-                "must be composite or succinct: the server asks for parts by itself (see split)",
+                "must be composite or succinct: the server asks for parts and for folded proofs by itself (see split and aggregate)",
             );
+        }
+        if let Some(most) = self.aggregate {
+            if self.kind != ProofKind::Succinct {
+                return problem("aggregate", "needs succinct proofs: set kind to succinct");
+            }
+            if !(2..=MOST_FOLDED).contains(&most) {
+                return problem("aggregate", "must be from 2 to 256");
+            }
+            let pinned = verifier_of(self.system).map(|verifier| verifier.program_id());
+            if self.program_id.is_some_and(|wanted| Some(wanted.0) != pinned) {
+                return problem(
+                    "aggregate",
+                    "needs the program pinned in this version: leave program_id out",
+                );
+            }
         }
         if self.split && self.kind != ProofKind::Succinct {
             return problem("split", "needs succinct proofs: set kind to succinct");
@@ -372,6 +395,16 @@ impl Config {
     pub fn targets(&self) -> Targets {
         let (program_id, kind) = (self.wanted_program_id(), self.kind);
         Target { system: self.system, program_id, kind }.into()
+    }
+
+    /// The jobs that fold proofs, if there are any.
+    pub fn folding(&self) -> Option<Folding> {
+        let most = self.aggregate?;
+        let program_id = B256::new(verifier_of(self.system)?.aggregate_id());
+        let of =
+            Target { system: self.system, program_id: self.wanted_program_id(), kind: self.kind };
+        let into = Target { system: self.system, program_id, kind: ProofKind::Aggregate };
+        Some(Folding { of, into, most: most as usize, after: self.aggregate_after })
     }
 
     /// The program that jobs ask for.

@@ -60,7 +60,7 @@ use artifacts::{Artifacts, Place, Sharing};
 use data_folder::Space;
 pub use dispatch::Planner;
 use dispatch::{
-    Jobs, JobsConfig, Splitter,
+    Folder, Jobs, JobsConfig, Splitter,
     peers::{Leadership, NodeHealth, Peers},
 };
 use http::{connection, limits::Limiter, router, service::Service};
@@ -157,12 +157,13 @@ impl Server {
                 store
             }
         };
-        let store = store.dividing(config.split);
+        let store = store.dividing(config.split).folding(config.folding());
         let gate = Gate::new(&config, Tokens::of(store.database())).await?;
         let space = Space::new(&config);
         let stopping = CancellationToken::new();
         let jobs_config = JobsConfig {
             targets: config.targets(),
+            folding: config.folding(),
             lease: config.lease,
             heartbeat: config.heartbeat,
             max_wait: config.max_wait,
@@ -235,6 +236,11 @@ impl Server {
                     );
                 }
             }
+        }
+
+        if let Some(folding) = config.folding() {
+            let folder = Folder { jobs: jobs.clone(), folding, leads: leads.clone() };
+            parts.start("folding", folder.run());
         }
 
         let upkeep = Upkeep {

@@ -28,8 +28,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod bundle;
 mod bytes;
 mod pinned;
+mod pinned_aggregate;
 pub mod plan;
 mod revoked;
 pub mod risc0;
@@ -38,6 +40,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use pinned::RISC0_PROGRAM_ID;
+pub use pinned_aggregate::RISC0_AGGREGATE_ID;
 pub use plan::{Claim, Plan, verify_part};
 pub use revoked::{REVOKED, Revoked, check_not_revoked};
 
@@ -126,6 +129,14 @@ impl System {
         match self {
             Self::Exec => EXEC_PROGRAM_ID,
             Self::Risc0 => RISC0_PROGRAM_ID,
+        }
+    }
+
+    /// The id of the program that folds proofs of our program in this proof system, as pinned in this version.
+    pub const fn aggregate_id(self) -> [u8; 32] {
+        match self {
+            Self::Exec => EXEC_PROGRAM_ID,
+            Self::Risc0 => RISC0_AGGREGATE_ID,
         }
     }
 }

@@ -83,6 +83,7 @@ mod tests {
     fn what_is_pinned_is_not_revoked() {
         for system in [System::Exec, System::Risc0] {
             assert_eq!(check_not_revoked(&system.program_id()), Ok(()), "{system}");
+            assert_eq!(check_not_revoked(&system.aggregate_id()), Ok(()), "{system}");
         }
     }
 

@@ -26,8 +26,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use risc0_zkvm::sha::Digestible as _;
 use risc0_zkvm::{
     Assumption, Assumptions, CompositeReceipt, CompositeReceiptVerifierParameters, Digest,
-    ExitCode, InnerAssumptionReceipt, InnerReceipt, MaybePruned, Output, Receipt, ReceiptClaim,
-    SegmentReceipt, SegmentReceiptVerifierParameters, SuccinctReceipt,
+    ExitCode, FakeReceipt, InnerAssumptionReceipt, InnerReceipt, MaybePruned, Output, Receipt,
+    ReceiptClaim, SegmentReceipt, SegmentReceiptVerifierParameters, SuccinctReceipt,
     SuccinctReceiptVerifierParameters, SystemState, Unknown, VerifierContext,
 };
 
@@ -239,6 +239,29 @@ pub fn encode(program_id: [u8; 32], receipt: &Receipt) -> Result<Vec<u8>, Encode
         _ => {}
     }
     Ok(proof)
+}
+
+/// RISC Zero's receipt of a succinct or dev-mode proof, for a guest that builds on what it proves. It is not verified here: see
+/// [`verify`](crate::verify).
+///
+/// # Errors
+/// If `proof` is of another program or malformed, or is a composite one.
+pub fn receipt(program_id: [u8; 32], proof: &[u8]) -> Result<Receipt, VerifyError> {
+    let Parts { journal, body } = Parts::of(program_id, proof)?;
+    let claim = ReceiptClaim::ok(Digest::from(program_id), MaybePruned::Value(journal.to_vec()));
+    let inner = match body {
+        Body::DevMode => InnerReceipt::Fake(FakeReceipt::new(claim)),
+        Body::Succinct(recursion) => {
+            let parameters = SuccinctReceiptVerifierParameters::default();
+            InnerReceipt::Succinct(recursion.receipt(MaybePruned::Value(claim), &parameters)?)
+        }
+        Body::Composite(_) => {
+            return Err(VerifyError::Invalid(
+                "it is composite, and only a succinct one can be built on".to_owned(),
+            ));
+        }
+    };
+    Ok(Receipt::new(inner, journal.to_vec()))
 }
 
 fn put_composite(proof: &mut Vec<u8>, receipt: &CompositeReceipt) -> Result<(), EncodeError> {

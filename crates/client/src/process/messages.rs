@@ -160,6 +160,9 @@ pub struct Identity {
     pub program_id: B256,
     /// The kinds of proofs it makes.
     pub kinds: Vec<ProofKind>,
+    /// The id of the program with which it folds proofs, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate_id: Option<B256>,
     /// Why its proofs prove nothing ("dev mode"), if they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub danger: Option<String>,

@@ -197,6 +197,7 @@ impl ProverProcess {
             system: wanted.system,
             program_id: wanted.program_id,
             kinds: Vec::new(),
+            aggregate_id: None,
             danger: None,
             segment_po2: None,
             engine: None,
@@ -458,6 +459,10 @@ impl Prover for ProverProcess {
         self.make_proof(work, cancel, progress)
     }
 
+    fn aggregate_id(&self) -> Option<B256> {
+        self.identity.aggregate_id
+    }
+
     fn segment_po2(&self) -> Option<u32> {
         match self.segment_po2.load(Ordering::Relaxed) {
             0 => self.identity.segment_po2,
@@ -557,6 +562,7 @@ impl Identity {
             system: prover.system(),
             program_id: prover.program_id(),
             kinds: prover.kinds(),
+            aggregate_id: prover.aggregate_id(),
             danger: prover.danger().map(str::to_owned),
             segment_po2: prover.segment_po2(),
             engine: prover.engine(),

@@ -42,8 +42,9 @@ impl Worker {
     pub(super) async fn take_over(&mut self) {
         let journal = self.shared.journal.clone();
         let Ok(Some(claim)) = blocking(move || journal.claimed()).await else { return };
-        if (claim.system, claim.program_id)
-            == (self.shared.prover.system(), self.shared.prover.program_id())
+        let prover = &self.shared.prover;
+        if claim.system == prover.system()
+            && Some(claim.program_id) == prover.program_of(claim.kind)
         {
             tracing::info!(job = %claim.job, begun = claim.begun, "job found that a killed client had begun");
             // Asked first, or the job would wait for its lease to run out.
@@ -236,9 +237,8 @@ impl Worker {
         cancel: &Cancel,
         progress: watch::Sender<Option<Progress>>,
     ) -> Result<Entry, NotProved> {
-        if job.system != self.shared.prover.system()
-            || job.program_id != self.shared.prover.program_id()
-        {
+        let prover = &self.shared.prover;
+        if job.system != prover.system() || Some(job.program_id) != prover.program_of(job.kind) {
             let error = format!("the job asks for {} program {}", job.system, job.program_id);
             return Err(NotProved::Fetch(CallError::Refused(protocol::ApiError {
                 code: ErrorCode::Other,

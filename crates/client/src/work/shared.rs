@@ -9,7 +9,8 @@ use crate::{
     pulse::back_off,
 };
 use protocol::{
-    Capability, Fail, FailureClass, InstanceId, JobId, LeaseId, Origin, Request, Response,
+    Capability, Fail, FailureClass, InstanceId, JobId, LeaseId, Origin, ProofKind, Request,
+    Response,
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -126,19 +127,28 @@ impl Shared {
 
     /// A request for work, which the server may hold open for `wait`.
     pub(super) fn request(&self, wait: Duration) -> Request {
-        let hardware = self.prover.hardware();
+        let prover = &*self.prover;
+        let (folds, proves): (Vec<_>, Vec<_>) =
+            prover.kinds().into_iter().partition(|kind| *kind == ProofKind::Aggregate);
+        let hardware = prover.hardware();
+        let capable = |program_id, kinds: Vec<ProofKind>| Capability {
+            system: prover.system(),
+            program_id,
+            mocked: prover.danger().is_some(),
+            kinds,
+            segment_po2: prover.segment_po2(),
+            engine: prover.engine(),
+            memory_bytes: hardware.memory_bytes,
+            gpus: hardware.gpus.clone(),
+        };
+        // Proofs are folded by a program of its own.
+        let folding = prover.aggregate_id().filter(|_| !folds.is_empty());
+        let folding = folding.map(|program_id| capable(program_id, folds));
         Request {
             client: self.journal.client(),
-            capabilities: vec![Capability {
-                system: self.prover.system(),
-                program_id: self.prover.program_id(),
-                mocked: self.prover.danger().is_some(),
-                kinds: self.prover.kinds(),
-                segment_po2: self.prover.segment_po2(),
-                engine: self.prover.engine(),
-                memory_bytes: hardware.memory_bytes,
-                gpus: hardware.gpus,
-            }],
+            capabilities: std::iter::once(capable(prover.program_id(), proves))
+                .chain(folding)
+                .collect(),
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             origin: Some(self.origin.clone()),
         }

@@ -9,7 +9,7 @@ mod prover;
 mod server;
 mod source;
 
-pub(crate) use self::server::{AccessArgs, Kept, Operated, ServerData, SplitArgs};
+pub(crate) use self::server::{AccessArgs, AggregateArgs, Kept, Operated, ServerData, SplitArgs};
 pub(crate) use dev_node::NodeArgs;
 pub(crate) use prover::{EngineArgs, ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
 pub(crate) use source::{NodeAccess, Source, TermsArgs, WitnessFrom};

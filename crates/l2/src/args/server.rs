@@ -1,6 +1,7 @@
 //! Flags about a Prover Server: how it is reached, and where it keeps what it has.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -109,6 +110,29 @@ impl ServerData {
         }
         Ok(config)
     }
+}
+
+/// How proofs are folded.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Folded proofs")]
+pub(crate) struct AggregateArgs {
+    /// Fold the proofs of so many consecutive batches into one, which a client makes; the proofs must be succinct
+    #[arg(
+        long,
+        env = "PROVER_SERVER_AGGREGATE",
+        value_parser = clap::value_parser!(u32).range(2..=256),
+        value_name = "N"
+    )]
+    pub aggregate: Option<u32>,
+    /// Fold fewer when the first of them has waited for so long
+    #[arg(
+        long,
+        env = "PROVER_SERVER_AGGREGATE_AFTER",
+        value_parser = humantime::parse_duration,
+        default_value = "1h",
+        value_name = "TIME"
+    )]
+    pub aggregate_after: Duration,
 }
 
 /// How a proof is divided among clients.

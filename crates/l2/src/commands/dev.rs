@@ -11,7 +11,9 @@ use protocol::{ProofKind, Status};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{EngineArgs, Global, KindArg, NodeArgs, ProverArg, SplitArgs, ZkvmArgs};
+use crate::args::{
+    AggregateArgs, EngineArgs, Global, KindArg, NodeArgs, ProverArg, SplitArgs, ZkvmArgs,
+};
 use crate::commands::node::{self, Defaults};
 use crate::commands::server::Data;
 use crate::machine::{self, Device};
@@ -40,6 +42,9 @@ pub(crate) struct Dev {
     /// Proofs in parts
     #[command(flatten)]
     pub split: SplitArgs,
+    /// Folded proofs
+    #[command(flatten)]
+    pub aggregate: AggregateArgs,
     /// Port of the Prover Server; 0 picks one
     #[arg(long, default_value_t = 0, value_name = "PORT")]
     pub server_port: u16,
@@ -86,7 +91,7 @@ pub(crate) async fn run(
         ..Workplace::attended(folder(client).join(client::journal::SCRATCH))
     };
     let prover = arg.build(&args.zkvm, workplace(1), global)?;
-    let kind = match args.split.split {
+    let kind = match args.split.split || args.aggregate.aggregate.is_some() {
         true => ProofKind::Succinct,
         false => args.kind.into(),
     };
@@ -114,6 +119,8 @@ pub(crate) async fn run(
         split: args.split.split,
         split_segment_po2: args.split.split_segment_po2,
         split_least_segments: args.split.split_least_segments,
+        aggregate: args.aggregate.aggregate,
+        aggregate_after: args.aggregate.aggregate_after,
         first_block: FIRST_BLOCK,
         batch_blocks: args.batch_blocks,
         heartbeat: HEARTBEAT,
@@ -150,6 +157,7 @@ pub(crate) async fn run(
         clients.push(running.with_context(|| format!("failed to start Prover Client {index}"))?);
     }
 
+    let folds = args.aggregate.aggregate.is_some();
     let mut view = View::new(output, args.blocks);
     let mut ticks = tokio::time::interval(TICK);
     let outcome = loop {
@@ -158,7 +166,10 @@ pub(crate) async fn run(
             () = shutdown.cancelled() => true,
         };
         let status = server.status().await.context("failed to read the server's status")?;
-        let blocks = proven(&status);
+        let blocks = match folds {
+            true => folded(&status),
+            false => proven(&status),
+        };
         view.update(&status, blocks)?;
         if stop || args.blocks.is_some_and(|goal| blocks >= goal) {
             break Ok(blocks);
@@ -187,6 +198,15 @@ pub(crate) async fn run(
 /// Blocks proven from the first one on, without a gap.
 fn proven(status: &Status) -> u64 {
     status.proved_through.map_or(0, |last| last + 1 - FIRST_BLOCK)
+}
+
+/// Blocks from the first one on whose proofs are folded.
+fn folded(status: &Status) -> u64 {
+    let folded = status
+        .jobs
+        .iter()
+        .filter(|job| job.kind == ProofKind::Aggregate && job.state == protocol::JobState::Proved);
+    folded.map(|job| job.block_numbers.last() + 1 - FIRST_BLOCK).max().unwrap_or_default()
 }
 
 /// A run ends when a job has failed so often, although a server would go on trying with one client.

@@ -7,7 +7,9 @@ use alloy_primitives::B256;
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use program::{ChainConfig, Statement};
-use protocol::{ArtifactRef, BlockRange, JobId, JobState, JobSummary, ProofSystem, paths};
+use protocol::{
+    ArtifactRef, BlockRange, JobId, JobState, JobSummary, ProofKind, ProofSystem, paths,
+};
 use reqwest::Method;
 use serde::Serialize;
 use verifier::Policy;
@@ -54,6 +56,9 @@ pub(crate) struct ProofBlocks {
     /// Only proofs of these blocks: `A` or `A..B`, both included
     #[arg(long, value_parser = parse::block_range, value_name = "A..B")]
     pub block: Option<parse::BlockRange>,
+    /// Take folded proofs instead of those of batches
+    #[arg(long)]
+    pub aggregates: bool,
     /// Succeed although blocks between the proofs, or of --block, have none
     #[arg(long)]
     pub allow_gaps: bool,
@@ -112,7 +117,7 @@ async fn verify(
         let blocks = job.block_numbers;
         let bytes = fetch(&which.operated, &proof).await?;
         let refused = || format!("the proof of blocks {blocks} (job {}) is refused", job.job);
-        let statement = check(&job, &bytes, &policy).with_context(refused)?;
+        let statement = check(&job, which.aggregates, &bytes, &policy).with_context(refused)?;
         if let Some(chain) = chain {
             on_chain(&statement, chain).with_context(refused)?;
         }
@@ -203,9 +208,15 @@ fn agrees(before: &Statement, after: &Statement) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the proof states about the job's blocks. The server's word counts for nothing: the program is the one pinned here.
-fn check(job: &JobSummary, proof: &[u8], policy: &Policy) -> anyhow::Result<Statement> {
-    let (system, pinned) = pinned(job.system)?;
+/// What the proof, folded or not, states about the job's blocks. The server's word counts for nothing: the program is one pinned here.
+fn check(
+    job: &JobSummary,
+    folded: bool,
+    proof: &[u8],
+    policy: &Policy,
+) -> anyhow::Result<Statement> {
+    let (system, program_id) = pinned(job.system)?;
+    let pinned = if folded { system.aggregate_id() } else { program_id };
     // SOUNDNESS: the pinned program, whatever the server says that it asked for.
     let verified = verifier::verify(system, pinned, proof, policy)?;
     let statement = Statement::abi_decode(&verified.public_values)?;
@@ -224,6 +235,9 @@ pub(super) fn pinned(system: ProofSystem) -> anyhow::Result<(verifier::System, [
 /// The proved jobs with a block in the range, by their blocks.
 async fn proved(which: &ProofBlocks) -> anyhow::Result<Vec<(JobSummary, ArtifactRef)>> {
     let mut query = format!("{}?state={}", paths::JOBS, JobState::Proved.name());
+    if which.aggregates {
+        query += &format!("&kind={}", ProofKind::Aggregate);
+    }
     if let Some(blocks) = which.block {
         query += &format!("&first={}&last={}", blocks.first(), blocks.last());
     }
@@ -367,8 +381,10 @@ mod tests {
             last_error: None,
         };
         let policy = Policy { danger_accept_exec: true, ..Policy::default() };
-        assert_eq!(check(&job, &proof, &policy).expect("of our program"), statement());
-        assert!(check(&job, &proof, &Policy::default()).is_err());
+        for folded in [false, true] {
+            assert_eq!(check(&job, folded, &proof, &policy).expect("of ours"), statement());
+            assert!(check(&job, folded, &proof, &Policy::default()).is_err());
+        }
     }
 
     #[test]

@@ -134,8 +134,8 @@ fn prove(
 }
 
 /// The progress bar: as long as the work takes, whatever its parts are.
-struct Bar {
-    bar: ProgressBar,
+pub(super) struct Bar {
+    pub(super) bar: ProgressBar,
     output: Output,
     kind: ProofKind,
     executed: Mutex<Option<Progress>>,
@@ -147,7 +147,7 @@ struct Bar {
 const WHOLE: u64 = 1_000;
 
 impl Bar {
-    fn new(output: &Output, name: &str, kind: ProofKind) -> Self {
+    pub(super) fn new(output: &Output, name: &str, kind: ProofKind) -> Self {
         let bar = match output.live() {
             true => output.bars().add(ProgressBar::new_spinner()),
             false => ProgressBar::hidden(),
@@ -171,7 +171,7 @@ impl Bar {
         Self { bar, output: output.clone(), kind, executed: Mutex::new(None), work }
     }
 
-    fn update(&self, progress: Progress) {
+    pub(super) fn update(&self, progress: Progress) {
         let executed = matches!(progress, Progress::Executed { .. });
         if executed {
             *self.executed.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);

@@ -15,7 +15,8 @@ use url::Url;
 use witness::KnownKeys;
 
 use crate::args::{
-    ExecutableArgs, Global, KindArg, NodeAccess, NodeArgs, ProverArg, SplitArgs, ZkvmArgs,
+    AggregateArgs, ExecutableArgs, Global, KindArg, NodeAccess, NodeArgs, ProverArg, SplitArgs,
+    ZkvmArgs,
 };
 use crate::chain::ChainArg;
 use crate::commands::node::{self, Defaults};
@@ -141,6 +142,9 @@ pub(crate) struct Server {
     /// Proofs in parts
     #[command(flatten)]
     pub split: SplitArgs,
+    /// Folded proofs
+    #[command(flatten)]
+    pub aggregate: AggregateArgs,
     /// The executable that divides runs into parts, as clients do
     #[command(flatten)]
     pub executable: ExecutableArgs,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use program::{ChainConfig, Statement};
 use serde::Serialize;
-use verifier::Policy;
+use verifier::{Policy, VerifyError};
 
 use crate::args::ProverArg;
 use crate::blocks::{StatementText, read_at_most};
@@ -35,7 +35,7 @@ pub(crate) struct Verify {
     /// Hash of the block after which its blocks must begin [default: any]
     #[arg(long, value_name = "HASH")]
     pub parent_hash: Option<B256>,
-    /// Id of the program it must be a proof of, 32 bytes in hex [default: the pinned one]
+    /// Id of the program it must be a proof of, 32 bytes in hex [default: the pinned one, or the one pinned that folds its proofs]
     #[arg(long, value_name = "ID")]
     pub program_id: Option<B256>,
     /// DANGER: accept a proof of the exec prover, which proves nothing
@@ -50,14 +50,23 @@ pub(crate) struct Verify {
 pub(crate) fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
     let file = args.proof.display();
     let proof = read_at_most(&args.proof, verifier::MAX_PROOF)?;
-    let program_id = args.program_id.unwrap_or(B256::new(args.prover.pinned_program_id()));
+    let system = args.prover.verified_as();
     let policy = Policy {
         danger_accept_exec: args.danger_accept_exec,
         danger_accept_dev_mode: args.danger_accept_dev_mode,
     };
     let started = std::time::Instant::now();
-    let verified = verifier::verify(args.prover.verified_as(), program_id.0, &proof, &policy)
-        .with_context(|| format!("{file} is no proof of program {program_id}"))?;
+    let mut program_id = args.program_id.unwrap_or(B256::new(system.program_id()));
+    let mut verified = verifier::verify(system, program_id.0, &proof, &policy);
+    // SOUNDNESS: a proof may name the program that folds proofs, which is pinned too, and no other.
+    if args.program_id.is_none()
+        && matches!(&verified, Err(VerifyError::WrongProgram { found, .. }) if *found == system.aggregate_id())
+    {
+        program_id = B256::new(system.aggregate_id());
+        verified = verifier::verify(system, program_id.0, &proof, &policy);
+    }
+    let verified =
+        verified.with_context(|| format!("{file} is no proof of program {program_id}"))?;
     let milliseconds = started.elapsed().as_secs_f64() * 1e3;
     let statement = Statement::abi_decode(&verified.public_values)
         .with_context(|| format!("{file} proves something else than a statement of ours"))?;

@@ -5,6 +5,7 @@
 //! it is durable and verified.
 
 mod error;
+mod fold;
 mod instances;
 mod line;
 mod operators;
@@ -16,6 +17,7 @@ mod submissions;
 mod verification;
 
 pub use error::JobError;
+pub use fold::Folder;
 pub use queue::{Busy, Sender};
 pub use split::{Planner, Splitter};
 
@@ -27,6 +29,7 @@ use crate::{
         Party,
         batch::{NewBatch, Target, Targets, Tip},
         crew::Crew,
+        fold::Folding,
     },
     observe::metrics::{self, Metrics},
     store::{BatchInput, Done, Fact, JobStore, StoreError, Stranded, Superseded, Switches},
@@ -73,6 +76,8 @@ struct Inner {
     crew: Mutex<Crew>,
     /// Something happened to a part, or there is a job to be divided.
     parts_changed: Notify,
+    /// Notified when a proof of a batch was accepted, which may be folded with others.
+    proved: Notify,
     /// The processes that work under each client's id, apart for each token: anybody can name a client.
     instances: Mutex<Instances<(ClientId, Party)>>,
     /// What clients said of themselves.
@@ -96,6 +101,8 @@ type Verifying = (JobId, LeaseId, ArtifactId);
 pub struct JobsConfig {
     /// The proofs that are wanted of every batch.
     pub targets: Targets,
+    /// What they are folded into, if they are.
+    pub folding: Option<Folding>,
     /// How long a lease runs without a heartbeat.
     pub lease: Duration,
     /// How often clients are told to send one.
@@ -138,6 +145,7 @@ impl Jobs {
             able: Mutex::default(),
             crew: Mutex::default(),
             parts_changed: Notify::new(),
+            proved: Notify::new(),
             switches: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping,
@@ -184,12 +192,14 @@ impl Jobs {
         with(&mut self.0.crew.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the wanted proofs ask for, and the parts of those that are made of parts.
+    /// What the wanted proofs ask for, the parts of those that are made of parts, and what they are folded into.
     fn wanted_kinds(&self) -> Vec<Kind> {
         let kinds = |target: &Target| {
             [target.kind, ProofKind::Part].map(|kind| (target.system, target.program_id, kind))
         };
-        self.targets().iter().flat_map(kinds).collect()
+        let folded = self.0.rules.folding.iter().map(|it| &it.into);
+        let folded = folded.map(|it| (it.system, it.program_id, it.kind));
+        self.targets().iter().flat_map(kinds).chain(folded).collect()
     }
 
     /// Notes that a client asks that can prove jobs of these kinds.

@@ -284,6 +284,10 @@ impl Jobs {
             Err(error @ (ArtifactError::Missing(_) | ArtifactError::Damaged(_))) => error,
             Err(error) => return Err(error.into()),
         };
+        if batch.kind == ProofKind::Aggregate {
+            self.bundle_lost(job, fail, batch.input.sha256, &error).await?;
+            return Ok(true);
+        }
         self.0.store.input_lost(job, fail, self.now().await?).await?;
         tracing::error!(code = "input_lost", %job, blocks = %batch.blocks, %error, "a job's input is lost; it is made again from the node");
         self.forget(fail.lease);

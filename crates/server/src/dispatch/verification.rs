@@ -11,7 +11,7 @@ use crate::{
     observe::traces,
     store::StoreError,
 };
-use protocol::{ArtifactId, ArtifactRef, JobId, PartWork, Submit, Verdict};
+use protocol::{ArtifactId, ArtifactRef, JobId, PartWork, ProofKind, Submit, Verdict};
 use std::time::{Instant, SystemTime};
 
 impl Jobs {
@@ -53,7 +53,7 @@ impl Jobs {
         };
         let part = wanted.part.clone();
         let (policy, message) = (self.0.rules.policy, submit.clone());
-        let (effort, system) = (wanted.effort, wanted.target.system);
+        let (effort, system, kind) = (wanted.effort, wanted.target.system, wanted.target.kind);
         let (begun, begun_at) = (Instant::now(), SystemTime::now());
         let checked = tokio::task::spawn_blocking(move || {
             verification::check(&wanted, plan.as_ref(), &message, &proof, &policy)
@@ -83,7 +83,12 @@ impl Jobs {
                 tracing::info!(%job, %error, "what the proof cost was not noted");
             }
             match part {
-                None => self.0.metrics.proved(system, &effort),
+                // Its gas counted when its batches were proved.
+                None if kind == ProofKind::Aggregate => {}
+                None => {
+                    self.0.metrics.proved(system, &effort);
+                    self.0.proved.notify_one();
+                }
                 Some(part) => {
                     self.part_proved(submit, &part, effort.time);
                     // If it fails, whoever looks after the parts does it.

@@ -181,6 +181,7 @@ pub(super) struct Wanted {
     last: Option<u64>,
     #[serde(default)]
     troubled: bool,
+    kind: Option<ProofKind>,
     before: Option<u64>,
     limit: Option<u32>,
 }
@@ -190,10 +191,12 @@ pub(super) async fn jobs(
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Listed<protocol::JobSummary> {
     let Query(wanted) = query.map_err(|error| malformed(&error))?;
-    let Wanted { state, first, last, troubled, before, limit } = wanted;
+    let Wanted { state, first, last, troubled, kind, before, limit } = wanted;
+    let folds = only_folded(kind)?;
     let filter = JobFilter {
         state,
         troubled,
+        folds,
         blocks: first.unwrap_or(0)..=last.unwrap_or(u64::MAX),
         before,
     };
@@ -206,6 +209,7 @@ pub(super) async fn jobs(
             ("first", first.map(|first| first.to_string())),
             ("last", last.map(|last| last.to_string())),
             ("troubled", troubled.then(|| "true".to_owned())),
+            ("kind", kind.map(|kind| kind.to_string())),
         ] {
             if let Some(value) = value {
                 query.push_str(&format!("&{name}={value}"));
@@ -260,16 +264,32 @@ pub(super) async fn audit(
 pub(super) struct After {
     #[serde(default)]
     after: u64,
+    kind: Option<ProofKind>,
     limit: Option<u32>,
+}
+
+/// Whether folded proofs are asked for, instead of those of batches.
+fn only_folded(kind: Option<ProofKind>) -> Answer<bool> {
+    match kind {
+        None => Ok(false),
+        Some(ProofKind::Aggregate) => Ok(true),
+        Some(other) => Err(malformed(&format!(
+            "kind can only be aggregate, for folded proofs, and not {other}"
+        ))),
+    }
 }
 
 pub(super) async fn proofs(
     State(service): State<Service>,
     query: Result<Query<After>, QueryRejection>,
 ) -> Answer<Json<Vec<protocol::ProvedBatch>>> {
-    let Query(After { after, limit }) = query.map_err(|error| malformed(&error))?;
+    let Query(After { after, kind, limit }) = query.map_err(|error| malformed(&error))?;
     let limit = page_of(limit.or(Some(100)));
-    let proofs = service.jobs().store().proofs(after, limit).await;
+    let store = service.jobs().store();
+    let proofs = match only_folded(kind)? {
+        true => store.folded_proofs(after, limit).await,
+        false => store.proofs(after, limit).await,
+    };
     Ok(Json(proofs.map_err(JobError::from)?))
 }
 

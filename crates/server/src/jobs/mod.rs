@@ -7,6 +7,7 @@ pub mod actor;
 pub mod batch;
 pub mod cost;
 pub mod crew;
+pub mod fold;
 pub mod outcome;
 pub mod parts;
 pub mod party;

@@ -58,7 +58,7 @@ const RESTORE: &str =
 
 const RESTORE_ARTIFACT: &str = "put the file back from a backup of the artifact folder";
 
-const CHECKS: [Check; 18] = [
+const CHECKS: [Check; 19] = [
     Check {
         subject: "batch",
         problem: "has no job",
@@ -150,6 +150,13 @@ const CHECKS: [Check; 18] = [
         problem: "asks for a part of the proof of a job that is not there, or of another batch",
         sql: "SELECT p.id AS subject FROM jobs p WHERE p.kind = 'part' AND (p.parent IS NULL OR NOT EXISTS
               (SELECT 1 FROM jobs j WHERE j.id = p.parent AND j.batch = p.batch AND j.parent IS NULL))",
+    },
+    Check {
+        subject: "job",
+        problem: "folds proofs, but nothing says which, or its last batch is another",
+        sql: "SELECT j.id AS subject FROM jobs j WHERE j.kind = 'aggregate' AND NOT EXISTS (SELECT 1 FROM folds f
+              JOIN batches b ON b.id = j.batch JOIN jobs p ON p.id = j.parent
+              WHERE f.job = j.id AND f.last = b.last AND p.batch = j.batch)",
     },
     Check {
         subject: "job",

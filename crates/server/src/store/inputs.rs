@@ -5,7 +5,7 @@ use crate::{
     clock::Timestamp,
     database::{Notification, columns::Col},
 };
-use protocol::{ArtifactRef, BlockRange, JobId, LeaseId};
+use protocol::{ArtifactRef, BlockRange, JobId, LeaseId, ProofKind};
 
 /// What a job says whose input is lost.
 pub(super) const LOST: &str = "the server lost the input; it is made anew";
@@ -20,6 +20,8 @@ pub struct BatchInput {
     pub statement: Vec<u8>,
     /// The input.
     pub input: ArtifactRef,
+    /// The kind of proof that the job asks for.
+    pub kind: ProofKind,
     /// The job's live lease.
     pub lease: Option<LeaseId>,
 }
@@ -31,8 +33,9 @@ impl JobStore {
     /// [`StoreError::NoSuchJob`].
     pub async fn input_of(&self, job: JobId) -> Result<BatchInput> {
         let row = sqlx::query(
-            "SELECT b.id, b.first, b.last, b.statement, b.input, b.input_len, j.lease
-             FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = $1",
+            "SELECT b.id, coalesce(f.first, b.first) AS first, b.last, coalesce(f.statement, b.statement) AS statement,
+             coalesce(f.input, b.input) AS input, coalesce(f.input_len, b.input_len) AS input_len, j.kind, j.lease
+             FROM jobs j JOIN batches b ON b.id = j.batch LEFT JOIN folds f ON f.job = j.id WHERE j.id = $1",
         );
         let row = row.bind(Col(job)).fetch_optional(self.db.readers()).await;
         let row = self.ok(row)?.ok_or(StoreError::NoSuchJob(job))?;
@@ -41,6 +44,7 @@ impl JobStore {
             blocks: self.range(&row)?,
             statement: self.get(&row, "statement")?,
             input: self.artifact(&row, "input", "input_len")?,
+            kind: self.get(&row, "kind")?,
             lease: self.get(&row, "lease")?,
         })
     }

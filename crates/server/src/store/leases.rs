@@ -272,7 +272,9 @@ impl JobStore {
             return Err(self.damaged("a lease was granted, but is not there"));
         };
         let batch = sqlx::query(
-            "SELECT b.first, b.last, b.input, b.input_len FROM batches b JOIN jobs j ON j.batch = b.id WHERE j.id = $1",
+            "SELECT coalesce(f.first, b.first) AS first, b.last, coalesce(f.input, b.input) AS input,
+             coalesce(f.input_len, b.input_len) AS input_len FROM jobs j JOIN batches b ON b.id = j.batch
+             LEFT JOIN folds f ON f.job = j.id WHERE j.id = $1",
         );
         let batch = self.ok(batch.bind(Col(job)).fetch_one(&mut **tx).await)?;
         Ok(Offer::Job(Box::new(Leased {

@@ -11,6 +11,7 @@ pub mod clients;
 pub mod error;
 pub mod facts;
 pub mod figures;
+pub mod folds;
 pub mod history;
 pub mod inputs;
 pub mod leases;
@@ -42,7 +43,7 @@ pub use submissions::{Precedence, Submitted};
 use crate::{
     clock::Timestamp,
     database::{Database, DatabaseUrl, Schema},
-    jobs::state::Rules,
+    jobs::{fold::Folding, state::Rules},
 };
 use std::path::Path;
 
@@ -58,6 +59,8 @@ pub struct JobStore {
     rules: Rules,
     /// Whether jobs for succinct proofs are divided into parts before they are lent.
     divides: bool,
+    /// Which proofs are folded, if any are.
+    folding: Option<Folding>,
 }
 
 impl JobStore {
@@ -67,7 +70,7 @@ impl JobStore {
     /// [`StoreError::Database`]: the file is foreign, corrupt or of another version, or cannot be opened.
     pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
         let db = Database::sqlite(path, Schema::Migrated).await?;
-        Ok(Self { db, rules, divides: false })
+        Ok(Self { db, rules, divides: false, folding: None })
     }
 
     /// Connects to a PostgreSQL database, which several servers may use. An empty one gets this version's schema.
@@ -76,7 +79,7 @@ impl JobStore {
     /// As [`open`](Self::open), or if the database may lose what it has committed, or has an earlier schema.
     pub async fn connect(url: &DatabaseUrl, rules: Rules) -> Result<Self> {
         let db = Database::postgres(url, Schema::New).await?;
-        Ok(Self { db, rules, divides: false })
+        Ok(Self { db, rules, divides: false, folding: None })
     }
 
     /// Has new jobs for succinct proofs divided into parts before they are lent.
@@ -96,7 +99,7 @@ impl JobStore {
             max_rejected: 0,
             max_newcomers: 0,
         };
-        Self { db, rules, divides: false }
+        Self { db, rules, divides: false, folding: None }
     }
 
     /// The database below.

@@ -23,6 +23,8 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// Those with which something went wrong: they failed, lost a client, or were given up.
     pub troubled: bool,
+    /// Those that fold proofs, instead of those that prove blocks.
+    pub folds: bool,
     /// Those with a block in this range.
     pub blocks: RangeInclusive<u64>,
     /// Those enqueued before the job with this number: a page's `next`.
@@ -31,7 +33,7 @@ pub struct JobFilter {
 
 impl Default for JobFilter {
     fn default() -> Self {
-        Self { state: None, troubled: false, blocks: 0..=u64::MAX, before: None }
+        Self { state: None, troubled: false, folds: false, blocks: 0..=u64::MAX, before: None }
     }
 }
 
@@ -92,7 +94,8 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn list(&self, filter: &JobFilter, limit: u32) -> Result<Page<JobSummary>> {
         // States and limits stand in the text. As parameters they are guesses for PostgreSQL's planner, which would look at all jobs.
-        let mut condition = "seq < $1 AND parent IS NULL".to_owned();
+        let whole = if filter.folds { "kind = 'aggregate'" } else { "parent IS NULL" };
+        let mut condition = format!("seq < $1 AND {whole}");
         match filter.state {
             None => {}
             Some(JobState::Superseded) => condition += " AND superseded = 1",
@@ -195,12 +198,12 @@ impl JobStore {
         Ok((census.set_aside, census.counts.set_aside))
     }
 
-    /// How many jobs there are of each target and state, without those for parts. Triggers count them as they change, so this is no
+    /// How many jobs there are of each target and state, without those for parts and for folded proofs. Triggers count them as they change, so this is no
     /// scan of them.
     pub(super) async fn tallies(&self) -> Result<Vec<Tally>> {
         let rows = sqlx::query(
             "SELECT system, program_id, kind, state, superseded, CAST(sum(jobs) AS BIGINT) AS n FROM job_counts
-             WHERE kind <> 'part' GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) > 0
+             WHERE kind NOT IN ('part', 'aggregate') GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) > 0
              ORDER BY system, program_id, kind",
         );
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
@@ -362,9 +365,12 @@ fn summaries(filter: &str) -> AssertSqlSafe<String> {
         "SELECT j.seq, j.id, j.batch, j.system, j.program_id, j.kind, j.state, j.cause, j.superseded, j.not_before,
          j.failures, j.failed_by, j.lost, j.lost_to, j.lost_by, j.lease, j.lease_client, j.lease_party, j.lease_since, j.lease_expires_at, j.lease_heard,
          j.lease_handed, j.created_at, j.due, j.finished_at, j.parent, j.work, j.part_first, j.part_end, j.priority, j.proof, j.proof_len, j.proved_by, j.last_error,
-         b.first, b.last, b.gas_used, b.transactions, b.input, b.input_len,
+         coalesce(f.first, b.first) AS first, b.last, coalesce(f.gas_used, b.gas_used) AS gas_used,
+         coalesce(f.transactions, b.transactions) AS transactions, coalesce(f.input, b.input) AS input,
+         coalesce(f.input_len, b.input_len) AS input_len,
          (SELECT max(granted_at) FROM leases l WHERE l.job = j.id) AS leased_at
-         FROM (SELECT {}, priority, proof, proof_len, proved_by, last_error FROM jobs {filter}) j JOIN batches b ON b.id = j.batch ORDER BY j.seq",
+         FROM (SELECT {}, priority, proof, proof_len, proved_by, last_error FROM jobs {filter}) j JOIN batches b ON b.id = j.batch
+         LEFT JOIN folds f ON f.job = j.id ORDER BY j.seq",
         job_columns!(),
     ))
 }

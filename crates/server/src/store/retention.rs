@@ -89,9 +89,16 @@ impl JobStore {
         } else {
             i64::MAX.cast_unsigned()
         };
+        // What is to be folded stays until it is.
+        let through = match &self.folding {
+            Some(folding) => {
+                through.min(self.folded_through(&folding.into, false).await?.unwrap_or(0))
+            }
+            None => through,
+        };
         let rows = sqlx::query(
             "SELECT id, last, CASE WHEN EXISTS (SELECT 1 FROM jobs p WHERE p.batch = b.id AND p.state = 'proved' AND p.parent IS NULL)
-             AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.batch = b.id AND o.parent IS NULL AND (o.finished_at IS NULL OR o.finished_at >= $1))
+             AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.batch = b.id AND (o.parent IS NULL OR o.kind = 'aggregate') AND (o.finished_at IS NULL OR o.finished_at >= $1))
              THEN 1 ELSE 0 END AS over
              FROM batches b WHERE superseded_at IS NULL AND final = 1 ORDER BY first LIMIT $2",
         );
@@ -125,6 +132,7 @@ impl JobStore {
         for sql in [
             "DELETE FROM submissions WHERE job IN (SELECT id FROM jobs WHERE batch = $1)",
             "DELETE FROM leases WHERE job IN (SELECT id FROM jobs WHERE batch = $1)",
+            "DELETE FROM folds WHERE job IN (SELECT id FROM jobs WHERE batch = $1)",
             "DELETE FROM splits WHERE job IN (SELECT id FROM jobs WHERE batch = $1)",
             "DELETE FROM jobs WHERE batch = $1",
             "DELETE FROM batches WHERE id = $1",

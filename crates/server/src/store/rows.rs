@@ -135,8 +135,10 @@ impl JobStore {
     /// Which part of which proof a row asks for, if it asks for one.
     pub(crate) fn part_of(&self, row: &AnyRow) -> Result<Option<PartOf>> {
         let Some(parent) = self.get(row, "parent")? else { return Ok(None) };
+        // A job that folds proofs has a parent, and is no part of its proof.
+        let Some(work) = self.get::<Option<String>>(row, "work")? else { return Ok(None) };
         let (first, end) = (self.get(row, "part_first")?, self.get(row, "part_end")?);
-        let work = match self.get::<String>(row, "work")?.as_str() {
+        let work = match work.as_str() {
             "segments" => PartWork::Segments { first, end },
             "keccak" => PartWork::Keccak { first, end },
             "join" => PartWork::Join { first, end },

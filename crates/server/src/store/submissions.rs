@@ -112,8 +112,8 @@ impl JobStore {
             // What nobody can check any more is of no use: the job is proven in another way.
             Ok(_) if of.is_none() || part.is_some() => {
                 let statement = sqlx::query(
-                    "SELECT b.statement, b.gas_used, b.estimated_cycles FROM batches b JOIN jobs j ON j.batch = b.id
-                     WHERE j.seq = $1",
+                    "SELECT coalesce(f.statement, b.statement) AS statement, b.gas_used, b.estimated_cycles FROM jobs j
+                     JOIN batches b ON b.id = j.batch LEFT JOIN folds f ON f.job = j.id WHERE j.seq = $1",
                 );
                 let statement = self.ok(statement.bind(seq).fetch_one(&mut *tx).await)?;
                 let effort = ProvingCost {

@@ -8,6 +8,7 @@ mod common;
 mod crowd;
 mod cut;
 mod disk;
+mod fold;
 mod forged;
 mod garbage;
 mod huge;

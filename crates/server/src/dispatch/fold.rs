@@ -1,0 +1,152 @@
+//! Has accepted proofs of consecutive batches folded into one.
+//!
+//! Each group is a job whose input is the bundle of its proofs. The server computes the folded statement itself, from statements that
+//! it computed itself, and believes no other.
+
+use super::{JobError, Jobs};
+use crate::{
+    artifacts::ArtifactError,
+    jobs::fold::{Foldable, Folding, Next, fold_id, next},
+    store::folds::NewFold,
+};
+use protocol::{BlockRange, Fail, JobId};
+use std::time::Duration;
+use tokio::sync::watch;
+use verifier::bundle::{self, Member};
+
+/// It is looked so often whether proofs are to be folded, if none was accepted here.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// No more jobs that fold are added while so many wait.
+const MOST_OPEN: u64 = 4;
+
+/// Adds jobs that fold proofs.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    /// The jobs.
+    pub jobs: Jobs,
+    /// What is folded.
+    pub folding: Folding,
+    /// Of several servers on one database, the one that leads does it.
+    pub leads: watch::Receiver<bool>,
+}
+
+impl Folder {
+    /// Adds jobs, until the server stops.
+    pub async fn run(self) {
+        let mut told = false;
+        loop {
+            let inner = &self.jobs.0;
+            tokio::select! {
+                biased;
+                () = inner.stopping.cancelled() => return,
+                () = inner.proved.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            if !*self.leads.borrow() {
+                continue;
+            }
+            // As long as there is something to fold.
+            loop {
+                match self.fold_next(&mut told).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(
+                            code = "fold_failed",
+                            error,
+                            "proofs could not be folded; trying again"
+                        );
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the next job, if there is one to be added.
+    async fn fold_next(&self, told: &mut bool) -> Result<bool, JobError> {
+        let (store, folding) = (self.jobs.store(), &self.folding);
+        if store.open_folds().await? >= MOST_OPEN {
+            return Ok(false);
+        }
+        let from = match store.folded_through(&folding.into, true).await? {
+            Some(through) => through.saturating_add(1),
+            None => match store.first_to_fold(&folding.of).await? {
+                Some(first) => first,
+                None => return Ok(false),
+            },
+        };
+        let proofs = store.foldable(&folding.of, from, folding.most).await?;
+        let now = self.jobs.now().await?;
+        let (count, whole) = match next(folding, &proofs, now) {
+            Next::Wait => return Ok(false),
+            Next::Fold(count, whole) => (count, whole),
+            Next::Cannot(error) => {
+                if !std::mem::replace(told, true) {
+                    let blocks = proofs.first().map(|proof| proof.blocks.to_string());
+                    tracing::error!(code = "fold_impossible", blocks, %error, "proofs from these blocks on cannot be folded by this server");
+                }
+                return Ok(false);
+            }
+        };
+        let proofs = &proofs[..count];
+        let (Some(first), Some(last)) = (proofs.first(), proofs.last()) else { return Ok(false) };
+        let blocks = BlockRange::new(first.blocks.first(), last.blocks.last());
+        let blocks = blocks.map_err(|error| JobError::Malformed(error.to_string()))?;
+        let fold = NewFold {
+            job: fold_id(&folding.into, proofs.iter().map(|proof| proof.job)),
+            target: folding.into,
+            last_job: last.job,
+            blocks,
+            statement: whole.abi_encode(),
+            input: self.jobs.0.artifacts.put(self.bundle(proofs).await?).await?,
+            gas_used: proofs.iter().map(|proof| proof.gas_used).fold(0, u64::saturating_add),
+            transactions: proofs
+                .iter()
+                .map(|proof| proof.transactions)
+                .fold(0, u64::saturating_add),
+        };
+        let added = store.add_fold(&fold, now).await?;
+        if added {
+            tracing::info!(job = %fold.job, %blocks, proofs = count, "job enqueued that folds proofs");
+            self.jobs.0.line.news();
+        }
+        Ok(added)
+    }
+
+    /// The proofs, as a client gets them.
+    async fn bundle(&self, proofs: &[Foldable]) -> Result<Vec<u8>, JobError> {
+        let mut bytes = Vec::with_capacity(proofs.len());
+        for proof in proofs {
+            bytes.push(self.jobs.0.artifacts.read(proof.proof.sha256).await?);
+        }
+        let members = proofs.iter().zip(&bytes).map(|(it, proof)| Member {
+            public_values: &it.statement,
+            deposits: [[0; 32]; 2],
+            proof,
+        });
+        bundle::encode(&members.collect::<Vec<_>>())
+            .map_err(|error| JobError::Malformed(error.to_string()))
+    }
+}
+
+impl Jobs {
+    /// Has a job that folds proofs made anew, whose bundle is gone or damaged. Nobody is to blame.
+    pub(super) async fn bundle_lost(
+        &self,
+        job: JobId,
+        fail: &Fail,
+        bundle: protocol::ArtifactId,
+        error: &ArtifactError,
+    ) -> Result<(), JobError> {
+        self.0.store.input_lost(job, fail, self.now().await?).await?;
+        tracing::error!(code = "bundle_lost", %job, %error, "the proofs that a job folds are lost as one file; it is made again");
+        self.make_room_for(bundle).await?;
+        self.0.store.forget_fold(job).await?;
+        self.forget(fail.lease);
+        self.0.proved.notify_one();
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! Jobs that fold proofs of consecutive batches into one.
+//!
+//! * Such a job hangs on the last of its batches: a reorg that takes any of them away takes that one too, and the job with it.
+//! * Its row in `folds` says what a batch's row says of other jobs: blocks, statement and input.
+
+use super::{JobStore, Result};
+use crate::{
+    clock::Timestamp,
+    database::{Notification, columns::Col},
+    jobs::{
+        batch::Target,
+        fold::{Foldable, Folding},
+    },
+};
+use protocol::{ArtifactRef, BlockRange, JobId, JobProof, ProvedBatch};
+use sqlx::AssertSqlSafe;
+
+/// A job that folds proofs, to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewFold {
+    /// Its id.
+    pub job: JobId,
+    /// What it asks for.
+    pub target: Target,
+    /// The job of the last proof.
+    pub last_job: JobId,
+    /// All blocks.
+    pub blocks: BlockRange,
+    /// What the proof has to state: ABI bytes.
+    pub statement: Vec<u8>,
+    /// The bundle of proofs.
+    pub input: ArtifactRef,
+    /// Gas used by the blocks.
+    pub gas_used: u64,
+    /// Transactions in the blocks.
+    pub transactions: u64,
+}
+
+impl JobStore {
+    /// Keeps batches whose proofs are to be folded until that is done.
+    #[must_use]
+    pub fn folding(self, folding: Option<Folding>) -> Self {
+        Self { folding, ..self }
+    }
+
+    /// The first block whose proof is wanted for folding: earlier batches were proven for another program.
+    ///
+    /// # Errors
+    /// [`StoreError`](super::StoreError) if the database fails.
+    pub async fn first_to_fold(&self, of: &Target) -> Result<Option<u64>> {
+        let row = sqlx::query(
+            "SELECT b.first FROM batches b WHERE b.superseded_at IS NULL AND (SELECT count(*) FROM jobs j WHERE j.batch = b.id
+             AND j.system = $1 AND j.program_id = $2 AND j.kind = $3) > 0 ORDER BY b.first LIMIT 1",
+        );
+        let row = row.bind(Col(of.system)).bind(Col(of.program_id)).bind(Col(of.kind));
+        let row = self.ok(row.fetch_optional(self.db.readers()).await)?;
+        row.map(|row| self.get(&row, "first")).transpose()
+    }
+
+    /// The last block of those whose proofs are folded, or, if `ordered`, have a job that folds them.
+    ///
+    /// # Errors
+    /// [`StoreError`](super::StoreError) if the database fails.
+    pub async fn folded_through(&self, into: &Target, ordered: bool) -> Result<Option<u64>> {
+        let row = sqlx::query(match ordered {
+            true => {
+                "SELECT f.last FROM folds f WHERE (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
+                 AND j.system = $1 AND j.program_id = $2) > 0 ORDER BY f.last DESC LIMIT 1"
+            }
+            false => {
+                "SELECT f.last FROM folds f WHERE (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
+                 AND j.state = 'proved' AND j.system = $1 AND j.program_id = $2) > 0 ORDER BY f.last DESC LIMIT 1"
+            }
+        });
+        let row = row.bind(Col(into.system)).bind(Col(into.program_id));
+        let row = self.ok(row.fetch_optional(self.db.readers()).await)?;
+        row.map(|row| self.get(&row, "last")).transpose()
+    }
+
+    /// How many jobs that fold proofs are not over.
+    ///
+    /// # Errors
+    /// [`StoreError`](super::StoreError) if the database fails.
+    pub async fn open_folds(&self) -> Result<u64> {
+        let row = sqlx::query(
+            "SELECT count(*) AS n FROM jobs WHERE state IN ('ready', 'leased', 'verifying') AND state <> 'proved'
+             AND superseded = 0 AND kind = 'aggregate'",
+        );
+        let row = self.ok(row.fetch_one(self.db.readers()).await)?;
+        self.get(&row, "n")
+    }
+
+    /// The accepted proofs of the consecutive batches from block `from` on, up to the first batch without; at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`](super::StoreError) if the database fails.
+    pub async fn foldable(&self, of: &Target, from: u64, limit: usize) -> Result<Vec<Foldable>> {
+        // A limit that is a parameter is a guess for PostgreSQL's planner: it would look at all jobs.
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "SELECT b.first, b.last, b.statement, b.gas_used, b.transactions, j.id, j.proof, j.proof_len, j.finished_at
+             FROM (SELECT id, first, last, statement, gas_used, transactions FROM batches
+                 WHERE superseded_at IS NULL AND first >= $1 ORDER BY first LIMIT {limit}) b
+             LEFT JOIN jobs j ON j.batch = b.id AND j.state = 'proved' AND j.superseded = 0 AND j.parent IS NULL
+                 AND j.system = $2 AND j.program_id = $3 AND j.kind = $4 ORDER BY b.first",
+        )));
+        let rows = rows
+            .bind(super::rows::bound(from))
+            .bind(Col(of.system))
+            .bind(Col(of.program_id))
+            .bind(Col(of.kind))
+            .fetch_all(self.db.readers());
+        let mut proofs = Vec::new();
+        for row in &self.ok(rows.await)? {
+            let Some(job) = self.get(row, "id")? else { break };
+            proofs.push(Foldable {
+                job,
+                blocks: self.range(row)?,
+                statement: self.get(row, "statement")?,
+                proof: self.artifact(row, "proof", "proof_len")?,
+                proved_at: self.get(row, "finished_at")?,
+                gas_used: self.get(row, "gas_used")?,
+                transactions: self.get(row, "transactions")?,
+            });
+        }
+        Ok(proofs)
+    }
+
+    /// Adds a job that folds proofs. False if it is there, or its last proof does not count any more.
+    ///
+    /// # Errors
+    /// [`StoreError`](super::StoreError) if the database fails.
+    pub async fn add_fold(&self, fold: &NewFold, now: Timestamp) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let insert = sqlx::query(
+            "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due,
+             priority, parent)
+             SELECT $1, batch, $2, $3, $4, 'ready', $5, 0, 0, $5, due, priority, id FROM jobs
+             WHERE id = $6 AND state = 'proved' AND superseded = 0 ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(Col(fold.job))
+        .bind(Col(fold.target.system))
+        .bind(Col(fold.target.program_id))
+        .bind(Col(fold.target.kind))
+        .bind(Col(now))
+        .bind(Col(fold.last_job))
+        .execute(&mut *tx);
+        if self.ok(insert.await)?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let insert = sqlx::query(
+            "INSERT INTO folds (job, first, last, statement, input, input_len, gas_used, transactions)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(Col(fold.job))
+        .bind(Col(fold.blocks.first()))
+        .bind(Col(fold.blocks.last()))
+        .bind(fold.statement.clone())
+        .bind(Col(fold.input.sha256))
+        .bind(Col(fold.input.len))
+        .bind(Col(fold.gas_used))
+        .bind(Col(fold.transactions))
+        .execute(&mut *tx);
+        self.ok(insert.await)?;
+        self.db.tell(&mut tx, Notification::Ready).await?;
+        self.ok(tx.commit().await)?;
+        Ok(true)
+    }
+
+    /// Forgets a job that folds proofs and is not over, so that it is added anew.
+    ///
+    /// # Errors
+    /// [`StoreError`](super::StoreError) if the database fails.
+    pub async fn forget_fold(&self, job: JobId) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let open = sqlx::query(
+            "SELECT id FROM jobs WHERE id = $1 AND kind = 'aggregate' AND state <> 'proved'",
+        );
+        let open = open.bind(Col(job)).fetch_optional(&mut *tx);
+        if self.ok(open.await)?.is_none() {
+            return Ok(());
+        }
+        for sql in [
+            "DELETE FROM submissions WHERE job = $1",
+            "DELETE FROM folds WHERE job = $1",
+            "UPDATE jobs SET state = 'dead', cause = 'cancelled', lease = NULL, lease_client = NULL, lease_since = NULL,
+             lease_expires_at = NULL WHERE id = $1",
+            "DELETE FROM leases WHERE job = $1",
+            "DELETE FROM jobs WHERE id = $1",
+        ] {
+            self.ok(sqlx::query(sql).bind(Col(job)).execute(&mut *tx).await)?;
+        }
+        self.ok(tx.commit().await)
+    }
+
+    /// The folded proofs of batches after block `after`, in the order of the chain, as one batch each; at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`](super::StoreError) if the database fails.
+    pub async fn folded_proofs(&self, after: u64, limit: u32) -> Result<Vec<ProvedBatch>> {
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "SELECT f.first, f.last, b.final, j.id, j.system, j.program_id, j.kind, j.proof, j.proof_len
+             FROM folds f JOIN jobs j ON j.id = f.job JOIN batches b ON b.id = j.batch
+             WHERE f.first > $1 AND j.state = 'proved' AND j.superseded = 0 ORDER BY f.first, j.seq LIMIT {limit}"
+        )));
+        let rows = rows.bind(super::rows::bound(after)).fetch_all(self.db.readers()).await;
+        let batch = |row: &sqlx::any::AnyRow| {
+            let proof = JobProof {
+                job: self.get(row, "id")?,
+                system: self.get(row, "system")?,
+                program_id: self.get(row, "program_id")?,
+                kind: self.get(row, "kind")?,
+                proof: self.artifact(row, "proof", "proof_len")?,
+            };
+            Ok(ProvedBatch {
+                block_numbers: self.range(row)?,
+                is_final: self.get(row, "final")?,
+                proofs: vec![proof],
+            })
+        };
+        self.ok(rows)?.iter().map(batch).collect()
+    }
+}
