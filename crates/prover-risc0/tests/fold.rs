@@ -112,8 +112,60 @@ fn proofs_that_do_not_make_up_a_chain_are_refused_in_words() {
             (b"L2P3".to_vec(), "not a bundle of proofs"),
         ] {
             let refused = folded(by, &bundle).unwrap_err();
-            assert_eq!(refused.class(), FailureClass::BadInput, "{refused}");
+            assert_eq!(refused.class(), FailureClass::GuestPanic, "{refused}");
             assert!(refused.to_string().contains(says), "{refused}: {says}");
         }
+    }
+}
+
+/// The chain whose first three blocks the proofs that are checked in are of: it began when `verifier`'s `dev-block.proof` was made, with
+/// one transfer; the other two are empty.
+fn checked_in() -> (Vec<u8>, Chain) {
+    let first = values("dev-block", RISC0_PROGRAM_ID);
+    let begun = program::Statement::abi_decode(&first).unwrap().last_timestamp;
+    let mut chain = Chain::new(&genesis::dev()).unwrap();
+    let kinds = vec![Kind::Transfer];
+    let config = TrafficConfig { seed: 1, per_block: 1, kinds, stop_after: None };
+    Traffic::new(config).fill(&mut chain).unwrap();
+    for block in 0..3 {
+        chain.mine(begun + 2 * block).unwrap();
+    }
+    (first, chain)
+}
+
+/// What a proof that is checked in states.
+fn values(name: &str, program_id: [u8; 32]) -> Vec<u8> {
+    let file = format!("{}/../verifier/tests/fixtures/{name}.proof", env!("CARGO_MANIFEST_DIR"));
+    let proof = std::fs::read(file).unwrap();
+    verify(System::Risc0, program_id, &proof, &Policy::default()).unwrap().public_values
+}
+
+fn input(chain: &Chain, blocks: std::ops::RangeInclusive<u64>) -> Vec<u8> {
+    let (input, root) = chain.input(blocks).unwrap();
+    input.encode(root).unwrap()
+}
+
+#[test]
+fn the_proofs_that_are_checked_in_are_of_one_chain_and_folded() {
+    let (first, chain) = checked_in();
+    let stated = |blocks| program::run(&input(&chain, blocks)).unwrap().abi_encode();
+    assert_eq!(first, stated(1..=1));
+    for block in [2, 3] {
+        let values = values(&format!("dev-block-{block}"), RISC0_PROGRAM_ID);
+        assert_eq!(values, stated(block..=block), "block {block}");
+    }
+    assert_eq!(values("folded", RISC0_AGGREGATE_ID), stated(1..=3));
+}
+
+/// Writes the inputs of the second and the third block into the folder INPUTS, for `l2-prover prove`.
+#[test]
+#[ignore = "only to make the proofs that are checked in"]
+fn the_inputs_of_the_proofs_that_are_checked_in() {
+    let folder = std::path::PathBuf::from(std::env::var_os("INPUTS").expect("INPUTS is a folder"));
+    let (first, chain) = checked_in();
+    assert_eq!(first, program::run(&input(&chain, 1..=1)).unwrap().abi_encode());
+    for block in [2, 3] {
+        let name = format!("dev-block-{block}.input");
+        std::fs::write(folder.join(name), input(&chain, block..=block)).unwrap();
     }
 }

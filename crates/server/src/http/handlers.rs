@@ -25,7 +25,7 @@ use axum::{
 use futures::{StreamExt, TryStreamExt};
 use protocol::{
     ArtifactId, ChangeJobs, CollectGarbage, Delivered, ErrorCode, FailAck, HeartbeatAck, JobId,
-    JobState, Priority, ProofData, SubmitAck, paths,
+    JobState, Priority, ProofData, ProofKind, SubmitAck, paths,
 };
 use serde::Deserialize;
 use std::time::Duration;
