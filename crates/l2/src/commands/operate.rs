@@ -789,8 +789,26 @@ mod tests {
             cycles_per_second: Some(1_234_567),
         };
         let list = ClientList(vec![client.clone()]);
-        expect![[]].assert_eq(&Client(client).to_string());
-        expect![[]].assert_eq(&list.to_string());
+        expect![[r#"
+            client     07070707070707070707070707070707
+            name       rack 7
+            heard      2001-09-09T01:46:40Z
+            standing   silent
+            proofs     3 accepted, 0 rejected; failed 1 times since the last accepted one
+            speed      1,234,567 cycles a second
+            proves     part, succinct proofs of risc0
+            program    0x0000000000000000000000000000000000000000000000000000000000000000
+            prover     risc0 3.1.0-rc.1 cuda\u{1b}[2J
+            segments   of at most 2^20 cycles
+            memory     69 GB
+            GPU        NVIDIA L4, 24 GB"#]]
+        .assert_eq(&Client(client).to_string());
+        expect![[r#"
+            ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+             client                             name     prover                           speed      proved   rejected   failed   heard                  standing 
+            ══════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════════
+             07070707070707070707070707070707   rack 7   risc0 3.1.0-rc.1 cuda\u{1b}[2J   1234 kHz   3        0          1        2001-09-09T01:46:40Z   silent   
+            ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────"#]].assert_eq(&list.to_string());
     }
 
     #[test]

@@ -527,9 +527,9 @@ mod tests {
             jobs     1 ready, 1 leased, 0 verifying, 2 proved, 0 dead
             rates    2.4 blocks/min, 1.20 Mgas/s, 12.5 s for a proof (last 50 s)
 
-             client                            name            does         blocks  progress     since  heard  proved  rej
-             abababababababababababababababab  gpu-1\u{1b}[2J  proving      3       segment 3/8  29 s   5 s    2       0
-             cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd                  quarantined                              5 s    2       1
+             client                            name            does         blocks  progress     since  heard  proved  rejected  speed   prover
+             abababababababababababababababab  gpu-1\u{1b}[2J  proving      3       segment 3/8  29 s   5 s    2       0         18 kHz  risc0 cpu
+             cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd                  quarantined                              5 s    2       1                 risc0 cpu
 
              ago   blocks  happened  client    detail
              10 s  4       tried               backend_failed: \u{1b}[2Jthe GPU\nis on fire

@@ -43,7 +43,7 @@ async fn what_a_client_says_of_itself_is_kept_within_bounds(place: &Place) {
         all.into_iter().find(|it| it.client == client(n)).unwrap()
     };
     store.describe_client(client(1), "rack 7", std::slice::from_ref(&honest), at(1)).await.unwrap();
-    assert_eq!(shown(1).await.capabilities, [honest.clone()]);
+    assert_eq!(shown(1).await.capabilities, std::slice::from_ref(&honest));
 
     let many = vec![hostile; 16];
     store.describe_client(client(2), &"\u{0}y".repeat(100), &many, at(1)).await.unwrap();
@@ -60,7 +60,7 @@ async fn what_a_client_says_of_itself_is_kept_within_bounds(place: &Place) {
         }
     }
     // The next process of that client is another one, and one of an earlier version says nothing.
-    store.describe_client(client(2), "rack 8", &[honest.clone()], at(2)).await.unwrap();
+    store.describe_client(client(2), "rack 8", std::slice::from_ref(&honest), at(2)).await.unwrap();
     assert_eq!(shown(2).await.capabilities, [honest]);
     store.describe_client(client(2), "rack 8", &[able()], at(2)).await.unwrap();
     assert_eq!(shown(2).await.capabilities, [able()]);
