@@ -49,7 +49,13 @@ impl Prover for ExecProver {
     }
 
     fn kinds(&self) -> Vec<ProofKind> {
-        vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct, ProofKind::Aggregate]
+        vec![
+            ProofKind::Part,
+            ProofKind::Composite,
+            ProofKind::Succinct,
+            ProofKind::Aggregate,
+            ProofKind::Groth16,
+        ]
     }
 
     fn aggregate_id(&self) -> Option<B256> {
@@ -64,7 +70,8 @@ impl Prover for ExecProver {
         _progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Vec<u8>, ProveError> {
         cancel.check()?;
-        if kind == ProofKind::Aggregate {
+        if matches!(kind, ProofKind::Aggregate | ProofKind::Groth16) {
+            // A bundle with one proof is folded to what that one states.
             return folded(input);
         }
         let execution = self.execute(input)?;

@@ -33,12 +33,16 @@ pub trait Prover: Send + Sync {
         None
     }
 
-    /// The id of the program with which it makes proofs of a kind.
-    fn program_of(&self, kind: ProofKind) -> Option<B256> {
-        match kind {
-            ProofKind::Aggregate => self.aggregate_id(),
-            _ => Some(self.program_id()),
-        }
+    /// Whether it makes proofs of a kind for a program.
+    fn makes(&self, program_id: B256, kind: ProofKind) -> bool {
+        let ours = program_id == self.program_id();
+        let folding = Some(program_id) == self.aggregate_id();
+        let of = match kind {
+            ProofKind::Aggregate => folding,
+            ProofKind::Groth16 => ours || folding,
+            _ => ours,
+        };
+        of && self.kinds().contains(&kind)
     }
 
     /// A name for why its proofs prove nothing ("exec", "dev mode"), if they do not.

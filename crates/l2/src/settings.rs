@@ -167,6 +167,7 @@ fn defaults(args: &Server) -> anyhow::Result<Map<String, Value>> {
         split_least_segments: args.split.split_least_segments,
         aggregate: args.aggregate.aggregate,
         aggregate_after: args.aggregate.aggregate_after,
+        groth16: args.aggregate.groth16,
         beneficiary: args.beneficiary,
         first_block: args.first_block,
         batch_blocks: args.batch_blocks,

@@ -29,7 +29,7 @@ impl Work {
         match progress {
             Progress::Executed { segments, total_cycles, later_steps, .. } => {
                 let joins = match kind {
-                    ProofKind::Part | ProofKind::Composite => 0,
+                    ProofKind::Part | ProofKind::Composite | ProofKind::Groth16 => 0,
                     ProofKind::Succinct | ProofKind::Aggregate => (2 * segments).saturating_sub(1),
                 };
                 (self.segments, self.cycles) = (segments, total_cycles);

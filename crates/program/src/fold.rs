@@ -5,7 +5,7 @@
 //! sum or digest that is made of the batches' own.
 
 use crate::{Statement, statement};
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use alloy_primitives::{B256, keccak256};
 
 /// The most statements that are folded at once.
@@ -37,7 +37,7 @@ pub enum FoldError {
         /// Which.
         index: usize,
         /// Why.
-        error: crate::Error,
+        error: Box<crate::Error>,
     },
     /// There are none, or too many.
     #[error("{0} statements cannot be folded: at least 1, at most {MAX_MEMBERS}")]
@@ -163,8 +163,8 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<(&[u8], Member)>, FoldError> {
     for (index, bytes) in bytes.chunks_exact(MEMBER_LEN).enumerate() {
         let (bytes, links) = bytes.split_at(statement::ENCODED_LEN);
         let (start, link) = links.split_at(32);
-        let statement =
-            Statement::abi_decode(bytes).map_err(|error| FoldError::Statement { index, error })?;
+        let statement = Statement::abi_decode(bytes)
+            .map_err(|error| FoldError::Statement { index, error: Box::new(error) })?;
         let deposits = [B256::from_slice(start), B256::from_slice(link)];
         members.push((bytes, Member { statement, deposits }));
     }

@@ -543,6 +543,9 @@ pub enum ProofKind {
     /// One proof of constant size that stands for the proofs of consecutive batches. It is of a program of its own, which verifies
     /// theirs, and its input is a bundle of them.
     Aggregate,
+    /// One proof of 256 bytes, which contracts verify: made of a succinct one, folded or not, whose program it is of. Its input is a
+    /// bundle with that proof alone.
+    Groth16,
 }
 
 impl fmt::Display for ProofKind {
@@ -552,6 +555,7 @@ impl fmt::Display for ProofKind {
             Self::Composite => "composite",
             Self::Succinct => "succinct",
             Self::Aggregate => "aggregate",
+            Self::Groth16 => "groth16",
         })
     }
 }
@@ -565,9 +569,10 @@ impl FromStr for ProofKind {
             "composite" => Ok(Self::Composite),
             "succinct" => Ok(Self::Succinct),
             "aggregate" => Ok(Self::Aggregate),
+            "groth16" => Ok(Self::Groth16),
             _ => Err(UnknownName {
                 what: "a proof kind",
-                allowed: "part, composite, succinct, aggregate",
+                allowed: "part, composite, succinct, aggregate, groth16",
                 text: text.into(),
             }),
         }

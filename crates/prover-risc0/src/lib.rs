@@ -7,6 +7,7 @@
 //! * Dev mode is [`Config::dev_mode`] and nothing else; the environment variable `RISC0_DEV_MODE` is not read here.
 
 mod fold;
+pub mod groth16;
 mod guest;
 mod meter;
 mod parts;
@@ -175,7 +176,13 @@ impl Prover for Risc0Prover {
     }
 
     fn kinds(&self) -> Vec<ProofKind> {
-        vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct, ProofKind::Aggregate]
+        let mut kinds =
+            vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct, ProofKind::Aggregate];
+        // Dev mode needs no tool.
+        if self.config.dev_mode || groth16::ready().is_ok() {
+            kinds.push(ProofKind::Groth16);
+        }
+        kinds
     }
 
     fn aggregate_id(&self) -> Option<B256> {
@@ -190,6 +197,7 @@ impl Prover for Risc0Prover {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Vec<u8>, ProveError> {
         caught(|| match (kind, self.config.dev_mode) {
+            (ProofKind::Groth16, _) => groth16::prove(self.config, input, cancel, progress),
             (ProofKind::Aggregate, _) => fold::prove(self.config, input, cancel, progress),
             (ProofKind::Part, _) => Err(ProveError::Unavailable("a part needs a plan".into())),
             (_, true) => self.prove_dev_mode(input, cancel, progress),

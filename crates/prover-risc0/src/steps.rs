@@ -60,7 +60,7 @@ pub(crate) fn later_steps(run: &Run, kind: ProofKind) -> u64 {
     let (segments, batches) = (run.session.segments.len() as u64, run.keccak.len() as u64);
     let keccak = (2 * batches).saturating_sub(1);
     match kind {
-        ProofKind::Part | ProofKind::Composite => keccak,
+        ProofKind::Part | ProofKind::Composite | ProofKind::Groth16 => keccak,
         ProofKind::Succinct | ProofKind::Aggregate => {
             keccak + (2 * segments).saturating_sub(1) + run.session.assumptions.len() as u64
         }

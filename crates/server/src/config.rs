@@ -67,6 +67,8 @@ pub struct Config {
     /// Proofs that have waited for so long for others to be folded with are folded with fewer.
     #[serde(with = "humantime_serde")]
     pub aggregate_after: Duration,
+    /// Each proof, folded if they are, is turned into one of 256 bytes, which contracts verify. Needs succinct proofs.
+    pub groth16: bool,
     /// Who may claim the rewards of the proofs, as their statements say. Left out: nobody.
     pub beneficiary: Option<Address>,
 
@@ -165,6 +167,7 @@ impl Default for Config {
             split_least_segments: 4,
             aggregate: None,
             aggregate_after: Duration::from_secs(60 * 60),
+            groth16: false,
             beneficiary: None,
             first_block: 1,
             batch_blocks: 1,
@@ -310,11 +313,14 @@ impl Config {
                 "is exec, whose proofs prove nothing: set danger_accept_exec to allow them",
             );
         }
-        if matches!(self.kind, ProofKind::Part | ProofKind::Aggregate) {
+        if !matches!(self.kind, ProofKind::Composite | ProofKind::Succinct) {
             return problem(
                 "kind",
-                "must be composite or succinct: the server asks for parts and for folded proofs by itself (see split and aggregate)",
+                "must be composite or succinct: the server asks for others by itself (see split, aggregate and groth16)",
             );
+        }
+        if self.groth16 && self.kind != ProofKind::Succinct {
+            return problem("groth16", "needs succinct proofs: set kind to succinct");
         }
         if let Some(most) = self.aggregate {
             if self.kind != ProofKind::Succinct {
@@ -397,14 +403,23 @@ impl Config {
         Target { system: self.system, program_id, kind }.into()
     }
 
-    /// The jobs that fold proofs, if there are any.
-    pub fn folding(&self) -> Option<Folding> {
-        let most = self.aggregate?;
-        let program_id = B256::new(verifier_of(self.system)?.aggregate_id());
-        let of =
-            Target { system: self.system, program_id: self.wanted_program_id(), kind: self.kind };
-        let into = Target { system: self.system, program_id, kind: ProofKind::Aggregate };
-        Some(Folding { of, into, most: most as usize, after: self.aggregate_after })
+    /// What is made of accepted proofs, step by step: each step takes what the one before it makes.
+    pub fn folding(&self) -> Vec<Folding> {
+        let system = self.system;
+        let Some(verifier) = verifier_of(system) else { return Vec::new() };
+        let mut steps = Vec::new();
+        let mut of = Target { system, program_id: self.wanted_program_id(), kind: self.kind };
+        if let Some(most) = self.aggregate {
+            let program_id = B256::new(verifier.aggregate_id());
+            let into = Target { system, program_id, kind: ProofKind::Aggregate };
+            steps.push(Folding { of, into, most: most as usize, after: self.aggregate_after });
+            of = into;
+        }
+        if self.groth16 {
+            let into = Target { kind: ProofKind::Groth16, ..of };
+            steps.push(Folding { of, into, most: 1, after: Duration::ZERO });
+        }
+        steps
     }
 
     /// The program that jobs ask for.

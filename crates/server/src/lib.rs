@@ -238,7 +238,8 @@ impl Server {
             }
         }
 
-        if let Some(folding) = config.folding() {
+        let folding = config.folding();
+        if !folding.is_empty() {
             let folder = Folder { jobs: jobs.clone(), folding, leads: leads.clone() };
             parts.start("folding", folder.run());
         }

@@ -99,6 +99,8 @@ pub enum Kind {
     Composite,
     /// One proof of constant size.
     Succinct,
+    /// One proof of 256 bytes, which contracts verify.
+    Groth16,
 }
 
 impl fmt::Display for Kind {
@@ -108,6 +110,7 @@ impl fmt::Display for Kind {
             Self::DevMode => "dev mode",
             Self::Composite => "composite",
             Self::Succinct => "succinct",
+            Self::Groth16 => "groth16",
         })
     }
 }

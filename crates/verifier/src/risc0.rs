@@ -9,6 +9,7 @@
 //! body, kind 1 (composite):  segments u32, for each: seal, and unless it is the last the memory root after it [32]
 //!                            assumptions u8, for each: claim [32], control root [32], recursion proof
 //! body, kind 2 (succinct):   recursion proof
+//! body, kind 3 (groth16):    A, B and C, as contracts take them: eight coordinates of 32 bytes, big-endian
 //! recursion proof:           control id [32], its index u8, 8 siblings [32], seal
 //! seal:                      words u32, the words
 //! ```
@@ -26,8 +27,9 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use risc0_zkvm::sha::Digestible as _;
 use risc0_zkvm::{
     Assumption, Assumptions, CompositeReceipt, CompositeReceiptVerifierParameters, Digest,
-    ExitCode, FakeReceipt, InnerAssumptionReceipt, InnerReceipt, MaybePruned, Output, Receipt,
-    ReceiptClaim, SegmentReceipt, SegmentReceiptVerifierParameters, SuccinctReceipt,
+    ExitCode, FakeReceipt, Groth16Receipt, Groth16ReceiptVerifierParameters,
+    InnerAssumptionReceipt, InnerReceipt, MaybePruned, Output, Receipt, ReceiptClaim,
+    SegmentReceipt, SegmentReceiptVerifierParameters, SuccinctReceipt,
     SuccinctReceiptVerifierParameters, SystemState, Unknown, VerifierContext,
 };
 
@@ -43,6 +45,16 @@ const VERSION: u8 = 1;
 const DEV_MODE: u8 = 0;
 const COMPOSITE: u8 = 1;
 const SUCCINCT: u8 = 2;
+const GROTH16: u8 = 3;
+
+/// Length of a Groth16 seal in bytes.
+const GROTH16_SEAL: usize = 256;
+
+/// The modulus of the field over which BN254 is defined, below which every coordinate is: big-endian.
+const BN254_MODULUS: [u8; 32] = [
+    0x30, 0x64, 0x4e, 0x72, 0xe1, 0x31, 0xa0, 0x29, 0xb8, 0x50, 0x45, 0xb6, 0x81, 0x81, 0x58, 0x5d,
+    0x97, 0x81, 0x6a, 0x91, 0x68, 0x71, 0xca, 0x8d, 0x3c, 0x20, 0x8c, 0x16, 0xd8, 0x7c, 0xfd, 0x47,
+];
 
 /// Depth of the tree of recursion programs.
 const DEPTH: usize = 8;
@@ -80,8 +92,31 @@ pub(crate) fn verify(
             recursion.verify_program(image, journal)?;
             (Kind::Succinct, None)
         }
+        Body::Groth16(seal) => {
+            verify_groth16(image, journal, seal)?;
+            (Kind::Groth16, None)
+        }
     };
     Ok(Verified { public_values: journal.to_vec(), kind, cycles })
+}
+
+/// Verifies a Groth16 proof of a halted run of the image with this journal.
+///
+/// Whoever has such a proof can make another of the same run from it, without proving anything: two proofs that differ may be of one
+/// run.
+fn verify_groth16(image: Digest, journal: &[u8], seal: &[u8]) -> Result<(), VerifyError> {
+    // SOUNDNESS: one encoding for each coordinate: RISC Zero's reader takes the two highest bits for flags, and would ignore some.
+    if seal.chunks(32).any(|coordinate| coordinate >= &BN254_MODULUS[..]) {
+        return Err(VerifyError::Invalid("a coordinate is not reduced".to_owned()));
+    }
+    let parameters = Groth16ReceiptVerifierParameters::default();
+    let claim = ReceiptClaim::ok(image, MaybePruned::Pruned(journal.digest()));
+    let receipt =
+        Groth16Receipt::new(seal.to_vec(), MaybePruned::Value(claim), parameters.digest());
+    let context = context(SuccinctReceiptVerifierParameters::default())
+        .with_groth16_verifier_parameters(parameters);
+    // SOUNDNESS: the seal proves the claim that is built here, from the image and the journal, and no other.
+    guarded(|| receipt.verify_integrity_with_context(&context))
 }
 
 /// The context that RISC Zero's verifier checks against.
@@ -225,7 +260,8 @@ pub fn encode(program_id: [u8; 32], receipt: &Receipt) -> Result<Vec<u8>, Encode
         InnerReceipt::Fake(_) => DEV_MODE,
         InnerReceipt::Composite(_) => COMPOSITE,
         InnerReceipt::Succinct(_) => SUCCINCT,
-        _ => return Err(EncodeError("it is neither composite nor succinct")),
+        InnerReceipt::Groth16(_) => GROTH16,
+        _ => return Err(EncodeError("it is neither composite, nor succinct, nor groth16")),
     };
     let mut proof = Vec::with_capacity(receipt.seal_size() + 4096);
     proof.extend_from_slice(MAGIC);
@@ -236,6 +272,10 @@ pub fn encode(program_id: [u8; 32], receipt: &Receipt) -> Result<Vec<u8>, Encode
     match &receipt.inner {
         InnerReceipt::Composite(composite) => put_composite(&mut proof, composite)?,
         InnerReceipt::Succinct(succinct) => put_recursion(&mut proof, succinct)?,
+        InnerReceipt::Groth16(groth16) if groth16.seal.len() == GROTH16_SEAL => {
+            proof.extend_from_slice(&groth16.seal);
+        }
+        InnerReceipt::Groth16(_) => return Err(EncodeError("its seal has another length")),
         _ => {}
     }
     Ok(proof)
@@ -255,10 +295,8 @@ pub fn receipt(program_id: [u8; 32], proof: &[u8]) -> Result<Receipt, VerifyErro
             let parameters = SuccinctReceiptVerifierParameters::default();
             InnerReceipt::Succinct(recursion.receipt(MaybePruned::Value(claim), &parameters)?)
         }
-        Body::Composite(_) => {
-            return Err(VerifyError::Invalid(
-                "it is composite, and only a succinct one can be built on".to_owned(),
-            ));
+        Body::Composite(_) | Body::Groth16(_) => {
+            return Err(VerifyError::Invalid("only a succinct proof can be built on".to_owned()));
         }
     };
     Ok(Receipt::new(inner, journal.to_vec()))
@@ -341,6 +379,7 @@ enum Body<'a> {
     DevMode,
     Composite(Composite<'a>),
     Succinct(Recursion<'a>),
+    Groth16(&'a [u8]),
 }
 
 struct Composite<'a> {
@@ -377,7 +416,7 @@ impl<'a> Parts<'a> {
     /// Reads all of `proof`, if it names the image `program_id`.
     fn of(program_id: [u8; 32], proof: &'a [u8]) -> Result<Self, VerifyError> {
         let mut bytes = Bytes::new(proof);
-        let kinds = [DEV_MODE, COMPOSITE, SUCCINCT];
+        let kinds = [DEV_MODE, COMPOSITE, SUCCINCT, GROTH16];
         let kind = bytes.kind(MAGIC, "not a RISC Zero proof of ours", VERSION, &kinds)?;
         let found = bytes.array()?;
         check_not_revoked(&found)?;
@@ -391,6 +430,7 @@ impl<'a> Parts<'a> {
         let body = match kind {
             COMPOSITE => Body::Composite(Composite::read(&mut bytes)?),
             SUCCINCT => Body::Succinct(Recursion::read(&mut bytes)?),
+            GROTH16 => Body::Groth16(bytes.take(GROTH16_SEAL)?),
             _ => Body::DevMode,
         };
         // SOUNDNESS: bytes that nobody read would be bytes that nobody checked.
@@ -472,7 +512,7 @@ mod tests {
         let image = Digest::from(program_id);
         let mut claim = ReceiptClaim::ok(image, MaybePruned::Pruned(journal.digest()));
         let inner = match body {
-            Body::DevMode => panic!("it is a real proof"),
+            Body::DevMode | Body::Groth16(_) => panic!("it is neither"),
             Body::Succinct(recursion) => {
                 let parameters = SuccinctReceiptVerifierParameters::default();
                 let receipt = recursion.receipt(MaybePruned::Value(claim), &parameters);

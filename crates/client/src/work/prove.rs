@@ -43,9 +43,7 @@ impl Worker {
         let journal = self.shared.journal.clone();
         let Ok(Some(claim)) = blocking(move || journal.claimed()).await else { return };
         let prover = &self.shared.prover;
-        if claim.system == prover.system()
-            && Some(claim.program_id) == prover.program_of(claim.kind)
-        {
+        if claim.system == prover.system() && prover.makes(claim.program_id, claim.kind) {
             tracing::info!(job = %claim.job, begun = claim.begun, "job found that a killed client had begun");
             // Asked first, or the job would wait for its lease to run out.
             let lender = self.shared.server_index(Some(&claim.server));
@@ -238,7 +236,7 @@ impl Worker {
         progress: watch::Sender<Option<Progress>>,
     ) -> Result<Entry, NotProved> {
         let prover = &self.shared.prover;
-        if job.system != prover.system() || Some(job.program_id) != prover.program_of(job.kind) {
+        if job.system != prover.system() || !prover.makes(job.program_id, job.kind) {
             let error = format!("the job asks for {} program {}", job.system, job.program_id);
             return Err(NotProved::Fetch(CallError::Refused(protocol::ApiError {
                 code: ErrorCode::Other,

@@ -128,8 +128,6 @@ impl Shared {
     /// A request for work, which the server may hold open for `wait`.
     pub(super) fn request(&self, wait: Duration) -> Request {
         let prover = &*self.prover;
-        let (folds, proves): (Vec<_>, Vec<_>) =
-            prover.kinds().into_iter().partition(|kind| *kind == ProofKind::Aggregate);
         let hardware = prover.hardware();
         let capable = |program_id, kinds: Vec<ProofKind>| Capability {
             system: prover.system(),
@@ -142,13 +140,15 @@ impl Shared {
             gpus: hardware.gpus.clone(),
         };
         // Proofs are folded by a program of its own.
-        let folding = prover.aggregate_id().filter(|_| !folds.is_empty());
-        let folding = folding.map(|program_id| capable(program_id, folds));
+        let programs = std::iter::once(prover.program_id())
+            .chain(prover.aggregate_id().filter(|folds| *folds != prover.program_id()));
+        let capabilities = programs.map(|program_id| {
+            let all = prover.kinds().into_iter();
+            capable(program_id, all.filter(|kind| prover.makes(program_id, *kind)).collect())
+        });
         Request {
             client: self.journal.client(),
-            capabilities: std::iter::once(capable(prover.program_id(), proves))
-                .chain(folding)
-                .collect(),
+            capabilities: capabilities.filter(|able| !able.kinds.is_empty()).collect(),
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             origin: Some(self.origin.clone()),
         }

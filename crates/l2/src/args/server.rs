@@ -112,9 +112,9 @@ impl ServerData {
     }
 }
 
-/// How proofs are folded.
+/// What is made of accepted proofs.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Folded proofs")]
+#[command(next_help_heading = "Proofs made of proofs")]
 pub(crate) struct AggregateArgs {
     /// Fold the proofs of so many consecutive batches into one, which a client makes; the proofs must be succinct
     #[arg(
@@ -133,6 +133,9 @@ pub(crate) struct AggregateArgs {
         value_name = "TIME"
     )]
     pub aggregate_after: Duration,
+    /// Turn each proof, folded if they are, into one of 256 bytes, which contracts verify; clients need a tool for that: `l2-prover doctor --prover`
+    #[arg(long, env = "PROVER_SERVER_GROTH16", value_parser = BoolishValueParser::new())]
+    pub groth16: bool,
 }
 
 /// How a proof is divided among clients.

@@ -91,10 +91,11 @@ pub(crate) async fn run(
         ..Workplace::attended(folder(client).join(client::journal::SCRATCH))
     };
     let prover = arg.build(&args.zkvm, workplace(1), global)?;
-    let kind = match args.split.split || args.aggregate.aggregate.is_some() {
-        true => ProofKind::Succinct,
-        false => args.kind.into(),
-    };
+    let kind =
+        match args.split.split || args.aggregate.aggregate.is_some() || args.aggregate.groth16 {
+            true => ProofKind::Succinct,
+            false => args.kind.into(),
+        };
     provers::check_kind(&*prover, kind)?;
     let mocked = provers::warn_if_mocked(&*prover, output);
     let program_id = B256::new(arg.pinned_program_id());
@@ -121,6 +122,7 @@ pub(crate) async fn run(
         split_least_segments: args.split.split_least_segments,
         aggregate: args.aggregate.aggregate,
         aggregate_after: args.aggregate.aggregate_after,
+        groth16: args.aggregate.groth16,
         first_block: FIRST_BLOCK,
         batch_blocks: args.batch_blocks,
         heartbeat: HEARTBEAT,

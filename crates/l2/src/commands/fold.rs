@@ -7,7 +7,7 @@ use std::time::Instant;
 use alloy_primitives::B256;
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use client::{Cancel, Prover};
+use client::Cancel;
 use program::Statement;
 use program::fold::{self, Member};
 use protocol::ProofKind;

@@ -365,7 +365,7 @@ mod tests {
             priority: 0,
             system: ProofSystem::Exec,
             program_id: B256::repeat_byte(6),
-            kind: protocol::ProofKind::Composite,
+            kind: ProofKind::Composite,
             part: None,
             gas_used: 0,
             transactions: 0,

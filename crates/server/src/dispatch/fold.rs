@@ -25,8 +25,8 @@ const MOST_OPEN: u64 = 4;
 pub struct Folder {
     /// The jobs.
     pub jobs: Jobs,
-    /// What is folded.
-    pub folding: Folding,
+    /// What is made of accepted proofs, step by step.
+    pub folding: Vec<Folding>,
     /// Of several servers on one database, the one that leads does it.
     pub leads: watch::Receiver<bool>,
 }
@@ -34,7 +34,7 @@ pub struct Folder {
 impl Folder {
     /// Adds jobs, until the server stops.
     pub async fn run(self) {
-        let mut told = false;
+        let mut told = vec![false; self.folding.len()];
         loop {
             let inner = &self.jobs.0;
             tokio::select! {
@@ -46,29 +46,31 @@ impl Folder {
             if !*self.leads.borrow() {
                 continue;
             }
-            // As long as there is something to fold.
-            loop {
-                match self.fold_next(&mut told).await {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(
-                            code = "fold_failed",
-                            error,
-                            "proofs could not be folded; trying again"
-                        );
-                        break;
+            for (step, told) in self.folding.iter().zip(&mut told) {
+                // As long as there is something to do.
+                let ended = loop {
+                    match self.fold_next(step, told).await {
+                        Ok(true) => {}
+                        Ok(false) => break Ok(()),
+                        Err(error) => break Err(error),
                     }
+                };
+                if let Err(error) = ended {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        code = "fold_failed",
+                        error,
+                        "proofs could not be folded; trying again"
+                    );
                 }
             }
         }
     }
 
     /// Adds the next job, if there is one to be added.
-    async fn fold_next(&self, told: &mut bool) -> Result<bool, JobError> {
-        let (store, folding) = (self.jobs.store(), &self.folding);
-        if store.open_folds().await? >= MOST_OPEN {
+    async fn fold_next(&self, folding: &Folding, told: &mut bool) -> Result<bool, JobError> {
+        let store = self.jobs.store();
+        if store.open_folds(&folding.into).await? >= MOST_OPEN {
             return Ok(false);
         }
         let from = match store.folded_through(&folding.into, true).await? {
@@ -110,7 +112,7 @@ impl Folder {
         };
         let added = store.add_fold(&fold, now).await?;
         if added {
-            tracing::info!(job = %fold.job, %blocks, proofs = count, "job enqueued that folds proofs");
+            tracing::info!(job = %fold.job, %blocks, proofs = count, "job enqueued that is made of accepted proofs");
             self.jobs.0.line.news();
         }
         Ok(added)

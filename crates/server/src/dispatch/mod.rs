@@ -102,7 +102,7 @@ pub struct JobsConfig {
     /// The proofs that are wanted of every batch.
     pub targets: Targets,
     /// What they are folded into, if they are.
-    pub folding: Option<Folding>,
+    pub folding: Vec<Folding>,
     /// How long a lease runs without a heartbeat.
     pub lease: Duration,
     /// How often clients are told to send one.

@@ -84,7 +84,9 @@ impl Jobs {
             }
             match part {
                 // Its gas counted when its batches were proved.
-                None if kind == ProofKind::Aggregate => {}
+                None if matches!(kind, ProofKind::Aggregate | ProofKind::Groth16) => {
+                    self.0.proved.notify_one();
+                }
                 None => {
                     self.0.metrics.proved(system, &effort);
                     self.0.proved.notify_one();

@@ -88,7 +88,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .does("A snapshot of the server")
             .answers(&[json!(Status)]),
         get("/v1/jobs", FOLLOWS, handlers::jobs)
-            .does("The newest jobs, the newest last; at most 1,000. With `kind=aggregate`, those that fold proofs. The header `Link` names the page before, if there may be one")
+            .does("The newest jobs, the newest last; at most 1,000. With `kind=aggregate` or `kind=groth16`, those that are made of accepted proofs. The header `Link` names the page before, if there may be one")
             .answers(&[json!(Vec<JobSummary>)]),
         post("/v1/jobs/change", DECIDES, handlers::change)
             .does("Requeues or cancels many jobs")
@@ -126,7 +126,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .does("What operators decided and what the server removed, the latest first; at most 1,000. The header `Link` names the next page")
             .answers(&[json!(Vec<AuditEntry>)]),
         get("/v1/proofs", FOLLOWS, handlers::proofs)
-            .does("The batches after a block with their proofs, in the order of the chain, up to the first without; at most 1,000. With `kind=aggregate`, folded proofs instead, each as one batch")
+            .does("The batches after a block with their proofs, in the order of the chain, up to the first without; at most 1,000. With `kind=aggregate` or `kind=groth16`, those that are made of accepted proofs instead, each as one batch")
             .answers(&[json!(Vec<ProvedBatch>)]),
         post("/v1/proofs/delivered", TAKES, handlers::delivered)
             .does("Says that the caller has the proofs of all blocks up to one")

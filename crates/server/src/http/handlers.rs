@@ -192,11 +192,11 @@ pub(super) async fn jobs(
 ) -> Listed<protocol::JobSummary> {
     let Query(wanted) = query.map_err(|error| malformed(&error))?;
     let Wanted { state, first, last, troubled, kind, before, limit } = wanted;
-    let folds = only_folded(kind)?;
+    let made_of_proofs = made_of_proofs(kind)?;
     let filter = JobFilter {
         state,
         troubled,
-        folds,
+        made_of_proofs,
         blocks: first.unwrap_or(0)..=last.unwrap_or(u64::MAX),
         before,
     };
@@ -268,14 +268,13 @@ pub(super) struct After {
     limit: Option<u32>,
 }
 
-/// Whether folded proofs are asked for, instead of those of batches.
-fn only_folded(kind: Option<ProofKind>) -> Answer<bool> {
+/// Which proofs that are made of others are asked for, instead of those of batches.
+fn made_of_proofs(kind: Option<ProofKind>) -> Answer<Option<ProofKind>> {
     match kind {
-        None => Ok(false),
-        Some(ProofKind::Aggregate) => Ok(true),
-        Some(other) => Err(malformed(&format!(
-            "kind can only be aggregate, for folded proofs, and not {other}"
-        ))),
+        None | Some(ProofKind::Aggregate | ProofKind::Groth16) => Ok(kind),
+        Some(other) => {
+            Err(malformed(&format!("kind can only be aggregate or groth16, and not {other}")))
+        }
     }
 }
 
@@ -286,9 +285,9 @@ pub(super) async fn proofs(
     let Query(After { after, kind, limit }) = query.map_err(|error| malformed(&error))?;
     let limit = page_of(limit.or(Some(100)));
     let store = service.jobs().store();
-    let proofs = match only_folded(kind)? {
-        true => store.folded_proofs(after, limit).await,
-        false => store.proofs(after, limit).await,
+    let proofs = match made_of_proofs(kind)? {
+        Some(kind) => store.folded_proofs(kind, after, limit).await,
+        None => store.proofs(after, limit).await,
     };
     Ok(Json(proofs.map_err(JobError::from)?))
 }

@@ -1,6 +1,7 @@
 //! Proofs of consecutive batches, folded into one: which are folded, and when.
 //!
-//! Folding is a job of its own, of a kind and a program of its own, whose input is accepted proofs instead of blocks.
+//! Folding is a job of its own, of a kind and a program of its own, whose input is accepted proofs instead of blocks. Turning a proof into
+//! another kind is the same with one proof. What is made of what is data: a [`Folding`] for each step.
 
 use super::batch::Target;
 use crate::clock::Timestamp;
@@ -61,12 +62,23 @@ pub enum Next {
 
 /// What is to be done about `proofs`, which are of consecutive batches, the first ones that are not folded yet.
 pub fn next(folding: &Folding, proofs: &[Foldable], now: Timestamp) -> Next {
+    // One by one, each stands for itself, whatever it states.
+    if folding.most == 1 {
+        let first = proofs.first().map(|proof| Statement::abi_decode(&proof.statement));
+        return match first {
+            None => Next::Wait,
+            Some(Ok(statement)) => Next::Fold(1, Box::new(statement)),
+            Some(Err(error)) => {
+                Next::Cannot(FoldError::Statement { index: 0, error: Box::new(error) })
+            }
+        };
+    }
     let mut members = Vec::new();
     let mut whole = None;
     let mut ends = false;
     for proof in proofs.iter().take(folding.most) {
         let folded = Statement::abi_decode(&proof.statement)
-            .map_err(|error| FoldError::Statement { index: members.len(), error })
+            .map_err(|error| FoldError::Statement { index: members.len(), error: Box::new(error) })
             .and_then(|statement| {
                 // The links of a bridge are not known here, and without them nothing is folded.
                 members.push(Member { statement, deposits: [B256::ZERO; 2] });
@@ -93,7 +105,7 @@ pub fn fold_id(into: &Target, jobs: impl IntoIterator<Item = JobId>) -> JobId {
     let mut hash = Sha256::new();
     hash.update(b"l2-prover fold 1\0");
     hash.update(into.program_id);
-    hash.update(into.system.to_string());
+    hash.update(format!("{}/{}", into.system, into.kind));
     for job in jobs {
         hash.update(job.as_bytes());
     }

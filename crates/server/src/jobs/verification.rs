@@ -111,7 +111,9 @@ pub fn check(
         return Err(Rejection::WrongStatement);
     }
     let good_enough = match verified.kind {
-        Kind::Succinct => true,
+        // Nothing can be built on one of 256 bytes, which is why it is taken for no other kind.
+        Kind::Groth16 => kind == ProofKind::Groth16,
+        Kind::Succinct => kind != ProofKind::Groth16,
         // The last part is the succinct proof of the whole.
         Kind::Composite => kind == ProofKind::Composite,
         // They prove nothing; the policy has let them pass by name, and they have no size to speak of.

@@ -154,7 +154,7 @@ const CHECKS: [Check; 19] = [
     Check {
         subject: "job",
         problem: "folds proofs, but nothing says which, or its last batch is another",
-        sql: "SELECT j.id AS subject FROM jobs j WHERE j.kind = 'aggregate' AND NOT EXISTS (SELECT 1 FROM folds f
+        sql: "SELECT j.id AS subject FROM jobs j WHERE j.kind IN ('aggregate', 'groth16') AND NOT EXISTS (SELECT 1 FROM folds f
               JOIN batches b ON b.id = j.batch JOIN jobs p ON p.id = j.parent
               WHERE f.job = j.id AND f.last = b.last AND p.batch = j.batch)",
     },

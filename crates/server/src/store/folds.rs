@@ -1,4 +1,4 @@
-//! Jobs that fold proofs of consecutive batches into one.
+//! Jobs whose input is accepted proofs: they fold proofs of consecutive batches into one, or turn one into another kind.
 //!
 //! * Such a job hangs on the last of its batches: a reorg that takes any of them away takes that one too, and the job with it.
 //! * Its row in `folds` says what a batch's row says of other jobs: blocks, statement and input.
@@ -12,7 +12,7 @@ use crate::{
         fold::{Foldable, Folding},
     },
 };
-use protocol::{ArtifactRef, BlockRange, JobId, JobProof, ProvedBatch};
+use protocol::{ArtifactRef, BlockRange, JobId, JobProof, ProofKind, ProvedBatch};
 use sqlx::AssertSqlSafe;
 
 /// A job that folds proofs, to be added.
@@ -39,15 +39,19 @@ pub struct NewFold {
 impl JobStore {
     /// Keeps batches whose proofs are to be folded until that is done.
     #[must_use]
-    pub fn folding(self, folding: Option<Folding>) -> Self {
+    pub fn folding(self, folding: Vec<Folding>) -> Self {
         Self { folding, ..self }
     }
 
-    /// The first block whose proof is wanted for folding: earlier batches were proven for another program.
+    /// The first block whose proof is wanted for folding: earlier batches were proven for another program. Folded proofs are of all of
+    /// theirs.
     ///
     /// # Errors
     /// [`StoreError`](super::StoreError) if the database fails.
     pub async fn first_to_fold(&self, of: &Target) -> Result<Option<u64>> {
+        if of.kind == ProofKind::Aggregate {
+            return Ok(Some(0));
+        }
         let row = sqlx::query(
             "SELECT b.first FROM batches b WHERE b.superseded_at IS NULL AND (SELECT count(*) FROM jobs j WHERE j.batch = b.id
              AND j.system = $1 AND j.program_id = $2 AND j.kind = $3) > 0 ORDER BY b.first LIMIT 1",
@@ -65,27 +69,28 @@ impl JobStore {
         let row = sqlx::query(match ordered {
             true => {
                 "SELECT f.last FROM folds f WHERE (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
-                 AND j.system = $1 AND j.program_id = $2) > 0 ORDER BY f.last DESC LIMIT 1"
+                 AND j.system = $1 AND j.program_id = $2 AND j.kind = $3) > 0 ORDER BY f.last DESC LIMIT 1"
             }
             false => {
                 "SELECT f.last FROM folds f WHERE (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
-                 AND j.state = 'proved' AND j.system = $1 AND j.program_id = $2) > 0 ORDER BY f.last DESC LIMIT 1"
+                 AND j.state = 'proved' AND j.system = $1 AND j.program_id = $2 AND j.kind = $3) > 0 ORDER BY f.last DESC LIMIT 1"
             }
         });
-        let row = row.bind(Col(into.system)).bind(Col(into.program_id));
+        let row = row.bind(Col(into.system)).bind(Col(into.program_id)).bind(Col(into.kind));
         let row = self.ok(row.fetch_optional(self.db.readers()).await)?;
         row.map(|row| self.get(&row, "last")).transpose()
     }
 
-    /// How many jobs that fold proofs are not over.
+    /// How many jobs for `into` are not over.
     ///
     /// # Errors
     /// [`StoreError`](super::StoreError) if the database fails.
-    pub async fn open_folds(&self) -> Result<u64> {
+    pub async fn open_folds(&self, into: &Target) -> Result<u64> {
         let row = sqlx::query(
             "SELECT count(*) AS n FROM jobs WHERE state IN ('ready', 'leased', 'verifying') AND state <> 'proved'
-             AND superseded = 0 AND kind = 'aggregate'",
+             AND superseded = 0 AND kind = $1",
         );
+        let row = row.bind(Col(into.kind));
         let row = self.ok(row.fetch_one(self.db.readers()).await)?;
         self.get(&row, "n")
     }
@@ -96,13 +101,22 @@ impl JobStore {
     /// [`StoreError`](super::StoreError) if the database fails.
     pub async fn foldable(&self, of: &Target, from: u64, limit: usize) -> Result<Vec<Foldable>> {
         // A limit that is a parameter is a guess for PostgreSQL's planner: it would look at all jobs.
-        let rows = sqlx::query(AssertSqlSafe(format!(
+        let folded = format!(
+            "SELECT f.first, f.last, f.statement, f.gas_used, f.transactions, j.id, j.proof, j.proof_len, j.finished_at
+             FROM folds f JOIN jobs j ON j.id = f.job WHERE f.first >= $1 AND j.state = 'proved' AND j.superseded = 0
+                 AND j.system = $2 AND j.program_id = $3 AND j.kind = $4 ORDER BY f.first LIMIT {limit}"
+        );
+        let batches = format!(
             "SELECT b.first, b.last, b.statement, b.gas_used, b.transactions, j.id, j.proof, j.proof_len, j.finished_at
              FROM (SELECT id, first, last, statement, gas_used, transactions FROM batches
                  WHERE superseded_at IS NULL AND first >= $1 ORDER BY first LIMIT {limit}) b
              LEFT JOIN jobs j ON j.batch = b.id AND j.state = 'proved' AND j.superseded = 0 AND j.parent IS NULL
                  AND j.system = $2 AND j.program_id = $3 AND j.kind = $4 ORDER BY b.first",
-        )));
+        );
+        let rows = sqlx::query(AssertSqlSafe(match of.kind {
+            ProofKind::Aggregate => folded,
+            _ => batches,
+        }));
         let rows = rows
             .bind(super::rows::bound(from))
             .bind(Col(of.system))
@@ -173,7 +187,7 @@ impl JobStore {
     pub async fn forget_fold(&self, job: JobId) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let open = sqlx::query(
-            "SELECT id FROM jobs WHERE id = $1 AND kind = 'aggregate' AND state <> 'proved'",
+            "SELECT id FROM jobs WHERE id = $1 AND id IN (SELECT job FROM folds) AND state <> 'proved'",
         );
         let open = open.bind(Col(job)).fetch_optional(&mut *tx);
         if self.ok(open.await)?.is_none() {
@@ -192,17 +206,24 @@ impl JobStore {
         self.ok(tx.commit().await)
     }
 
-    /// The folded proofs of batches after block `after`, in the order of the chain, as one batch each; at most `limit`.
+    /// The proofs of a kind that are made of others, of blocks after `after`, in the order of the chain, as one batch each; at most
+    /// `limit`.
     ///
     /// # Errors
     /// [`StoreError`](super::StoreError) if the database fails.
-    pub async fn folded_proofs(&self, after: u64, limit: u32) -> Result<Vec<ProvedBatch>> {
+    pub async fn folded_proofs(
+        &self,
+        kind: ProofKind,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<ProvedBatch>> {
         let rows = sqlx::query(AssertSqlSafe(format!(
             "SELECT f.first, f.last, b.final, j.id, j.system, j.program_id, j.kind, j.proof, j.proof_len
              FROM folds f JOIN jobs j ON j.id = f.job JOIN batches b ON b.id = j.batch
-             WHERE f.first > $1 AND j.state = 'proved' AND j.superseded = 0 ORDER BY f.first, j.seq LIMIT {limit}"
+             WHERE f.first > $1 AND j.kind = $2 AND j.state = 'proved' AND j.superseded = 0 ORDER BY f.first, j.seq LIMIT {limit}"
         )));
-        let rows = rows.bind(super::rows::bound(after)).fetch_all(self.db.readers()).await;
+        let rows =
+            rows.bind(super::rows::bound(after)).bind(Col(kind)).fetch_all(self.db.readers()).await;
         let batch = |row: &sqlx::any::AnyRow| {
             let proof = JobProof {
                 job: self.get(row, "id")?,

@@ -59,8 +59,8 @@ pub struct JobStore {
     rules: Rules,
     /// Whether jobs for succinct proofs are divided into parts before they are lent.
     divides: bool,
-    /// Which proofs are folded, if any are.
-    folding: Option<Folding>,
+    /// What is made of accepted proofs.
+    folding: Vec<Folding>,
 }
 
 impl JobStore {
@@ -70,7 +70,7 @@ impl JobStore {
     /// [`StoreError::Database`]: the file is foreign, corrupt or of another version, or cannot be opened.
     pub async fn open(path: &Path, rules: Rules) -> Result<Self> {
         let db = Database::sqlite(path, Schema::Migrated).await?;
-        Ok(Self { db, rules, divides: false, folding: None })
+        Ok(Self { db, rules, divides: false, folding: Vec::new() })
     }
 
     /// Connects to a PostgreSQL database, which several servers may use. An empty one gets this version's schema.
@@ -79,7 +79,7 @@ impl JobStore {
     /// As [`open`](Self::open), or if the database may lose what it has committed, or has an earlier schema.
     pub async fn connect(url: &DatabaseUrl, rules: Rules) -> Result<Self> {
         let db = Database::postgres(url, Schema::New).await?;
-        Ok(Self { db, rules, divides: false, folding: None })
+        Ok(Self { db, rules, divides: false, folding: Vec::new() })
     }
 
     /// Has new jobs for succinct proofs divided into parts before they are lent.
@@ -99,7 +99,7 @@ impl JobStore {
             max_rejected: 0,
             max_newcomers: 0,
         };
-        Self { db, rules, divides: false, folding: None }
+        Self { db, rules, divides: false, folding: Vec::new() }
     }
 
     /// The database below.

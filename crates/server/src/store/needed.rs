@@ -11,10 +11,10 @@ impl JobStore {
     pub(crate) async fn needed_artifacts(&self, tx: &mut Tx) -> Result<Vec<(ArtifactRef, String)>> {
         let rows = sqlx::query(
             "SELECT b.input AS hash, b.input_len AS len, j.id AS job, 'the input of' AS what FROM batches b
-             JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0 AND j.kind <> 'aggregate'
+             JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0 AND j.kind NOT IN ('aggregate', 'groth16')
              UNION ALL SELECT f.input, f.input_len, j.id, 'the input of' FROM folds f JOIN jobs j ON j.id = f.job
              WHERE j.state <> 'proved' AND j.superseded = 0
-             UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved' AND (parent IS NULL OR kind = 'aggregate')
+             UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved' AND (parent IS NULL OR kind IN ('aggregate', 'groth16'))
              UNION ALL SELECT p.proof, p.proof_len, p.id, 'the proof of' FROM jobs p JOIN jobs j ON j.id = p.parent
              WHERE p.kind = 'part' AND p.state = 'proved' AND j.state <> 'proved'
              UNION ALL SELECT s.plan, s.plan_len, s.job, 'the plan of' FROM splits s JOIN jobs j ON j.id = s.job
@@ -38,10 +38,10 @@ impl JobStore {
         let these = (1..=artifacts.len()).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
         let sql = format!(
             "SELECT b.input AS hash FROM batches b WHERE b.input IN ({these}) AND
-             (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.state <> 'proved' AND j.superseded = 0 AND j.kind <> 'aggregate' LIMIT 1) IS NOT NULL
+             (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.state <> 'proved' AND j.superseded = 0 AND j.kind NOT IN ('aggregate', 'groth16') LIMIT 1) IS NOT NULL
              UNION SELECT f.input FROM folds f WHERE f.input IN ({these}) AND
              (SELECT 1 FROM jobs j WHERE j.id = f.job AND j.state <> 'proved' AND j.superseded = 0) IS NOT NULL
-             UNION SELECT proof FROM jobs j WHERE proof IS NOT NULL AND state = 'proved' AND proof IN ({these}) AND (parent IS NULL OR kind = 'aggregate' OR
+             UNION SELECT proof FROM jobs j WHERE proof IS NOT NULL AND state = 'proved' AND proof IN ({these}) AND (parent IS NULL OR kind IN ('aggregate', 'groth16') OR
              (SELECT 1 FROM jobs w WHERE w.id = j.parent AND w.state <> 'proved') IS NOT NULL)
              UNION SELECT plan FROM splits s WHERE plan IN ({these}) AND (SELECT 1 FROM jobs w WHERE w.id = s.job AND w.state <> 'proved') IS NOT NULL
              UNION SELECT proof FROM submissions WHERE verdict IS NULL AND proof IN ({these})"

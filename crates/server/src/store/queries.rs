@@ -12,7 +12,7 @@ use crate::{
         state::State,
     },
 };
-use protocol::{Counts, JobId, JobState, JobSummary, LeaseId};
+use protocol::{Counts, JobId, JobState, JobSummary, LeaseId, ProofKind};
 use sqlx::{AssertSqlSafe, any::AnyRow};
 use std::ops::RangeInclusive;
 
@@ -23,8 +23,8 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// Those with which something went wrong: they failed, lost a client, or were given up.
     pub troubled: bool,
-    /// Those that fold proofs, instead of those that prove blocks.
-    pub folds: bool,
+    /// Those of this kind that make something of accepted proofs, instead of those that prove blocks.
+    pub made_of_proofs: Option<ProofKind>,
     /// Those with a block in this range.
     pub blocks: RangeInclusive<u64>,
     /// Those enqueued before the job with this number: a page's `next`.
@@ -33,7 +33,13 @@ pub struct JobFilter {
 
 impl Default for JobFilter {
     fn default() -> Self {
-        Self { state: None, troubled: false, folds: false, blocks: 0..=u64::MAX, before: None }
+        Self {
+            state: None,
+            troubled: false,
+            made_of_proofs: None,
+            blocks: 0..=u64::MAX,
+            before: None,
+        }
     }
 }
 
@@ -94,7 +100,10 @@ impl JobStore {
     /// [`StoreError`] if the database fails.
     pub async fn list(&self, filter: &JobFilter, limit: u32) -> Result<Page<JobSummary>> {
         // States and limits stand in the text. As parameters they are guesses for PostgreSQL's planner, which would look at all jobs.
-        let whole = if filter.folds { "kind = 'aggregate'" } else { "parent IS NULL" };
+        let whole = match filter.made_of_proofs {
+            Some(kind) => format!("kind = '{kind}'"),
+            None => "parent IS NULL".to_owned(),
+        };
         let mut condition = format!("seq < $1 AND {whole}");
         match filter.state {
             None => {}
@@ -203,7 +212,7 @@ impl JobStore {
     pub(super) async fn tallies(&self) -> Result<Vec<Tally>> {
         let rows = sqlx::query(
             "SELECT system, program_id, kind, state, superseded, CAST(sum(jobs) AS BIGINT) AS n FROM job_counts
-             WHERE kind NOT IN ('part', 'aggregate') GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) > 0
+             WHERE kind NOT IN ('part', 'aggregate', 'groth16') GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) > 0
              ORDER BY system, program_id, kind",
         );
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;

@@ -90,15 +90,13 @@ impl JobStore {
             i64::MAX.cast_unsigned()
         };
         // What is to be folded stays until it is.
-        let through = match &self.folding {
-            Some(folding) => {
-                through.min(self.folded_through(&folding.into, false).await?.unwrap_or(0))
-            }
-            None => through,
-        };
+        let mut through = through;
+        for step in &self.folding {
+            through = through.min(self.folded_through(&step.into, false).await?.unwrap_or(0));
+        }
         let rows = sqlx::query(
             "SELECT id, last, CASE WHEN EXISTS (SELECT 1 FROM jobs p WHERE p.batch = b.id AND p.state = 'proved' AND p.parent IS NULL)
-             AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.batch = b.id AND (o.parent IS NULL OR o.kind = 'aggregate') AND (o.finished_at IS NULL OR o.finished_at >= $1))
+             AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.batch = b.id AND (o.parent IS NULL OR o.kind IN ('aggregate', 'groth16')) AND (o.finished_at IS NULL OR o.finished_at >= $1))
              THEN 1 ELSE 0 END AS over
              FROM batches b WHERE superseded_at IS NULL AND final = 1 ORDER BY first LIMIT $2",
         );

@@ -102,7 +102,7 @@ impl Prover for Folder {
     }
 
     fn kinds(&self) -> Vec<ProofKind> {
-        vec![ProofKind::Succinct, ProofKind::Aggregate]
+        vec![ProofKind::Succinct, ProofKind::Aggregate, ProofKind::Groth16]
     }
 
     fn aggregate_id(&self) -> Option<B256> {
@@ -116,10 +116,12 @@ impl Prover for Folder {
         cancel: &Cancel,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Vec<u8>, ProveError> {
-        if kind != ProofKind::Aggregate {
+        if kind == ProofKind::Succinct {
             return self.echo.prove(input, kind, cancel, progress);
         }
-        self.folded.lock().unwrap().push(bundle::decode(input).unwrap().len());
+        if kind == ProofKind::Aggregate {
+            self.folded.lock().unwrap().push(bundle::decode(input).unwrap().len());
+        }
         ExecProver.prove(input, kind, cancel, progress)
     }
 
@@ -136,7 +138,7 @@ async fn serve(config: Config, chain: &Chain) -> Running {
     Server::start(config, Some(Stated(chain.clone()))).await.unwrap()
 }
 
-async fn folder(dir: &Path, name: &str, url: &str) -> (Client, Arc<Mutex<Vec<usize>>>) {
+async fn folder(dir: &Path, name: &str, url: &str) -> (client::Running, Arc<Mutex<Vec<usize>>>) {
     let prover = Folder::default();
     let folded = prover.folded.clone();
     let config = client_config(dir, name, url);
@@ -144,7 +146,11 @@ async fn folder(dir: &Path, name: &str, url: &str) -> (Client, Arc<Mutex<Vec<usi
 }
 
 async fn folded_proofs(server: &Running) -> Vec<ProvedBatch> {
-    let url = format!("{}{}?after=0&kind=aggregate", server.url(), paths::PROOFS);
+    proofs_of(server, ProofKind::Aggregate).await
+}
+
+async fn proofs_of(server: &Running, kind: ProofKind) -> Vec<ProvedBatch> {
+    let url = format!("{}{}?after=0&kind={kind}", server.url(), paths::PROOFS);
     http().get(url).send().await.unwrap().json().await.unwrap()
 }
 
@@ -380,6 +386,35 @@ async fn what_is_to_be_folded_outlives_the_server() {
     server.stop().await;
 }
 
+/// Each step takes what the one before it makes, whichever steps there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn proofs_for_contracts_are_made_of_folded_ones_or_of_each() {
+    for (aggregate, of) in
+        [(Some(2), vec![(1, 2), (3, 4)]), (None, vec![(1, 1), (2, 2), (3, 3), (4, 4)])]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { aggregate, groth16: true, ..folding(dir.path(), 2) };
+        let chain = Chain::new(4);
+        let server = serve(config.clone(), &chain).await;
+        let hand = Hand::new(&server.url(), 1);
+        let (client, _) = folder(dir.path(), "one", &server.url()).await;
+        until("all are made", async || {
+            proofs_of(&server, ProofKind::Groth16).await.len() == of.len()
+        })
+        .await;
+        let made = proofs_of(&server, ProofKind::Groth16).await;
+        assert_eq!(ranges(&made), of);
+        for batch in made {
+            let stated = Stated(chain.clone()).statement(batch.block_numbers, Address::ZERO);
+            assert_eq!(hand.download(&batch.proofs[0].proof).await, stated.abi_encode());
+        }
+        client.stop().await;
+        server.stop().await;
+        let report = server::fsck::run(&config).await.unwrap();
+        assert_eq!(report.findings, []);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_cannot_fold_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -393,7 +428,7 @@ async fn settings_that_cannot_fold_are_refused() {
         ),
     ] {
         let refused = Server::start(config, Some(Stated(Chain::new(1)))).await;
-        let refused = refused.err().expect("it does not start").to_string();
+        let refused = refused.expect_err("it does not start").to_string();
         assert!(refused.contains(says), "{refused}: {says}");
     }
 }

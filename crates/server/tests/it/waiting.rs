@@ -23,6 +23,7 @@ async fn few_transactions(place: &Place, waiting: u16) {
     let folder = artifacts::Place::Folder(dir.path().into(), Sharing::Alone);
     let artifacts = Artifacts::open(&folder, 1 << 20).unwrap();
     let config = JobsConfig {
+        folding: Vec::new(),
         targets: crate::store::TARGET.into(),
         lease: Duration::from_secs(60),
         heartbeat: Duration::from_secs(15),

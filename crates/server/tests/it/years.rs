@@ -439,7 +439,13 @@ async fn no_statement_scans_what_grows(place: &Place) {
     store.history(wrong.job).await.unwrap();
     for state in [None, Some(JobState::Proved), Some(JobState::Superseded)] {
         for (troubled, blocks) in [(false, 0..=u64::MAX), (true, 2..=3), (false, 1..=1 << 40)] {
-            let filter = JobFilter { state, troubled, blocks, before: Some(1 << 40) };
+            let filter = JobFilter {
+                state,
+                troubled,
+                blocks,
+                before: Some(1 << 40),
+                ..JobFilter::default()
+            };
             store.list(&filter, 50).await.unwrap();
         }
     }
