@@ -33,6 +33,11 @@ pub trait Prover: Send + Sync {
         None
     }
 
+    /// The kinds of proofs that it could make, but for something that is missing on this machine, with what is missing and where to get it.
+    fn lacks(&self) -> Vec<(ProofKind, String)> {
+        Vec::new()
+    }
+
     /// Whether it makes proofs of a kind for a program.
     fn makes(&self, program_id: B256, kind: ProofKind) -> bool {
         let ours = program_id == self.program_id();

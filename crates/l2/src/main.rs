@@ -151,7 +151,11 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
                 unless_interrupted(&shutdown, Box::pin(commands::fsck::run(args, output))).await
             }
             Command::Doctor(args) => {
-                unless_interrupted(&shutdown, Box::pin(commands::doctor::run(args, output))).await
+                unless_interrupted(
+                    &shutdown,
+                    Box::pin(commands::doctor::run(args, &cli.global, output)),
+                )
+                .await
             }
             Command::Fold(args) => {
                 Box::pin(commands::fold::run(args, &cli.global, output, shutdown)).await

@@ -185,6 +185,15 @@ impl Prover for Risc0Prover {
         kinds
     }
 
+    fn lacks(&self) -> Vec<(ProofKind, String)> {
+        match groth16::ready() {
+            Err(missing) if !self.config.dev_mode => {
+                vec![(ProofKind::Groth16, missing.to_string())]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn aggregate_id(&self) -> Option<B256> {
         Some(B256::from(RISC0_AGGREGATE_ID))
     }

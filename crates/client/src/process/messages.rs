@@ -163,6 +163,9 @@ pub struct Identity {
     /// The id of the program with which it folds proofs, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregate_id: Option<B256>,
+    /// The kinds of proofs that it could make but for what is missing on this machine, with what that is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<(ProofKind, String)>,
     /// Why its proofs prove nothing ("dev mode"), if they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub danger: Option<String>,

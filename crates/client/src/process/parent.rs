@@ -198,6 +198,7 @@ impl ProverProcess {
             program_id: wanted.program_id,
             kinds: Vec::new(),
             aggregate_id: None,
+            lacks: Vec::new(),
             danger: None,
             segment_po2: None,
             engine: None,
@@ -459,6 +460,10 @@ impl Prover for ProverProcess {
         self.make_proof(work, cancel, progress)
     }
 
+    fn lacks(&self) -> Vec<(ProofKind, String)> {
+        self.identity.lacks.clone()
+    }
+
     fn aggregate_id(&self) -> Option<B256> {
         self.identity.aggregate_id
     }
@@ -563,6 +568,7 @@ impl Identity {
             program_id: prover.program_id(),
             kinds: prover.kinds(),
             aggregate_id: prover.aggregate_id(),
+            lacks: prover.lacks(),
             danger: prover.danger().map(str::to_owned),
             segment_po2: prover.segment_po2(),
             engine: prover.engine(),

@@ -68,6 +68,8 @@ fn version_1_is_spoken_as_it_always_was() {
     let identity = Identity {
         system: ProofSystem::Risc0,
         program_id: B256::repeat_byte(0xab),
+        aggregate_id: None,
+        lacks: Vec::new(),
         kinds: vec![ProofKind::Composite, ProofKind::Succinct],
         danger: Some("dev mode".into()),
         segment_po2: None,
@@ -77,6 +79,14 @@ fn version_1_is_spoken_as_it_always_was() {
     let sharing = Identity { kinds, segment_po2: Some(20), danger: None, ..identity.clone() };
     let engine = Some("risc0 3.1.0-rc.1 cpu".into());
     let named = Identity { engine, ..sharing.clone() };
+    let kinds = vec![ProofKind::Succinct, ProofKind::Aggregate];
+    let aggregate_id = Some(B256::repeat_byte(0xa6));
+    let folding = Identity {
+        lacks: vec![(ProofKind::Groth16, "docker does not work here".into())],
+        kinds,
+        aggregate_id,
+        ..named.clone()
+    };
     let cycles = Cycles { user: 1, total: 2, segments: 3, keccak_permutations: Some(4) };
     let measurement = Measurement {
         public_values: Vec::new(),
@@ -95,6 +105,7 @@ fn version_1_is_spoken_as_it_always_was() {
         ("done_identity", Outcome::Identity(identity)),
         ("done_identity_parts", Outcome::Identity(sharing)),
         ("done_identity_engine", Outcome::Identity(named)),
+        ("done_identity_folding", Outcome::Identity(folding)),
         ("done_proof", Outcome::Proof(artifact)),
         ("done_planned", Outcome::Planned(artifact)),
         ("done_executed", Outcome::Executed { public_values: artifact, cycles: Some(cycles) }),

@@ -97,13 +97,15 @@ impl Folder {
         let (Some(first), Some(last)) = (proofs.first(), proofs.last()) else { return Ok(false) };
         let blocks = BlockRange::new(first.blocks.first(), last.blocks.last());
         let blocks = blocks.map_err(|error| JobError::Malformed(error.to_string()))?;
+        let statement = whole.abi_encode();
+        let input = self.jobs.0.artifacts.put(self.bundle(proofs).await?).await?;
         let fold = NewFold {
-            job: fold_id(&folding.into, proofs.iter().map(|proof| proof.job)),
+            job: fold_id(&folding.into, &statement, input.sha256),
             target: folding.into,
             last_job: last.job,
             blocks,
-            statement: whole.abi_encode(),
-            input: self.jobs.0.artifacts.put(self.bundle(proofs).await?).await?,
+            statement,
+            input,
             gas_used: proofs.iter().map(|proof| proof.gas_used).fold(0, u64::saturating_add),
             transactions: proofs
                 .iter()

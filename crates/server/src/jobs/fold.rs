@@ -10,7 +10,7 @@ use program::{
     Statement,
     fold::{self, FoldError, Member},
 };
-use protocol::{ArtifactRef, BlockRange, JobId};
+use protocol::{ArtifactId, ArtifactRef, BlockRange, JobId};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
@@ -100,15 +100,14 @@ pub fn next(folding: &Folding, proofs: &[Foldable], now: Timestamp) -> Next {
     if due { Next::Fold(members.len(), Box::new(whole)) } else { Next::Wait }
 }
 
-/// The id of the job that folds the proofs of these jobs.
-pub fn fold_id(into: &Target, jobs: impl IntoIterator<Item = JobId>) -> JobId {
+/// The id of the job that makes a proof of this statement of the proofs in a bundle.
+pub fn fold_id(into: &Target, statement: &[u8], bundle: ArtifactId) -> JobId {
     let mut hash = Sha256::new();
     hash.update(b"l2-prover fold 1\0");
     hash.update(into.program_id);
     hash.update(format!("{}/{}", into.system, into.kind));
-    for job in jobs {
-        hash.update(job.as_bytes());
-    }
+    hash.update(bundle.as_bytes());
+    hash.update(statement);
     let mut id = [0; 16];
     id.copy_from_slice(&hash.finalize()[..16]);
     JobId::from_bytes(id)
@@ -212,11 +211,17 @@ mod tests {
     #[test]
     fn a_job_that_folds_is_the_same_for_the_same_proofs_alone() {
         let into = folding(2).into;
-        let jobs = [1, 2, 3].map(|n| JobId::from_bytes([n; 16]));
-        let id = fold_id(&into, jobs);
-        assert_eq!(id, fold_id(&into, jobs));
-        assert_ne!(id, fold_id(&into, [jobs[0], jobs[1]]));
-        assert_ne!(id, fold_id(&into, [jobs[1], jobs[0], jobs[2]]));
-        assert_ne!(id, fold_id(&Target { program_id: B256::repeat_byte(1), ..into }, jobs));
+        let bundle = |n: u8| ArtifactRef::of(&[n]).sha256;
+        let id = fold_id(&into, b"statement", bundle(1));
+        assert_eq!(id, fold_id(&into, b"statement", bundle(1)));
+        assert_ne!(id, fold_id(&into, b"statements", bundle(1)));
+        assert_ne!(id, fold_id(&into, b"statement", bundle(2)));
+        for other in [
+            Target { program_id: B256::repeat_byte(1), ..into },
+            Target { kind: ProofKind::Groth16, ..into },
+            Target { system: ProofSystem::Risc0, ..into },
+        ] {
+            assert_ne!(id, fold_id(&other, b"statement", bundle(1)));
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     error::Error,
     jobs::{
         batch::{NewBatch, Tip, follows, job_id},
+        fold::fold_id,
         parts::part_id,
     },
     store::{
@@ -270,15 +271,23 @@ impl JobStore {
             batches.insert(self.get(&row, "id")?, batch);
         }
         report.batches = batches.len() as u64;
-        let rows =
-            sqlx::query(concat!("SELECT ", job_columns!(), ", part_plan FROM jobs ORDER BY seq"))
-                .fetch_all(&mut **tx)
-                .await;
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            job_columns!(),
+            ", part_plan, (SELECT statement FROM folds f WHERE f.job = jobs.id) AS folded,
+                (SELECT input FROM folds f WHERE f.job = jobs.id) AS bundle FROM jobs ORDER BY seq"
+        ))
+        .fetch_all(&mut **tx)
+        .await;
         for row in self.database().ok(rows)? {
             report.jobs += 1;
             let (job, target) = self.job_and_target(&row)?;
             let batch = batches.get(&self.get::<i64>(&row, "batch")?);
+            let folded: Option<Vec<u8>> = self.get(&row, "folded")?;
             let expected = match self.part_of(&row)? {
+                None if folded.is_some() => {
+                    Some(fold_id(&target, &folded.unwrap_or_default(), self.get(&row, "bundle")?))
+                }
                 Some(part) => Some(part_id(part.parent, self.get(&row, "part_plan")?, &part.work)),
                 None => batch.map(|batch| job_id(batch, &target)),
             };
