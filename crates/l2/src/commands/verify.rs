@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     let mut program_id = args.program_id.unwrap_or(B256::new(system.program_id()));
     let mut verified = verifier::verify(system, program_id.0, &proof, &policy);
-    // SOUNDNESS: a proof may name the program that folds proofs, which is pinned too, and no other.
+    // A proof may name the program that folds proofs, which is pinned too.
     if args.program_id.is_none()
         && matches!(&verified, Err(VerifyError::WrongProgram { found, .. }) if *found == system.aggregate_id())
     {

@@ -56,6 +56,87 @@ fn dev_proves_blocks_in_parts() {
 }
 
 #[test]
+fn dev_folds_proofs_and_makes_proofs_for_contracts() {
+    let output = dev("4", "500ms", &["--aggregate", "2", "--groth16"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    let lines = json_lines(&output.stdout);
+    let proved: BTreeSet<_> = lines
+        .iter()
+        .filter(|line| line["kind"] == "aggregate" && line["state"] == "proved")
+        .map(|line| line["block_numbers"].to_string())
+        .collect();
+    for blocks in [json!({"first": 1, "last": 2}), json!({"first": 3, "last": 4})] {
+        assert!(proved.contains(&blocks.to_string()), "{proved:?}");
+    }
+    let groth16 = |line: &Value| line["kind"] == "groth16" && line["block_numbers"]["first"] == 1;
+    assert!(lines.iter().any(groth16), "{lines:?}");
+}
+
+/// Proofs by exec of three consecutive batches are the statements themselves.
+#[test]
+fn proofs_are_folded_in_order_and_in_no_other() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let file = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../verifier/tests/fixtures/dev-block.json");
+    let fixture = std::fs::read_to_string(fixture).expect("it is checked in");
+    let fixture: Value = serde_json::from_str(&fixture).expect("JSON");
+    let first = alloy_primitives::hex::decode(text(&fixture, "public_values")).expect("digits");
+    let mut statement = program::Statement::abi_decode(&first).expect("a statement");
+    let mut proofs = Vec::new();
+    for block in 1..=3_u8 {
+        proofs.push(file(&block.to_string()));
+        std::fs::write(&proofs[proofs.len() - 1], statement.abi_encode()).expect("written");
+        let next = program::Statement {
+            parent_hash: statement.last_hash,
+            last_hash: alloy_primitives::B256::repeat_byte(block),
+            first_number: statement.last_number + 1,
+            last_number: statement.last_number + 1,
+            pre_state_root: statement.post_state_root,
+            ..statement
+        };
+        statement = next;
+    }
+    let out = file("folded");
+    let fold = |these: &[usize]| {
+        let these: Vec<_> = these.iter().map(|at| proofs[*at].as_str()).collect();
+        run(&[&["fold", "--prover", "exec", "--out", &out, "--json"], &these[..]].concat())
+    };
+    for these in [&[0, 2][..], &[1, 0], &[0, 0]] {
+        let output = fold(these);
+        let error = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
+        assert!(!output.status.success());
+        assert!(error.contains("batch 1 does not continue the one before it"), "{error}");
+        assert!(!std::path::Path::new(&out).exists());
+    }
+    let output = fold(&[0, 1, 2]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let verified = run(&["verify", &out, "--danger-accept-exec", "--json"]);
+    let verified = &json_lines(&verified.stdout)[0];
+    assert_eq!(
+        (&verified["statement"]["first_number"], &verified["statement"]["last_number"]),
+        (&json!(1), &json!(3))
+    );
+}
+
+/// A real one, without a flag that names its program.
+#[test]
+fn a_real_folded_proof_is_verified() {
+    let proof = concat!(env!("CARGO_MANIFEST_DIR"), "/../verifier/tests/fixtures/folded.proof");
+    let verified = run(&["verify", proof, "--chain", "dev", "--json"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let verified = &json_lines(&verified.stdout)[0];
+    assert_eq!(
+        verified["program_id"],
+        json!(alloy_primitives::B256::new(verifier::RISC0_AGGREGATE_ID))
+    );
+    assert_eq!(
+        (&verified["statement"]["first_number"], &verified["statement"]["last_number"]),
+        (&json!(1), &json!(3))
+    );
+}
+
+#[test]
 fn sigterm_ends_every_service_in_order() {
     let (mut node, started) = Service::start(&["node", "--node-port", "0"]);
     let url = text(&started, "node");

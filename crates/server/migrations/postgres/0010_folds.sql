@@ -8,7 +8,9 @@ CREATE TABLE folds (
     input        BYTEA   NOT NULL, -- SHA-256 of the bundle of proofs
     input_len    BIGINT  NOT NULL,
     gas_used     BIGINT  NOT NULL,
-    transactions BIGINT  NOT NULL
+    transactions BIGINT  NOT NULL,
+    -- Another one took its place while a reorg had taken its blocks away.
+    replaced     BIGINT  NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS folds_first ON folds (first);
 CREATE INDEX IF NOT EXISTS folds_last ON folds (last);

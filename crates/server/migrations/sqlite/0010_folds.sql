@@ -8,7 +8,9 @@ CREATE TABLE folds (
     input        BLOB    NOT NULL, -- SHA-256 of the bundle of proofs
     input_len    INTEGER NOT NULL,
     gas_used     INTEGER NOT NULL,
-    transactions INTEGER NOT NULL
+    transactions INTEGER NOT NULL,
+    -- Another one took its place while a reorg had taken its blocks away.
+    replaced     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX folds_first ON folds (first);
 CREATE INDEX folds_last ON folds (last);

@@ -59,18 +59,21 @@ impl JobStore {
         let row = row.bind(Col(since)).fetch_one(self.database().readers());
         let row = self.database().ok(row.await)?;
         let tallies = self.tallies().await?;
+        let folds = self.tallies_of_folds().await?;
         let oldest_open = self.oldest_open(&tallies, targets).await?;
         let held = |target: &Target| {
             let same = |it: &&Tally| it.target == *target;
-            let mut tallies = tallies.iter().filter(same);
+            let mut tallies = tallies.iter().chain(&folds).filter(same);
             tallies.any(|it| matches!(it.state, JobState::Leased | JobState::Verifying))
         };
-        let dead = tallies.iter().filter(|it| it.state == JobState::Dead);
-        let dead = dead.filter(|it| targets.demand(&it.target) == Demand::Wanted);
+        let wanted = |it: &&Tally| {
+            targets.demand(&it.target) == Demand::Wanted
+                || self.folding.iter().any(|step| step.into == it.target)
+        };
+        let all = || tallies.iter().chain(&folds).filter(wanted);
+        let dead = all().filter(|it| it.state == JobState::Dead);
         let given_up = dead.map(|it| it.jobs).sum();
-        let ready = tallies.iter().filter(|it| it.state == JobState::Ready);
-        let unheld =
-            ready.filter(|it| targets.demand(&it.target) == Demand::Wanted && !held(&it.target));
+        let unheld = all().filter(|it| it.state == JobState::Ready && !held(&it.target));
         let unheld = unheld.map(|it| (it.target, it.jobs)).collect();
         Ok(Figures {
             counts: Census::of(&tallies, targets).counts,

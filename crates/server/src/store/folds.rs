@@ -68,11 +68,11 @@ impl JobStore {
     pub async fn folded_through(&self, into: &Target, ordered: bool) -> Result<Option<u64>> {
         let row = sqlx::query(match ordered {
             true => {
-                "SELECT f.last FROM folds f WHERE (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
+                "SELECT f.last FROM folds f WHERE f.replaced = 0 AND (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
                  AND j.system = $1 AND j.program_id = $2 AND j.kind = $3) > 0 ORDER BY f.last DESC LIMIT 1"
             }
             false => {
-                "SELECT f.last FROM folds f WHERE (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
+                "SELECT f.last FROM folds f WHERE f.replaced = 0 AND (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
                  AND j.state = 'proved' AND j.system = $1 AND j.program_id = $2 AND j.kind = $3) > 0 ORDER BY f.last DESC LIMIT 1"
             }
         });
@@ -103,7 +103,7 @@ impl JobStore {
         // A limit that is a parameter is a guess for PostgreSQL's planner: it would look at all jobs.
         let folded = format!(
             "SELECT f.first, f.last, f.statement, f.gas_used, f.transactions, j.id, j.proof, j.proof_len, j.finished_at
-             FROM folds f JOIN jobs j ON j.id = f.job WHERE f.first >= $1 AND j.state = 'proved' AND j.superseded = 0
+             FROM folds f JOIN jobs j ON j.id = f.job WHERE f.first >= $1 AND f.replaced = 0 AND j.state = 'proved' AND j.superseded = 0
                  AND j.system = $2 AND j.program_id = $3 AND j.kind = $4 ORDER BY f.first LIMIT {limit}"
         );
         let batches = format!(
@@ -139,12 +139,32 @@ impl JobStore {
         Ok(proofs)
     }
 
-    /// Adds a job that folds proofs. False if it is there, or its last proof does not count any more.
+    /// Adds a job that is made of accepted proofs. False if it is there, or its last proof does not count any more, or another one of some of its
+    /// blocks is there. One whose blocks a reorg took away never comes back in its place.
     ///
     /// # Errors
     /// [`StoreError`](super::StoreError) if the database fails.
     pub async fn add_fold(&self, fold: &NewFold, now: Timestamp) -> Result<bool> {
         let mut tx = self.db.begin().await?;
+        let others = "job <> $1 AND first <= $3 AND last >= $2 AND (SELECT count(*) FROM jobs j WHERE j.id = folds.job
+             AND j.system = $4 AND j.program_id = $5 AND j.kind = $6 AND j.superseded = ";
+        let count =
+            format!("SELECT count(*) AS n FROM folds WHERE replaced = 0 AND {others} 0) > 0");
+        let replace = format!("UPDATE folds SET replaced = 1 WHERE {others} 1) > 0");
+        let about = |sql: String| {
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(Col(fold.job))
+                .bind(Col(fold.blocks.first()))
+                .bind(Col(fold.blocks.last()))
+                .bind(Col(fold.target.system))
+                .bind(Col(fold.target.program_id))
+                .bind(Col(fold.target.kind))
+        };
+        let row = self.ok(about(count).fetch_one(&mut *tx).await)?;
+        if self.get::<u64>(&row, "n")? > 0 {
+            return Ok(false);
+        }
+        self.ok(about(replace).execute(&mut *tx).await)?;
         let insert = sqlx::query(
             "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due,
              priority, parent)
@@ -159,7 +179,11 @@ impl JobStore {
         .bind(Col(fold.last_job))
         .execute(&mut *tx);
         if self.ok(insert.await)?.rows_affected() == 0 {
-            return Ok(false);
+            // It was there before a reorg took its blocks away, and they came back.
+            let back = sqlx::query("UPDATE folds SET replaced = 0 WHERE job = $1 AND replaced = 1");
+            let back = self.ok(back.bind(Col(fold.job)).execute(&mut *tx).await)?;
+            self.ok(tx.commit().await)?;
+            return Ok(back.rows_affected() == 1);
         }
         let insert = sqlx::query(
             "INSERT INTO folds (job, first, last, statement, input, input_len, gas_used, transactions)
@@ -220,7 +244,7 @@ impl JobStore {
         let rows = sqlx::query(AssertSqlSafe(format!(
             "SELECT f.first, f.last, b.final, j.id, j.system, j.program_id, j.kind, j.proof, j.proof_len
              FROM folds f JOIN jobs j ON j.id = f.job JOIN batches b ON b.id = j.batch
-             WHERE f.first > $1 AND j.kind = $2 AND j.state = 'proved' AND j.superseded = 0 ORDER BY f.first, j.seq LIMIT {limit}"
+             WHERE f.first > $1 AND f.replaced = 0 AND j.kind = $2 AND j.state = 'proved' AND j.superseded = 0 ORDER BY f.first, j.seq LIMIT {limit}"
         )));
         let rows =
             rows.bind(super::rows::bound(after)).bind(Col(kind)).fetch_all(self.db.readers()).await;

@@ -207,14 +207,23 @@ impl JobStore {
         Ok((census.set_aside, census.counts.set_aside))
     }
 
-    /// How many jobs there are of each target and state, without those for parts and for folded proofs. Triggers count them as they change, so this is no
-    /// scan of them.
+    /// How many jobs there are of each target and state, without those for parts and those that are made of proofs.
     pub(super) async fn tallies(&self) -> Result<Vec<Tally>> {
-        let rows = sqlx::query(
+        self.tallied("NOT IN ('part', 'aggregate', 'groth16')").await
+    }
+
+    /// The same of those that are made of proofs.
+    pub(super) async fn tallies_of_folds(&self) -> Result<Vec<Tally>> {
+        self.tallied("IN ('aggregate', 'groth16')").await
+    }
+
+    /// How many jobs of some kinds there are. Triggers count them as they change, so this is no scan of them.
+    async fn tallied(&self, kinds: &str) -> Result<Vec<Tally>> {
+        let rows = sqlx::query(AssertSqlSafe(format!(
             "SELECT system, program_id, kind, state, superseded, CAST(sum(jobs) AS BIGINT) AS n FROM job_counts
-             WHERE kind NOT IN ('part', 'aggregate', 'groth16') GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) > 0
+             WHERE kind {kinds} GROUP BY system, program_id, kind, state, superseded HAVING sum(jobs) > 0
              ORDER BY system, program_id, kind",
-        );
+        )));
         let rows = self.ok(rows.fetch_all(self.db.readers()).await)?;
         let tally = |row: &AnyRow| {
             let state = match self.get(row, "superseded")? {

@@ -362,6 +362,44 @@ async fn a_reorg_takes_folded_proofs_away_and_brings_them_back_in_postgres() {
     through_a_reorg(dir.path(), config).await;
 }
 
+/// Blocks that are gone for a while may be folded otherwise meanwhile: what comes back does not overlap that, for either way to cut them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn folded_proofs_never_overlap_whatever_a_reorg_takes_and_brings_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(3);
+    let config = folding(dir.path(), 3);
+    let server = serve(config.clone(), &chain).await;
+    let (client, _) = folder(dir.path(), "one", &server.url()).await;
+    until("all is folded", async || ranges(&folded_proofs(&server).await) == [(1, 3)]).await;
+    client.stop().await;
+    server.stop().await;
+    // The third block is another one, which nobody proves yet: the first two are folded without it.
+    chain.fork(3, "other", 3);
+    let hasty = Config { aggregate_after: Duration::ZERO, ..config.clone() };
+    let server = serve(hasty.clone(), &chain).await;
+    until("a job for two waits", async || {
+        let jobs = jobs(&server, "?kind=aggregate&state=ready").await;
+        jobs.iter().any(|job| job.block_numbers.last() == 2)
+    })
+    .await;
+    let (client, _) = folder(dir.path(), "one", &server.url()).await;
+    until("two are folded by themselves", async || {
+        ranges(&folded_proofs(&server).await).first() == Some(&(1, 2))
+    })
+    .await;
+    chain.fork(3, "main", 5);
+    until("the rest is folded", async || {
+        ranges(&folded_proofs(&server).await).last().is_some_and(|(_, last)| *last == 5)
+    })
+    .await;
+    let ranges = ranges(&folded_proofs(&server).await);
+    assert!(ranges.windows(2).all(|pair| pair[1].0 == pair[0].1 + 1), "{ranges:?}");
+    assert_eq!(ranges[0].0, 1);
+    client.stop().await;
+    server.stop().await;
+    assert_eq!(server::fsck::run(&config).await.unwrap().findings, []);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_to_be_folded_outlives_the_server() {
     let dir = tempfile::tempdir().unwrap();
