@@ -121,7 +121,7 @@ FUZZ = RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz $(CARGO) fuzz
 FUZZ_SECONDS ?= 600
 
 fuzz: setup-fuzz ## Fuzz every target for FUZZ_SECONDS (600) each, on top of the seeds
-	for target in input block trie wire upload; do \
+	for target in input block trie wire upload proof; do \
 		mkdir -p fuzz/corpus/$$target && \
 		$(FUZZ) $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
