@@ -97,6 +97,7 @@ fn shown(job: &JobSummary, json: bool) -> bool {
 pub(crate) fn subject(job: &JobSummary) -> String {
     match &job.part {
         Some(part) => format!("{}, {}", job.block_numbers, part.work),
+        None if job.kind.is_made_of_proofs() => format!("{} {}", job.block_numbers, job.kind),
         None => job.block_numbers.to_string(),
     }
 }

@@ -548,6 +548,13 @@ pub enum ProofKind {
     Groth16,
 }
 
+impl ProofKind {
+    /// Whether such a proof is made of accepted proofs, rather than of blocks.
+    pub const fn is_made_of_proofs(self) -> bool {
+        matches!(self, Self::Aggregate | Self::Groth16)
+    }
+}
+
 impl fmt::Display for ProofKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -199,6 +199,13 @@ pub struct JobSummary {
     pub last_error: Option<String>,
 }
 
+impl JobSummary {
+    /// Whether it asks for the proof of a batch, and not for a part of one or for one that is made of accepted ones.
+    pub fn is_of_batch(&self) -> bool {
+        self.part.is_none() && !self.kind.is_made_of_proofs()
+    }
+}
+
 /// One client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClientSummary {

@@ -111,7 +111,10 @@ fn machine(
         memory_bytes: hardware.memory_bytes,
         gpus: hardware.gpus.iter().map(|gpu| gpu.name.clone()).collect(),
         lacks: prover.lacks(),
-        self_test: works.as_ref().err().map(ToString::to_string),
+        self_test: match &works {
+            Ok(()) => "passed".to_owned(),
+            Err(error) => format!("failed: {error}"),
+        },
     })?;
     works.context("the prover cannot run the program on this machine")
 }
@@ -130,8 +133,8 @@ struct Machine {
     gpus: Vec<String>,
     /// Kinds of proofs, and what is missing for them.
     lacks: Vec<(ProofKind, String)>,
-    /// Why the self-test failed.
-    self_test: Option<String>,
+    /// `passed`, or why it failed.
+    self_test: String,
 }
 
 impl fmt::Display for Machine {
@@ -157,10 +160,7 @@ impl fmt::Display for Machine {
         for (kind, missing) in &self.lacks {
             writeln!(f, "no {kind:<9}{missing}")?;
         }
-        match &self.self_test {
-            None => write!(f, "self-test   passed"),
-            Some(error) => write!(f, "self-test   failed: {error}"),
-        }
+        write!(f, "self-test   {}", self.self_test)
     }
 }
 

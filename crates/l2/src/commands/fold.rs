@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use alloy_primitives::B256;
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use client::Cancel;
 use program::Statement;
-use program::fold::{self, Member};
+use program::fold::{self, FoldError, Member};
 use protocol::ProofKind;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -112,13 +112,26 @@ fn bundle(
         proofs.push((verified.public_values, proof));
         members.push(Member { statement, deposits: [B256::ZERO; 2] });
     }
-    let whole = fold::fold(&members).context("these proofs cannot be folded, in this order")?;
+    let whole = fold::fold(&members).map_err(|error| match error {
+        FoldError::Broken { index, what } if index > 0 => anyhow!(
+            "{} (blocks {}) does not continue {} (blocks {}): its {what} differs; name consecutive batches in the order of their blocks",
+            files[index].display(),
+            range(&members[index]),
+            files[index - 1].display(),
+            range(&members[index - 1])
+        ),
+        other => anyhow!(other).context("these proofs cannot be folded"),
+    })?;
     let members = proofs.iter().map(|(public_values, proof)| bundle::Member {
         public_values,
         deposits: [[0; 32]; 2],
         proof,
     });
     Ok((bundle::encode(&members.collect::<Vec<_>>())?, whole))
+}
+
+fn range(member: &Member) -> String {
+    format!("{} to {}", member.statement.first_number, member.statement.last_number)
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use protocol::{
     ApiError, AuditEntry, Capability, ChangeJobs, ChangedJobs, ClientSummary, DeadCause,
-    JobHistory, JobId, JobState, JobSummary, JobsDeed, Priority, paths,
+    JobHistory, JobId, JobState, JobSummary, JobsDeed, Priority, ProofKind, paths,
 };
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
@@ -45,6 +45,9 @@ pub(crate) enum Jobs {
         /// Only jobs with a block in this range: `A` or `A..B`, both included
         #[arg(long, value_parser = parse::block_range, value_name = "A..B")]
         block: Option<parse::BlockRange>,
+        /// Jobs that make something of accepted proofs, instead of those that prove blocks
+        #[arg(long, value_enum)]
+        kind: Option<MadeKind>,
         /// So many at most, the newest
         #[arg(long, default_value_t = 1_000, value_name = "N")]
         limit: usize,
@@ -69,6 +72,24 @@ pub(crate) enum Jobs {
         #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
         priority: i32,
     },
+}
+
+/// What is made of accepted proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MadeKind {
+    /// Folded proofs
+    Aggregate,
+    /// Proofs for contracts
+    Groth16,
+}
+
+impl From<MadeKind> for ProofKind {
+    fn from(kind: MadeKind) -> Self {
+        match kind {
+            MadeKind::Aggregate => Self::Aggregate,
+            MadeKind::Groth16 => Self::Groth16,
+        }
+    }
 }
 
 /// One job, or all of some kind.
@@ -224,8 +245,11 @@ pub(crate) struct ReleasedClients {
 /// Runs `l2-prover jobs`.
 pub(crate) async fn jobs(args: Jobs, output: &Output) -> anyhow::Result<()> {
     match args {
-        Jobs::List { state, block, limit, operated } => {
+        Jobs::List { state, block, kind, limit, operated } => {
             let mut query = format!("{}?limit={}", paths::JOBS, limit.clamp(1, 1_000));
+            if let Some(kind) = kind {
+                query += &format!("&kind={}", ProofKind::from(kind));
+            }
             if let Some(state) = state {
                 query += &format!("&state={}", JobState::from(state).name());
             }

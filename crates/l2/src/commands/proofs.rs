@@ -16,7 +16,7 @@ use verifier::Policy;
 
 use crate::args::Operated;
 use crate::chain::ChainArg;
-use crate::commands::operate::{answer, newest, request};
+use crate::commands::operate::{MadeKind, answer, newest, request};
 use crate::commands::verify::on_chain;
 use crate::output::{Output, thousands};
 use crate::parse;
@@ -56,9 +56,9 @@ pub(crate) struct ProofBlocks {
     /// Only proofs of these blocks: `A` or `A..B`, both included
     #[arg(long, value_parser = parse::block_range, value_name = "A..B")]
     pub block: Option<parse::BlockRange>,
-    /// Take folded proofs instead of those of batches
-    #[arg(long)]
-    pub aggregates: bool,
+    /// What the server has made of the proofs of batches, instead of these
+    #[arg(long, value_enum)]
+    pub kind: Option<MadeKind>,
     /// Succeed although blocks between the proofs, or of --block, have none
     #[arg(long)]
     pub allow_gaps: bool,
@@ -89,7 +89,8 @@ async fn export(which: &ProofBlocks, out: PathBuf, output: &Output) -> anyhow::R
     for (job, proof) in jobs {
         let (first, last) = (job.block_numbers.first(), job.block_numbers.last());
         // Two jobs may ask for different proofs of the same blocks.
-        let name = format!("{first}-{last}-{}-{:.8}.proof", job.system, job.job.to_string());
+        let kind = which.kind.map_or(String::new(), |kind| format!("{}-", ProofKind::from(kind)));
+        let name = format!("{first}-{last}-{kind}{}-{:.8}.proof", job.system, job.job.to_string());
         let file = exported.folder.join(name);
         save(&file, &fetch(&which.operated, &proof).await?)?;
         exported.proofs.push(ExportedProof {
@@ -117,7 +118,7 @@ async fn verify(
         let blocks = job.block_numbers;
         let bytes = fetch(&which.operated, &proof).await?;
         let refused = || format!("the proof of blocks {blocks} (job {}) is refused", job.job);
-        let statement = check(&job, which.aggregates, &bytes, &policy).with_context(refused)?;
+        let statement = check(&job, &bytes, &policy).with_context(refused)?;
         if let Some(chain) = chain {
             on_chain(&statement, chain).with_context(refused)?;
         }
@@ -208,16 +209,13 @@ fn agrees(before: &Statement, after: &Statement) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the proof, folded or not, states about the job's blocks. The server's word counts for nothing: the program is one pinned here.
-fn check(
-    job: &JobSummary,
-    folded: bool,
-    proof: &[u8],
-    policy: &Policy,
-) -> anyhow::Result<Statement> {
+/// What the proof states about the job's blocks. The server's word counts for nothing: the program is one of the two pinned here.
+fn check(job: &JobSummary, proof: &[u8], policy: &Policy) -> anyhow::Result<Statement> {
     let (system, program_id) = pinned(job.system)?;
-    let pinned = if folded { system.aggregate_id() } else { program_id };
-    // SOUNDNESS: the pinned program, whatever the server says that it asked for.
+    let folds = system.aggregate_id();
+    // SOUNDNESS: a pinned program, whatever the server says that it asked for.
+    let pinned =
+        if job.kind.is_made_of_proofs() && job.program_id.0 == folds { folds } else { program_id };
     let verified = verifier::verify(system, pinned, proof, policy)?;
     let statement = Statement::abi_decode(&verified.public_values)?;
     let blocks = BlockRange::new(statement.first_number, statement.last_number)?;
@@ -235,8 +233,8 @@ pub(super) fn pinned(system: ProofSystem) -> anyhow::Result<(verifier::System, [
 /// The proved jobs with a block in the range, by their blocks.
 async fn proved(which: &ProofBlocks) -> anyhow::Result<Vec<(JobSummary, ArtifactRef)>> {
     let mut query = format!("{}?state={}", paths::JOBS, JobState::Proved.name());
-    if which.aggregates {
-        query += &format!("&kind={}", ProofKind::Aggregate);
+    if let Some(kind) = which.kind {
+        query += &format!("&kind={}", ProofKind::from(kind));
     }
     if let Some(blocks) = which.block {
         query += &format!("&first={}&last={}", blocks.first(), blocks.last());
@@ -381,10 +379,8 @@ mod tests {
             last_error: None,
         };
         let policy = Policy { danger_accept_exec: true, ..Policy::default() };
-        for folded in [false, true] {
-            assert_eq!(check(&job, folded, &proof, &policy).expect("of ours"), statement());
-            assert!(check(&job, folded, &proof, &Policy::default()).is_err());
-        }
+        assert_eq!(check(&job, &proof, &policy).expect("of our program"), statement());
+        assert!(check(&job, &proof, &Policy::default()).is_err());
     }
 
     #[test]

@@ -292,7 +292,9 @@ pub(crate) async fn run(
         database: config.database.as_ref().map(ToString::to_string),
         artifacts: config.artifacts.as_ref().map(ToString::to_string),
         prover: config.system,
+        kind: config.kind,
         program_id: config.wanted_program_id(),
+        makes: config.folding().iter().map(Makes::of).collect(),
     };
     let planner = match config.split {
         true => Some(planner(args.executable, config.system, data.path(), global)?),
@@ -394,7 +396,38 @@ struct Started {
     #[serde(skip_serializing_if = "Option::is_none")]
     artifacts: Option<String>,
     prover: protocol::ProofSystem,
+    kind: protocol::ProofKind,
     program_id: B256,
+    /// What is made of accepted proofs, step by step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    makes: Vec<Makes>,
+}
+
+#[derive(Serialize)]
+struct Makes {
+    kind: protocol::ProofKind,
+    of: protocol::ProofKind,
+    most: usize,
+    program_id: B256,
+}
+
+impl Makes {
+    fn of(step: &server::jobs::fold::Folding) -> Self {
+        let (of, into) = (step.of.kind, step.into);
+        Self { kind: into.kind, of, most: step.most, program_id: into.program_id }
+    }
+}
+
+impl fmt::Display for Makes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, of, most, program_id } = self;
+        match most {
+            1 => write!(f, "{kind} proofs of {of} ones"),
+            _ => {
+                write!(f, "{kind} proofs, each of up to {most} {of} ones, by program {program_id}")
+            }
+        }
+    }
 }
 
 impl fmt::Display for Started {
@@ -409,7 +442,15 @@ impl fmt::Display for Started {
         if let Some(artifacts) = &self.artifacts {
             writeln!(f, "  artifacts  {artifacts}")?;
         }
-        write!(f, "  asks for   {} proofs of program {}", self.prover, self.program_id)
+        write!(
+            f,
+            "  asks for   {} {} proofs of program {}",
+            self.kind, self.prover, self.program_id
+        )?;
+        for made in &self.makes {
+            write!(f, "\n  makes      {made}")?;
+        }
+        Ok(())
     }
 }
 

@@ -11,8 +11,8 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use crossterm::{cursor, execute, queue, style::Print, terminal};
 use protocol::{
-    BlockRange, Capability, ClientId, Counts, IntakeStatus, JobState, JobSummary, Progress, Status,
-    paths,
+    BlockRange, Capability, ClientId, Counts, IntakeStatus, JobState, JobSummary, Progress,
+    ProofKind, Status, paths,
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -128,6 +128,9 @@ struct Client {
     /// `proving`, `idle`, `failing`, `resting`, `silent`, `draining` or `quarantined`.
     standing: &'static str,
     blocks: Option<BlockRange>,
+    /// What it makes of the proofs of these blocks, if it does not prove the blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<ProofKind>,
     progress: Option<Progress>,
     /// How long it has had its job.
     seconds: Option<u64>,
@@ -146,6 +149,9 @@ struct Event {
     /// How long ago.
     seconds: u64,
     blocks: BlockRange,
+    /// What is made of the proofs of these blocks, if that is what it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<ProofKind>,
     what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<ClientId>,
@@ -187,7 +193,7 @@ fn rates(status: &Status) -> Rates {
     let proved: Vec<&JobSummary> = status
         .jobs
         .iter()
-        .filter(|job| job.state == JobState::Proved && job.part.is_none())
+        .filter(|job| job.state == JobState::Proved && job.is_of_batch())
         .filter(|job| job.finished_at.is_some_and(|finished| finished >= since))
         .collect();
     let millis = status.now.saturating_sub(since);
@@ -236,6 +242,7 @@ fn clients(status: &Status) -> Vec<Client> {
                 name: client.name.clone(),
                 standing,
                 blocks: job.map(|job| job.block_numbers),
+                kind: job.map(|job| job.kind).filter(|kind| kind.is_made_of_proofs()),
                 progress: job.and_then(|job| job.progress),
                 seconds: job.and_then(|job| Some(ago(status, job.leased_at?))),
                 silent_seconds: ago(status, client.last_seen),
@@ -258,7 +265,8 @@ fn events(status: &Status) -> Vec<Event> {
             if let Some(at) = at {
                 let client = (what != "enqueued").then_some(job.client).flatten();
                 let (blocks, seconds) = (job.block_numbers, ago(status, at));
-                let event = Event { seconds, blocks, what, client, detail: detail.cloned() };
+                let kind = Some(job.kind).filter(|kind| kind.is_made_of_proofs());
+                let event = Event { seconds, blocks, kind, what, client, detail: detail.cloned() };
                 events.push((at, event));
             }
         };
@@ -276,6 +284,14 @@ fn events(status: &Status) -> Vec<Event> {
     }
     events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     events.into_iter().take(EVENTS).map(|(_, event)| event).collect()
+}
+
+/// Which blocks, and what is made of their proofs.
+fn about(blocks: BlockRange, kind: Option<ProofKind>) -> String {
+    match kind {
+        Some(kind) => format!("{blocks} {kind}"),
+        None => blocks.to_string(),
+    }
 }
 
 /// Whole seconds since `at`.
@@ -348,7 +364,7 @@ impl fmt::Display for Snapshot {
                     .as_deref()
                     .map_or(String::new(), |name| escaped(name).chars().take(16).collect()),
                 client.standing.to_owned(),
-                client.blocks.map_or(String::new(), |blocks| blocks.to_string()),
+                client.blocks.map_or(String::new(), |blocks| about(blocks, client.kind)),
                 client.progress.map_or(String::new(), |progress| progress.to_string()),
                 client.seconds.map_or(String::new(), duration),
                 duration(client.silent_seconds),
@@ -366,7 +382,7 @@ impl fmt::Display for Snapshot {
         for event in &self.events {
             events.add_row([
                 duration(event.seconds),
-                event.blocks.to_string(),
+                about(event.blocks, event.kind),
                 event.what.to_owned(),
                 event.client.map_or(String::new(), |client| format!("{:.8}", client.to_string())),
                 event.detail.as_deref().map_or(String::new(), operate::shortened),

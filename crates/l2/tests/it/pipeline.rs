@@ -106,7 +106,10 @@ fn proofs_are_folded_in_order_and_in_no_other() {
         let output = fold(these);
         let error = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
         assert!(!output.status.success());
-        assert!(error.contains("batch 1 does not continue the one before it"), "{error}");
+        assert!(
+            error.contains("does not continue") && error.contains("(blocks 1 to 1)"),
+            "{error}"
+        );
         assert!(!std::path::Path::new(&out).exists());
     }
     let output = fold(&[0, 1, 2]);

@@ -114,7 +114,7 @@ impl Folder {
         };
         let added = store.add_fold(&fold, now).await?;
         if added {
-            tracing::info!(job = %fold.job, %blocks, proofs = count, "job enqueued that is made of accepted proofs");
+            tracing::info!(job = %fold.job, kind = %folding.into.kind, %blocks, proofs = count, "job enqueued that is made of accepted proofs");
             self.jobs.0.line.news();
         }
         Ok(added)

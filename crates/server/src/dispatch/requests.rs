@@ -284,7 +284,7 @@ impl Jobs {
             Err(error @ (ArtifactError::Missing(_) | ArtifactError::Damaged(_))) => error,
             Err(error) => return Err(error.into()),
         };
-        if matches!(batch.kind, ProofKind::Aggregate | ProofKind::Groth16) {
+        if batch.kind.is_made_of_proofs() {
             self.bundle_lost(job, fail, batch.input.sha256, &error).await?;
             return Ok(true);
         }

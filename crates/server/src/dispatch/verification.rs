@@ -11,7 +11,7 @@ use crate::{
     observe::traces,
     store::StoreError,
 };
-use protocol::{ArtifactId, ArtifactRef, JobId, PartWork, ProofKind, Submit, Verdict};
+use protocol::{ArtifactId, ArtifactRef, JobId, PartWork, Submit, Verdict};
 use std::time::{Instant, SystemTime};
 
 impl Jobs {
@@ -84,7 +84,7 @@ impl Jobs {
             }
             match part {
                 // Its gas counted when its batches were proved.
-                None if matches!(kind, ProofKind::Aggregate | ProofKind::Groth16) => {
+                None if kind.is_made_of_proofs() => {
                     self.0.proved.notify_one();
                 }
                 None => {

@@ -271,7 +271,8 @@ pub(super) struct After {
 /// Which proofs that are made of others are asked for, instead of those of batches.
 fn made_of_proofs(kind: Option<ProofKind>) -> Answer<Option<ProofKind>> {
     match kind {
-        None | Some(ProofKind::Aggregate | ProofKind::Groth16) => Ok(kind),
+        None => Ok(None),
+        Some(made) if made.is_made_of_proofs() => Ok(kind),
         Some(other) => {
             Err(malformed(&format!("kind can only be aggregate or groth16, and not {other}")))
         }

@@ -124,6 +124,9 @@ fn parameters(path: &str, schemas: &mut SchemaGenerator) -> Vec<Value> {
         query("state", schema!(JobState)(schemas).into());
         query("troubled", json!({ "type": "boolean" }));
     }
+    if path == "/v1/jobs" || path == "/v1/proofs" {
+        query("kind", json!({ "enum": ["aggregate", "groth16"] }));
+    }
     let names: &[(&str, &Value)] = match path {
         "/v1/jobs" => {
             &[("first", &number), ("last", &number), ("before", &number), ("limit", &number)]

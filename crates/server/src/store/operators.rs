@@ -118,9 +118,11 @@ impl JobStore {
         if asked.set_aside {
             conditions.extend(unwanted);
         }
+        // What is made of proofs is not among what is wanted of batches.
+        let made = if asked.set_aside { "" } else { " OR kind IN ('aggregate', 'groth16')" };
         let sql = format!(
             "SELECT seq, id, CASE WHEN {} THEN 1 ELSE 0 END AS meant FROM (SELECT seq, id, batch, state, cause, system, program_id, kind
-             FROM jobs WHERE superseded = 0 AND state = '{}' AND seq > $1 AND parent IS NULL ORDER BY seq LIMIT {EXAMINED}) AS looked_at ORDER BY seq",
+             FROM jobs WHERE superseded = 0 AND state = '{}' AND seq > $1 AND (parent IS NULL{made}) ORDER BY seq LIMIT {EXAMINED}) AS looked_at ORDER BY seq",
             conditions.join(" AND "),
             asked.state.name(),
         );
