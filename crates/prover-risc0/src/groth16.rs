@@ -5,6 +5,7 @@
 
 use std::io;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use client::{Cancel, Progress, ProveError};
 use risc0_zkvm::{InnerReceipt, ProverOpts, Receipt, get_prover_server};
@@ -14,6 +15,9 @@ use crate::Config;
 
 /// The container image with RISC Zero's Groth16 prover and its proving key, as risc0-groth16 3.0.6-rc.1 names it.
 pub const IMAGE: &str = "risczero/risc0-groth16-prover:v2025-04-03.1";
+
+/// How long Docker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is missing on this machine for Groth16 proofs. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,23 +48,33 @@ pub fn ready() -> Result<(), Missing> {
     if !cfg!(target_arch = "x86_64") {
         return Err(Missing::Architecture(std::env::consts::ARCH));
     }
-    let docker = |arguments: &[&str]| {
-        let mut command = Command::new("docker");
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(Stdio::piped()).output().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Missing::Docker("it is not installed".to_owned()),
-            _ => Missing::Docker(error.to_string()),
-        })
-    };
-    let version = docker(&["version"])?;
-    if !version.status.success() {
-        let text = String::from_utf8_lossy(&version.stderr);
-        return Err(Missing::Docker(text.lines().next().unwrap_or("no reason").trim().to_owned()));
+    if !docker("docker", &["version"])? {
+        return Err(Missing::Docker("`docker version` fails".to_owned()));
     }
-    match docker(&["image", "inspect", IMAGE])?.status.success() {
+    match docker("docker", &["image", "inspect", IMAGE])? {
         true => Ok(()),
         false => Err(Missing::Image),
     }
+}
+
+/// Whether a command of Docker succeeds. What it prints is not looked at.
+fn docker(program: &str, arguments: &[&str]) -> Result<bool, Missing> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Missing::Docker("it is not installed".to_owned()),
+        _ => Missing::Docker(error.to_string()),
+    })?;
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status.success()),
+            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) => return Err(Missing::Docker(error.to_string())),
+        }
+    }
+    let _gone = child.kill().and_then(|()| child.wait());
+    Err(Missing::Docker(format!("no answer within {} s", PATIENCE.as_secs())))
 }
 
 /// Makes a Groth16 proof of the one succinct proof in a bundle, which is of either of the pinned programs.
@@ -112,4 +126,19 @@ pub(crate) fn prove(
 
 fn refused(error: VerifyError) -> ProveError {
     ProveError::BadInput(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_docker_that_is_missing_fails_or_hangs_is_named() {
+        assert_eq!(docker("true", &[]), Ok(true));
+        assert_eq!(docker("false", &[]), Ok(false));
+        let missing = docker("no-such-docker", &[]).expect_err("it is not there").to_string();
+        assert!(missing.contains("it is not installed"), "{missing}");
+        let hangs = docker("sleep", &["60"]).expect_err("it hangs").to_string();
+        assert!(hangs.contains("no answer within 5 s"), "{hangs}");
+    }
 }

@@ -21,6 +21,7 @@ use crate::commands::proofs::save;
 use crate::commands::prove::Bar;
 use crate::output::{Output, thousands};
 use crate::provers::{self, Workplace};
+use crate::signals::unless_interrupted;
 
 /// `l2-prover fold`
 #[derive(Debug, Args)]
@@ -52,7 +53,10 @@ pub(crate) async fn run(
     provers::check_kind(&*prover, ProofKind::Aggregate)?;
     let policy = Policy { danger_accept_exec: mocked, danger_accept_dev_mode: mocked };
     let system = args.prover.verified_as();
-    let (bundle, whole) = bundle(&args.proofs, system, &policy)?;
+    let files = args.proofs.clone();
+    let reading = tokio::task::spawn_blocking(move || bundle(&files, system, &policy));
+    let read = unless_interrupted(&shutdown, async { reading.await.context("reading failed")? });
+    let (bundle, whole) = read.await?;
 
     let name = format!("{} proofs", args.proofs.len());
     let (cancel, bar) = (Cancel::new(), Bar::new(output, &name, ProofKind::Aggregate));

@@ -264,6 +264,10 @@ pub(super) async fn fetch(operated: &Operated, artifact: &ArtifactRef) -> anyhow
 /// Writes a file. Under its name there is only ever all of it.
 pub(super) fn save(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let failed = || format!("failed to write {}", file.display());
+    // A device or a pipe is written to, and never replaced.
+    if file.metadata().is_ok_and(|it| !it.is_file() && !it.is_dir()) {
+        return std::fs::write(file, bytes).with_context(failed);
+    }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let temporary =
         tempfile::NamedTempFile::new_in(folder.unwrap_or(".".as_ref())).with_context(failed)?;

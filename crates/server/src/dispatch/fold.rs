@@ -10,7 +10,10 @@ use crate::{
     store::folds::NewFold,
 };
 use protocol::{BlockRange, Fail, JobId};
-use std::time::Duration;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 use tokio::sync::watch;
 use verifier::bundle::{self, Member};
 
@@ -19,6 +22,18 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// No more jobs that fold are added while so many wait.
 const MOST_OPEN: u64 = 4;
+
+/// It is looked so often whether something before was lost that had been folded.
+const LOOK_AT_ALL: Duration = Duration::from_secs(600);
+
+/// How far a step is.
+#[derive(Default)]
+struct At {
+    /// What is before this block is taken.
+    from: u64,
+    /// Whether it was said that it cannot go on.
+    told: bool,
+}
 
 /// Adds jobs that fold proofs.
 #[derive(Clone, Debug)]
@@ -34,7 +49,8 @@ pub struct Folder {
 impl Folder {
     /// Adds jobs, until the server stops.
     pub async fn run(self) {
-        let mut told = vec![false; self.folding.len()];
+        let mut steps: Vec<_> = self.folding.iter().map(|step| (step, At::default())).collect();
+        let mut looked_at_all = Instant::now();
         loop {
             let inner = &self.jobs.0;
             tokio::select! {
@@ -46,10 +62,15 @@ impl Folder {
             if !*self.leads.borrow() {
                 continue;
             }
-            for (step, told) in self.folding.iter().zip(&mut told) {
+            // Another server of the database does not say what it lost.
+            if inner.refold.swap(false, Ordering::SeqCst) || looked_at_all.elapsed() > LOOK_AT_ALL {
+                looked_at_all = Instant::now();
+                steps.iter_mut().for_each(|(_, at)| at.from = 0);
+            }
+            for (step, at) in &mut steps {
                 // As long as there is something to do.
                 let ended = loop {
-                    match self.fold_next(step, told).await {
+                    match self.fold_next(step, at).await {
                         Ok(true) => {}
                         Ok(false) => break Ok(()),
                         Err(error) => break Err(error),
@@ -68,25 +89,23 @@ impl Folder {
     }
 
     /// Adds the next job, if there is one to be added.
-    async fn fold_next(&self, folding: &Folding, told: &mut bool) -> Result<bool, JobError> {
+    async fn fold_next(&self, folding: &Folding, at: &mut At) -> Result<bool, JobError> {
         let store = self.jobs.store();
         if store.open_folds(&folding.into).await? >= MOST_OPEN {
             return Ok(false);
         }
-        let from = match store.folded_through(&folding.into, true).await? {
-            Some(through) => through.saturating_add(1),
-            None => match store.first_to_fold(&folding.of).await? {
-                Some(first) => first,
-                None => return Ok(false),
-            },
+        let Some(from) = store.first_unfolded(folding, at.from, false).await? else {
+            return Ok(false);
         };
-        let proofs = store.foldable(&folding.of, from, folding.most).await?;
+        // What lies before is taken, until something is lost.
+        at.from = from;
+        let proofs = store.foldable(folding, from).await?;
         let now = self.jobs.now().await?;
         let (count, whole) = match next(folding, &proofs, now) {
             Next::Wait => return Ok(false),
             Next::Fold(count, whole) => (count, whole),
             Next::Cannot(error) => {
-                if !std::mem::replace(told, true) {
+                if !std::mem::replace(&mut at.told, true) {
                     let blocks = proofs.first().map(|proof| proof.blocks.to_string());
                     tracing::error!(code = "fold_impossible", blocks, %error, "proofs from these blocks on cannot be folded by this server");
                 }
@@ -149,6 +168,7 @@ impl Jobs {
         tracing::error!(code = "bundle_lost", %job, %error, "the proofs that a job folds are lost as one file; it is made again");
         self.make_room_for(bundle).await?;
         self.0.store.forget_fold(job).await?;
+        self.0.refold.store(true, Ordering::SeqCst);
         self.forget(fail.lease);
         self.0.proved.notify_one();
         Ok(())

@@ -42,7 +42,10 @@ use protocol::{
 use queue::Queue;
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::{Notify, watch};
@@ -78,6 +81,8 @@ struct Inner {
     parts_changed: Notify,
     /// Notified when a proof of a batch was accepted, which may be folded with others.
     proved: Notify,
+    /// Something that was folded may have to be folded anew.
+    refold: AtomicBool,
     /// The processes that work under each client's id, apart for each token: anybody can name a client.
     instances: Mutex<Instances<(ClientId, Party)>>,
     /// What clients said of themselves.
@@ -146,6 +151,7 @@ impl Jobs {
             crew: Mutex::default(),
             parts_changed: Notify::new(),
             proved: Notify::new(),
+            refold: AtomicBool::default(),
             switches: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping,
@@ -310,6 +316,7 @@ impl Jobs {
         for lease in &done.leases {
             self.forget(*lease);
         }
+        self.0.refold.store(true, Ordering::SeqCst);
         self.0.taken.notify_waiters();
         Ok(done)
     }

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use protocol::{ArtifactRef, BlockRange, JobId, JobProof, ProofKind, ProvedBatch};
-use sqlx::AssertSqlSafe;
+use sqlx::{Any, AssertSqlSafe, any::AnyArguments, query::Query};
 
 /// A job that folds proofs, to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,42 +43,23 @@ impl JobStore {
         Self { folding, ..self }
     }
 
-    /// The first block whose proof is wanted for folding: earlier batches were proven for another program. Folded proofs are of all of
-    /// theirs.
+    /// The first block, from `from` on, of what a step takes and no job of it has taken, or, if `proved`, no accepted proof of it covers. Batches that
+    /// were proven for another program, or in another kind, are not among what it takes.
     ///
     /// # Errors
     /// [`StoreError`](super::StoreError) if the database fails.
-    pub async fn first_to_fold(&self, of: &Target) -> Result<Option<u64>> {
-        if of.kind == ProofKind::Aggregate {
-            return Ok(Some(0));
-        }
-        let row = sqlx::query(
-            "SELECT b.first FROM batches b WHERE b.superseded_at IS NULL AND (SELECT count(*) FROM jobs j WHERE j.batch = b.id
-             AND j.system = $1 AND j.program_id = $2 AND j.kind = $3) > 0 ORDER BY b.first LIMIT 1",
+    pub async fn first_unfolded(
+        &self,
+        step: &Folding,
+        from: u64,
+        proved: bool,
+    ) -> Result<Option<u64>> {
+        let (sources, untaken) = (sources(step), untaken(proved));
+        let sql = format!(
+            "SELECT s.first FROM {sources} AND s.first >= $1 AND {untaken} ORDER BY s.first LIMIT 1"
         );
-        let row = row.bind(Col(of.system)).bind(Col(of.program_id)).bind(Col(of.kind));
-        let row = self.ok(row.fetch_optional(self.db.readers()).await)?;
-        row.map(|row| self.get(&row, "first")).transpose()
-    }
-
-    /// The last block of those whose proofs are folded, or, if `ordered`, have a job that folds them.
-    ///
-    /// # Errors
-    /// [`StoreError`](super::StoreError) if the database fails.
-    pub async fn folded_through(&self, into: &Target, ordered: bool) -> Result<Option<u64>> {
-        let row = sqlx::query(match ordered {
-            true => {
-                "SELECT f.last FROM folds f WHERE f.replaced = 0 AND (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
-                 AND j.system = $1 AND j.program_id = $2 AND j.kind = $3) > 0 ORDER BY f.last DESC LIMIT 1"
-            }
-            false => {
-                "SELECT f.last FROM folds f WHERE f.replaced = 0 AND (SELECT count(*) FROM jobs j WHERE j.id = f.job AND j.superseded = 0
-                 AND j.state = 'proved' AND j.system = $1 AND j.program_id = $2 AND j.kind = $3) > 0 ORDER BY f.last DESC LIMIT 1"
-            }
-        });
-        let row = row.bind(Col(into.system)).bind(Col(into.program_id)).bind(Col(into.kind));
-        let row = self.ok(row.fetch_optional(self.db.readers()).await)?;
-        row.map(|row| self.get(&row, "last")).transpose()
+        let row = about(&sql, step, from).fetch_optional(self.db.readers()).await;
+        self.ok(row)?.map(|row| self.get(&row, "first")).transpose()
     }
 
     /// How many jobs for `into` are not over.
@@ -88,41 +69,38 @@ impl JobStore {
     pub async fn open_folds(&self, into: &Target) -> Result<u64> {
         let row = sqlx::query(
             "SELECT count(*) AS n FROM jobs WHERE state IN ('ready', 'leased', 'verifying') AND state <> 'proved'
-             AND superseded = 0 AND kind = $1",
+             AND superseded = 0 AND system = $1 AND program_id = $2 AND kind = $3",
         );
-        let row = row.bind(Col(into.kind));
+        let row = row.bind(Col(into.system)).bind(Col(into.program_id)).bind(Col(into.kind));
         let row = self.ok(row.fetch_one(self.db.readers()).await)?;
         self.get(&row, "n")
     }
 
-    /// The accepted proofs of the consecutive batches from block `from` on, up to the first batch without; at most `limit`.
+    /// The first accepted proofs, from block `from` on, that a step takes and no job of it has taken: those of a group up to the first batch
+    /// without one, or, if it takes them one by one, the first that is there.
     ///
     /// # Errors
     /// [`StoreError`](super::StoreError) if the database fails.
-    pub async fn foldable(&self, of: &Target, from: u64, limit: usize) -> Result<Vec<Foldable>> {
+    pub async fn foldable(&self, step: &Folding, from: u64) -> Result<Vec<Foldable>> {
         // A limit that is a parameter is a guess for PostgreSQL's planner: it would look at all jobs.
-        let folded = format!(
-            "SELECT f.first, f.last, f.statement, f.gas_used, f.transactions, j.id, j.proof, j.proof_len, j.finished_at
-             FROM folds f JOIN jobs j ON j.id = f.job WHERE f.first >= $1 AND f.replaced = 0 AND j.state = 'proved' AND j.superseded = 0
-                 AND j.system = $2 AND j.program_id = $3 AND j.kind = $4 ORDER BY f.first LIMIT {limit}"
+        let (sources, untaken, limit) = (sources(step), untaken(false), step.most);
+        let proof = match step.of.kind {
+            ProofKind::Aggregate => "j.id = s.job",
+            _ => "j.batch = s.id AND j.parent IS NULL",
+        };
+        let proof = format!(
+            "{proof} AND j.state = 'proved' AND j.superseded = 0 AND j.system = $2 AND j.program_id = $3 AND j.kind = $4"
         );
-        let batches = format!(
-            "SELECT b.first, b.last, b.statement, b.gas_used, b.transactions, j.id, j.proof, j.proof_len, j.finished_at
-             FROM (SELECT id, first, last, statement, gas_used, transactions FROM batches
-                 WHERE superseded_at IS NULL AND first >= $1 ORDER BY first LIMIT {limit}) b
-             LEFT JOIN jobs j ON j.batch = b.id AND j.state = 'proved' AND j.superseded = 0 AND j.parent IS NULL
-                 AND j.system = $2 AND j.program_id = $3 AND j.kind = $4 ORDER BY b.first",
+        let there = match step.most {
+            1 => format!("AND (SELECT count(*) FROM jobs j WHERE {proof}) > 0"),
+            _ => String::new(),
+        };
+        let sql = format!(
+            "SELECT s.first, s.last, s.statement, s.gas_used, s.transactions, j.id, j.proof, j.proof_len, j.finished_at
+             FROM (SELECT s.* FROM {sources} AND s.first >= $1 AND {untaken} {there} ORDER BY s.first LIMIT {limit}) s
+             LEFT JOIN jobs j ON {proof} ORDER BY s.first"
         );
-        let rows = sqlx::query(AssertSqlSafe(match of.kind {
-            ProofKind::Aggregate => folded,
-            _ => batches,
-        }));
-        let rows = rows
-            .bind(super::rows::bound(from))
-            .bind(Col(of.system))
-            .bind(Col(of.program_id))
-            .bind(Col(of.kind))
-            .fetch_all(self.db.readers());
+        let rows = about(&sql, step, from).fetch_all(self.db.readers());
         let mut proofs = Vec::new();
         for row in &self.ok(rows.await)? {
             let Some(job) = self.get(row, "id")? else { break };
@@ -164,7 +142,13 @@ impl JobStore {
         if self.get::<u64>(&row, "n")? > 0 {
             return Ok(false);
         }
-        self.ok(about(replace).execute(&mut *tx).await)?;
+        if self.ok(about(replace).execute(&mut *tx).await)?.rows_affected() > 0 {
+            // With it goes what was made of it.
+            let made = sqlx::query(
+                "UPDATE folds SET replaced = 1 WHERE job IN (SELECT id FROM jobs WHERE parent IN (SELECT job FROM folds WHERE replaced = 1))",
+            );
+            self.ok(made.execute(&mut *tx).await)?;
+        }
         let insert = sqlx::query(
             "INSERT INTO jobs (id, batch, system, program_id, kind, state, not_before, failures, lost, created_at, due,
              priority, parent)
@@ -264,4 +248,41 @@ impl JobStore {
         };
         self.ok(rows)?.iter().map(batch).collect()
     }
+}
+
+/// What a step takes, as rows `s`: batches of which such a proof was wanted, or proofs that another step makes. The parameters from the
+/// second to the fourth are what it takes.
+fn sources(step: &Folding) -> &'static str {
+    match step.of.kind {
+        ProofKind::Aggregate => {
+            "folds s WHERE s.replaced = 0 AND (SELECT count(*) FROM jobs w WHERE w.id = s.job AND w.superseded = 0
+             AND w.system = $2 AND w.program_id = $3 AND w.kind = $4) > 0"
+        }
+        _ => {
+            "batches s WHERE s.superseded_at IS NULL AND (SELECT count(*) FROM jobs w WHERE w.batch = s.id AND w.parent IS NULL
+             AND w.system = $2 AND w.program_id = $3 AND w.kind = $4) > 0"
+        }
+    }
+}
+
+/// Whether no job of a step, or no accepted proof of it, has the rows `s`. The parameters from the fifth on are what it makes. Those that count do
+/// not overlap, so that the next one to end is the one that could.
+fn untaken(proved: bool) -> String {
+    let proved = if proved { "AND o.state = 'proved'" } else { "" };
+    format!(
+        "coalesce((SELECT g.first FROM folds g JOIN jobs o ON o.id = g.job WHERE g.last >= s.last AND g.replaced = 0 AND o.superseded = 0 {proved}
+         AND o.system = $5 AND o.program_id = $6 AND o.kind = $7 ORDER BY g.last LIMIT 1), s.first + 1) > s.first"
+    )
+}
+
+/// A query about a step, with its parameters.
+fn about<'q>(sql: &str, step: &Folding, from: u64) -> Query<'q, Any, AnyArguments> {
+    sqlx::query(AssertSqlSafe(sql.to_owned()))
+        .bind(super::rows::bound(from))
+        .bind(Col(step.of.system))
+        .bind(Col(step.of.program_id))
+        .bind(Col(step.of.kind))
+        .bind(Col(step.into.system))
+        .bind(Col(step.into.program_id))
+        .bind(Col(step.into.kind))
 }

@@ -108,7 +108,9 @@ impl JobStore {
         let unwanted =
             (0..targets.iter().len()).map(|at| format!("NOT ({})", asks_for(3 * at + 6)));
         let mut conditions = vec![
-            "batch IN (SELECT id FROM batches WHERE last >= $3 AND first <= $4)".to_owned(),
+            "(batch IN (SELECT id FROM batches WHERE last >= $3 AND first <= $4)
+              OR id IN (SELECT job FROM folds WHERE last >= $3 AND first <= $4))"
+                .to_owned(),
             "($2 = '' OR (state = 'dead' AND coalesce(cause, 'budget') = $2))".to_owned(),
         ];
         conditions.push(match asked.client {

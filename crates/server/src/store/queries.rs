@@ -119,8 +119,14 @@ impl JobStore {
         let all = first == 0 && last == i64::MAX;
         let few = last.saturating_sub(first).cast_unsigned() < FEW_BLOCKS;
         let before = filter.before.map_or(i64::MAX, bound);
+        // What is made of proofs is found by all its blocks, and not by those of the batch on which it hangs.
+        let made = filter.made_of_proofs.is_some();
         let window = if all {
             format!("WHERE {condition} ORDER BY seq DESC LIMIT {limit}")
+        } else if made {
+            format!(
+                "WHERE {condition} AND id IN (SELECT job FROM folds WHERE last >= $2 AND first <= $3) ORDER BY seq DESC LIMIT {limit}"
+            )
         } else if few {
             format!(
                 "WHERE {condition} AND batch IN (SELECT id FROM batches WHERE last >= $2 AND first <= $3 AND
@@ -143,7 +149,7 @@ impl JobStore {
         let items: Vec<_> = rows.iter().map(|row| self.summary(row)).collect::<Result<_>>()?;
         let next = if items.len() >= limit as usize {
             rows.first().map(|row| self.get(row, "seq")).transpose()?
-        } else if all || few {
+        } else if all || few || made {
             None
         } else {
             // The page is short: either nothing is left, or what was looked at is not asked for.

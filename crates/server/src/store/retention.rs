@@ -92,7 +92,9 @@ impl JobStore {
         // What is to be folded stays until it is.
         let mut through = through;
         for step in &self.folding {
-            through = through.min(self.folded_through(&step.into, false).await?.unwrap_or(0));
+            if let Some(first) = self.first_unfolded(step, 0, true).await? {
+                through = through.min(first.saturating_sub(1));
+            }
         }
         let rows = sqlx::query(
             "SELECT id, last, CASE WHEN EXISTS (SELECT 1 FROM jobs p WHERE p.batch = b.id AND p.state = 'proved' AND p.parent IS NULL)
