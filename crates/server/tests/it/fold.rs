@@ -14,7 +14,11 @@ use protocol::{
     BlockRange, Capability, JobState, JobSummary, NoWork, ProofData, ProofKind, ProvedBatch,
     Request, Response, Verdict, paths,
 };
-use server::{BatchSource, Config, PreparedBatch, Running, Server};
+use server::{
+    BatchSource, Config, PreparedBatch, Running, Server,
+    jobs::Rules,
+    store::{JobStore, Retention},
+};
 use std::{
     path::Path,
     sync::{Arc, Mutex, atomic::Ordering},
@@ -22,6 +26,16 @@ use std::{
 };
 use verifier::bundle;
 use witness::HeaderSummary;
+
+/// Those of a store that only forgets.
+const RULES: Rules = Rules {
+    lease: Duration::from_secs(60),
+    max_hold: Duration::from_secs(3_600),
+    max_failures: 3,
+    max_lost: 3,
+    max_rejected: 3,
+    max_newcomers: 64,
+};
 
 /// A chain whose statements are real ones.
 #[derive(Clone)]
@@ -451,6 +465,137 @@ async fn proofs_for_contracts_are_made_of_folded_ones_or_of_each() {
         let report = server::fsck::run(&config).await.unwrap();
         assert_eq!(report.findings, []);
     }
+}
+
+impl Hand {
+    /// Does a job that is made of proofs, which may take its time.
+    async fn make(&self, job: &Response) {
+        let bundle = self.download(&job.prover_inputs).await;
+        let proof = ExecProver.prove(&bundle, job.kind, &Cancel::new(), &|_| {}).unwrap();
+        assert_eq!(self.hand_in(job, proof).await, Verdict::Accepted);
+    }
+}
+
+/// The first of two folded proofs is the last to be there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_for_contracts_is_made_of_each_folded_one_in_whatever_order_they_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { groth16: true, ..folding(dir.path(), 2) };
+    let server = serve(config.clone(), &Chain::new(4)).await;
+    let (slow, fast) = (Hand::new(&server.url(), 1), Hand::new(&server.url(), 2));
+    fast.prove(4).await;
+    let first = slow.take(ProofKind::Aggregate).await;
+    assert_eq!(first.block_numbers.first(), 1);
+    let second = fast.take(ProofKind::Aggregate).await;
+    fast.make(&second).await;
+    let made = fast.take(ProofKind::Groth16).await;
+    fast.make(&made).await;
+    assert_eq!(ranges(&proofs_of(&server, ProofKind::Groth16).await), [(3, 4)]);
+    slow.make(&first).await;
+    let made = fast.take(ProofKind::Groth16).await;
+    fast.make(&made).await;
+    assert_eq!(ranges(&proofs_of(&server, ProofKind::Groth16).await), [(1, 2), (3, 4)]);
+    server.stop().await;
+    assert_eq!(server::fsck::run(&config).await.unwrap().findings, []);
+}
+
+/// A bundle that is lost while later ones are there already leaves no gap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bundle_that_is_lost_behind_others_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(folding(dir.path(), 2), &Chain::new(6)).await;
+    Hand::new(&server.url(), 1).prove(6).await;
+    until("three jobs wait", async || jobs(&server, "?kind=aggregate").await.len() == 3).await;
+    let waiting = jobs(&server, "?kind=aggregate").await;
+    let lost = waiting.iter().find(|job| job.block_numbers.first() == 3).unwrap();
+    let name = lost.prover_inputs.sha256.to_string();
+    let files = walk(&dir.path().join("server").join("artifacts"));
+    let is_it = |file: &&std::path::PathBuf| {
+        file.file_name().is_some_and(|it| name.ends_with(it.to_str().unwrap()))
+    };
+    std::fs::remove_file(files.iter().find(is_it).expect("the bundle is there")).unwrap();
+    let (client, _) = folder(dir.path(), "one", &server.url()).await;
+    until("all is folded", async || {
+        ranges(&folded_proofs(&server).await) == [(1, 2), (3, 4), (5, 6)]
+    })
+    .await;
+    client.stop().await;
+    server.stop().await;
+    assert_eq!(server::fsck::run(&folding(dir.path(), 2)).await.unwrap().findings, []);
+}
+
+/// Batches that were proven in another kind meanwhile are left out, and what comes after them is folded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_without_such_a_proof_hold_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(2);
+    let server = serve(folding(dir.path(), 2), &chain).await;
+    let (client, _) = folder(dir.path(), "one", &server.url()).await;
+    until("two are folded", async || folded_proofs(&server).await.len() == 1).await;
+    client.stop().await;
+    server.stop().await;
+    chain.head.store(3, Ordering::SeqCst);
+    let server = serve(config(dir.path()), &chain).await;
+    let hand = Hand::new(&server.url(), 1);
+    let job = hand.take(ProofKind::Composite).await;
+    let input = hand.download(&job.prover_inputs).await;
+    assert_eq!(hand.hand_in(&job, input).await, Verdict::Accepted);
+    server.stop().await;
+    chain.head.store(5, Ordering::SeqCst);
+    let server = serve(folding(dir.path(), 2), &chain).await;
+    let (client, _) = folder(dir.path(), "two", &server.url()).await;
+    until("the others are folded", async || {
+        ranges(&folded_proofs(&server).await) == [(1, 2), (4, 5)]
+    })
+    .await;
+    client.stop().await;
+    server.stop().await;
+}
+
+/// What is not folded yet is kept, whatever is folded after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_folded_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(8);
+    chain.finalized.store(8, Ordering::SeqCst);
+    let config = folding(dir.path(), 2);
+    let server = serve(config.clone(), &chain).await;
+    let hand = Hand::new(&server.url(), 1);
+    hand.prove(8).await;
+    // The first is folded, the second given up, the third at work, the fourth folded.
+    let mut taken = Vec::new();
+    for n in 2..6 {
+        let hand = Hand::new(&server.url(), n);
+        let job = hand.take(ProofKind::Aggregate).await;
+        taken.push((hand, job));
+    }
+    taken[0].0.make(&taken[0].1).await;
+    taken[3].0.make(&taken[3].1).await;
+    let cancel = http().post(format!("{}{}", server.url(), paths::cancel(&taken[1].1.job)));
+    assert!(cancel.send().await.unwrap().status().is_success());
+    until("the blocks are final", async || {
+        let url = format!("{}{}?after=0", server.url(), paths::PROOFS);
+        let proofs: Vec<ProvedBatch> = http().get(url).send().await.unwrap().json().await.unwrap();
+        proofs.len() == 8 && proofs.iter().all(|batch| batch.is_final)
+    })
+    .await;
+    server.stop().await;
+    // As if years had passed.
+    let path = dir.path().join("server").join("jobs.sqlite");
+    let store = JobStore::open(&path, RULES).await.unwrap().folding(config.folding());
+    let keep = Retention { age: Duration::ZERO, until_delivered: false };
+    let forgotten = store.forget(&keep, store.now().await.unwrap()).await.unwrap();
+    assert_eq!(forgotten.batches, 2, "those of the first folded proof, and no others");
+    store.close().await;
+    let server = serve(config, &chain).await;
+    let left: Vec<_> =
+        jobs(&server, "").await.iter().map(|job| job.block_numbers.first()).collect();
+    assert_eq!(left, [3, 4, 5, 6, 7, 8]);
+    let folds = jobs(&server, "?kind=aggregate").await;
+    assert!(folds.len() >= 3, "{folds:?}");
+    let changed = jobs(&server, "?kind=aggregate&first=3&last=3").await;
+    assert_eq!(changed.len(), 1, "it is found by any of its blocks");
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
