@@ -74,7 +74,11 @@ impl Jobs {
         let valid = !matches!(verdict, Verdict::Rejected { .. });
         self.0.queue.judged(ticket, valid, Instant::now());
         if verdict == Verdict::Accepted {
-            let speed = speed_of(part.as_ref(), cycles, &effort);
+            // What is made of proofs says nothing about how fast blocks are proven.
+            let speed = match kind.is_made_of_proofs() {
+                true => None,
+                false => speed_of(part.as_ref(), cycles, &effort),
+            };
             // It is accepted whether or not this succeeds: the next proof tells as much.
             if (cycles.is_some() || speed.is_some())
                 && let Err(error) =

@@ -74,7 +74,7 @@ pub fn next(folding: &Folding, proofs: &[Foldable], now: Timestamp) -> Next {
         };
     }
     let mut members = Vec::new();
-    let mut whole = None;
+    let mut whole: Option<(usize, Statement)> = None;
     let mut ends = false;
     for proof in proofs.iter().take(folding.most) {
         let folded = Statement::abi_decode(&proof.statement)
@@ -85,19 +85,18 @@ pub fn next(folding: &Folding, proofs: &[Foldable], now: Timestamp) -> Next {
                 fold::fold(&members)
             });
         match folded {
-            Ok(folded) => whole = Some(folded),
+            Ok(folded) => whole = Some((members.len(), folded)),
             Err(error) if whole.is_none() => return Next::Cannot(error),
-            // What comes next is of other rules, or of another beneficiary.
+            // What comes next is of other rules, or of another beneficiary, or elsewhere.
             Err(_) => {
-                members.pop();
                 ends = true;
                 break;
             }
         }
     }
-    let (Some(whole), Some(first)) = (whole, proofs.first()) else { return Next::Wait };
-    let due = ends || members.len() >= folding.most || now.after(first.proved_at) >= folding.after;
-    if due { Next::Fold(members.len(), Box::new(whole)) } else { Next::Wait }
+    let (Some((count, whole)), Some(first)) = (whole, proofs.first()) else { return Next::Wait };
+    let due = ends || count >= folding.most || now.after(first.proved_at) >= folding.after;
+    if due { Next::Fold(count, Box::new(whole)) } else { Next::Wait }
 }
 
 /// The id of the job that makes a proof of this statement of the proofs in a bundle.
@@ -198,6 +197,18 @@ mod tests {
             // The rest waits for more of its own.
             assert_eq!(folds(next(&folding(4), &proofs[2..], Timestamp(5_000))), Some((1, 3, 3)));
         }
+    }
+
+    #[test]
+    fn a_gap_and_what_cannot_be_read_end_a_group() {
+        let mut gap = proofs(5);
+        gap.remove(2);
+        assert_eq!(folds(next(&folding(4), &gap, Timestamp(5_000))), Some((2, 1, 2)));
+        let mut odd = proofs(4);
+        odd[3].statement = vec![1; 448];
+        assert_eq!(folds(next(&folding(4), &odd, Timestamp(5_000))), Some((3, 1, 3)));
+        let refused = next(&folding(4), &odd[3..], Timestamp(5_000));
+        assert!(matches!(refused, Next::Cannot(FoldError::Statement { index: 0, .. })));
     }
 
     #[test]
