@@ -256,7 +256,7 @@ mod tests {
         });
         let bundle = bundle::encode(&members.collect::<Vec<_>>()).unwrap();
         let config = Config { segment_po2: 18, dev_mode: false };
-        let progress = |progress: Progress| println!("{progress}");
+        let progress = |_: Progress| {};
         let folded = prove(config, &bundle, &Cancel::new(), &progress).unwrap();
         std::fs::write(folder.join("folded.proof"), folded).unwrap();
 

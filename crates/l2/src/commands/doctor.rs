@@ -158,7 +158,7 @@ impl fmt::Display for Machine {
         let gpus = if self.gpus.is_empty() { "none".to_owned() } else { self.gpus.join(", ") };
         writeln!(f, "GPUs        {gpus}")?;
         for (kind, missing) in &self.lacks {
-            writeln!(f, "no {kind:<9}{missing}")?;
+            writeln!(f, "{:<12}{missing}", format!("no {kind}"))?;
         }
         write!(f, "self-test   {}", self.self_test)
     }

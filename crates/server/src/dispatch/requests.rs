@@ -127,10 +127,11 @@ impl Jobs {
                 }
             };
             if matches!(offer, Offer::Job(_) | Offer::Nothing { .. }) {
-                self.able(&kinds);
+                // ORDER: of the crew before it counts as able, or a job is lent whole because nobody seems to help.
                 if let Some(able) = helps {
                     self.crew(|crew| crew.heard(request.client, able.segment_po2, now));
                 }
+                self.able(&kinds);
             }
             let (reason, wake, barred) = match offer {
                 Offer::Job(leased) => {
