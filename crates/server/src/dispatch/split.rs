@@ -119,12 +119,14 @@ impl Splitter {
             return Ok(());
         }
         let (jobs, store) = (&self.jobs, self.jobs.store());
-        let now = jobs.now().await?;
-        let crew = jobs.crew(|crew| crew.len(now));
         let Some(job) = store.undivided().await? else { return Ok(()) };
+        let now = jobs.now().await?;
+        // ORDER: first who is able, then who helps: whoever helps is one of the crew before it counts as able.
+        let able = jobs.is_able(&(job.target.system, job.target.program_id, ProofKind::Succinct));
+        let crew = jobs.crew(|crew| crew.len(now));
         if crew == 0 {
             // Somebody asks who can only prove it whole.
-            if jobs.is_able(&(job.target.system, job.target.program_id, ProofKind::Succinct)) {
+            if able {
                 store.lend_whole(job.job, now).await?;
                 jobs.0.line.news();
             }
@@ -230,6 +232,8 @@ impl Splitter {
                 other => other,
             };
         }
+        // ORDER: as above.
+        let whole = jobs.whole_is_asked_for(&parts);
         let (crew, held) = jobs.crew(|crew| (crew.len(now), crew.holds(split.segment_po2, now)));
         let at_work = parts.iter().any(|part| part.state.stage == Stage::Held);
         // Who helped before the server started anew may not have asked yet.
@@ -237,7 +241,7 @@ impl Splitter {
             if crew > 0 {
                 tracing::warn!(code = "segments_too_large", job = %split.job, segment_po2 = split.segment_po2, "no client can hold the segments of a job's parts; it is divided anew");
                 store.divide_again(split.job, now).await?;
-            } else if jobs.whole_is_asked_for(&parts) {
+            } else if whole {
                 tracing::warn!(code = "no_helpers", job = %split.job, "no client asks for parts any more; the job is lent whole");
                 store.lend_whole(split.job, now).await?;
             }
