@@ -2,20 +2,17 @@
 
 use crate::prover::{
     BoxError, Cancel, Execution, OtherRun, PartFiles, PartWork, Progress, ProofKind, ProofSystem,
-    ProveError, Prover, check_adjacent,
+    ProveError, Prover, check_adjacent, open_bundle,
 };
 use alloy_primitives::B256;
-use program::{
-    Statement,
-    fold::{Member, fold},
-};
+use program::fold::fold;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     ops::Range,
     path::{Path, PathBuf},
 };
-use verifier::{Claim, EXEC_PROGRAM_ID, Plan, Policy, System, bundle, plan::claim_of, verify_part};
+use verifier::{Claim, EXEC_PROGRAM_ID, Plan, Policy, System, plan::claim_of, verify_part};
 
 /// The most segments that it says a run has.
 const MOST_SEGMENTS: usize = 1_000;
@@ -166,19 +163,12 @@ impl ExecProver {
 
 /// What the "proofs" of a bundle state together.
 fn folded(bundle: &[u8]) -> Result<Vec<u8>, ProveError> {
-    let refused = |error: &dyn std::fmt::Display| ProveError::BadInput(error.to_string());
     let policy = Policy { danger_accept_exec: true, ..Policy::default() };
-    let mut members = Vec::new();
-    for member in bundle::decode(bundle).map_err(|error| refused(&error))? {
-        let verified = verifier::verify(System::Exec, EXEC_PROGRAM_ID, member.proof, &policy);
-        let values = verified.map_err(|error| refused(&error))?.public_values;
-        if values != member.public_values {
-            return Err(refused(&"a proof is of another statement than the bundle says"));
-        }
-        let statement = Statement::abi_decode(&values).map_err(|error| refused(&error))?;
-        members.push(Member { statement, deposits: member.deposits.map(Into::into) });
-    }
-    Ok(fold(&members).map_err(|error| refused(&error))?.abi_encode())
+    let verify = |proof: &[u8]| verifier::verify(System::Exec, EXEC_PROGRAM_ID, proof, &policy);
+    let members: Vec<_> =
+        open_bundle(bundle, verify)?.into_iter().map(|(member, _)| member).collect();
+    let whole = fold(&members).map_err(|error| ProveError::BadInput(error.to_string()))?;
+    Ok(whole.abi_encode())
 }
 
 /// Checks that the proofs in these files are of adjacent ranges that make up `whole`.

@@ -12,7 +12,8 @@ use std::{
     },
 };
 
-use verifier::{Claim, Plan};
+use program::{Statement, fold::Member};
+use verifier::{Claim, Plan, Verified, VerifyError, bundle};
 
 pub use protocol::{FailureClass, Gpu, PartWork, Progress, ProofKind, ProofSystem};
 
@@ -170,6 +171,35 @@ pub trait Prover: Send + Sync {
             Ok(_) => Err(ProveError::Failed("the program accepts an empty input".into())),
         }
     }
+}
+
+/// Verifies each proof of a [bundle](verifier::bundle) with `verify`, and returns it with what it states, ready to be folded.
+///
+/// # Errors
+/// [`ProveError::BadInput`]: the bytes are no bundle, or a proof is refused or is of another statement than the bundle says. It names the
+/// proof by its number, from zero on.
+pub fn open_bundle(
+    bundle: &[u8],
+    verify: impl Fn(&[u8]) -> Result<Verified, VerifyError>,
+) -> Result<Vec<(Member, &[u8])>, ProveError> {
+    let refused = |error: &dyn std::fmt::Display| ProveError::BadInput(error.to_string());
+    let open = |(index, member): (usize, bundle::Member<'_>)| {
+        let of = |error: &dyn std::fmt::Display| {
+            refused(&format!("proof {index} of the bundle is refused: {error}"))
+        };
+        let values = verify(member.proof).map_err(|error| of(&error))?.public_values;
+        if values != member.public_values {
+            return Err(of(&"it is of another statement than the bundle says"));
+        }
+        let statement = Statement::abi_decode(&values).map_err(|error| of(&error))?;
+        Ok(Member { statement, deposits: member.deposits.map(Into::into) })
+    };
+    let members = bundle::decode(bundle).map_err(|error| refused(&error))?;
+    members
+        .into_iter()
+        .enumerate()
+        .map(|(index, member)| Ok((open((index, member))?, member.proof)))
+        .collect()
 }
 
 /// Smaller segments than 2 to this power cycles are not worth their number.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use protocol::{IntakeStatus, JobId, JobState, JobSummary, Status};
+use protocol::{BlockRange, IntakeStatus, JobId, JobState, JobSummary, ProofKind, Status};
 use serde::Serialize;
 
 use crate::output::{Output, thousands};
@@ -97,8 +97,15 @@ fn shown(job: &JobSummary, json: bool) -> bool {
 pub(crate) fn subject(job: &JobSummary) -> String {
     match &job.part {
         Some(part) => format!("{}, {}", job.block_numbers, part.work),
-        None if job.kind.is_made_of_proofs() => format!("{} {}", job.block_numbers, job.kind),
-        None => job.block_numbers.to_string(),
+        None => about(job.block_numbers, job.made()),
+    }
+}
+
+/// Which blocks, and what is made of their proofs.
+pub(crate) fn about(blocks: BlockRange, made: Option<ProofKind>) -> String {
+    match made {
+        Some(kind) => format!("{blocks} {kind}"),
+        None => blocks.to_string(),
     }
 }
 

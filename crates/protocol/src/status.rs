@@ -202,7 +202,12 @@ pub struct JobSummary {
 impl JobSummary {
     /// Whether it asks for the proof of a batch, and not for a part of one or for one that is made of accepted ones.
     pub fn is_of_batch(&self) -> bool {
-        self.part.is_none() && !self.kind.is_made_of_proofs()
+        self.part.is_none() && self.made().is_none()
+    }
+
+    /// What it makes of accepted proofs, if that is what it asks for.
+    pub fn made(&self) -> Option<ProofKind> {
+        Some(self.kind).filter(|kind| kind.is_made_of_proofs())
     }
 }
 

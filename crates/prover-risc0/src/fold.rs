@@ -4,17 +4,14 @@
 //!   hold could not resolve in the end.
 //! * The folded statement is computed natively first, so that proofs that cannot be folded are refused in words.
 
+use client::prover::{ProofKind, open_bundle};
 use client::{Cancel, Progress, ProveError};
-use program::Statement;
 use program::fold::{self, Member};
-use risc0_zkvm::{
-    Digest, FakeReceipt, InnerReceipt, MaybePruned, NullSegmentRef, Receipt, ReceiptClaim,
-    SuccinctReceipt, Unknown,
-};
-use verifier::{Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID, System, bundle};
+use risc0_zkvm::{NullSegmentRef, Receipt, SuccinctReceipt, Unknown};
+use verifier::{Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID, System};
 
-use crate::guest::{self, Run, Start};
-use crate::{Config, executed, steps};
+use crate::guest::{self, Start};
+use crate::{Config, executed, mocked, steps};
 
 /// The program binary of the guest that folds.
 const AGGREGATE: &[u8] = include_bytes!("../../../guests/risc0-aggregate/pinned/l2-aggregate.bin");
@@ -26,8 +23,7 @@ pub(crate) fn prove(
     cancel: &Cancel,
     progress: &dyn Fn(Progress),
 ) -> Result<Vec<u8>, ProveError> {
-    let policy = Policy { danger_accept_dev_mode: config.dev_mode, ..Policy::default() };
-    let (members, receipts) = read(bundle, &policy)?;
+    let (members, receipts) = read(bundle, &config.policy())?;
     let whole = fold::fold(&members).map_err(refused)?;
     let spill = guest::Spill::new().map_err(|error| ProveError::Unavailable(error.into()))?;
     let input = fold::encode(&members);
@@ -43,37 +39,22 @@ pub(crate) fn prove(
     }
     let receipt = if config.dev_mode {
         progress(executed(&run, None));
-        mocked(&run)
+        mocked(RISC0_AGGREGATE_ID, &run.journal)
     } else {
-        let kind = client::prover::ProofKind::Aggregate;
+        let kind = ProofKind::Aggregate;
         progress(executed(&run, Some(steps::later_steps(&run, kind))));
         steps::prove(&run, &upon(&receipts)?, kind, cancel, progress)?
     };
-    let proof = verifier::risc0::encode(RISC0_AGGREGATE_ID, &Receipt::new(receipt, run.journal))
-        .map_err(|error| ProveError::Failed(error.into()))?;
-    verifier::verify(System::Risc0, RISC0_AGGREGATE_ID, &proof, &policy)
-        .map_err(|error| ProveError::Failed(error.into()))?;
-    Ok(proof)
+    config.finished(RISC0_AGGREGATE_ID, receipt, run.journal)
 }
 
 /// What the proofs of a bundle state, and their receipts, verified.
 fn read(bundle: &[u8], policy: &Policy) -> Result<(Vec<Member>, Vec<Receipt>), ProveError> {
-    let (mut members, mut receipts) = (Vec::new(), Vec::new());
-    for (index, member) in bundle::decode(bundle).map_err(refused)?.iter().enumerate() {
-        let of = |error: &dyn std::fmt::Display| {
-            ProveError::BadInput(format!("proof {index} of the bundle is refused: {error}"))
-        };
-        let verified = verifier::verify(System::Risc0, RISC0_PROGRAM_ID, member.proof, policy);
-        let values = verified.map_err(|error| of(&error))?.public_values;
-        if values != member.public_values {
-            return Err(of(&"it is of another statement than the bundle says"));
-        }
-        let statement = Statement::abi_decode(&values).map_err(|error| of(&error))?;
-        members.push(Member { statement, deposits: member.deposits.map(Into::into) });
-        let receipt = verifier::risc0::receipt(RISC0_PROGRAM_ID, member.proof);
-        receipts.push(receipt.map_err(|error| of(&error))?);
-    }
-    Ok((members, receipts))
+    let verify = |proof: &[u8]| verifier::verify(System::Risc0, RISC0_PROGRAM_ID, proof, policy);
+    let with_receipt = |(member, proof): (Member, &[u8])| {
+        Ok((member, verifier::risc0::receipt(RISC0_PROGRAM_ID, proof).map_err(refused)?))
+    };
+    open_bundle(bundle, verify)?.into_iter().map(with_receipt).collect()
 }
 
 /// The receipts, as what a receipt that is conditional on them is resolved with.
@@ -86,12 +67,6 @@ fn upon(receipts: &[Receipt]) -> Result<Vec<SuccinctReceipt<Unknown>>, ProveErro
     receipts.iter().map(succinct).collect()
 }
 
-fn mocked(run: &Run) -> InnerReceipt {
-    let image = Digest::from(RISC0_AGGREGATE_ID);
-    let claim = ReceiptClaim::ok(image, MaybePruned::Value(run.journal.clone()));
-    InnerReceipt::Fake(FakeReceipt::new(claim))
-}
-
 fn refused(error: impl std::fmt::Display) -> ProveError {
     ProveError::BadInput(error.to_string())
 }
@@ -101,10 +76,13 @@ mod tests {
     use alloy_primitives::{Address, B256};
     use client::FailureClass;
     use expect_test::expect;
-    use risc0_zkvm::Assumption;
+    use program::Statement;
     use risc0_zkvm::sha::Digestible as _;
+    use risc0_zkvm::{Assumption, Digest, FakeReceipt, InnerReceipt, MaybePruned, ReceiptClaim};
+    use verifier::bundle;
 
     use super::*;
+    use crate::guest::Run;
 
     /// Consecutive batches of one block each.
     fn members(count: u8) -> Vec<Member> {

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use client::{Cancel, Progress, ProveError};
-use risc0_zkvm::{InnerReceipt, ProverOpts, Receipt, get_prover_server};
-use verifier::{Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID, System, VerifyError, bundle};
+use risc0_zkvm::{InnerReceipt, ProverOpts, get_prover_server};
+use verifier::{System, VerifyError, bundle};
 
 use crate::Config;
 
@@ -84,22 +84,14 @@ pub(crate) fn prove(
     cancel: &Cancel,
     progress: &dyn Fn(Progress),
 ) -> Result<Vec<u8>, ProveError> {
-    let policy = Policy { danger_accept_dev_mode: config.dev_mode, ..Policy::default() };
     let members = bundle::decode(bundle).map_err(refused)?;
     let [member] = members[..] else {
         let text = format!("a Groth16 proof is made of one proof, not of {}", members.len());
         return Err(ProveError::BadInput(text));
     };
-    let verify = |program_id, proof: &[u8]| {
-        verifier::verify(System::Risc0, program_id, proof, &policy).map(|it| it.public_values)
-    };
-    // Which of the two it is, the proof says itself, and either way it is verified.
-    let (program_id, values) = match verify(RISC0_PROGRAM_ID, member.proof) {
-        Err(VerifyError::WrongProgram { .. }) => {
-            (RISC0_AGGREGATE_ID, verify(RISC0_AGGREGATE_ID, member.proof).map_err(refused)?)
-        }
-        other => (RISC0_PROGRAM_ID, other.map_err(refused)?),
-    };
+    let verified = verifier::verify_pinned(System::Risc0, member.proof, &config.policy());
+    let (program_id, verified) = verified.map_err(refused)?;
+    let values = verified.public_values;
     if values != member.public_values {
         let text = "the proof is of another statement than the bundle says";
         return Err(ProveError::BadInput(text.to_owned()));
@@ -117,11 +109,7 @@ pub(crate) fn prove(
         receipt.inner.succinct().map_err(|error| ProveError::Failed(error.into()))?.clone();
     cancel.check()?;
     let groth16 = server.succinct_to_groth16(&succinct).map_err(failed)?;
-    let made = Receipt::new(InnerReceipt::Groth16(groth16), values);
-    let proof = verifier::risc0::encode(program_id, &made)
-        .map_err(|error| ProveError::Failed(error.into()))?;
-    verify(program_id, &proof).map_err(|error| ProveError::Failed(error.into()))?;
-    Ok(proof)
+    config.finished(program_id, InnerReceipt::Groth16(groth16), values)
 }
 
 fn refused(error: VerifyError) -> ProveError {

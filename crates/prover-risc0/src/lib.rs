@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use alloy_primitives::B256;
 use client::prover::{BoxError, PartFiles, ProofKind, ProofSystem};
@@ -29,7 +29,7 @@ use risc0_zkvm::{
     Digest, FakeReceipt, InnerReceipt, MaybePruned, NullSegmentRef, Receipt, ReceiptClaim,
     SegmentRef, SystemState,
 };
-use verifier::{Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID};
+use verifier::{Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID, System};
 
 use crate::guest::{Run, Start, Watch};
 use crate::meter::Tracer;
@@ -67,6 +67,27 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// What is accepted of proofs that this prover makes or builds on.
+    fn policy(&self) -> Policy {
+        Policy { danger_accept_dev_mode: self.dev_mode, ..Policy::default() }
+    }
+
+    /// The proof of a receipt. If our own verifier refuses it, that is a bug; it is better to fail here than at the server.
+    fn finished(
+        &self,
+        program_id: [u8; 32],
+        receipt: InnerReceipt,
+        journal: Vec<u8>,
+    ) -> Result<Vec<u8>, ProveError> {
+        let proof = verifier::risc0::encode(program_id, &Receipt::new(receipt, journal))
+            .map_err(|error| ProveError::Failed(error.into()))?;
+        verifier::verify(System::Risc0, program_id, &proof, &self.policy())
+            .map_err(|error| ProveError::Failed(error.into()))?;
+        Ok(proof)
+    }
+}
+
 /// Why there is no prover.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -95,6 +116,8 @@ pub struct Risc0Prover {
     config: Config,
     /// Memory before a run, with its hashes: they take as long as a small block's execution.
     image: Arc<MemoryImage>,
+    /// What Groth16 proofs lack here. Asked for once: Docker takes its time.
+    groth16: Arc<OnceLock<Option<groth16::Missing>>>,
 }
 
 impl Risc0Prover {
@@ -111,7 +134,15 @@ impl Risc0Prover {
         if found != Digest::from(RISC0_PROGRAM_ID) {
             return Err(SetupError::WrongProgram { found: hex::encode(found.as_bytes()) });
         }
-        Ok(Self { config, image: Arc::new(image) })
+        Ok(Self { config, image: Arc::new(image), groth16: Arc::default() })
+    }
+
+    /// What is missing for Groth16 proofs. Dev mode needs no tool.
+    fn lacks_groth16(&self) -> Option<&groth16::Missing> {
+        match self.config.dev_mode {
+            true => None,
+            false => self.groth16.get_or_init(|| groth16::ready().err()).as_ref(),
+        }
     }
 
     fn run_only(&self, input: &[u8], cancel: &Cancel) -> Result<Run, ProveError> {
@@ -128,12 +159,7 @@ impl Risc0Prover {
     ) -> Result<Vec<u8>, ProveError> {
         let run = self.run_only(input, cancel)?;
         progress(executed(&run, None));
-        let claim = ReceiptClaim::ok(
-            Digest::from(RISC0_PROGRAM_ID),
-            MaybePruned::Value(run.journal.clone()),
-        );
-        let receipt = Receipt::new(InnerReceipt::Fake(FakeReceipt::new(claim)), run.journal);
-        encode(&receipt)
+        self.config.finished(RISC0_PROGRAM_ID, mocked(RISC0_PROGRAM_ID, &run.journal), run.journal)
     }
 
     fn prove_really(
@@ -154,11 +180,7 @@ impl Risc0Prover {
         )?;
         progress(executed(&run, Some(steps::later_steps(&run, kind))));
         let inner = steps::prove(&run, &[], kind, cancel, progress)?;
-        let proof = encode(&Receipt::new(inner, run.journal))?;
-        // If our own verifier refuses the proof, that is a bug; it is better to fail here than at the server.
-        verifier::verify(verifier::System::Risc0, RISC0_PROGRAM_ID, &proof, &Policy::default())
-            .map_err(|error| ProveError::Failed(error.into()))?;
-        Ok(proof)
+        self.config.finished(RISC0_PROGRAM_ID, inner, run.journal)
     }
 }
 
@@ -178,20 +200,15 @@ impl Prover for Risc0Prover {
     fn kinds(&self) -> Vec<ProofKind> {
         let mut kinds =
             vec![ProofKind::Part, ProofKind::Composite, ProofKind::Succinct, ProofKind::Aggregate];
-        // Dev mode needs no tool.
-        if self.config.dev_mode || groth16::ready().is_ok() {
+        if self.lacks_groth16().is_none() {
             kinds.push(ProofKind::Groth16);
         }
         kinds
     }
 
     fn lacks(&self) -> Vec<(ProofKind, String)> {
-        match groth16::ready() {
-            Err(missing) if !self.config.dev_mode => {
-                vec![(ProofKind::Groth16, missing.to_string())]
-            }
-            _ => Vec::new(),
-        }
+        let missing = self.lacks_groth16().map(|missing| (ProofKind::Groth16, missing.to_string()));
+        missing.into_iter().collect()
     }
 
     fn aggregate_id(&self) -> Option<B256> {
@@ -319,9 +336,10 @@ fn executed(run: &Run, later_steps: Option<u64>) -> Progress {
     }
 }
 
-fn encode(receipt: &Receipt) -> Result<Vec<u8>, ProveError> {
-    verifier::risc0::encode(RISC0_PROGRAM_ID, receipt)
-        .map_err(|error| ProveError::Failed(error.into()))
+/// The receipt of dev mode, which proves nothing.
+fn mocked(program_id: [u8; 32], journal: &[u8]) -> InnerReceipt {
+    let journal = MaybePruned::Value(journal.to_vec());
+    InnerReceipt::Fake(FakeReceipt::new(ReceiptClaim::ok(Digest::from(program_id), journal)))
 }
 
 /// RISC Zero panics when something unexpected happens; a client must survive that.

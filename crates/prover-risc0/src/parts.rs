@@ -11,12 +11,10 @@ use std::path::{Path, PathBuf};
 
 use client::prover::{OtherRun, PartFiles, PartWork, check_adjacent};
 use client::{Cancel, Progress, ProveError};
-use risc0_zkvm::{
-    Digest, FakeReceipt, InnerReceipt, MaybePruned, Receipt, ReceiptClaim, SuccinctReceipt,
-};
+use risc0_zkvm::{InnerReceipt, ReceiptClaim, SuccinctReceipt};
 use verifier::plan::claim_of;
 use verifier::risc0::{encode_part, keccak_receipt, mocked_part, segments_receipt};
-use verifier::{Claim, Plan, Policy, RISC0_PROGRAM_ID, System, verify_part};
+use verifier::{Claim, Plan, RISC0_PROGRAM_ID, System, verify_part};
 
 use crate::Risc0Prover;
 use crate::replay::{self, Replay};
@@ -150,9 +148,7 @@ impl Share<'_> {
         check_adjacent(pieces.iter().map(|(claim, _)| claim), &all)?;
         let journal = self.plan.public_values.clone();
         let inner = if self.mocked() {
-            let image = Digest::from(RISC0_PROGRAM_ID);
-            let claim = ReceiptClaim::ok(image, MaybePruned::Value(journal.clone()));
-            InnerReceipt::Fake(FakeReceipt::new(claim))
+            crate::mocked(RISC0_PROGRAM_ID, &journal)
         } else {
             let count = pieces.len() as u64 - 1 + u64::from(keccak.is_some());
             let mut steps = Steps::new(count, self.cancel, self.progress)?;
@@ -163,10 +159,7 @@ impl Share<'_> {
             }
             InnerReceipt::Succinct(receipt)
         };
-        let proof = crate::encode(&Receipt::new(inner, journal))?;
-        verifier::verify(System::Risc0, RISC0_PROGRAM_ID, &proof, &self.policy())
-            .map_err(failed)?;
-        Ok(proof)
+        self.prover.config.finished(RISC0_PROGRAM_ID, inner, journal)
     }
 
     /// Runs the program, and keeps the segments of `kept`.
@@ -208,13 +201,9 @@ impl Share<'_> {
     }
 
     fn verify(&self, claim: &Claim, proof: &[u8]) -> Result<(), ProveError> {
-        let policy = self.policy();
+        let policy = self.prover.config.policy();
         verify_part(System::Risc0, RISC0_PROGRAM_ID, self.plan, claim, proof, &policy)
             .map_err(failed)
-    }
-
-    fn policy(&self) -> Policy {
-        Policy { danger_accept_dev_mode: self.mocked(), ..Policy::default() }
     }
 
     fn mocked(&self) -> bool {

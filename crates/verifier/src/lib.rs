@@ -76,6 +76,25 @@ pub fn verify(
     }
 }
 
+/// Verifies `proof` for whichever of the two pinned programs it names: our program, or the one that folds its proofs. Returns the id of
+/// that program too. Blocks as [`verify`] does.
+///
+/// # Errors
+/// As [`verify`]; of a proof of any other program, that it is not of our program.
+pub fn verify_pinned(
+    system: System,
+    proof: &[u8],
+    policy: &Policy,
+) -> Result<([u8; 32], Verified), VerifyError> {
+    let (ours, folds) = (system.program_id(), system.aggregate_id());
+    match verify(system, ours, proof, policy) {
+        Err(VerifyError::WrongProgram { found, .. }) if found == folds => {
+            verify(system, folds, proof, policy).map(|verified| (folds, verified))
+        }
+        other => other.map(|verified| (ours, verified)),
+    }
+}
+
 /// What a proof proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {

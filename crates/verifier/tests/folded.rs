@@ -1,7 +1,9 @@
 //! A real folded proof of the three real proofs beside it: it holds, each byte of it is bound, and it holds no earlier than when those
 //! proofs have resolved its conditions.
 
-use verifier::{Kind, Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID, System, VerifyError, verify};
+use verifier::{
+    Kind, Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID, System, VerifyError, verify, verify_pinned,
+};
 
 fn proof(name: &str) -> Vec<u8> {
     let file = format!("{}/tests/fixtures/{name}.proof", env!("CARGO_MANIFEST_DIR"));
@@ -40,6 +42,16 @@ fn it_is_of_its_own_program() {
     assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
     let refused = verified(RISC0_AGGREGATE_ID, &proof("dev-block-2"));
     assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
+    // Whoever takes either is told which it is, and takes no third.
+    for (name, program_id) in [("folded", RISC0_AGGREGATE_ID), ("dev-block-2", RISC0_PROGRAM_ID)] {
+        let (found, _) = verify_pinned(System::Risc0, &proof(name), &Policy::default()).unwrap();
+        assert_eq!(found, program_id);
+    }
+    let mut third = proof("folded");
+    third[6..38].copy_from_slice(&[7; 32]);
+    let refused = verify_pinned(System::Risc0, &third, &Policy::default());
+    let (expected, found) = (RISC0_PROGRAM_ID, [7; 32]);
+    assert_eq!(refused, Err(VerifyError::WrongProgram { expected, found }));
     // Passed off as the other one.
     let mut posing = proof("dev-block-2");
     posing[6..38].copy_from_slice(&RISC0_AGGREGATE_ID);

@@ -18,7 +18,7 @@ use verifier::{Policy, System, bundle};
 use crate::args::{Global, ProverArg, ZkvmArgs};
 use crate::blocks::{StatementText, read_at_most};
 use crate::commands::proofs::save;
-use crate::commands::prove::Bar;
+use crate::commands::prove::{Bar, finished};
 use crate::output::{Output, thousands};
 use crate::provers::{self, Workplace};
 use crate::signals::unless_interrupted;
@@ -62,20 +62,13 @@ pub(crate) async fn run(
     let (cancel, bar) = (Cancel::new(), Bar::new(output, &name, ProofKind::Aggregate));
     let (stop, out) = (cancel.clone(), args.out.clone());
     let started = Instant::now();
-    let mut folding = tokio::task::spawn_blocking(move || {
+    let folding = move || {
         let folded = prover.prove(&bundle, ProofKind::Aggregate, &stop, &|step| bar.update(step));
         bar.bar.finish_and_clear();
         folded
-    });
-    let folded = tokio::select! {
-        done = &mut folding => done,
-        () = shutdown.cancelled() => {
-            output.note("stopping; ctrl-c again to stop at once");
-            cancel.set();
-            folding.await
-        }
     };
-    let proof = folded.context("the prover panicked")?.context("failed to fold the proofs")?;
+    let proof = finished(folding, &cancel, output, &shutdown).await?;
+    let proof = proof.context("failed to fold the proofs")?;
     let verified = verifier::verify(system, system.aggregate_id(), &proof, &policy)
         .context("the proof made here does not verify: this is a bug, please report it")?;
     ensure!(

@@ -74,20 +74,33 @@ pub(crate) async fn run(
         let prover = prover.clone();
         move || prove(&prepared, args.prover, &prover, kind, mocked, &stop, &bar)
     };
-    let mut proving = tokio::task::spawn_blocking(work);
-    let (proof, mut proved) = tokio::select! {
-        done = &mut proving => done,
-        () = shutdown.cancelled() => {
-            output.note("stopping; ctrl-c again to stop at once");
-            cancel.set();
-            proving.await
-        }
-    }
-    .context("the prover panicked")??;
+    let (proof, mut proved) = finished(work, &cancel, output, &shutdown).await??;
 
     proved.out = args.out.display().to_string();
     save(&args.out, &proof)?;
     output.report(&proved)
+}
+
+/// What comes of `work`, which blocks. Ctrl-c sets `cancel`, and what comes of it then is waited for.
+///
+/// # Errors
+/// If it panics.
+pub(super) async fn finished<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    cancel: &Cancel,
+    output: &Output,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<T> {
+    let mut working = tokio::task::spawn_blocking(work);
+    let done = tokio::select! {
+        done = &mut working => done,
+        () = shutdown.cancelled() => {
+            output.note("stopping; ctrl-c again to stop at once");
+            cancel.set();
+            working.await
+        }
+    };
+    done.context("the prover panicked")
 }
 
 fn prove(

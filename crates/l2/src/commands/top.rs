@@ -23,6 +23,7 @@ use crate::logs::escaped;
 use crate::output::{Output, chain, thousands};
 use crate::parse;
 use crate::signals::unless_interrupted;
+use crate::view::about;
 
 /// `l2-prover top`
 #[derive(Debug, Args)]
@@ -242,7 +243,7 @@ fn clients(status: &Status) -> Vec<Client> {
                 name: client.name.clone(),
                 standing,
                 blocks: job.map(|job| job.block_numbers),
-                kind: job.map(|job| job.kind).filter(|kind| kind.is_made_of_proofs()),
+                kind: job.and_then(JobSummary::made),
                 progress: job.and_then(|job| job.progress),
                 seconds: job.and_then(|job| Some(ago(status, job.leased_at?))),
                 silent_seconds: ago(status, client.last_seen),
@@ -265,7 +266,7 @@ fn events(status: &Status) -> Vec<Event> {
             if let Some(at) = at {
                 let client = (what != "enqueued").then_some(job.client).flatten();
                 let (blocks, seconds) = (job.block_numbers, ago(status, at));
-                let kind = Some(job.kind).filter(|kind| kind.is_made_of_proofs());
+                let kind = job.made();
                 let event = Event { seconds, blocks, kind, what, client, detail: detail.cloned() };
                 events.push((at, event));
             }
@@ -284,14 +285,6 @@ fn events(status: &Status) -> Vec<Event> {
     }
     events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     events.into_iter().take(EVENTS).map(|(_, event)| event).collect()
-}
-
-/// Which blocks, and what is made of their proofs.
-fn about(blocks: BlockRange, kind: Option<ProofKind>) -> String {
-    match kind {
-        Some(kind) => format!("{blocks} {kind}"),
-        None => blocks.to_string(),
-    }
 }
 
 /// Whole seconds since `at`.

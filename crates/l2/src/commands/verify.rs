@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use program::{ChainConfig, Statement};
 use serde::Serialize;
-use verifier::{Policy, VerifyError};
+use verifier::Policy;
 
 use crate::args::ProverArg;
 use crate::blocks::{StatementText, read_at_most};
@@ -56,17 +56,15 @@ pub(crate) fn run(args: &Verify, output: &Output) -> anyhow::Result<()> {
         danger_accept_dev_mode: args.danger_accept_dev_mode,
     };
     let started = std::time::Instant::now();
-    let mut program_id = args.program_id.unwrap_or(B256::new(system.program_id()));
-    let mut verified = verifier::verify(system, program_id.0, &proof, &policy);
-    // A proof may name the program that folds proofs, which is pinned too.
-    if args.program_id.is_none()
-        && matches!(&verified, Err(VerifyError::WrongProgram { found, .. }) if *found == system.aggregate_id())
-    {
-        program_id = B256::new(system.aggregate_id());
-        verified = verifier::verify(system, program_id.0, &proof, &policy);
-    }
-    let verified =
-        verified.with_context(|| format!("{file} is no proof of program {program_id}"))?;
+    let verified = match args.program_id {
+        Some(id) => verifier::verify(system, id.0, &proof, &policy).map(|it| (id.0, it)),
+        None => verifier::verify_pinned(system, &proof, &policy),
+    };
+    let (program_id, verified) = verified.with_context(|| {
+        let asked = args.program_id.unwrap_or(B256::new(system.program_id()));
+        format!("{file} is no proof of program {asked}")
+    })?;
+    let program_id = B256::new(program_id);
     let milliseconds = started.elapsed().as_secs_f64() * 1e3;
     let statement = Statement::abi_decode(&verified.public_values)
         .with_context(|| format!("{file} proves something else than a statement of ours"))?;

@@ -16,7 +16,7 @@ use crate::{
     store::{
         JobStore, StoreError,
         needed::hex,
-        rows::{batch_columns, job_columns},
+        rows::{batch_columns, job_columns, made_of_proofs},
     },
 };
 use alloy_primitives::keccak256;
@@ -155,9 +155,13 @@ const CHECKS: [Check; 19] = [
     Check {
         subject: "job",
         problem: "folds proofs, but nothing says which, or its last batch is another",
-        sql: "SELECT j.id AS subject FROM jobs j WHERE j.kind IN ('aggregate', 'groth16') AND NOT EXISTS (SELECT 1 FROM folds f
+        sql: concat!(
+            "SELECT j.id AS subject FROM jobs j WHERE j.kind IN ",
+            made_of_proofs!(),
+            " AND NOT EXISTS (SELECT 1 FROM folds f
               JOIN batches b ON b.id = j.batch JOIN jobs p ON p.id = j.parent
-              WHERE f.job = j.id AND f.last = b.last AND p.batch = j.batch)",
+              WHERE f.job = j.id AND f.last = b.last AND p.batch = j.batch)"
+        ),
     },
     Check {
         subject: "job",

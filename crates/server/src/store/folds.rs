@@ -12,7 +12,7 @@ use crate::{
         fold::{Foldable, Folding},
     },
 };
-use protocol::{ArtifactRef, BlockRange, JobId, JobProof, ProofKind, ProvedBatch};
+use protocol::{ArtifactRef, BlockRange, JobId, ProofKind, ProvedBatch};
 use sqlx::{Any, AssertSqlSafe, any::AnyArguments, query::Query};
 
 /// A job that folds proofs, to be added.
@@ -233,17 +233,10 @@ impl JobStore {
         let rows =
             rows.bind(super::rows::bound(after)).bind(Col(kind)).fetch_all(self.db.readers()).await;
         let batch = |row: &sqlx::any::AnyRow| {
-            let proof = JobProof {
-                job: self.get(row, "id")?,
-                system: self.get(row, "system")?,
-                program_id: self.get(row, "program_id")?,
-                kind: self.get(row, "kind")?,
-                proof: self.artifact(row, "proof", "proof_len")?,
-            };
             Ok(ProvedBatch {
                 block_numbers: self.range(row)?,
                 is_final: self.get(row, "final")?,
-                proofs: vec![proof],
+                proofs: vec![self.job_proof(row, self.get(row, "id")?)?],
             })
         };
         self.ok(rows)?.iter().map(batch).collect()

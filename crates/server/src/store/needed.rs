@@ -1,6 +1,6 @@
 //! Which artifacts are needed: without them something cannot go on.
 
-use super::{JobStore, Result};
+use super::{JobStore, Result, rows::made_of_proofs};
 use crate::database::{Tx, columns::Col};
 use protocol::{ArtifactId, ArtifactRef, JobId};
 use sqlx::AssertSqlSafe;
@@ -9,18 +9,22 @@ use std::collections::HashSet;
 impl JobStore {
     /// The artifacts without which something cannot go on, and why.
     pub(crate) async fn needed_artifacts(&self, tx: &mut Tx) -> Result<Vec<(ArtifactRef, String)>> {
-        let rows = sqlx::query(
+        let rows = sqlx::query(concat!(
             "SELECT b.input AS hash, b.input_len AS len, j.id AS job, 'the input of' AS what FROM batches b
-             JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0 AND j.kind NOT IN ('aggregate', 'groth16')
+             JOIN jobs j ON j.batch = b.id WHERE j.state <> 'proved' AND j.superseded = 0 AND j.kind NOT IN ",
+            made_of_proofs!(),
+            "
              UNION ALL SELECT f.input, f.input_len, j.id, 'the input of' FROM folds f JOIN jobs j ON j.id = f.job
              WHERE j.state <> 'proved' AND j.superseded = 0
-             UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved' AND (parent IS NULL OR kind IN ('aggregate', 'groth16'))
+             UNION ALL SELECT proof, proof_len, id, 'the proof of' FROM jobs WHERE state = 'proved' AND (parent IS NULL OR kind IN ",
+            made_of_proofs!(),
+            ")
              UNION ALL SELECT p.proof, p.proof_len, p.id, 'the proof of' FROM jobs p JOIN jobs j ON j.id = p.parent
              WHERE p.kind = 'part' AND p.state = 'proved' AND j.state <> 'proved'
              UNION ALL SELECT s.plan, s.plan_len, s.job, 'the plan of' FROM splits s JOIN jobs j ON j.id = s.job
              WHERE j.state <> 'proved'
              UNION ALL SELECT proof, proof_len, job, 'a proof to be verified for' FROM submissions WHERE verdict IS NULL",
-        );
+        ));
         let mut needed = Vec::new();
         for row in self.database().ok(rows.fetch_all(&mut **tx).await)? {
             let what: String = self.get(&row, "what")?;
@@ -36,12 +40,13 @@ impl JobStore {
             return Ok(HashSet::new());
         }
         let these = (1..=artifacts.len()).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
+        let made = made_of_proofs!();
         let sql = format!(
             "SELECT b.input AS hash FROM batches b WHERE b.input IN ({these}) AND
-             (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.state <> 'proved' AND j.superseded = 0 AND j.kind NOT IN ('aggregate', 'groth16') LIMIT 1) IS NOT NULL
+             (SELECT 1 FROM jobs j WHERE j.batch = b.id AND j.state <> 'proved' AND j.superseded = 0 AND j.kind NOT IN {made} LIMIT 1) IS NOT NULL
              UNION SELECT f.input FROM folds f WHERE f.input IN ({these}) AND
              (SELECT 1 FROM jobs j WHERE j.id = f.job AND j.state <> 'proved' AND j.superseded = 0) IS NOT NULL
-             UNION SELECT proof FROM jobs j WHERE proof IS NOT NULL AND state = 'proved' AND proof IN ({these}) AND (parent IS NULL OR kind IN ('aggregate', 'groth16') OR
+             UNION SELECT proof FROM jobs j WHERE proof IS NOT NULL AND state = 'proved' AND proof IN ({these}) AND (parent IS NULL OR kind IN {made} OR
              (SELECT 1 FROM jobs w WHERE w.id = j.parent AND w.state <> 'proved') IS NOT NULL)
              UNION SELECT plan FROM splits s WHERE plan IN ({these}) AND (SELECT 1 FROM jobs w WHERE w.id = s.job AND w.state <> 'proved') IS NOT NULL
              UNION SELECT proof FROM submissions WHERE verdict IS NULL AND proof IN ({these})"

@@ -3,7 +3,7 @@
 use super::{
     Actor, JobStore, Result, StoreError,
     queries::{EXAMINED, asks_for},
-    rows::bound,
+    rows::{bound, made_of_proofs},
 };
 use crate::{
     clock::Timestamp,
@@ -121,7 +121,7 @@ impl JobStore {
             conditions.extend(unwanted);
         }
         // What is made of proofs is not among what is wanted of batches.
-        let made = if asked.set_aside { "" } else { " OR kind IN ('aggregate', 'groth16')" };
+        let made = if asked.set_aside { "" } else { concat!(" OR kind IN ", made_of_proofs!()) };
         let sql = format!(
             "SELECT seq, id, CASE WHEN {} THEN 1 ELSE 0 END AS meant FROM (SELECT seq, id, batch, state, cause, system, program_id, kind
              FROM jobs WHERE superseded = 0 AND state = '{}' AND seq > $1 AND (parent IS NULL{made}) ORDER BY seq LIMIT {EXAMINED}) AS looked_at ORDER BY seq",

@@ -2,8 +2,8 @@
 
 use super::{Actor, JobStore, Result, rows::bound};
 use crate::{clock::Timestamp, database::columns::Col};
-use protocol::{JobProof, ProvedBatch};
-use sqlx::AssertSqlSafe;
+use protocol::{JobId, JobProof, ProvedBatch};
+use sqlx::{AssertSqlSafe, any::AnyRow};
 
 impl JobStore {
     /// The batches on the chain after block `after`, in order, each with its proofs; at most `limit`. It ends before the first
@@ -23,13 +23,7 @@ impl JobStore {
         for row in &self.ok(rows)? {
             let Some(job) = self.get(row, "id")? else { break };
             let block_numbers = self.range(row)?;
-            let proof = JobProof {
-                job,
-                system: self.get(row, "system")?,
-                program_id: self.get(row, "program_id")?,
-                kind: self.get(row, "kind")?,
-                proof: self.artifact(row, "proof", "proof_len")?,
-            };
+            let proof = self.job_proof(row, job)?;
             match batches.last_mut() {
                 Some(batch) if batch.block_numbers == block_numbers => batch.proofs.push(proof),
                 _ => batches.push(ProvedBatch {
@@ -40,6 +34,17 @@ impl JobStore {
             }
         }
         Ok(batches)
+    }
+
+    /// The accepted proof of a job, as a row has it.
+    pub(super) fn job_proof(&self, row: &AnyRow, job: JobId) -> Result<JobProof> {
+        Ok(JobProof {
+            job,
+            system: self.get(row, "system")?,
+            program_id: self.get(row, "program_id")?,
+            kind: self.get(row, "kind")?,
+            proof: self.artifact(row, "proof", "proof_len")?,
+        })
     }
 
     /// Notes that `consumer` has the proofs of all blocks up to `through`, which must be proved. It cannot give them back.

@@ -2,7 +2,7 @@
 
 use super::{
     JobStore, Result, SHOWN, StoreError,
-    rows::{JobRow, bound, job_columns},
+    rows::{JobRow, bound, job_columns, made_of_proofs},
 };
 use crate::{
     clock::Timestamp,
@@ -215,12 +215,12 @@ impl JobStore {
 
     /// How many jobs there are of each target and state, without those for parts and those that are made of proofs.
     pub(super) async fn tallies(&self) -> Result<Vec<Tally>> {
-        self.tallied("NOT IN ('part', 'aggregate', 'groth16')").await
+        self.tallied(concat!("<> 'part' AND kind NOT IN ", made_of_proofs!())).await
     }
 
     /// The same of those that are made of proofs.
     pub(super) async fn tallies_of_folds(&self) -> Result<Vec<Tally>> {
-        self.tallied("IN ('aggregate', 'groth16')").await
+        self.tallied(concat!("IN ", made_of_proofs!())).await
     }
 
     /// How many jobs of some kinds there are. Triggers count them as they change, so this is no scan of them.

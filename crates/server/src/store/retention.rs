@@ -5,7 +5,7 @@
 //! * The chain is forgotten from its beginning, without a gap. Its last final batch stays, so that nothing is enqueued anew.
 //! * A batch without a proof is never forgotten, and neither is what comes after it.
 
-use super::{Actor, JobStore, Result};
+use super::{Actor, JobStore, Result, rows::made_of_proofs};
 use crate::{
     clock::Timestamp,
     database::{Tx, columns::Col},
@@ -96,12 +96,14 @@ impl JobStore {
                 through = through.min(first.saturating_sub(1));
             }
         }
-        let rows = sqlx::query(
+        let rows = sqlx::query(concat!(
             "SELECT id, last, CASE WHEN EXISTS (SELECT 1 FROM jobs p WHERE p.batch = b.id AND p.state = 'proved' AND p.parent IS NULL)
-             AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.batch = b.id AND (o.parent IS NULL OR o.kind IN ('aggregate', 'groth16')) AND (o.finished_at IS NULL OR o.finished_at >= $1))
+             AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.batch = b.id AND (o.parent IS NULL OR o.kind IN ",
+            made_of_proofs!(),
+            ") AND (o.finished_at IS NULL OR o.finished_at >= $1))
              THEN 1 ELSE 0 END AS over
              FROM batches b WHERE superseded_at IS NULL AND final = 1 ORDER BY first LIMIT $2",
-        );
+        ));
         let limit = i64::try_from(AT_A_TIME + 1).unwrap_or(i64::MAX);
         let rows = self.ok(rows.bind(Col(before)).bind(limit).fetch_all(&mut **tx).await)?;
         let mut settled = Vec::new();

@@ -23,6 +23,13 @@ macro_rules! job_columns {
     };
 }
 
+/// The kinds of the proofs that are made of accepted ones (`ProofKind::is_made_of_proofs`), as a list in SQL.
+macro_rules! made_of_proofs {
+    () => {
+        "('aggregate', 'groth16')"
+    };
+}
+
 /// The columns of a batch.
 macro_rules! batch_columns {
     () => {
@@ -53,7 +60,8 @@ macro_rules! submission_columns {
 }
 
 pub(crate) use {
-    batch_columns, client_columns, job_columns, shown_client_columns, submission_columns,
+    batch_columns, client_columns, job_columns, made_of_proofs, shown_client_columns,
+    submission_columns,
 };
 
 /// A number that a caller names, as a bound of a search: the database's integers are signed, and no number beyond them is there.
@@ -186,5 +194,18 @@ impl JobStore {
     pub(super) fn range(&self, row: &AnyRow) -> Result<BlockRange> {
         BlockRange::new(self.get(row, "first")?, self.get(row, "last")?)
             .map_err(|error| self.damaged(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::ProofKind::{Aggregate, Composite, Groth16, Part, Succinct};
+
+    #[test]
+    fn what_is_made_of_proofs_is_said_once_for_all_queries() {
+        for kind in [Part, Composite, Succinct, Aggregate, Groth16] {
+            let listed = made_of_proofs!().contains(&format!("'{kind}'"));
+            assert_eq!(listed, kind.is_made_of_proofs(), "{kind}");
+        }
     }
 }

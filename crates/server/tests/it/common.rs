@@ -4,14 +4,14 @@ use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
 use client::{BoxError, Cancel, Execution, Progress, ProofKind, ProofSystem, ProveError, Prover};
 use program::Bound;
-use protocol::{BlockRange, ClientId, ProofData};
+use protocol::{ArtifactId, BlockRange, ClientId, ProofData};
 use server::{
     BatchSource, Config, PreparedBatch, Running, Server,
     tokens::{NewToken, Role, TokenId, Tokens},
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -371,9 +371,15 @@ pub(crate) async fn to_end(stream: &mut tokio::net::TcpStream) -> String {
 pub(crate) async fn nothing_is_half_stored(dir: &Path) {
     let folders = std::fs::read_dir(dir.join("server/artifacts")).unwrap();
     let folders: Vec<_> = folders.map(|folder| folder.unwrap().path()).collect();
-    let half = |folder: &std::path::PathBuf| {
+    let half = |folder: &PathBuf| {
         let files = std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
         files.filter(|file| file.file_name().to_string_lossy().contains('#')).count()
     };
     until("nothing is half stored", async || folders.iter().map(half).sum::<usize>() == 0).await;
+}
+
+/// Where a server with these settings has an artifact.
+pub(crate) fn artifact_file(config: &Config, id: &ArtifactId) -> PathBuf {
+    let name = id.to_string();
+    config.data_dir.join("artifacts").join(&name[..2]).join(&name)
 }

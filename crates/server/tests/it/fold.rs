@@ -1,9 +1,9 @@
 //! Folded proofs: a server has accepted proofs of consecutive batches folded into one, clients do it, and whoever hands in something
 //! else is refused.
 
-use crate::common::{Chain, Echo, Hand, client_config, config, http, until};
-use crate::parts::walk;
+use crate::common::{Chain, Echo, Hand, artifact_file, client_config, config, http, until};
 use crate::postgres::Postgres;
+use crate::store::RULES;
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use client::{
@@ -16,7 +16,6 @@ use protocol::{
 };
 use server::{
     BatchSource, Config, PreparedBatch, Running, Server,
-    jobs::Rules,
     store::{JobStore, Retention},
 };
 use std::{
@@ -26,16 +25,6 @@ use std::{
 };
 use verifier::bundle;
 use witness::HeaderSummary;
-
-/// Those of a store that only forgets.
-const RULES: Rules = Rules {
-    lease: Duration::from_secs(60),
-    max_hold: Duration::from_secs(3_600),
-    max_failures: 3,
-    max_lost: 3,
-    max_rejected: 3,
-    max_newcomers: 64,
-};
 
 /// A chain whose statements are real ones.
 #[derive(Clone)]
@@ -319,10 +308,8 @@ async fn a_bundle_that_is_lost_is_made_again_and_nobody_is_to_blame() {
     Hand::new(&server.url(), 1).prove(2).await;
     until("a job waits", async || jobs(&server, "?kind=aggregate").await.len() == 1).await;
     let [job] = &jobs(&server, "?kind=aggregate").await[..] else { panic!("one job") };
-    let name = job.prover_inputs.sha256.to_string();
-    let files = walk(&dir.path().join("server").join("artifacts"));
-    let file = files.iter().find(|file| file.ends_with(&name)).expect("the bundle is there");
-    std::fs::remove_file(file).unwrap();
+    let lost = artifact_file(&folding(dir.path(), 2), &job.prover_inputs.sha256);
+    std::fs::remove_file(lost).unwrap();
     let (client, folded) = folder(dir.path(), "one", &server.url()).await;
     until("it is folded", async || folded_proofs(&server).await.len() == 1).await;
     assert_eq!(*folded.lock().unwrap(), [2]);
@@ -508,12 +495,8 @@ async fn a_bundle_that_is_lost_behind_others_is_made_again() {
     until("three jobs wait", async || jobs(&server, "?kind=aggregate").await.len() == 3).await;
     let waiting = jobs(&server, "?kind=aggregate").await;
     let lost = waiting.iter().find(|job| job.block_numbers.first() == 3).unwrap();
-    let name = lost.prover_inputs.sha256.to_string();
-    let files = walk(&dir.path().join("server").join("artifacts"));
-    let is_it = |file: &&std::path::PathBuf| {
-        file.file_name().is_some_and(|it| name.ends_with(it.to_str().unwrap()))
-    };
-    std::fs::remove_file(files.iter().find(is_it).expect("the bundle is there")).unwrap();
+    let lost = artifact_file(&folding(dir.path(), 2), &lost.prover_inputs.sha256);
+    std::fs::remove_file(lost).unwrap();
     let (client, _) = folder(dir.path(), "one", &server.url()).await;
     until("all is folded", async || {
         ranges(&folded_proofs(&server).await) == [(1, 2), (3, 4), (5, 6)]

@@ -1,22 +1,16 @@
 //! Artifacts that the server lost or that its disk damaged: nobody is blamed, and what can be made again is.
 
 use crate::{
-    common::{Chain, Echo, client_config, config, http, serve, until},
+    common::{Chain, Echo, artifact_file, client_config, config, http, serve, until},
     store::{RULES, client, lease, submit},
 };
 use client::{Client, Phase};
-use protocol::{ArtifactId, ArtifactRef, JobState};
+use protocol::{ArtifactRef, JobState};
 use server::{Config, store::JobStore};
 use std::{
-    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-
-fn file(config: &Config, id: &ArtifactId) -> PathBuf {
-    let name = id.to_string();
-    config.data_dir.join("artifacts").join(&name[..2]).join(&name)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_input_that_is_lost_or_damaged_is_made_again_and_nobody_is_blamed() {
@@ -26,10 +20,10 @@ async fn an_input_that_is_lost_or_damaged_is_made_again_and_nobody_is_blamed() {
     let status = async || server.status().await.unwrap();
     until("the jobs are there", async || status().await.counts.ready == 2).await;
     let inputs: Vec<_> = status().await.jobs.iter().map(|job| job.prover_inputs).collect();
-    std::fs::remove_file(file(&config, &inputs[0].sha256)).unwrap();
-    let mut bytes = std::fs::read(file(&config, &inputs[1].sha256)).unwrap();
+    std::fs::remove_file(artifact_file(&config, &inputs[0].sha256)).unwrap();
+    let mut bytes = std::fs::read(artifact_file(&config, &inputs[1].sha256)).unwrap();
     bytes[5] ^= 1;
-    std::fs::write(file(&config, &inputs[1].sha256), bytes).unwrap();
+    std::fs::write(artifact_file(&config, &inputs[1].sha256), bytes).unwrap();
 
     let echo = Arc::new(Echo::default());
     let prover = client_config(dir.path(), "a", &server.url());
@@ -55,7 +49,7 @@ async fn an_input_that_the_node_cannot_make_again_leaves_its_job_waiting() {
     let job = async || server.status().await.unwrap().jobs.first().cloned();
     until("the job is there", async || job().await.is_some()).await;
     let input = job().await.unwrap().prover_inputs;
-    std::fs::remove_file(file(&config, &input.sha256)).unwrap();
+    std::fs::remove_file(artifact_file(&config, &input.sha256)).unwrap();
     // The block is another one now: what the node has is of another statement.
     let beneficiary = chain.hash(1);
     chain.fork(1, "another", 1);
@@ -70,7 +64,7 @@ async fn an_input_that_the_node_cannot_make_again_leaves_its_job_waiting() {
     .await;
     let waits = job().await.unwrap();
     assert!(waits.state != JobState::Dead && waits.failures == 0, "{waits:?}");
-    assert!(!file(&config, &input.sha256).exists());
+    assert!(!artifact_file(&config, &input.sha256).exists());
     prover.stop().await;
     server.stop().await;
 }
@@ -97,7 +91,7 @@ async fn a_proof_that_is_lost_before_it_is_verified_frees_its_job() {
         jobs.push((leased.job, proof, bytes));
     }
     store.close().await;
-    let damaged = file(&config, &jobs[1].1.proof.sha256);
+    let damaged = artifact_file(&config, &jobs[1].1.proof.sha256);
     std::fs::create_dir_all(damaged.parent().unwrap()).unwrap();
     std::fs::write(&damaged, vec![7; jobs[1].2.len()]).unwrap();
 

@@ -1,13 +1,9 @@
 //! One client and several servers, some of which are none.
 
-use crate::common::{Chain, Echo, client_config, config, serve, until};
+use crate::common::{Chain, Echo, artifact_file, client_config, config, serve, until};
 use axum::{Router, body::Body, routing::any};
 use client::{Client, Phase};
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 fn echo(takes_ms: u64) -> Arc<Echo> {
@@ -129,9 +125,8 @@ async fn a_job_a_client_cannot_go_on_with_goes_back_when_it_stops() {
     let server = serve(config(dir.path()), &chain).await;
     until("the job is there", async || server.status().await.unwrap().counts.ready == 1).await;
     // The server's disk fails: the client gets the job, and tries to fetch the input again and again.
-    let name = server.status().await.unwrap().jobs[0].prover_inputs.sha256.to_string();
-    let artifacts = dir.path().join("server/artifacts");
-    let input = find(&artifacts, &name).expect("the input is stored");
+    let input = server.status().await.unwrap().jobs[0].prover_inputs.sha256;
+    let input = artifact_file(&config(dir.path()), &input);
     std::fs::remove_file(&input).unwrap();
     let folder = input.parent().unwrap();
     std::fs::remove_dir(folder).unwrap();
@@ -145,15 +140,4 @@ async fn a_job_a_client_cannot_go_on_with_goes_back_when_it_stops() {
     assert_eq!((job.state, job.failures, job.lost), (protocol::JobState::Ready, 0, 0));
     assert!(!dir.path().join("a/claim.json").exists());
     server.stop().await;
-}
-
-/// The file of this name in a folder of folders.
-fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    std::fs::read_dir(folder).unwrap().find_map(|entry| {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => find(&path, name),
-            false => path.ends_with(name).then_some(path),
-        }
-    })
 }
