@@ -29,7 +29,7 @@ pub trait Prover: Send + Sync {
     fn program_id(&self) -> B256;
 
     /// The id of the program with which it folds proofs of consecutive batches into one, if it makes proofs of the kind
-    /// [`Aggregate`](ProofKind::Aggregate). Their input is a [bundle](verifier::bundle) of proofs.
+    /// [`Aggregate`](ProofKind::Aggregate). Their input is a [bundle] of proofs.
     fn aggregate_id(&self) -> Option<B256> {
         None
     }
@@ -173,7 +173,7 @@ pub trait Prover: Send + Sync {
     }
 }
 
-/// Verifies each proof of a [bundle](verifier::bundle) with `verify`, and returns it with what it states, ready to be folded.
+/// Verifies each proof of a [bundle] with `verify`, and returns it with what it states, ready to be folded.
 ///
 /// # Errors
 /// [`ProveError::BadInput`]: the bytes are no bundle, or a proof is refused or is of another statement than the bundle says. It names the
