@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil parts engine-r0vm statement cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil parts engine-r0vm contracts cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -85,8 +85,8 @@ scenarios: setup-build setup-scenarios ## Scenarios from SEEDS (10000) seeds, ju
 scenarios-fixed: setup-scenarios ## The fixed set of scenarios that `make test` runs, made again
 	$(SCENARIOS) scenarios.fixed crates/conformance/tests/scenarios.tar.zst
 
-statement: ## Compile docs/statement/Statement.sol (solc from npm) for the test that runs it
-	scripts/statement.sh $(CARGO_TARGET_DIR)/statement
+contracts: ## Compile contracts/ (solc from npm) and compare the artifacts; ARGS=--write writes them
+	scripts/contracts.sh $(CARGO_TARGET_DIR)/contracts $(or $(ARGS),--check)
 
 cuda-check: setup-build ## Compile RISC Zero's CUDA code without a GPU (nvcc from PyPI); ARGS=all for the whole executable, hours
 	scripts/cuda_check.sh $(CARGO_TARGET_DIR)/cuda $(ARGS)

@@ -1,4 +1,4 @@
-//! docs/statement/Statement.sol, run in the EVM: a contract reads statements and chains deposits as the program does.
+//! contracts/src/Statement.sol, run in the EVM: a contract reads statements and chains deposits as the program does.
 
 use alloy_eips::eip4895::Withdrawal;
 use alloy_genesis::GenesisAccount;
@@ -11,7 +11,11 @@ use program::{
     statement::{self, DepositsChain},
 };
 use serde::Deserialize;
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 sol! {
     struct Deposit {
@@ -33,20 +37,21 @@ sol! {
 
 const CONTRACT: Address = address!("00000000000000000000000000000000000000c0");
 
-/// What `make statement` writes.
+/// What `make contracts` writes.
 #[derive(Deserialize)]
 struct Artifact {
-    source_keccak256: B256,
+    source_keccak256: BTreeMap<PathBuf, B256>,
+    #[serde(rename = "deployedBytecode")]
     code: Bytes,
 }
 
-fn read(name: &str) -> Vec<u8> {
+fn contracts() -> PathBuf {
     let folder = std::env::var_os("CARGO_MANIFEST_DIR").unwrap();
-    fs::read(Path::new(&folder).join("../../docs/statement").join(name)).unwrap()
+    Path::new(&folder).join("../../contracts")
 }
 
-fn artifact() -> Artifact {
-    serde_json::from_slice(&read("Statement.json")).unwrap()
+fn artifact(path: &Path) -> Artifact {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// A chain that has the contract.
@@ -55,7 +60,8 @@ struct L1(Chain);
 impl L1 {
     fn new() -> Self {
         let mut genesis = genesis::dev();
-        let account = GenesisAccount { code: Some(artifact().code), ..GenesisAccount::default() };
+        let code = artifact(&contracts().join("artifacts/StatementVectors.json")).code;
+        let account = GenesisAccount { code: Some(code), ..GenesisAccount::default() };
         genesis.alloc.insert(CONTRACT, account);
         Self(Chain::new(&genesis).unwrap())
     }
@@ -108,12 +114,20 @@ fn sample() -> Statement {
 }
 
 #[test]
-fn the_bytecode_is_of_the_source() {
-    assert_eq!(
-        artifact().source_keccak256,
-        keccak256(read("Statement.sol")),
-        "docs/statement/Statement.sol has changed: run `make statement`"
-    );
+fn the_artifacts_are_of_the_sources() {
+    let paths: Vec<_> =
+        fs::read_dir(contracts().join("artifacts")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(paths.len() >= 7);
+    for path in paths {
+        for (source, hash) in artifact(&path).source_keccak256 {
+            assert_eq!(
+                hash,
+                keccak256(fs::read(contracts().join(&source)).unwrap()),
+                "contracts/{} has changed: run `make contracts`",
+                source.display()
+            );
+        }
+    }
 }
 
 #[test]

@@ -281,7 +281,7 @@ mod tests {
         assert!(Statement::abi_decode(&swapped.abi_encode()).is_err());
     }
 
-    /// The golden vector of the chain of deposits, the same in Solidity (docs/statement).
+    /// The golden vector of the chain of deposits, the same in Solidity (contracts/test).
     #[test]
     fn a_chain_of_deposits_is_the_golden_one() {
         let mut chain = DepositsChain::new(B256::repeat_byte(0x0c));

@@ -20,7 +20,7 @@
 //! let program_id = System::Risc0.program_id();
 //! let verified = verify(System::Risc0, program_id, &proof, &Policy::default())?;
 //! assert_eq!(verified.kind, Kind::Succinct);
-//! // `program::Statement::abi_decode` reads them; `docs/statement/Statement.sol` does so on chain.
+//! // `program::Statement::abi_decode` reads them; `contracts/src/Statement.sol` does so on chain.
 //! assert_eq!(verified.public_values.len(), 14 * 32);
 //!
 //! // The same proof proves nothing about another program.

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity ^0.8.30;
+
+/// @title Proofs that something is in Ethereum's state, as `eth_getProof` gives them
+/// @notice Reads an account below a state root, and a word below a storage root.
+///
+/// A proof is the nodes from the root to the leaf. Both tries are secure ones: the path is Keccak-256 of the key, so every path has
+/// 64 nibbles, every value is in a leaf, and no branch has a value. A proof that the trie lacks the key is refused.
+///
+/// Nodes are refused unless they are encoded as Ethereum encodes them. The hashes bind the nodes already, and a valid state has no
+/// others; with the strict encoding nobody has to ask whether one node can be read in two ways.
+///
+/// A node of less than 32 bytes stands in its parent, without a hash. None is followed: an account's leaf has at least 70 bytes, and
+/// the leaf of a word without leading zero bytes at least 35. Beside the path they may stand.
+library TrieVerifier {
+    /// @notice The proof ends before the leaf.
+    error ProofTooShort();
+
+    /// @notice There are nodes after the leaf.
+    error ProofTooLong();
+
+    /// @notice This node, counted from 0, is not the one whose hash its parent, or the root, is.
+    error WrongNode(uint256 level);
+
+    /// @notice A node is not encoded as Ethereum encodes the nodes of such a trie.
+    error MalformedNode();
+
+    /// @notice The path goes on in a node of less than 32 bytes.
+    error EmbeddedNode();
+
+    /// @notice The trie does not contain the key.
+    error NotInTrie();
+
+    /// @notice The leaf does not contain an account, or not a word whose first byte is not zero.
+    error MalformedValue();
+
+    /// Nibbles of a key.
+    uint256 private constant NIBBLES = 64;
+
+    /// @notice The storage root and the code hash of an account.
+    function account(bytes32 stateRoot, address who, bytes[] calldata proof)
+        internal
+        pure
+        returns (bytes32 storageRoot, bytes32 codeHash)
+    {
+        bytes calldata rest = list(leaf(stateRoot, keccak256(abi.encodePacked(who)), proof));
+        (, rest) = stringOf(rest); // nonce
+        (, rest) = stringOf(rest); // balance
+        bytes calldata field;
+        (field, rest) = stringOf(rest);
+        storageRoot = hashOf(field);
+        (field, rest) = stringOf(rest);
+        codeHash = hashOf(field);
+        if (rest.length != 0) revert MalformedValue();
+    }
+
+    /// @notice The word in a slot, if its first byte is not zero.
+    function word(bytes32 storageRoot, bytes32 slot, bytes[] calldata proof) internal pure returns (bytes32) {
+        bytes calldata value = leaf(storageRoot, keccak256(abi.encodePacked(slot)), proof);
+        if (value.length != 33 || value[0] != 0xa0 || value[1] == 0) revert MalformedValue();
+        return bytes32(value[1:]);
+    }
+
+    /// The value at the path `key`.
+    function leaf(bytes32 root, bytes32 key, bytes[] calldata proof) private pure returns (bytes calldata value) {
+        // How many nibbles of the key are behind.
+        uint256 depth = 0;
+        for (uint256 level = 0; level < proof.length; level++) {
+            if (keccak256(proof[level]) != root) revert WrongNode(level);
+            (root, depth, value) = step(list(proof[level]), key, depth);
+            if (root != 0) continue;
+            if (level + 1 != proof.length) revert ProofTooLong();
+            return value;
+        }
+        revert ProofTooShort();
+    }
+
+    /// The hash of the next node and the depth there; or zero and a leaf's value.
+    function step(bytes calldata items, bytes32 key, uint256 depth)
+        private
+        pure
+        returns (bytes32 hash, uint256 end, bytes calldata value)
+    {
+        (bytes calldata path, bool pathIsList, bytes calldata rest) = item(items);
+        bool isList;
+        (value, isList, rest) = item(rest);
+        if (rest.length != 0) return (child(items, key, depth), depth + 1, value);
+        if (pathIsList) revert MalformedNode();
+        bool isLeaf;
+        (isLeaf, end) = follow(path, key, depth);
+        if (isLeaf) {
+            if (isList) revert MalformedNode();
+        } else {
+            if (isList) revert EmbeddedNode();
+            hash = nodeHash(value);
+        }
+    }
+
+    /// The hash of a branch's child on the path.
+    function child(bytes calldata items, bytes32 key, uint256 depth) private pure returns (bytes32 hash) {
+        if (depth == NIBBLES) revert MalformedNode();
+        bytes calldata data;
+        bool isList;
+        for (uint256 i = 0; i < 16; i++) {
+            (data, isList, items) = item(items);
+            // With its prefix, a node that stands in its parent has at most 31 bytes.
+            if (isList ? data.length > 30 : data.length != 0 && data.length != 32) revert MalformedNode();
+            if (i != nibble(key, depth)) continue;
+            if (isList) revert EmbeddedNode();
+            if (data.length == 0) revert NotInTrie();
+            hash = nodeHash(data);
+        }
+        (data, isList, items) = item(items);
+        if (isList || data.length != 0 || items.length != 0) revert MalformedNode();
+    }
+
+    /// The hash of a node below. No node has the hash zero, by which `step` tells a leaf.
+    function nodeHash(bytes calldata data) private pure returns (bytes32 hash) {
+        hash = bytes32(data);
+        if (data.length != 32 || hash == 0) revert MalformedNode();
+    }
+
+    /// Follows the path of a leaf or of an extension, which starts with two bits: whether it is a leaf's, and whether it is odd.
+    function follow(bytes calldata path, bytes32 key, uint256 depth) private pure returns (bool isLeaf, uint256 end) {
+        if (path.length == 0) revert MalformedNode();
+        uint256 first = uint8(path[0]);
+        uint256 odd = (first >> 4) & 1;
+        if (first > 0x3f || (odd == 0 && first & 15 != 0)) revert MalformedNode();
+        isLeaf = first >= 0x20;
+        end = depth + 2 * (path.length - 1) + odd;
+        // A leaf ends the key. An extension has nibbles, and leaves one for the branch below.
+        if (isLeaf ? end != NIBBLES : end == depth || end >= NIBBLES) revert MalformedNode();
+        for (uint256 index = 2 - odd; depth < end; index++) {
+            uint256 pair = uint8(path[index / 2]);
+            if ((index % 2 == 0 ? pair >> 4 : pair & 15) != nibble(key, depth)) revert NotInTrie();
+            depth++;
+        }
+    }
+
+    function nibble(bytes32 key, uint256 index) private pure returns (uint256) {
+        return (uint256(key) >> (252 - 4 * index)) & 15;
+    }
+
+    /// The items of a list that is the whole input.
+    function list(bytes calldata input) private pure returns (bytes calldata items) {
+        bool isList;
+        (items, isList, input) = item(input);
+        if (!isList || input.length != 0) revert MalformedNode();
+    }
+
+    /// A field of an account.
+    function stringOf(bytes calldata input) private pure returns (bytes calldata data, bytes calldata rest) {
+        bool isList;
+        (data, isList, rest) = item(input);
+        // No number has leading zeros or more than 32 bytes.
+        if (isList || data.length > 32 || (data.length != 0 && data.length != 32 && data[0] == 0)) revert MalformedValue();
+    }
+
+    function hashOf(bytes calldata field) private pure returns (bytes32) {
+        if (field.length != 32) revert MalformedValue();
+        return bytes32(field);
+    }
+
+    /// The first item of some RLP, and what follows it.
+    function item(bytes calldata input) private pure returns (bytes calldata data, bool isList, bytes calldata rest) {
+        if (input.length == 0) revert MalformedNode();
+        uint256 tag = uint8(input[0]);
+        if (tag < 0x80) return (input[:1], false, input[1:]);
+        isList = tag >= 0xc0;
+        uint256 length = tag - (isList ? 0xc0 : 0x80);
+        uint256 start = 1;
+        if (length > 55) {
+            // The length follows, in one byte or two: no node has 64 kB.
+            start = length - 54;
+            if (start > 3 || input.length < start) revert MalformedNode();
+            length = start == 2 ? uint8(input[1]) : uint16(bytes2(input[1:3]));
+            if (length < (start == 2 ? 56 : 256)) revert MalformedNode();
+        }
+        if (input.length - start < length) revert MalformedNode();
+        data = input[start:start + length];
+        rest = input[start + length:];
+        if (!isList && length == 1 && uint8(data[0]) < 0x80) revert MalformedNode();
+    }
+}
