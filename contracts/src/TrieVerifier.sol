@@ -44,9 +44,12 @@ library TrieVerifier {
         returns (bytes32 storageRoot, bytes32 codeHash)
     {
         bytes calldata rest = list(leaf(stateRoot, keccak256(abi.encodePacked(who)), proof));
-        (, rest) = stringOf(rest); // nonce
-        (, rest) = stringOf(rest); // balance
         bytes calldata field;
+        // Nonce and balance: numbers, so without leading zeros.
+        for (uint256 i = 0; i < 2; i++) {
+            (field, rest) = stringOf(rest);
+            if (field.length > 32 || (field.length != 0 && field[0] == 0)) revert MalformedValue();
+        }
         (field, rest) = stringOf(rest);
         storageRoot = hashOf(field);
         (field, rest) = stringOf(rest);
@@ -152,8 +155,7 @@ library TrieVerifier {
     function stringOf(bytes calldata input) private pure returns (bytes calldata data, bytes calldata rest) {
         bool isList;
         (data, isList, rest) = item(input);
-        // No number has leading zeros or more than 32 bytes.
-        if (isList || data.length > 32 || (data.length != 0 && data.length != 32 && data[0] == 0)) revert MalformedValue();
+        if (isList) revert MalformedValue();
     }
 
     function hashOf(bytes calldata field) private pure returns (bytes32) {
