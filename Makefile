@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil parts engine-r0vm contracts cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil parts engine-r0vm contracts contracts-write contracts-mutants cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -85,8 +85,16 @@ scenarios: setup-build setup-scenarios ## Scenarios from SEEDS (10000) seeds, ju
 scenarios-fixed: setup-scenarios ## The fixed set of scenarios that `make test` runs, made again
 	$(SCENARIOS) scenarios.fixed crates/conformance/tests/scenarios.tar.zst
 
-contracts: ## Compile contracts/ (solc from npm) and compare the artifacts; ARGS=--write writes them
-	scripts/contracts.sh $(CARGO_TARGET_DIR)/contracts $(or $(ARGS),--check)
+contracts: ## Compile contracts/ (solc from npm), compare the artifacts, run the tests (forge from npm, RISC Zero's contracts from crates.io)
+	scripts/contracts.sh $(CARGO_TARGET_DIR)/contracts --check
+	scripts/contracts_test.sh $(CARGO_TARGET_DIR)/contracts
+
+contracts-write: ## Compile contracts/ and write contracts/artifacts
+	scripts/contracts.sh $(CARGO_TARGET_DIR)/contracts
+
+contracts-mutants: ## Take one `revert` after another out of contracts/, and name those that no test notices
+	scripts/contracts.sh $(CARGO_TARGET_DIR)/contracts --check
+	node scripts/contracts_mutants.js $(CARGO_TARGET_DIR)/contracts $(ARGS)
 
 cuda-check: setup-build ## Compile RISC Zero's CUDA code without a GPU (nvcc from PyPI); ARGS=all for the whole executable, hours
 	scripts/cuda_check.sh $(CARGO_TARGET_DIR)/cuda $(ARGS)

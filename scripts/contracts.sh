@@ -9,9 +9,12 @@ set -euo pipefail
 tools=${1:?usage: $0 FOLDER [--check]}
 mkdir -p "$tools"
 tools=$(realpath "$tools")
-version=0.8.37
-if [ "$(cat "$tools/node_modules/solc/package.json" 2>/dev/null | sed -n 's/.*"version": "\(.*\)".*/\1/p')" != $version ]; then
-    npm install --prefix "$tools" --no-audit --no-fund --no-save "solc@$version"
+# At once: npm removes what is not named. forge and OpenZeppelin are for the tests (contracts_test.sh).
+packages="solc@0.8.37 @foundry-rs/forge@1.7.1 @openzeppelin/contracts@5.4.0"
+if [ "$(cat "$tools/packages" 2>/dev/null)" != "$packages" ]; then
+    # shellcheck disable=SC2086 # three words
+    npm install --prefix "$tools" --no-audit --no-fund --no-save $packages
+    echo "$packages" >"$tools/packages"
 fi
 cd "$(dirname "$0")/../contracts"
 NODE_PATH=$tools/node_modules node - "${2:-}" <<'JS'
@@ -33,7 +36,7 @@ const output = JSON.parse(solc.compile(JSON.stringify({
     sources: Object.fromEntries(Object.values(contracts).map((file) => [file, { content: fs.readFileSync(file, "utf8") }])),
     settings: {
         evmVersion: "cancun",
-        optimizer: { enabled: true, runs: 200 },
+        optimizer: { enabled: true, runs: 10000 },
         metadata: { appendCBOR: false, bytecodeHash: "none" },
         outputSelection: { "*": { "*": ["abi", "metadata", "evm.bytecode.object", "evm.deployedBytecode.object"] } },
     },

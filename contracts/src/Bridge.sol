@@ -121,7 +121,7 @@ contract Bridge {
     /// @notice The time of the deposit with this index, zero if it was not made yet. Reverts unless `link` is the chain's after the
     /// deposits before it.
     function next(uint256 index, bytes32 link) external view returns (uint256 madeAt) {
-        madeAt = nextAt[index][link];
+        madeAt = index == deposits ? 0 : nextAt[index][link];
         if (madeAt == 0 && (index != deposits || link != lastLink)) revert UnknownLink(index, link);
     }
 

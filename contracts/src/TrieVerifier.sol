@@ -68,14 +68,14 @@ library TrieVerifier {
     function leaf(bytes32 root, bytes32 key, bytes[] calldata proof) private pure returns (bytes calldata value) {
         // How many nibbles of the key are behind.
         uint256 depth = 0;
-        for (uint256 level = 0; level < proof.length; level++) {
+        uint256 level = 0;
+        do {
+            if (level == proof.length) revert ProofTooShort();
             if (keccak256(proof[level]) != root) revert WrongNode(level);
             (root, depth, value) = step(list(proof[level]), key, depth);
-            if (root != 0) continue;
-            if (level + 1 != proof.length) revert ProofTooLong();
-            return value;
-        }
-        revert ProofTooShort();
+            level++;
+        } while (root != 0);
+        if (level != proof.length) revert ProofTooLong();
     }
 
     /// The hash of the next node and the depth there; or zero and a leaf's value.
@@ -95,32 +95,46 @@ library TrieVerifier {
             if (isList) revert MalformedNode();
         } else {
             if (isList) revert EmbeddedNode();
+            if (value.length != 32) revert MalformedNode();
             hash = nodeHash(value);
         }
     }
 
-    /// The hash of a branch's child on the path.
+    /// The hash of a branch's child on the path. Whatever stands beside the path is skipped by its length.
     function child(bytes calldata items, bytes32 key, uint256 depth) private pure returns (bytes32 hash) {
         if (depth == NIBBLES) revert MalformedNode();
-        bytes calldata data;
-        bool isList;
-        for (uint256 i = 0; i < 16; i++) {
-            (data, isList, items) = item(items);
-            // With its prefix, a node that stands in its parent has at most 31 bytes.
-            if (isList ? data.length > 30 : data.length != 0 && data.length != 32) revert MalformedNode();
-            if (i != nibble(key, depth)) continue;
-            if (isList) revert EmbeddedNode();
-            if (data.length == 0) revert NotInTrie();
-            hash = nodeHash(data);
+        uint256 on = nibble(key, depth);
+        uint256 start = 0;
+        // Nothing wraps: `start` is at most 33 beyond the length, and then the loop ends.
+        unchecked {
+            for (uint256 i = 0; i < 16; i++) {
+                if (start >= items.length) revert MalformedNode();
+                uint256 tag;
+                assembly ("memory-safe") {
+                    tag := byte(0, calldataload(add(items.offset, start)))
+                }
+                start++;
+                if (tag == 0xa0) {
+                    if (i == on) hash = nodeHash(items[start:]);
+                    start += 32;
+                } else if (tag == 0x80) {
+                    if (i == on) revert NotInTrie();
+                } else {
+                    // With this byte, a node that stands in its parent has at most 31 bytes.
+                    if (tag < 0xc0 || tag > 0xde) revert MalformedNode();
+                    if (i == on) revert EmbeddedNode();
+                    start += tag - 0xc0;
+                }
+            }
         }
-        (data, isList, items) = item(items);
-        if (isList || data.length != 0 || items.length != 0) revert MalformedNode();
+        // The branch's own value: none.
+        if (start + 1 != items.length || items[start] != 0x80) revert MalformedNode();
     }
 
-    /// The hash of a node below. No node has the hash zero, by which `step` tells a leaf.
+    /// The hash that these bytes begin with. No node has the hash zero, by which `step` tells a leaf.
     function nodeHash(bytes calldata data) private pure returns (bytes32 hash) {
         hash = bytes32(data);
-        if (data.length != 32 || hash == 0) revert MalformedNode();
+        if (hash == 0) revert MalformedNode();
     }
 
     /// Follows the path of a leaf or of an extension, which starts with two bits: whether it is a leaf's, and whether it is odd.
@@ -133,11 +147,9 @@ library TrieVerifier {
         end = depth + 2 * (path.length - 1) + odd;
         // A leaf ends the key. An extension has nibbles, and leaves one for the branch below.
         if (isLeaf ? end != NIBBLES : end == depth || end >= NIBBLES) revert MalformedNode();
-        for (uint256 index = 2 - odd; depth < end; index++) {
-            uint256 pair = uint8(path[index / 2]);
-            if ((index % 2 == 0 ? pair >> 4 : pair & 15) != nibble(key, depth)) revert NotInTrie();
-            depth++;
-        }
+        if (odd == 1 && first & 15 != nibble(key, depth)) revert NotInTrie();
+        uint256 difference = uint256(bytes32(path[1:])) ^ (uint256(key) << (4 * (depth + odd)));
+        if (difference >> (8 * (33 - path.length)) != 0) revert NotInTrie();
     }
 
     function nibble(bytes32 key, uint256 index) private pure returns (uint256) {

@@ -37,7 +37,7 @@ sol! {
 
 const CONTRACT: Address = address!("00000000000000000000000000000000000000c0");
 
-/// What `make contracts` writes.
+/// What `make contracts-write` writes.
 #[derive(Deserialize)]
 struct Artifact {
     source_keccak256: BTreeMap<PathBuf, B256>,
@@ -123,7 +123,7 @@ fn the_artifacts_are_of_the_sources() {
             assert_eq!(
                 hash,
                 keccak256(fs::read(contracts().join(&source)).unwrap()),
-                "contracts/{} has changed: run `make contracts`",
+                "contracts/{} has changed: run `make contracts-write`",
                 source.display()
             );
         }
