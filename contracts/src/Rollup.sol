@@ -125,10 +125,11 @@ contract Rollup {
     /// @notice L1's time of the last settlement, or of the deployment.
     uint64 public lastSettled;
 
-    /// @notice Batches that were settled at or before this time were discarded by the council, as far as claims go.
+    /// @notice What was settled at or before this time was discarded by the council: nobody can claim against it. Zero at first.
     uint64 public discardedAt;
 
-    bytes32 private headLink;
+    /// The head's link with each bit inverted: so the slot is not zero before the first deposit, and settling that one costs no more.
+    bytes32 private invertedLink;
 
     /// The code of this account is the policy.
     address private policyHolder;
@@ -170,7 +171,7 @@ contract Rollup {
     /// @notice The guardian may freeze once more.
     event FreezeRenewed();
 
-    /// @notice The council has set the head, and discarded what was settled so far as far as claims go.
+    /// @notice The council has set the head, and discarded what was settled before.
     event Rescued(Head head);
 
     /// @notice The guardian has frozen `settle` and `claim`.
@@ -269,7 +270,7 @@ contract Rollup {
 
     /// @notice The last settled block, and the deposits that were consumed.
     function head() public view returns (Head memory) {
-        return Head(headHash, headStateRoot, headNumber, headDeposits, headLink);
+        return Head(headHash, headStateRoot, headNumber, headDeposits, ~invertedLink);
     }
 
     /// @notice The policy in force.
@@ -321,7 +322,7 @@ contract Rollup {
         headNumber = batch.lastNumber;
         headDeposits = uint64(consumed);
         lastSettled = uint64(block.timestamp);
-        if (batch.depositsCount != 0) headLink = link;
+        if (batch.depositsCount != 0) invertedLink = ~link;
         settledAt[batch.lastNumber][batch.postStateRoot] = uint64(block.timestamp);
         emit Settled(
             batch.firstNumber,
@@ -337,7 +338,8 @@ contract Rollup {
     function claimable(uint64 number, bytes32 stateRoot) external view {
         if (block.timestamp < frozenUntil) revert Frozen(frozenUntil);
         uint256 time = settledAt[number][stateRoot];
-        if (time == 0 || time <= discardedAt) revert NotSettled(number, stateRoot);
+        // Zero, if it was never settled, is not after `discardedAt` either.
+        if (time <= discardedAt) revert NotSettled(number, stateRoot);
         uint256 from = time + policy().finality;
         if (block.timestamp < from) revert NotFinal(from);
     }
@@ -426,7 +428,7 @@ contract Rollup {
         headStateRoot = from.stateRoot;
         headNumber = from.number;
         headDeposits = from.deposits;
-        headLink = from.link;
+        invertedLink = ~from.link;
     }
 
     function setPolicy(Policy memory rules) private {

@@ -96,7 +96,7 @@ library TrieVerifier {
         } else {
             if (isList) revert EmbeddedNode();
             if (value.length != 32) revert MalformedNode();
-            hash = nodeHash(value);
+            hash = nodeHash(bytes32(value));
         }
     }
 
@@ -105,17 +105,19 @@ library TrieVerifier {
         if (depth == NIBBLES) revert MalformedNode();
         uint256 on = nibble(key, depth);
         uint256 start = 0;
-        // Nothing wraps: `start` is at most 33 beyond the length, and then the loop ends.
+        // `start` only grows, by 33 at most, so nothing wraps. If it passes the end, whatever is read there fails the last check.
         unchecked {
             for (uint256 i = 0; i < 16; i++) {
-                if (start >= items.length) revert MalformedNode();
                 uint256 tag;
+                bytes32 next;
                 assembly ("memory-safe") {
-                    tag := byte(0, calldataload(add(items.offset, start)))
+                    let position := add(items.offset, start)
+                    tag := byte(0, calldataload(position))
+                    next := calldataload(add(position, 1))
                 }
                 start++;
                 if (tag == 0xa0) {
-                    if (i == on) hash = nodeHash(items[start:]);
+                    if (i == on) hash = nodeHash(next);
                     start += 32;
                 } else if (tag == 0x80) {
                     if (i == on) revert NotInTrie();
@@ -131,10 +133,10 @@ library TrieVerifier {
         if (start + 1 != items.length || items[start] != 0x80) revert MalformedNode();
     }
 
-    /// The hash that these bytes begin with. No node has the hash zero, by which `step` tells a leaf.
-    function nodeHash(bytes calldata data) private pure returns (bytes32 hash) {
-        hash = bytes32(data);
+    /// No node has the hash zero, by which `step` tells a leaf.
+    function nodeHash(bytes32 hash) private pure returns (bytes32) {
         if (hash == 0) revert MalformedNode();
+        return hash;
     }
 
     /// Follows the path of a leaf or of an extension, which starts with two bits: whether it is a leaf's, and whether it is odd.

@@ -179,12 +179,43 @@ contract TrieTest {
         refuse(TrieVerifier.NotInTrie.selector, slot, branch(slot, none, child, none));
         refuse(TrieVerifier.EmbeddedNode.selector, slot, branch(slot, Tries.list(hex"3005"), child, none));
         refuse(malformed, slot, branch(slot, Tries.text(new bytes(32)), child, none));
+        // A length in more bytes than a node needs, of which the first two would do.
+        bytes memory long;
+        for (uint256 i = 0; i < 16; i++) long = abi.encodePacked(long, child);
+        long = abi.encodePacked(long, none);
+        accept(slot, Tries.list(long), below);
+        refuse(malformed, slot, abi.encodePacked(uint8(0xfa), uint16(long.length), uint8(0), long));
+        // Cut: what is on the path, and what is not.
+        refuse(malformed, slot, Tries.list(abi.encodePacked(child, child, hex"a0")));
+        refuse(malformed, slot, Tries.list(abi.encodePacked(child, none, child)));
         // Values of a branch, and 16 or 18 items.
         refuse(malformed, slot, branch(slot, child, none, hex"05"));
         refuse(malformed, slot, branch(slot, child, none, child));
         refuse(malformed, slot, branch(slot, child, none, hex"c0"));
         refuse(malformed, slot, branch(slot, child, none, ""));
         refuse(malformed, slot, branch(slot, child, none, hex"8080"));
+    }
+
+    /// `bd` would lead back by three bytes, into the list before it, and what stands there leads on behind it: three children in four
+    /// bytes, and so one branch with two readings.
+    function test_children_are_never_read_backwards() public {
+        bytes32 slot = slotAt(0);
+        bytes memory below = leaf(pathOf(slot, 1), Tries.text(abi.encodePacked(WORD)));
+        bytes memory items = abi.encodePacked(hex"a0", keccak256(below), hex"c2c200bd");
+        for (uint256 i = 0; i < 13; i++) items = abi.encodePacked(items, hex"80");
+        refuse(TrieVerifier.MalformedNode.selector, slot, Tries.list(items));
+    }
+
+    /// A neighbour of one byte; among the first two items, which are read as those of a leaf could be.
+    function test_a_small_neighbour_at_the_beginning_is_skipped() public view {
+        bytes32 slot = slotAt(0);
+        bytes memory below = leaf(pathOf(slot, 1), Tries.text(abi.encodePacked(WORD)));
+        accept(slot, branch(slot, Tries.text(bytes.concat(keccak256(below))), hex"c105", hex"80"), below);
+    }
+
+    /// A slot whose path begins with this nibble.
+    function slotAt(uint8 first) internal pure returns (bytes32 slot) {
+        while (Tries.nibble(keccak256(abi.encodePacked(slot)), 0) != first) slot = bytes32(uint256(slot) + 1);
     }
 
     /// An extension of two nibbles, and what it refers to.

@@ -115,8 +115,10 @@ fn sample() -> Statement {
 
 #[test]
 fn the_artifacts_are_of_the_sources() {
-    let paths: Vec<_> =
-        fs::read_dir(contracts().join("artifacts")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let paths: Vec<_> = fs::read_dir(contracts().join("artifacts"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     assert!(paths.len() >= 7);
     for path in paths {
         for (source, hash) in artifact(&path).source_keccak256 {
