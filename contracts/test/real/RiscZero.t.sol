@@ -54,7 +54,9 @@ contract RealRiscZeroTest {
             refused(TestReceipt.IMAGE_ID, values, seal);
         }
         refused(TestReceipt.IMAGE_ID, bytes.concat(TestReceipt.JOURNAL, hex"00"), seal);
-        refused(TestReceipt.IMAGE_ID, TestReceipt.JOURNAL, bytes.concat(seal, hex"00"));
+        refused(TestReceipt.IMAGE_ID, TestReceipt.JOURNAL, new bytes(0));
+        // Bytes after the seal are ignored by RISC Zero's verifier: the same proof of the same values.
+        adapter.verify(TestReceipt.IMAGE_ID, TestReceipt.JOURNAL, bytes.concat(seal, hex"00"));
     }
 
     function refused(bytes32 imageId, bytes memory values, bytes memory seal) private view {
