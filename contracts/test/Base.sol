@@ -17,14 +17,12 @@ interface Vm {
         uint64 gasRemaining;
     }
 
-    function assume(bool condition) external pure;
     function chainId(uint256 id) external;
     function deal(address who, uint256 amount) external;
     function etch(address where, bytes calldata code) external;
     function expectEmit(address emitter) external;
     function expectRevert(bytes calldata reason) external;
     function expectRevert() external;
-    function getCode(string calldata artifact) external view returns (bytes memory);
     function lastCallGas() external view returns (Gas memory);
     function load(address where, bytes32 slot) external view returns (bytes32);
     function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
@@ -33,7 +31,6 @@ interface Vm {
     function readFileBinary(string calldata path) external view returns (bytes memory);
     function snapshotState() external returns (uint256);
     function revertToState(uint256 id) external returns (bool);
-    function store(address where, bytes32 slot, bytes32 word) external;
     function toString(uint256 number) external pure returns (string memory);
     function warp(uint256 time) external;
 }
