@@ -8,6 +8,7 @@ use crate::{
     jobs::{
         outcome::{LeaseOutcome, RecordedVerdict},
         party::Party,
+        settlement::{Rollup, SettlementState},
     },
 };
 use alloy_primitives::B256;
@@ -184,6 +185,18 @@ impl Column for Party {
     }
 }
 
+impl Column for Rollup {
+    type Raw = Vec<u8>;
+
+    fn write(&self) -> Vec<u8> {
+        self.to_bytes().to_vec()
+    }
+
+    fn read(raw: Vec<u8>) -> Result<Self, BoxDynError> {
+        Column::read(raw).map(Self::from_bytes)
+    }
+}
+
 /// One after the other.
 impl Column for Vec<Party> {
     type Raw = Vec<u8>;
@@ -265,11 +278,13 @@ named! {
     DeadCause: CAUSES, "why a job was given up";
     LeaseOutcome: LeaseOutcome::ALL, "how a lease ended";
     RecordedVerdict: RecordedVerdict::ALL, "a verdict";
+    SettlementState: SettlementState::ALL, "how far a batch is on its way to L1";
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_primitives::Address;
     use std::fmt::Debug;
 
     fn returns<T: Column + Debug + PartialEq + Clone>(values: &[T]) {
@@ -301,6 +316,8 @@ mod tests {
         returns(&CAUSES);
         returns(&LeaseOutcome::ALL);
         returns(&RecordedVerdict::ALL);
+        returns(&SettlementState::ALL);
+        returns(&[Rollup { chain_id: u64::MAX - 1, address: Address::repeat_byte(7) }]);
         assert_eq!(Option::<JobId>::read(None).unwrap(), None);
     }
 

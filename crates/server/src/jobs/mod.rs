@@ -11,6 +11,7 @@ pub mod fold;
 pub mod outcome;
 pub mod parts;
 pub mod party;
+pub mod settlement;
 pub mod standing;
 pub mod state;
 pub mod verification;

@@ -23,7 +23,7 @@ pub struct Corrected {
 
 /// Every time that a server writes: table, column, and whether something waits for it, which may be for [`LONGEST_REST`]. What lies
 /// further in the future is set to now.
-const TIMES: [(&str, &str, bool); 19] = [
+const TIMES: [(&str, &str, bool); 23] = [
     ("clients", "first_seen", false),
     ("clients", "last_seen", false),
     ("clients", "rests_until", true),
@@ -43,6 +43,10 @@ const TIMES: [(&str, &str, bool); 19] = [
     ("parties", "struck_at", false),
     ("switches", "since", false),
     ("deliveries", "at", false),
+    ("settlements", "signed_at", false),
+    ("settlers", "holds_until", true),
+    ("settlers", "waiting_since", false),
+    ("settlers", "seen_at", false),
 ];
 
 /// Sets back what lies in the future in the database of a server that does not run.

@@ -4,6 +4,7 @@ use crate::{
     database::DatabaseError,
     jobs::{
         batch::{Tip, Unlinked},
+        settlement::Rollup,
         state::Refused,
     },
 };
@@ -57,6 +58,9 @@ pub enum StoreError {
         /// Where it ends.
         found: Option<Tip>,
     },
+    /// Another process settles there now.
+    #[error("another process sends to the contract {0} now")]
+    NotTheSettler(Rollup),
     /// The database could not do it.
     #[error(transparent)]
     Database(#[from] DatabaseError),

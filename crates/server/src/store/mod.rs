@@ -22,6 +22,7 @@ mod proofs;
 pub mod queries;
 pub mod retention;
 pub(crate) mod rows;
+pub mod settlements;
 pub mod splits;
 pub mod stranded;
 pub mod submissions;
@@ -37,6 +38,7 @@ pub use leases::{Leased, Look, Offer};
 pub use operators::{Switch, Switches};
 pub use queries::{JobFilter, Page};
 pub use retention::{Forgotten, Retention};
+pub use settlements::Settler;
 pub use stranded::Stranded;
 pub use submissions::{Precedence, Submitted};
 

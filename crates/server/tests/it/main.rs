@@ -20,6 +20,7 @@ mod postgres;
 mod real;
 mod rounds;
 mod servers;
+mod settlements;
 mod slow;
 mod store;
 mod tls;

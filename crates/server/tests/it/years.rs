@@ -287,8 +287,8 @@ async fn what_an_operator_turned_on_stays_on(place: &Place) {
 }
 
 /// The tables that grow with the years.
-const GROWING: [&str; 7] =
-    ["jobs", "batches", "leases", "submissions", "clients", "audit", "unproved"];
+const GROWING: [&str; 8] =
+    ["jobs", "batches", "leases", "submissions", "clients", "audit", "unproved", "settlements"];
 
 /// Some thousand settled batches.
 const YEARS: &str = "
@@ -304,6 +304,8 @@ const YEARS: &str = "
     INSERT INTO submissions (job, lease, proof, proof_len, client, system, program_id, kind, received_at, verdict)
         SELECT id, id, id, 1, id, 'exec', '', 'composite', 0, 'accepted' FROM jobs WHERE proved_by = '';
     INSERT INTO audit (at, actor, deed, subject) SELECT 0, '', '', '' FROM generate_series(1, 20000);
+    INSERT INTO settlements (rollup, first, last, parent_hash, last_hash, state, call, nonce)
+        SELECT '', n, n, '', '', 'final', '', n FROM generate_series(1, 20000) n;
     ANALYZE;
 ";
 
@@ -478,6 +480,7 @@ async fn no_statement_scans_what_grows(place: &Place) {
     store.delivered(&by(), 9, at(4_010)).await.unwrap();
     store.forget(&keep, at(9_000)).await.unwrap();
     store.fold_counts().await.unwrap();
+    crate::settlements::settle(&store).await;
     let folder = tempfile::tempdir().unwrap();
     let artifacts =
         Artifacts::open(&Stored::Folder(folder.path().into(), Sharing::Alone), 1 << 20).unwrap();
