@@ -95,6 +95,22 @@ pub fn verify_pinned(
     }
 }
 
+/// What RISC Zero's verifier contracts take for a proof: the selector of one, and what it verifies. None if there is no contract for
+/// such a proof. A proof of dev mode has what the mock verifier takes, which real ones refuse.
+///
+/// # Errors
+/// [`VerifyError`] if the bytes are no proof of this program. Whether they prove anything is not looked at: see [`verify`].
+pub fn seal(
+    system: System,
+    program_id: [u8; 32],
+    proof: &[u8],
+) -> Result<Option<Vec<u8>>, VerifyError> {
+    match system {
+        System::Exec => Ok(None),
+        System::Risc0 => risc0::seal(program_id, proof),
+    }
+}
+
 /// What a proof proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {

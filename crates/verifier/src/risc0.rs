@@ -47,6 +47,9 @@ const COMPOSITE: u8 = 1;
 const SUCCINCT: u8 = 2;
 const GROTH16: u8 = 3;
 
+/// Length of what names a verifier of RISC Zero among those of a router, in bytes.
+const SELECTOR: usize = 4;
+
 /// Length of a Groth16 seal in bytes.
 const GROTH16_SEAL: usize = 256;
 
@@ -98,6 +101,24 @@ pub(crate) fn verify(
         }
     };
     Ok(Verified { public_values: journal.to_vec(), kind, cycles })
+}
+
+/// What a contract takes for a proof: for a Groth16 one the selector of its verifier and the seal. One of dev mode has what the mock
+/// verifier of RISC Zero takes, which real ones refuse. None if no contract takes such a proof.
+pub(crate) fn seal(program_id: [u8; 32], proof: &[u8]) -> Result<Option<Vec<u8>>, VerifyError> {
+    let Parts { journal, body } = Parts::of(program_id, proof)?;
+    Ok(match body {
+        Body::Groth16(seal) => {
+            let verifier = Groth16ReceiptVerifierParameters::default().digest();
+            Some([&verifier.as_bytes()[..SELECTOR], seal].concat())
+        }
+        Body::DevMode => {
+            let journal = MaybePruned::Pruned(journal.digest());
+            let claim = ReceiptClaim::ok(Digest::from(program_id), journal);
+            Some([&[0xff; SELECTOR], claim.digest().as_bytes()].concat())
+        }
+        Body::Composite(_) | Body::Succinct(_) => None,
+    })
 }
 
 /// Verifies a Groth16 proof of a halted run of the image with this journal.

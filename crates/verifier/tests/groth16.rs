@@ -3,7 +3,7 @@
 //! The receipt is the one with which RISC Zero tests its contracts (crate risc0-ethereum-contracts 3.0.1, test/TestReceiptV3_0.sol, Apache-2.0),
 //! without the selector 73c457ba of its verifier on mainnet.
 
-use verifier::{Kind, Policy, System, VerifyError, verify};
+use verifier::{Kind, Policy, System, VerifyError, seal, verify};
 
 const PROGRAM: &str = "11d264ed8dfdee222b820f0278e4d7f55d4b69a5472253a471c102265a91ea1a";
 const JOURNAL: &[u8] = b"just a simple receipt";
@@ -29,6 +29,24 @@ fn the_recorded_receipt_holds() {
     assert_eq!((verified.kind, &verified.public_values[..]), (Kind::Groth16, JOURNAL));
     let other = verify(System::Risc0, [7; 32], &proof, &Policy::default());
     assert!(matches!(other, Err(VerifyError::WrongProgram { .. })));
+}
+
+/// What a contract takes: the recorded call began with the selector of mainnet's verifier, which is this version's too.
+#[test]
+fn a_contract_takes_the_selector_and_the_seal() {
+    let good = proof(JOURNAL, &hex::decode(SEAL).unwrap());
+    let taken = seal(System::Risc0, program(), &good).unwrap().unwrap();
+    assert_eq!(hex::encode(taken), format!("73c457ba{SEAL}"));
+    assert!(seal(System::Risc0, [7; 32], &good).is_err(), "of another program");
+    assert!(seal(System::Risc0, program(), &good[..good.len() - 1]).is_err());
+    assert_eq!(seal(System::Exec, program(), JOURNAL), Ok(None));
+    // RISC Zero's mock verifier takes the digest of the claim. This one is what its own crate computes for the receipt above.
+    let mut mocked = good[..good.len() - 256].to_vec();
+    mocked[5] = 0;
+    let taken = seal(System::Risc0, program(), &mocked).unwrap().unwrap();
+    assert_eq!((taken.len(), &taken[..4]), (36, &[0xff; 4][..]));
+    mocked[5] = 2;
+    assert!(seal(System::Risc0, program(), &mocked).is_err(), "not even a succinct one");
 }
 
 #[test]
