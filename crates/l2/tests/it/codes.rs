@@ -5,8 +5,16 @@ use std::fs;
 use std::path::Path;
 
 /// The crates of programs that an operator runs.
-const CRATES: [&str; 7] =
-    ["server", "client", "l2", "witness", "verifier", "prover-bonsai", "prover-risc0"];
+const CRATES: [&str; 8] = [
+    "server",
+    "client",
+    "l2",
+    "witness",
+    "verifier",
+    "prover-bonsai",
+    "prover-risc0",
+    "settlement",
+];
 
 /// Levels and crates of each code.
 type Codes = BTreeMap<String, [BTreeSet<String>; 2]>;

@@ -1,0 +1,88 @@
+//! The contracts on L1, as far as a sender speaks to them.
+
+use alloy_primitives::{Bytes, hex};
+use alloy_sol_types::{SolInterface as _, sol};
+
+sol! {
+    /// The last settled block, and how many deposits are consumed up to it.
+    #[derive(Debug, PartialEq, Eq, Default)]
+    struct Head {
+        bytes32 hash;
+        bytes32 stateRoot;
+        uint64 number;
+        uint64 deposits;
+        bytes32 link;
+    }
+
+    /// A proof system that counts.
+    #[derive(Debug, PartialEq, Eq, Default)]
+    struct System {
+        address adapter;
+        bytes32 programId;
+        bytes32 family;
+    }
+
+    /// What the contract goes by.
+    #[derive(Debug, PartialEq, Eq, Default)]
+    struct Policy {
+        System[] systems;
+        uint8 threshold;
+        bytes32 chainConfigDigest;
+        address sequencer;
+        uint64 delay;
+        uint64 finality;
+        uint64 window;
+        uint64 fallbackAfter;
+    }
+
+    /// A proof for one of the systems.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Proof {
+        uint8 system;
+        bytes data;
+    }
+
+    /// The contract that settles.
+    #[derive(Debug)]
+    interface IRollup {
+        error Frozen(uint64 until);
+        error OnlySequencer();
+        error WrongChainConfig(bytes32 found, bytes32 expected);
+        error WrongFirstNumber(uint64 found, uint256 expected);
+        error WrongParent(bytes32 found, bytes32 expected);
+        error WrongPreStateRoot(bytes32 found, bytes32 expected);
+        error TimestampAhead(uint64 found, uint256 limit);
+        error WrongDeposits(bytes32 found, bytes32 expected);
+        error DepositOverdue(uint256 index, uint256 madeAt);
+        error NotEnoughProofs(uint256 found, uint256 threshold);
+        error ProofOrder(uint8 system);
+        error UnknownSystem(uint8 system);
+        error SameFamily(bytes32 family);
+        error ProofRefused(uint8 system, bytes reason);
+        error MalformedStatement(string what);
+        error UnknownLink(uint256 index, bytes32 link);
+        function bridge() external view returns (address);
+        function head() external view returns (Head memory);
+        function policy() external view returns (Policy memory);
+        function settle(bytes calldata values, bytes32 link, Proof[] calldata proofs) external;
+    }
+
+    /// The contract that queues deposits.
+    interface IBridge {
+        event Deposited(uint64 indexed index, address indexed from, address indexed to, uint64 amountGwei, bytes32 link);
+        function next(uint256 index, bytes32 link) external view returns (uint256 at);
+    }
+}
+
+/// What a revert says: an error of the contracts, a text, or the first bytes of what else it is.
+pub fn reason(data: &Bytes) -> String {
+    let text = match IRollup::IRollupErrors::abi_decode(data) {
+        Ok(error) => format!("{error:?}"),
+        Err(_) => match alloy_sol_types::decode_revert_reason(data) {
+            Some(text) => text,
+            None if data.is_empty() => "no reason".to_owned(),
+            None => hex::encode_prefixed(data),
+        },
+    };
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
