@@ -15,8 +15,8 @@ use crate::{
     store::{clients::SILENT, figures::Figures},
 };
 use groups::{
-    Class, Clients, Direction, Endpoint, Jobs, Leases, Progress, Proofs, Route, System, Traffic,
-    Verdict, Watched, system_name,
+    Class, Clients, Direction, Endpoint, Jobs, Leases, Progress, Proofs, Route, Settlement, System,
+    Traffic, Verdict, Watched, system_name,
 };
 use prometheus_client::{metrics::info::Info, registry::Registry};
 use protocol::{FailureClass, IntakeStatus, ProofSystem};
@@ -36,6 +36,7 @@ struct Inner {
     registry: Registry,
     jobs: Jobs,
     progress: Progress,
+    settlement: Settlement,
     leases: Leases,
     proofs: Proofs,
     clients: Clients,
@@ -62,6 +63,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("prover_server");
         let jobs = Jobs::register(&mut registry);
         let progress = Progress::register(&mut registry);
+        let settlement = Settlement::register(&mut registry);
         let leases = Leases::register(&mut registry);
         let proofs = Proofs::register(&mut registry);
         let clients = Clients::register(&mut registry);
@@ -73,6 +75,7 @@ impl Metrics {
             registry,
             jobs,
             progress,
+            settlement,
             leases,
             proofs,
             clients,
@@ -166,6 +169,7 @@ impl Metrics {
         inner.jobs.set(figures);
         inner.progress.set(figures, intake, head);
         inner.clients.set(figures);
+        inner.settlement.set(figures);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &inner.registry)
             .expect("writing to a string cannot fail");

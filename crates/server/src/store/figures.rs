@@ -7,7 +7,10 @@ use super::{
 use crate::{
     clock::Timestamp,
     database::columns::Col,
-    jobs::batch::{Demand, Target, Targets},
+    jobs::{
+        batch::{Demand, Target, Targets},
+        settlement::Settled,
+    },
 };
 use protocol::{Counts, JobState};
 use std::time::Duration;
@@ -35,6 +38,46 @@ pub struct Figures {
     pub clients_busy: u64,
     /// Clients in quarantine.
     pub clients_quarantined: u64,
+    /// Contracts on L1 that are settled to.
+    pub contracts: u64,
+    /// How the one stands that is furthest behind.
+    pub settlement: SettlementFigures,
+}
+
+/// How settlements stand, as their sender saw it last. Of several contracts, the worst of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettlementFigures {
+    /// The last settled block.
+    pub settled: u64,
+    /// The last one that is settled for good.
+    pub finalized: u64,
+    /// What the wallet has.
+    pub balance_gwei: u64,
+    /// How long a signed transaction has waited.
+    pub waiting: Duration,
+    /// How long ago L1 was seen.
+    pub silent: Duration,
+    /// Whether something keeps a batch from being settled.
+    pub alarm: bool,
+}
+
+impl SettlementFigures {
+    fn of(contracts: &[Settled], now: Timestamp) -> Self {
+        let least = |of: fn(&Settled) -> Option<u64>| {
+            contracts.iter().map(|it| of(it).unwrap_or_default()).min().unwrap_or_default()
+        };
+        let longest = |of: fn(&Settled) -> Option<Timestamp>| {
+            contracts.iter().filter_map(of).map(|since| now.after(since)).max().unwrap_or_default()
+        };
+        Self {
+            settled: least(|it| it.settled),
+            finalized: least(|it| it.finalized),
+            balance_gwei: least(|it| it.balance_gwei),
+            waiting: longest(|it| it.waiting_since),
+            silent: longest(|it| it.seen_at),
+            alarm: contracts.iter().any(|it| it.alarm.is_some()),
+        }
+    }
 }
 
 impl JobStore {
@@ -75,7 +118,10 @@ impl JobStore {
         let given_up = dead.map(|it| it.jobs).sum();
         let unheld = all().filter(|it| it.state == JobState::Ready && !held(&it.target));
         let unheld = unheld.map(|it| (it.target, it.jobs)).collect();
+        let contracts: Vec<_> = self.settled_on().await?.into_iter().map(|(_, it)| it).collect();
         Ok(Figures {
+            contracts: contracts.len() as u64,
+            settlement: SettlementFigures::of(&contracts, now),
             counts: Census::of(&tallies, targets).counts,
             unheld,
             given_up,

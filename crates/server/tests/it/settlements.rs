@@ -163,6 +163,20 @@ async fn a_batch_goes_its_way_and_back_and_what_is_over_is_small(place: &Place) 
     assert_eq!(store.settled_on().await.unwrap(), [(ROLLUP, seen)]);
 }
 
+/// A sender has seen L1 at second 120.
+pub(crate) async fn see(store: &JobStore) {
+    assert!(store.hold_settling(&settler(1), at(0)).await.unwrap());
+    let seen = Settled {
+        settled: Some(2),
+        finalized: Some(1),
+        balance_gwei: Some(7),
+        waiting_since: Some(at(100)),
+        alarm: Some("settlement_stuck".into()),
+        seen_at: Some(at(120)),
+    };
+    store.note_settled(&settler(1), &seen, at(120)).await.unwrap();
+}
+
 /// A bit of everything that a sender does.
 pub(crate) async fn settle(store: &JobStore) {
     assert!(store.hold_settling(&settler(1), at(0)).await.unwrap());

@@ -20,7 +20,10 @@ use server::{
         state::Refused,
         verification::Rejection,
     },
-    store::{Actor, JobFilter, JobStore, Leased, Offer, StoreError, Submitted, figures::Figures},
+    store::{
+        Actor, JobFilter, JobStore, Leased, Offer, StoreError, Submitted,
+        figures::{Figures, SettlementFigures},
+    },
 };
 use std::{path::PathBuf, time::Duration};
 use tempfile::TempDir;
@@ -1177,8 +1180,22 @@ async fn figures_say_how_things_stand(place: &Place) {
         clients_alive: 1,
         clients_busy: 1,
         clients_quarantined: 1,
+        contracts: 0,
+        settlement: SettlementFigures::default(),
     };
     assert_eq!(figures, expected);
+    // What is settled on L1, as its sender saw it last.
+    crate::settlements::see(&store).await;
+    let figures = store.figures(&TARGET.into(), at(130), alive).await.unwrap();
+    let settlement = SettlementFigures {
+        settled: 2,
+        finalized: 1,
+        balance_gwei: 7,
+        waiting: Duration::from_secs(30),
+        silent: Duration::from_secs(10),
+        alarm: true,
+    };
+    assert_eq!(figures, Figures { contracts: 1, settlement, ..expected });
 }
 
 async fn fsck_is_content_with_what_we_write_and_names_what_others_wrote(place: &Place) {

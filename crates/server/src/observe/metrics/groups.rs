@@ -90,6 +90,94 @@ impl Jobs {
     }
 }
 
+/// What is settled on L1.
+pub(super) struct Settlement {
+    contracts: Gauge,
+    settled: Gauge,
+    finalized: Gauge,
+    lag: Gauge,
+    balance: Gauge,
+    waiting: Float,
+    silent: Float,
+    alarm: Gauge,
+}
+
+impl Settlement {
+    pub(super) fn register(to: &mut Registry) -> Self {
+        Self {
+            contracts: family(
+                to,
+                "settlement_contracts",
+                "Contracts on L1 that proven batches are settled in; the other figures are the worst of theirs",
+                Gauge::default(),
+            ),
+            settled: family(
+                to,
+                "settled_block",
+                "Last block that is settled in L1's newest block",
+                Gauge::default(),
+            ),
+            finalized: family(
+                to,
+                "settled_final_block",
+                "Last block that is settled in a finalized block of L1",
+                Gauge::default(),
+            ),
+            lag: family(
+                to,
+                "settlement_lag_blocks",
+                "Blocks from the last settled one to the last one proved without a gap; 0 if nothing is settled",
+                Gauge::default(),
+            ),
+            balance: family(
+                to,
+                "settlement_wallet_gwei",
+                "What the wallet has that settles",
+                Gauge::default(),
+            ),
+            waiting: family(
+                to,
+                "settlement_waiting_seconds",
+                "How long the oldest signed transaction has waited for L1; 0 if none waits",
+                Float::default(),
+            ),
+            silent: family(
+                to,
+                "settlement_silent_seconds",
+                "Time since a sender saw L1 last",
+                Float::default(),
+            ),
+            alarm: family(
+                to,
+                "settlement_alarm",
+                "1 if something keeps a batch from being settled",
+                Gauge::default(),
+            ),
+        }
+    }
+
+    pub(super) fn set(&self, figures: &Figures) {
+        let it = &figures.settlement;
+        let lag = match figures.contracts {
+            0 => 0,
+            _ => figures.proved_through.unwrap_or(0).saturating_sub(it.settled),
+        };
+        for (gauge, value) in [
+            (&self.contracts, figures.contracts),
+            (&self.settled, it.settled),
+            (&self.finalized, it.finalized),
+            (&self.lag, lag),
+            (&self.balance, it.balance_gwei),
+            (&self.alarm, it.alarm.into()),
+        ] {
+            // What L1 says may be any number.
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        self.waiting.set(it.waiting.as_secs_f64());
+        self.silent.set(it.silent.as_secs_f64());
+    }
+}
+
 /// How far the chain is enqueued and proved, and what the intake does.
 pub(super) struct Progress {
     head: Gauge,
