@@ -24,6 +24,7 @@ use crate::commands::proofs::Proofs;
 use crate::commands::prove::Prove;
 use crate::commands::replay::Replay;
 use crate::commands::server::Server;
+use crate::commands::settle::Settle;
 use crate::commands::tokens::TokensCommand;
 use crate::commands::top::Top;
 use crate::commands::verify::Verify;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Server(Box<Server>),
     /// Run a Prover Client: takes jobs from a Prover Server and proves them
     Client(Client),
+    /// Settle proven batches of a Prover Server in a contract on L1
+    Settle(Box<Settle>),
     /// Say how things stand on a running Prover Server
     Status(Operated),
     /// Watch a running Prover Server: blocks, jobs, clients and what happened last

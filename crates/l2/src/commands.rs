@@ -21,6 +21,7 @@ pub(crate) mod prove;
 pub(crate) mod prover_process;
 pub(crate) mod replay;
 pub(crate) mod server;
+pub(crate) mod settle;
 pub(crate) mod tokens;
 pub(crate) mod top;
 pub(crate) mod verify;

@@ -60,6 +60,7 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             | Command::Replay(_)
             | Command::Server(_)
             | Command::Client(_)
+            | Command::Settle(_)
             | Command::ProverProcess
     );
     let filter = cli.global.log.as_deref().unwrap_or(if serves { "info" } else { "error" });
@@ -101,6 +102,7 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
                 Box::pin(commands::server::run(*args, overrides, &cli.global, output, shutdown))
                     .await
             }
+            Command::Settle(args) => Box::pin(commands::settle::run(*args, output, shutdown)).await,
             Command::Config(args) => commands::config::run(args, overrides, output),
             Command::Tokens(args) => {
                 unless_interrupted(&shutdown, Box::pin(commands::tokens::run(args, output))).await

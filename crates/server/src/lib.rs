@@ -52,7 +52,7 @@ pub use database::DatabaseUrl;
 pub use error::Error;
 pub use http::tls;
 pub use intake::{BatchSource, PreparedBatch};
-pub use maintenance::{backup, clock as correct_clock, fsck, migrate};
+pub use maintenance::{backup, beside, clock as correct_clock, fsck, migrate};
 pub use observe::traces;
 
 use access::gate::Gate;
@@ -308,7 +308,7 @@ impl Server {
         }
         let service = Service::new(
             jobs,
-            artifacts,
+            artifacts.clone(),
             watching,
             leadership,
             gate,
@@ -321,7 +321,7 @@ impl Server {
         let http =
             tokio::spawn(connection::serve(listener, router, tls, config.limits, stopping.clone()));
         tracing::info!(%addr, "server started");
-        Ok(Running { addr, secure, service, stopping, parts, http, _lock: lock })
+        Ok(Running { addr, secure, service, artifacts, stopping, parts, http, _lock: lock })
     }
 }
 
@@ -331,6 +331,7 @@ pub struct Running {
     addr: SocketAddr,
     secure: bool,
     service: Service,
+    artifacts: Artifacts,
     stopping: CancellationToken,
     parts: Parts,
     http: JoinHandle<()>,
@@ -354,6 +355,11 @@ impl Running {
     /// [`StoreError`] if the database fails.
     pub async fn status(&self) -> Result<protocol::Status, StoreError> {
         self.service.status().await
+    }
+
+    /// Its jobs and artifacts, for whoever settles what is proven.
+    pub fn beside(&self) -> (JobStore, Artifacts) {
+        (self.service.jobs().store().clone(), self.artifacts.clone())
     }
 
     /// Requests for work that it holds open.

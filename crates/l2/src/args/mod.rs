@@ -7,11 +7,13 @@
 mod dev_node;
 mod prover;
 mod server;
+mod settle;
 mod source;
 
 pub(crate) use self::server::{AccessArgs, AggregateArgs, Kept, Operated, ServerData, SplitArgs};
 pub(crate) use dev_node::NodeArgs;
 pub(crate) use prover::{EngineArgs, ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
+pub(crate) use settle::SettleArgs;
 pub(crate) use source::{NodeAccess, Source, TermsArgs, WitnessFrom};
 
 use clap::Args;

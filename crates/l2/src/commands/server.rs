@@ -15,8 +15,8 @@ use url::Url;
 use witness::KnownKeys;
 
 use crate::args::{
-    AggregateArgs, ExecutableArgs, Global, KindArg, NodeAccess, NodeArgs, ProverArg, SplitArgs,
-    ZkvmArgs,
+    AggregateArgs, ExecutableArgs, Global, KindArg, NodeAccess, NodeArgs, ProverArg, SettleArgs,
+    SplitArgs, ZkvmArgs,
 };
 use crate::chain::ChainArg;
 use crate::commands::node::{self, Defaults};
@@ -218,6 +218,9 @@ pub(crate) struct Server {
         value_parser = BoolishValueParser::new()
     )]
     pub danger_listen_without_auth: bool,
+    /// Settling on L1
+    #[command(flatten)]
+    pub settle: SettleArgs,
     /// The dev node, if it runs in this process
     #[command(flatten)]
     pub node: NodeArgs,
@@ -306,10 +309,32 @@ pub(crate) async fn run(
     };
     let running = unless_interrupted(&shutdown, Box::pin(start)).await?;
     output.report(&Started { server: running.url(), ..started })?;
+    // It ends before the store that it writes to.
+    let settling = shutdown.child_token();
+    let (store, artifacts) = running.beside();
+    let sender = match args.settle.sender(store, artifacts).await {
+        Ok(sender) => sender,
+        Err(error) => {
+            running.stop().await;
+            return Err(error);
+        }
+    };
+    let stops = settling.clone();
+    let mut settles = tokio::spawn(async move {
+        match sender {
+            Some(sender) => sender.run(stops).await,
+            None => stops.cancelled().await,
+        }
+    });
     let crashed = tokio::select! {
         () = shutdown.cancelled() => None,
         part = running.crashed() => Some(part),
+        _ended = &mut settles => Some("settling"),
     };
+    settling.cancel();
+    if crashed != Some("settling") {
+        settles.await.context("failed to stop settling")?;
+    }
     running.stop().await;
     if let Some(node) = dev_node {
         node.stop().await;

@@ -19,6 +19,7 @@ fn the_help_is_reviewed() {
         "top",
         "jobs",
         "clients",
+        "settle",
         "tokens",
         "config",
         "fsck",

@@ -2,6 +2,7 @@
 //! check of every invariant.
 
 pub mod backup;
+pub mod beside;
 pub mod clock;
 pub mod fsck;
 pub mod gc;

@@ -1,0 +1,214 @@
+//! Flags about settling on L1.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use protocol::ProofKind;
+use server::artifacts::Artifacts;
+use server::store::JobStore;
+use settlement::{Caps, Config, Rpc, Rules, Sender, Wallet};
+use url::Url;
+
+use crate::parse;
+
+/// Wei in a gwei.
+const GWEI: u64 = 1_000_000_000;
+
+/// Which proofs are settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SettledKind {
+    /// What contracts verify
+    Groth16,
+    /// Mocked proofs, of exec or dev mode, of batches, for a contract that accepts what proves nothing
+    Composite,
+    /// The same
+    Succinct,
+    /// The same, folded
+    Aggregate,
+}
+
+impl From<SettledKind> for ProofKind {
+    fn from(kind: SettledKind) -> Self {
+        match kind {
+            SettledKind::Groth16 => Self::Groth16,
+            SettledKind::Composite => Self::Composite,
+            SettledKind::Succinct => Self::Succinct,
+            SettledKind::Aggregate => Self::Aggregate,
+        }
+    }
+}
+
+/// Where batches are settled, by whom and for how much. A key is not a flag: others can read a command line.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Settlement")]
+pub(crate) struct SettleArgs {
+    /// The contract on L1 in which proven batches are settled
+    #[arg(long, env = "L2_PROVER_SETTLE_ROLLUP", requires = "l1_rpc_url", value_name = "ADDRESS")]
+    pub settle_rollup: Option<Address>,
+    /// JSON-RPC of L1; several, between which it changes if one fails or leads nowhere: separated by commas, or the flag repeated
+    #[arg(
+        long,
+        env = "L2_PROVER_L1_RPC_URL",
+        hide_env_values = true,
+        value_delimiter = ',',
+        requires = "settle_rollup",
+        value_name = "URL"
+    )]
+    pub l1_rpc_url: Vec<Url>,
+    /// L1's chain id [default: what the first that answers says]
+    #[arg(long, env = "L2_PROVER_L1_CHAIN_ID", value_name = "ID")]
+    pub l1_chain_id: Option<u64>,
+    /// How often L1 is asked
+    #[arg(
+        long,
+        env = "L2_PROVER_L1_POLL",
+        default_value = "6s",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub l1_poll: Duration,
+    /// The wallet's key, encrypted: a keystore as geth and cast write it
+    #[arg(
+        long,
+        env = "L2_PROVER_SETTLE_KEYSTORE",
+        requires = "settle_password_file",
+        conflicts_with = "settle_signer_url",
+        value_name = "FILE"
+    )]
+    pub settle_keystore: Option<PathBuf>,
+    /// The file with the keystore's password
+    #[arg(long, env = "L2_PROVER_SETTLE_PASSWORD_FILE", value_name = "FILE")]
+    pub settle_password_file: Option<PathBuf>,
+    /// A remote signer that has the key: web3signer, or what else answers eth_signTransaction
+    #[arg(
+        long,
+        env = "L2_PROVER_SETTLE_SIGNER_URL",
+        hide_env_values = true,
+        requires = "settle_signer_address",
+        value_name = "URL"
+    )]
+    pub settle_signer_url: Option<Url>,
+    /// The address of the key there
+    #[arg(long, env = "L2_PROVER_SETTLE_SIGNER_ADDRESS", value_name = "ADDRESS")]
+    pub settle_signer_address: Option<Address>,
+    /// Which proofs are settled
+    #[arg(
+        long,
+        env = "L2_PROVER_SETTLE_PROOF_KIND",
+        value_enum,
+        default_value_t = SettledKind::Groth16
+    )]
+    pub settle_proof_kind: SettledKind,
+    /// Most gwei that a transaction offers for each gas
+    #[arg(
+        long,
+        env = "L2_PROVER_SETTLE_MAX_FEE_GWEI",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000),
+        value_name = "GWEI"
+    )]
+    pub settle_max_fee_gwei: u64,
+    /// Most of them for the block's builder
+    #[arg(
+        long,
+        env = "L2_PROVER_SETTLE_MAX_PRIORITY_FEE_GWEI",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u64).range(1..=1_000_000),
+        value_name = "GWEI"
+    )]
+    pub settle_max_priority_fee_gwei: u64,
+    /// Most gas of a transaction
+    #[arg(
+        long,
+        env = "L2_PROVER_SETTLE_MAX_GAS",
+        default_value_t = 2_000_000,
+        value_parser = clap::value_parser!(u64).range(21_000..),
+        value_name = "GAS"
+    )]
+    pub settle_max_gas: u64,
+    /// A transaction that waits for so long is replaced by one that offers an eighth more
+    #[arg(
+        long,
+        env = "L2_PROVER_SETTLE_BUMP_AFTER",
+        default_value = "60s",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub settle_bump_after: Duration,
+    /// And so often it is sent again
+    #[arg(
+        long,
+        env = "L2_PROVER_SETTLE_RESEND_AFTER",
+        default_value = "12s",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub settle_resend_after: Duration,
+    /// So long after its last word another process on the same jobs takes this one's place
+    #[arg(
+        long,
+        env = "L2_PROVER_SETTLE_LEASE",
+        default_value = "60s",
+        value_parser = parse::duration_above_zero,
+        value_name = "TIME"
+    )]
+    pub settle_lease: Duration,
+}
+
+impl SettleArgs {
+    /// What settles, if a contract is named.
+    ///
+    /// # Errors
+    /// If the wallet or the RPCs cannot be used.
+    pub(crate) async fn sender(
+        &self,
+        store: JobStore,
+        artifacts: Artifacts,
+    ) -> anyhow::Result<Option<Sender>> {
+        let Some(rollup) = self.settle_rollup else { return Ok(None) };
+        let rpcs = self.l1_rpc_url.iter().map(Rpc::http).collect::<Result<Vec<_>, _>>();
+        let rpcs = rpcs.context("--l1-rpc-url cannot be used")?;
+        let config = Config {
+            rollup,
+            chain_id: self.l1_chain_id,
+            kind: self.settle_proof_kind.into(),
+            rules: Rules {
+                bump_after: self.settle_bump_after,
+                resend_after: self.settle_resend_after,
+                caps: Caps {
+                    max: self.settle_max_fee_gwei * GWEI,
+                    priority: self.settle_max_priority_fee_gwei * GWEI,
+                },
+            },
+            max_gas: self.settle_max_gas,
+            poll: self.l1_poll,
+            lease: self.settle_lease,
+        };
+        let wallet = self.wallet().await?;
+        let name = rand::random();
+        Ok(Some(Sender::new(config, store, artifacts, wallet, rpcs, name)))
+    }
+
+    async fn wallet(&self) -> anyhow::Result<Wallet> {
+        let files = self.settle_keystore.clone().zip(self.settle_password_file.clone());
+        let remote = self.settle_signer_url.as_ref().zip(self.settle_signer_address);
+        match (files, remote) {
+            (Some((keystore, password)), None) => {
+                // Making the key of a password takes a while.
+                let open = move || Wallet::keystore(&keystore, &password);
+                let wallet = tokio::task::spawn_blocking(open).await?;
+                wallet.context("--settle-keystore cannot be used")
+            }
+            (None, Some((url, address))) => {
+                Wallet::remote(url, address).context("--settle-signer-url cannot be used")
+            }
+            _ => bail!(
+                "a wallet is needed: --settle-keystore with --settle-password-file, or --settle-signer-url with \
+                 --settle-signer-address"
+            ),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! `l2-prover settle`: proven batches of a server, running or not, are settled in a contract on L1.
+
+use std::fmt;
+
+use alloy_primitives::Address;
+use anyhow::Context as _;
+use clap::Args;
+use comfy_table::{Table, presets};
+use protocol::BlockRange;
+use serde::Serialize;
+use settlement::Trial;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Kept, SettleArgs};
+use crate::output::{Output, thousands};
+use crate::signals::unless_interrupted;
+
+/// `l2-prover settle`
+#[derive(Debug, Args)]
+pub(crate) struct Settle {
+    /// Only say what would be settled next, and whether L1 would take it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where to, by whom and for how much
+    #[command(flatten)]
+    pub settle: SettleArgs,
+    /// The server
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+/// Runs the command.
+pub(crate) async fn run(
+    args: Settle,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let config = args.kept.config()?;
+    let opened = server::beside::open(&config).await;
+    let (store, artifacts) = opened.context("the server's jobs cannot be used")?;
+    let sender = args.settle.sender(store.clone(), artifacts).await?;
+    let mut sender = sender.context("--settle-rollup and --l1-rpc-url are needed")?;
+    if args.dry_run {
+        let trial = unless_interrupted(&shutdown, async { Ok(sender.trial().await?) }).await;
+        store.close().await;
+        return output.report(&Tried::new(trial.context("failed to try it")?));
+    }
+    output.report(&Started { event: "settling", rollup: args.settle.settle_rollup })?;
+    sender.run(shutdown).await;
+    store.close().await;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Started {
+    event: &'static str,
+    rollup: Option<Address>,
+}
+
+impl fmt::Display for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "settling in the contract {}", self.rollup.unwrap_or_default())
+    }
+}
+
+/// What would be settled next.
+#[derive(Serialize)]
+struct Tried {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<Batch>,
+}
+
+#[derive(Serialize)]
+struct Batch {
+    chain_id: u64,
+    rollup: Address,
+    wallet: Address,
+    balance_gwei: String,
+    settled: u64,
+    blocks: BlockRange,
+    fields: Vec<Compared>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gas: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reverts: Option<String>,
+    max_fee: u64,
+    priority_fee: u64,
+    /// Whether that is as much as is allowed.
+    affordable: bool,
+}
+
+#[derive(Serialize)]
+struct Compared {
+    field: &'static str,
+    ours: String,
+    l1: String,
+    fits: bool,
+}
+
+impl Tried {
+    fn new(trial: Option<Trial>) -> Self {
+        let batch = trial.map(|trial| {
+            let (gas, reverts) = match trial.gas {
+                Ok(gas) => (Some(gas), None),
+                Err(says) => (None, Some(says)),
+            };
+            let (fees, affordable) = match trial.fees {
+                Ok(fees) => (fees, true),
+                Err(needed) => (needed, false),
+            };
+            let fields = trial.fields.into_iter().map(|field| Compared {
+                field: field.name,
+                ours: field.ours,
+                l1: field.l1,
+                fits: field.fits,
+            });
+            Batch {
+                chain_id: trial.rollup.chain_id,
+                rollup: trial.rollup.address,
+                wallet: trial.wallet,
+                balance_gwei: (trial.balance / alloy_primitives::U256::from(1_000_000_000_u64))
+                    .to_string(),
+                settled: trial.head,
+                blocks: trial.blocks,
+                fields: fields.collect(),
+                gas,
+                reverts,
+                max_fee: fees.max,
+                priority_fee: fees.priority,
+                affordable,
+            }
+        });
+        Self { batch }
+    }
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(batch) = &self.batch else {
+            return f.write_str("nothing to settle: the block after the contract's head is not proven, or not as --settle-proof-kind says");
+        };
+        let Batch { rollup, chain_id, wallet, balance_gwei, settled, blocks, .. } = batch;
+        writeln!(f, "contract {rollup} on chain {chain_id}, settled up to block {settled}")?;
+        writeln!(f, "wallet {wallet} with {balance_gwei} gwei")?;
+        writeln!(f, "blocks {blocks}:")?;
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_header(["field", "batch", "L1", "verdict"]);
+        for Compared { field, ours, l1, fits } in &batch.fields {
+            let verdict = if *fits { "fits" } else { "REFUSED" };
+            table.add_row([*field, ours, l1, verdict]);
+        }
+        writeln!(f, "{table}")?;
+        match (&batch.gas, &batch.reverts) {
+            (Some(gas), _) => writeln!(f, "the call takes {} gas", thousands(*gas))?,
+            (None, reverts) => {
+                writeln!(f, "the call REVERTS: {}", reverts.as_deref().unwrap_or("?"))?
+            }
+        }
+        let per_gas = format!(
+            "{} wei for each gas, {} of them for the builder",
+            thousands(batch.max_fee),
+            thousands(batch.priority_fee)
+        );
+        match batch.affordable {
+            true => write!(f, "it would offer {per_gas}"),
+            false => write!(f, "it takes {per_gas}: MORE THAN IS ALLOWED, it would wait"),
+        }
+    }
+}
