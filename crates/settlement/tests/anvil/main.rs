@@ -1,0 +1,327 @@
+//! Senders in processes of their own, killed at random instants, on a real chain: anvil with the contracts of this repository.
+//!
+//! `ANVIL` names the executable; without it these tests are skipped. `KILLS` is how many processes are killed (20). Run them with
+//! `make settle-chaos`, which fetches anvil.
+
+#[path = "../world/l2.rs"]
+mod l2;
+
+use alloy_eips::eip4895::Withdrawal;
+use alloy_primitives::{Address, B256, U256, hex};
+use alloy_signer_local::PrivateKeySigner;
+use alloy_sol_types::{SolCall as _, SolValue as _, sol};
+use l2::{DIGEST, JOBS, L2, PROGRAM, hash, root};
+use program::statement::DepositsChain;
+use protocol::{LeaseId, ProofKind};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+use server::{
+    artifacts::{Artifacts, Place, Sharing},
+    clock::wall,
+    jobs::settlement::Rollup,
+    store::JobStore,
+};
+use settlement::{
+    Caps, Config, Rpc, Rules, Sender, Wallet,
+    contract::{Head, IRollup, Policy, System},
+};
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+sol! {
+    struct Roles { address governance; address guardian; address council; }
+    struct Place2 { uint256 chainId; address outbox; }
+    function deposit(address to) external payable returns (uint64 index);
+    event Settled(uint64 indexed firstNumber, uint64 indexed lastNumber, bytes32 lastHash, bytes32 stateRoot, uint64 deposits, address beneficiary);
+}
+
+const CHAIN: u64 = 31_337;
+const GWEI: u64 = 1_000_000_000;
+const BATCHES: usize = 12;
+/// What a child is told: folder, URL and contract.
+const CHILD: &str = "SETTLEMENT_TEST_CHILD";
+
+struct Anvil {
+    child: Child,
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Drop for Anvil {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+impl Anvil {
+    async fn start(program: &Path) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(program)
+            .args(["--no-mining", "--slots-in-an-epoch", "2", "--silent", "--port"])
+            .arg(free.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
+        let this = Self { child, url: format!("http://127.0.0.1:{free}"), http };
+        let begun = Instant::now();
+        while this.ask("eth_chainId", json!([])).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "anvil does not answer");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        this
+    }
+
+    async fn ask(&self, method: &str, params: Value) -> Result<Value, String> {
+        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let answer = self.http.post(&self.url).json(&request).send().await;
+        let answer = answer.map_err(|error| error.to_string())?.json::<Value>().await;
+        let mut answer = answer.map_err(|error| error.to_string())?;
+        match answer.get("error") {
+            Some(error) => Err(error.to_string()),
+            None => Ok(answer["result"].take()),
+        }
+    }
+
+    async fn mine(&self) {
+        self.ask("evm_mine", json!([])).await.unwrap();
+    }
+
+    /// Sends from anvil's first account; the contract that it makes, if it makes one.
+    async fn send(&self, to: Option<Address>, data: Vec<u8>, value: u64) -> Address {
+        let accounts = self.ask("eth_accounts", json!([])).await.unwrap();
+        let tx = json!([{ "from": accounts[0], "to": to, "data": hex::encode_prefixed(data), "value": format!("{value:#x}"), "gas": "0xa00000" }]);
+        let hash = self.ask("eth_sendTransaction", tx).await.unwrap();
+        self.mine().await;
+        let receipt = self.ask("eth_getTransactionReceipt", json!([hash])).await.unwrap();
+        assert_eq!(receipt["status"], "0x1", "{receipt}");
+        receipt["contractAddress"].as_str().map_or(Address::ZERO, |at| at.parse().unwrap())
+    }
+
+    async fn number(&self, method: &str, params: Value) -> u64 {
+        let answer = self.ask(method, params).await.unwrap();
+        u64::from_str_radix(answer.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+    }
+
+    async fn head(&self, rollup: Address, at: &str) -> Option<Head> {
+        let data = hex::encode_prefixed(IRollup::headCall {}.abi_encode());
+        let answer =
+            self.ask("eth_call", json!([{ "to": rollup, "data": data }, at])).await.ok()?;
+        Head::abi_decode(&hex::decode(answer.as_str()?).ok()?).ok()
+    }
+}
+
+fn bytecode(name: &str) -> Vec<u8> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts/artifacts");
+    let text = std::fs::read_to_string(root.join(format!("{name}.json"))).unwrap();
+    let artifact: Value = serde_json::from_str(&text).unwrap();
+    hex::decode(artifact["bytecode"].as_str().unwrap()).unwrap()
+}
+
+fn config(rollup: Address) -> Config {
+    Config {
+        rollup,
+        chain_id: Some(CHAIN),
+        kind: ProofKind::Composite,
+        rules: Rules {
+            bump_after: Duration::from_secs(3),
+            resend_after: Duration::from_millis(700),
+            caps: Caps { max: 500 * GWEI, priority: 100 * GWEI },
+        },
+        poll: Duration::from_millis(200),
+        lease: Duration::from_secs(1),
+        ..Config::default()
+    }
+}
+
+async fn open(folder: &Path) -> JobStore {
+    JobStore::open(&folder.join("jobs.sqlite"), JOBS).await.unwrap()
+}
+
+/// Not a test of its own: what the processes do that are killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a process that the other test starts"]
+async fn child() {
+    let Ok(told) = std::env::var(CHILD) else { return };
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let folder = PathBuf::from(told["folder"].as_str().unwrap());
+    let url = told["url"].as_str().unwrap().parse().unwrap();
+    let rollup = told["rollup"].as_str().unwrap().parse().unwrap();
+    let store = open(&folder).await;
+    let place = Place::Folder(folder.join("artifacts"), Sharing::Shared);
+    let artifacts = Artifacts::existing(&place).unwrap();
+    let wallet = Wallet::keystore(&folder.join("key"), &folder.join("password")).unwrap();
+    let rpcs = vec![Rpc::http(&url).unwrap()];
+    let sender = Sender::new(config(rollup), store, artifacts, wallet, rpcs, rand::random());
+    sender.run(CancellationToken::new()).await;
+}
+
+struct Killed(Child);
+
+impl Killed {
+    fn start(folder: &Path, anvil: &Anvil, rollup: Address) -> Self {
+        let told = json!({ "folder": folder, "url": anvil.url, "rollup": rollup });
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["child", "--exact", "--ignored"])
+            .env(CHILD, told.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // SIGKILL: nothing is tidied up.
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+/// Deposits on L1, the contracts, and a wallet with ether.
+async fn deploy(anvil: &Anvil, wallet: Address) -> (Address, Vec<B256>) {
+    let mock = anvil.send(None, bytecode("DangerMock"), 0).await;
+    let system = System { adapter: mock, programId: PROGRAM, family: PROGRAM };
+    let policy = Policy {
+        systems: vec![system],
+        threshold: 1,
+        chainConfigDigest: DIGEST,
+        sequencer: wallet,
+        delay: 8 * 86_400,
+        finality: 60,
+        window: 86_400,
+        fallbackAfter: 86_400,
+    };
+    let genesis = Head { hash: hash(0), stateRoot: root(0), ..Head::default() };
+    let other = Address::repeat_byte(1);
+    let roles = Roles { governance: other, guardian: other, council: other };
+    let place = Place2 { chainId: U256::from(1_337), outbox: other };
+    let arguments = (genesis, policy, roles, place).abi_encode_params();
+    let rollup = anvil.send(None, [bytecode("Rollup"), arguments].concat(), 0).await;
+    let data = hex::encode_prefixed(IRollup::bridgeCall {}.abi_encode());
+    let call = json!([{ "to": rollup, "data": data }, "latest"]);
+    let bridge = anvil.ask("eth_call", call).await.unwrap();
+    let bridge = Address::abi_decode(&hex::decode(bridge.as_str().unwrap()).unwrap()).unwrap();
+    let mut chain = DepositsChain::new(B256::ZERO);
+    let mut links = vec![B256::ZERO];
+    for index in 0..2 * BATCHES as u64 {
+        let to = Address::with_last_byte(7);
+        anvil.send(Some(bridge), depositCall { to }.abi_encode(), GWEI).await;
+        chain.push(&Withdrawal { index, validator_index: 0, address: to, amount: 1 });
+        links.push(chain.link());
+    }
+    let ether = json!([wallet, "0x56bc75e2d63100000"]);
+    anvil.ask("anvil_setBalance", ether).await.unwrap();
+    for _ in 0..8 {
+        anvil.mine().await;
+    }
+    (rollup, links)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+async fn killed_at_any_instant_each_batch_is_settled_once_on_anvil() {
+    let Some(program) = std::env::var_os("ANVIL") else {
+        eprintln!("skipped: ANVIL names no executable (make settle-chaos)");
+        return;
+    };
+    let kills = std::env::var("KILLS").ok().map_or(20, |text| text.parse::<u32>().unwrap());
+    let mut rng = StdRng::seed_from_u64(18);
+    let (folder, anvil) = (TempDir::new().unwrap(), Anvil::start(Path::new(&program)).await);
+    let key = PrivateKeySigner::from_bytes(&B256::repeat_byte(0x42)).unwrap();
+    std::fs::write(folder.path().join("password"), "correct horse\n").unwrap();
+    let encrypted = PrivateKeySigner::encrypt_keystore(
+        folder.path(),
+        &mut rand08::thread_rng(),
+        key.to_bytes(),
+        "correct horse",
+        Some("key"),
+    );
+    encrypted.unwrap();
+    let (rollup, links) = deploy(&anvil, key.address()).await;
+    let l2 = L2::new(&mut rng, BATCHES, links);
+    let store = open(folder.path()).await;
+    let mut waiting = l2.batches.iter();
+    let (mut killed, mut reorgs) = (0, 0);
+    let start = || Killed::start(folder.path(), &anvil, rollup);
+    while killed < kills {
+        // Enough is left to do until the last one.
+        if let Some(due) = waiting.len().checked_sub(1)
+            && killed as usize * BATCHES >= (BATCHES - due - 1) * kills as usize
+            && let Some(batch) = waiting.next()
+        {
+            l2::prove(&store, batch, wall(), LeaseId::from_bytes(rng.random())).await;
+        }
+        let mut running = vec![start()];
+        if rng.random_ratio(1, 4) {
+            running.push(start());
+        }
+        for _ in 0..rng.random_range(1..14) {
+            tokio::time::sleep(Duration::from_millis(rng.random_range(20..160))).await;
+            match rng.random_range(0..20) {
+                0 => {
+                    let reorg = json!([rng.random_range(1..4), []]);
+                    reorgs += u32::from(anvil.ask("anvil_reorg", reorg).await.is_ok());
+                }
+                1 => drop(anvil.ask("anvil_dropAllTransactions", json!([])).await),
+                2 => {
+                    let fee = format!("{:#x}", GWEI * rng.random_range(1..200));
+                    drop(anvil.ask("anvil_setNextBlockBaseFeePerGas", json!([fee])).await);
+                }
+                3..8 => {}
+                _ => anvil.mine().await,
+            }
+        }
+        killed += u32::try_from(running.len()).unwrap();
+        drop(running);
+    }
+    for batch in waiting {
+        l2::prove(&store, batch, wall(), LeaseId::from_bytes(rng.random())).await;
+    }
+    let last = l2.batches.last().unwrap().blocks.last();
+    let (_running, begun) = (start(), Instant::now());
+    let contract = Rollup { chain_id: CHAIN, address: rollup };
+    loop {
+        anvil.mine().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let head = anvil.head(rollup, "finalized").await.map(|head| head.number);
+        let open = store.open_settlements(&contract).await.unwrap();
+        if head == Some(last) && open.is_empty() {
+            break;
+        }
+        let states: Vec<_> = open.iter().map(|row| (row.blocks, row.state)).collect();
+        let known = store.settled_on().await.unwrap();
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{head:?} of {last}: {states:?} {known:?}"
+        );
+    }
+    // Each batch once, by its event.
+    let logs = json!([{ "address": rollup, "fromBlock": "0x0", "topics": [<Settled as alloy_sol_types::SolEvent>::SIGNATURE_HASH] }]);
+    let logs = anvil.ask("eth_getLogs", logs).await.unwrap();
+    let firsts = logs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|log| log["topics"][1].as_str().unwrap().parse::<U256>());
+    let firsts: Vec<u64> = firsts.map(|first| first.unwrap().to()).collect();
+    let expected: Vec<u64> = l2.batches.iter().map(|batch| batch.blocks.first()).collect();
+    assert_eq!(firsts, expected);
+    let nonce = |at| anvil.number("eth_getTransactionCount", json!([key.address(), at]));
+    let (latest, pending) = (nonce("latest").await, nonce("pending").await);
+    assert_eq!(latest, pending, "no transaction waits");
+    std::io::Write::write_fmt(
+        &mut std::io::stdout(),
+        format_args!("{killed} processes killed, {reorgs} reorgs, {BATCHES} batches settled with {latest} transactions\n"),
+    )
+    .unwrap();
+}
