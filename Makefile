@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -70,6 +70,12 @@ parts: setup-build ## A dev block proven for real in parts by two clients, one o
 	$(CARGO) build --release -p l2
 	$(RISC0)
 	scripts/parts.sh $(CARGO_TARGET_DIR)/release/l2-prover
+
+# PO2, CORES: see the script.
+parts-speed: setup-build ## A dev block proven for real by one client, then in parts by two with as many cores each; an hour
+	$(CARGO) build --release -p l2
+	$(RISC0)
+	scripts/parts_speed.sh $(CARGO_TARGET_DIR)/release/l2-prover
 
 R0VM = $(CARGO_TARGET_DIR)/r0vm-3.1.0-rc.1
 

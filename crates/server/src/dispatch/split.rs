@@ -45,6 +45,9 @@ impl fmt::Debug for Planner {
 /// When nothing happens, it is looked so often whether something is to be done.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Between two looks at the parts there are three times as long as the last one took, but not more than this.
+const LONGEST_REST: Duration = Duration::from_millis(250);
+
 /// A part is given to another client when its own takes so many times as long as the crew would ...
 const PATIENCE: f64 = 4.0;
 
@@ -86,32 +89,42 @@ pub struct Splitter {
 impl Splitter {
     /// Divides jobs, until the server stops.
     pub async fn divide(self) {
-        while self.pause().await {
-            if let Err(error) = self.divide_next().await {
-                report(&error);
-            }
-        }
+        self.repeat(true).await;
     }
 
     /// Looks after the parts, until the server stops.
     pub async fn look_after(self) {
-        while self.pause().await {
-            if let Err(error) = self.look_at_all().await {
-                report(&error);
-            }
-        }
+        self.repeat(false).await;
     }
 
-    /// Waits until there may be something to do. False if the server stops.
-    async fn pause(&self) -> bool {
+    /// Divides jobs, or looks after their parts, whenever something has changed.
+    async fn repeat(&self, divides: bool) {
         let inner = &self.jobs.0;
-        tokio::select! {
-            biased;
-            () = inner.stopping.cancelled() => return false,
-            () = inner.parts_changed.notified() => {}
-            () = tokio::time::sleep(LOOK) => {}
+        let mut took = Duration::ZERO;
+        loop {
+            let changed = inner.parts_changed.notified();
+            tokio::pin!(changed);
+            // ORDER: before it is done, so that what changes meanwhile is heard.
+            changed.as_mut().enable();
+            tokio::select! {
+                biased;
+                () = inner.stopping.cancelled() => return,
+                // However often something changes, clients' requests get most of the time.
+                () = tokio::time::sleep((took * 3).min(LONGEST_REST)) => {}
+            }
+            let begun = Instant::now();
+            let done = if divides { self.divide_next().await } else { self.look_at_all().await };
+            if let Err(error) = done {
+                report(&error);
+            }
+            took = begun.elapsed();
+            tokio::select! {
+                biased;
+                () = inner.stopping.cancelled() => return,
+                () = changed => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
         }
-        true
     }
 
     async fn divide_next(&self) -> Result<(), JobError> {

@@ -15,12 +15,14 @@ use protocol::{
     Request, Submit, Verdict,
 };
 use serde::Serialize;
-use server::jobs::crew::Share;
+use server::jobs::crew::{Crew, Share};
+use server::jobs::parts::{Run, Step, next_steps};
 use server::jobs::{NewBatch, Party, Rules, Target};
 use server::store::{JobStore, Offer, Submitted};
 use server::{Config, DatabaseUrl, Running, Server};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +68,7 @@ pub(super) async fn run(
         ensure!(!shutdown.is_cancelled(), "interrupted");
         output.report(&load(&args, *clients).await?)?;
     }
+    output.report(&in_parts(args.database.as_deref()).await?)?;
     if args.database.is_none() {
         output.report(&cold_start(args.jobs).await?)?;
         output.report(&death().await?)?;
@@ -215,6 +218,139 @@ async fn work(
         let verdict = store.judge(leased.job, &submit, Ok(()), now).await?.value;
         ensure!(verdict == Verdict::Accepted, "the proof was not accepted: {verdict:?}");
         proved.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(took)
+}
+
+/// What the clients get that prove one batch in parts, of one segment each, in no time.
+#[derive(Debug, Serialize)]
+struct InParts {
+    database: &'static str,
+    clients: u64,
+    /// Parts that were leased and proved: the segments, and the joins of their proofs.
+    parts: usize,
+    /// From the first to the last of them.
+    milliseconds: u128,
+    /// Of a request for work that was answered with a part, in microseconds.
+    lease_p50: u64,
+    /// The same; one of a hundred takes longer.
+    lease_p99: u64,
+}
+
+impl fmt::Display for InParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |us: u64| us as f64 / 1_000.0;
+        write!(
+            f,
+            "{}, {} clients on one batch in {} parts, {:.1} s: a request for work takes {:.1} ms (median), {:.1} ms (p99)",
+            self.database,
+            thousands(self.clients),
+            thousands(self.parts as u64),
+            self.milliseconds as f64 / 1_000.0,
+            ms(self.lease_p50),
+            ms(self.lease_p99)
+        )
+    }
+}
+
+/// Clients at work on one batch, and its segments.
+const CREW: (u64, u32) = (64, 1_000);
+
+async fn in_parts(database: Option<&str>) -> anyhow::Result<InParts> {
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let store = open(folder.path(), database).await?.dividing(true);
+    let tip = store.tip().await?.map_or(0, |tip| tip.last);
+    let target = Target { kind: ProofKind::Succinct, ..TARGET };
+    let run = Run { segments: CREW.1, keccak: 0 };
+    let now = store.now().await?;
+    let [job] = store.enqueue(&batches(tip, 1)[0], &target.into(), now).await?[..] else {
+        anyhow::bail!("one batch is one job");
+    };
+    store.divide(job, ArtifactRef::of(b"nobody reads it"), 20, run, now).await?;
+
+    let (begun, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+    let changed = Arc::new(Notify::new());
+    let mut working = JoinSet::new();
+    for _ in 0..CREW.0 {
+        working.spawn(work_on_parts(store.clone(), changed.clone(), stop.clone()));
+    }
+    // As the server does: when a part was proved, and not without a rest.
+    while store.finished(job).await?.is_none() {
+        let looked = Instant::now();
+        ensure!(begun.elapsed() < Duration::from_secs(300), "not proved in five minutes");
+        let states: Vec<_> = store.parts(job).await?.into_iter().map(|part| part.state).collect();
+        for step in next_steps(run, &states, usize::try_from(CREW.0)?) {
+            match step {
+                Step::Add(work) => drop(store.add_part(job, work, store.now().await?).await?),
+                other => anyhow::bail!("nothing goes wrong here, but {other:?} is to be done"),
+            }
+        }
+        tokio::time::sleep((looked.elapsed() * 3).min(Duration::from_millis(250))).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), changed.notified()).await;
+    }
+    let milliseconds = begun.elapsed().as_millis();
+    stop.store(true, Ordering::Relaxed);
+    let mut asked = Vec::new();
+    while let Some(one) = working.join_next().await {
+        asked.extend(one.context("a client panicked")??);
+    }
+    asked.sort_unstable();
+    let segments = store.parts(job).await?;
+    let proved = segments.iter().filter(|part| part.proof.is_some()).count();
+    ensure!(proved == asked.len(), "{} parts were leased, and {proved} proved", asked.len());
+    store.close().await;
+    Ok(InParts {
+        database: if database.is_some() { "PostgreSQL" } else { "SQLite" },
+        clients: CREW.0,
+        parts: proved,
+        milliseconds,
+        lease_p50: asked[asked.len() / 2],
+        lease_p99: asked[asked.len() * 99 / 100],
+    })
+}
+
+/// Takes parts and hands in proofs until it is stopped; returns how long each request took that got a part.
+async fn work_on_parts(
+    store: JobStore,
+    changed: Arc<Notify>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<Vec<u64>> {
+    let client = ClientId::from_bytes(rand_id());
+    let able = [Capability {
+        kinds: vec![ProofKind::Part],
+        ..Capability::new(TARGET.system, TARGET.program_id, true)
+    }];
+    // So slow beside another one that its share is one segment.
+    let mut crew = Crew::default();
+    let other = ClientId::from_bytes(rand_id());
+    for (client, cycles) in [(client, 1), (other, 1 << 40)] {
+        crew.heard(client, None, store.now().await?);
+        crew.proved(client, cycles, Duration::from_secs(1));
+    }
+    let mut took = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let (begun, now) = (Instant::now(), store.now().await?);
+        let (lease, party) = (LeaseId::from_bytes(rand_id()), Party::Client(client));
+        let offer = store.lease(client, party, &able, lease, crew.share(client, now), now, now);
+        let Offer::Job(leased) = offer.await?.value else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        took.push(u64::try_from(begun.elapsed().as_micros())?);
+        let submit = Submit {
+            client,
+            lease: leased.lease.id,
+            system: TARGET.system,
+            program_id: TARGET.program_id,
+            kind: ProofKind::Part,
+            proof: ArtifactRef::of(lease.as_bytes()),
+        };
+        let Submitted::Verify(_) = store.submit(leased.job, &submit, now).await?.value else {
+            anyhow::bail!("the part was proved before");
+        };
+        let verdict = store.judge(leased.job, &submit, Ok(()), now).await?.value;
+        ensure!(verdict == Verdict::Accepted, "the proof was not accepted: {verdict:?}");
+        changed.notify_one();
     }
     Ok(took)
 }
