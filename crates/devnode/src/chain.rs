@@ -14,7 +14,9 @@ use alloy_consensus::{
     transaction::{Recovered, SignerRecoverable, TxEip4844Variant},
 };
 use alloy_eips::{
-    BlockId, BlockNumberOrTag, Decodable2718, eip7594::BlobTransactionSidecarVariant,
+    BlockId, BlockNumberOrTag, Decodable2718,
+    eip4895::{Withdrawal, Withdrawals},
+    eip7594::BlobTransactionSidecarVariant,
     eip7840::BlobParams,
 };
 use alloy_genesis::Genesis;
@@ -30,12 +32,14 @@ use program::{
     state::State,
     trie::Trie,
 };
-use std::ops::RangeInclusive;
+use std::{collections::VecDeque, ops::RangeInclusive};
 use tracing::debug;
 use witness::record::{Recorded, Recorder, Store};
 
 /// How far back `BLOCKHASH` reaches, in blocks.
 const BLOCK_HASHES: u64 = 256;
+/// A block consumes so many deposits at most, as on Ethereum: EIP-4895's limit of the consensus layer.
+const DEPOSITS_IN_A_BLOCK: usize = 16;
 /// Bytes of a block's RLP that are kept free for its header and withdrawals.
 const BLOCK_OVERHEAD: usize = 4096;
 
@@ -71,6 +75,23 @@ pub enum ChainError {
     /// The block could not be written to the block file.
     #[error("failed to keep the block")]
     File(#[source] std::io::Error),
+}
+
+/// Why a deposit is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DepositError {
+    /// The genesis says nothing of a bridge.
+    #[error("the chain has no bridge: its genesis needs \"bridge\": true in its config")]
+    NoBridge,
+    /// Deposits are consumed in order, and each once.
+    #[error("deposit {found} was given, but deposit {expected} comes next")]
+    Order {
+        /// The index of the one given.
+        found: u64,
+        /// The index of the one that comes next.
+        expected: u64,
+    },
 }
 
 /// A block of the chain and the results of its execution.
@@ -140,6 +161,10 @@ pub struct Chain {
     /// Block number and position of every mined transaction.
     transactions: B256Map<(u64, usize)>,
     pool: Pool,
+    /// Those that no block has consumed yet.
+    deposits: VecDeque<Withdrawal>,
+    /// The index of the deposit after those.
+    next_deposit: u64,
     beneficiary: Address,
 }
 
@@ -191,6 +216,8 @@ impl Chain {
             by_hash: [(hash, 0)].into_iter().collect(),
             transactions: B256Map::default(),
             pool: Pool::default(),
+            deposits: VecDeque::new(),
+            next_deposit: 0,
         };
         match chain.try_first() {
             Ok(()) => Ok(chain),
@@ -280,15 +307,39 @@ impl Chain {
         self.submit(transaction.into())
     }
 
+    /// Takes a deposit on L1 into the queue, in the form of the withdrawal of the block that consumes it (EIP-4895): its index is its
+    /// number in the bridge's queue. It is forgotten with the node until a block has it.
+    ///
+    /// # Errors
+    /// [`DepositError`]
+    pub fn deposit(&mut self, deposit: Withdrawal) -> Result<(), DepositError> {
+        if !self.config.bridge {
+            return Err(DepositError::NoBridge);
+        }
+        let (found, expected) = (deposit.index, self.next_deposit);
+        if found != expected {
+            return Err(DepositError::Order { found, expected });
+        }
+        self.deposits.push_back(deposit);
+        self.next_deposit += 1;
+        Ok(())
+    }
+
+    /// The index of the deposit that comes next: all before it are in blocks or in the queue.
+    pub fn next_deposit(&self) -> u64 {
+        self.next_deposit
+    }
+
     /// The nonce `sender` should use next, after its pending transactions that follow without a gap.
     pub fn next_nonce(&self, sender: &Address) -> u64 {
         let account = self.account(self.latest(), sender).unwrap_or_default();
         self.pool.next_nonce(sender, account.nonce)
     }
 
-    /// Whether a block made now would have a transaction to try.
+    /// Whether a block made now would have a deposit, or a transaction to try.
     pub fn has_ready(&self) -> bool {
-        self.pool.ready(self.next_base_fee(), |sender| self.nonce(sender)).next().is_some()
+        !self.deposits.is_empty()
+            || self.pool.ready(self.next_base_fee(), |sender| self.nonce(sender)).next().is_some()
     }
 
     fn nonce(&self, sender: &Address) -> u64 {
@@ -342,6 +393,12 @@ impl Chain {
         for (index, transaction) in draft.mined.block.body.transactions.iter().enumerate() {
             self.transactions.insert(*transaction.tx_hash(), (number, index));
         }
+        for deposit in draft.mined.block.body.withdrawals.iter().flatten() {
+            // One of an imported block was never in the queue.
+            if self.deposits.pop_front_if(|first| first.index == deposit.index).is_none() {
+                self.next_deposit = deposit.index + 1;
+            }
+        }
         self.by_hash.insert(draft.mined.hash, number);
         self.blocks.push(draft.mined);
         for hash in &draft.invalid {
@@ -375,7 +432,9 @@ impl Chain {
             prev_randao: keccak256(head.hash),
             gas_limit: parent.gas_limit,
             extra_data: Bytes::from_static(b"l2-devnode"),
-            withdrawals: Default::default(),
+            withdrawals: Withdrawals::new(
+                self.deposits.iter().take(DEPOSITS_IN_A_BLOCK).copied().collect(),
+            ),
             parent_beacon_block_root: keccak256(
                 [b"beacon".as_slice(), head.hash.as_slice()].concat(),
             ),

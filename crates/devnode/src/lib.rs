@@ -21,7 +21,7 @@ mod traffic;
 pub mod worst;
 
 pub use call::CallError;
-pub use chain::{Chain, ChainError, Mined};
+pub use chain::{Chain, ChainError, DepositError, Mined};
 pub use genesis::GenesisError;
 pub use node::{Config, DevNode, Error, Mining, Running};
 pub use pool::{Pool, PoolError};

@@ -1,6 +1,7 @@
 //! The running node: one chain, a JSON-RPC server in front of it, and a clock.
 
-use crate::{Chain, ChainError, GenesisError, Traffic, TrafficConfig, genesis, rpc};
+use crate::{Chain, ChainError, DepositError, GenesisError, Traffic, TrafficConfig, genesis, rpc};
+use alloy_eips::eip4895::Withdrawal;
 use alloy_genesis::Genesis;
 use alloy_rlp::Encodable;
 use jsonrpsee::server::{Server, ServerConfig, ServerHandle};
@@ -194,6 +195,14 @@ impl Running {
         let shared = self.shared.clone();
         let work = move || (0..count).try_for_each(|_| shared.tick(true));
         Ok(tokio::task::spawn_blocking(work).await.expect("making blocks does not panic")?)
+    }
+
+    /// Takes a deposit on L1 into the queue of the next blocks: [`Chain::deposit`].
+    ///
+    /// # Errors
+    /// [`DepositError`]
+    pub fn deposit(&self, deposit: Withdrawal) -> Result<(), DepositError> {
+        self.shared.write().deposit(deposit)
     }
 
     /// Whether the traffic has ended (also if none was configured).

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use program::ChainConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -75,6 +76,23 @@ pub(crate) struct Settings {
     pub node: NodeSettings,
     /// Where each comes from. Keys of a section are `section.key`.
     pub origins: BTreeMap<String, Origin>,
+}
+
+/// Whether a server can know where the deposits of its batches begin.
+///
+/// # Errors
+/// If the first block is not the chain's first, and nothing is said; or if the chain has no bridge.
+pub(crate) fn check_bridge(config: &server::Config, chain: &ChainConfig) -> anyhow::Result<()> {
+    let id = chain.chain_id;
+    match (chain.bridge, config.deposits_start) {
+        (true, None) if config.first_block > 1 => bail!(
+            "chain {id} has a bridge, and block {} is not its first: set deposits_start (--deposits-start) to the link of \
+             the chain of deposits before that block",
+            config.first_block
+        ),
+        (false, Some(_)) => bail!("chain {id} has no bridge: deposits_start is of no use"),
+        _ => Ok(()),
+    }
 }
 
 impl Settings {
@@ -169,6 +187,7 @@ fn defaults(args: &Server) -> anyhow::Result<Map<String, Value>> {
         aggregate_after: args.aggregate.aggregate_after,
         groth16: args.aggregate.groth16,
         beneficiary: args.beneficiary,
+        deposits_start: args.deposits_start,
         first_block: args.first_block,
         batch_blocks: args.batch_blocks,
         max_batch_cycles: args.max_batch_cycles,

@@ -136,6 +136,7 @@ fn batches(parent: u64, count: u64) -> Vec<NewBatch> {
             gas_used: 0,
             transactions: 0,
             estimated_cycles: 0,
+            deposits: None,
         }
     };
     (parent + 1..=parent + count).map(batch).collect()

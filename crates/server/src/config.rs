@@ -72,6 +72,9 @@ pub struct Config {
     /// Who may claim the rewards of the proofs, as their statements say. Left out: nobody.
     pub beneficiary: Option<Address>,
 
+    /// On a chain with a bridge, the link of the chain of deposits before the first block. Left out: the first of all, if the first block
+    /// is block 1.
+    pub deposits_start: Option<B256>,
     /// The first block to prove, when the database is still empty.
     #[serde(alias = "start_block")]
     pub first_block: u64,
@@ -169,6 +172,7 @@ impl Default for Config {
             aggregate_after: Duration::from_secs(60 * 60),
             groth16: false,
             beneficiary: None,
+            deposits_start: None,
             first_block: 1,
             batch_blocks: 1,
             max_batch_cycles: 4_000_000_000,

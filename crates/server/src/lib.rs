@@ -289,6 +289,7 @@ impl Server {
                     bytes: config.max_batch_bytes,
                     age: config.max_batch_age,
                 },
+                deposits_start: config.deposits_start,
                 max_reorg_blocks: config.max_reorg_blocks,
                 prepare_ahead: config.prepare_ahead,
                 ready_jobs: config.ready_jobs,

@@ -1,10 +1,13 @@
 //! Turns blocks and their witnesses, wherever they come from, into an executed input.
 
-use crate::{Error, ErrorSource, Prepared, Rules, cost, genesis};
+use crate::{Error, ErrorSource, Prepared, Rules, Withdrawal, cost, genesis};
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, keccak256, map::B256Map};
 use alloy_rlp::Decodable;
-use program::{AssumedParent, ChainConfig, Input, Outcome, consensus::Violation};
+use program::{
+    AssumedParent, ChainConfig, Input, Outcome,
+    consensus::{DecodedBlock, Violation},
+};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
@@ -229,7 +232,22 @@ pub(crate) fn prepare(
         }
     };
     let (Outcome { statement, blocks, .. }, estimated_cycles) = run.map_err(refused)?;
-    Ok(Prepared { input, statement, blocks, estimated_cycles })
+    let deposits = match rules.config.bridge {
+        true => Some(deposits(claims).map_err(refused)?),
+        false => None,
+    };
+    Ok(Prepared { input, statement, blocks, deposits, estimated_cycles })
+}
+
+/// The withdrawals of blocks, in order.
+fn deposits(claims: &[Claim]) -> Result<Vec<Withdrawal>, program::Error> {
+    let mut all = Vec::new();
+    for claim in claims {
+        let block = DecodedBlock::decode(&claim.rlp)
+            .map_err(|violation| violation.in_block(claim.header.number))?;
+        all.extend(block.body.withdrawals.iter().flatten().copied());
+    }
+    Ok(all)
 }
 
 /// Refuses what the program would refuse without saying which kind it is, and blobs where they are off.

@@ -69,16 +69,6 @@ pub enum Error {
         /// Chain id of the blocks.
         found: u64,
     },
-    /// The chain has a bridge, and it is not known with which link of the chain of deposits each batch starts. Prove its
-    /// blocks one range at a time.
-    #[error(
-        "chain {chain_id} has a bridge, and a server does not know yet where the deposits of a batch start: prove its \
-         blocks with `l2-prover prove --deposits-start`"
-    )]
-    Bridge {
-        /// Chain id of the config.
-        chain_id: u64,
-    },
     /// The witness lacks something that executing the blocks needs. Only its maker can add it.
     #[error("the witness of block {block} in {culprit} is incomplete")]
     Incomplete {

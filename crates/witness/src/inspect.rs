@@ -1,10 +1,13 @@
 //! What an input holds, and how many bytes each part takes.
 
+use crate::Withdrawal;
 use alloy_consensus::{Header, Transaction as _, transaction::SignerRecoverable};
 use alloy_primitives::{Address, B256, keccak256, map::B256Map};
 use alloy_rlp::Decodable;
 use alloy_trie::{Nibbles, nodes::TrieNode};
-use program::{ChainConfig, Error, Terms, consensus::DecodedBlock};
+use program::{
+    ChainConfig, Error, Statement, Terms, consensus::DecodedBlock, statement::DepositsChain,
+};
 use serde::Serialize;
 
 /// Zeros after a code, which let it be executed in place.
@@ -58,6 +61,32 @@ pub struct AccountSize {
     pub nodes: u64,
     /// Bytes of those.
     pub bytes: u64,
+}
+
+/// Has the `deposits` of an input's blocks come after the link `start`: the input says so from now on, and so does `statement`, which is
+/// what the program states of it. Returns the link after them. Nothing else that the program states depends on that link, so the blocks
+/// can be executed before it is known.
+///
+/// # Errors
+/// [`Error::Input`] if the bytes are not an input.
+pub fn place_deposits(
+    input: &mut [u8],
+    statement: &mut Statement,
+    deposits: &[Withdrawal],
+    start: B256,
+) -> Result<B256, Error> {
+    let mut reader = Reader { input, at: 0 };
+    reader.take(4)?;
+    reader.item()?;
+    let terms = reader.at;
+    reader.terms()?;
+    // After the item's length and the beneficiary.
+    let at = terms + 4 + Address::len_bytes();
+    input[at..at + B256::len_bytes()].copy_from_slice(start.as_slice());
+    let mut chain = DepositsChain::new(start);
+    deposits.iter().for_each(|deposit| chain.push(deposit));
+    statement.deposits_digest = chain.digest();
+    Ok(chain.link())
 }
 
 /// Decodes an [`program::Input`] without executing it. At most `most` accounts are listed.

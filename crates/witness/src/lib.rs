@@ -14,8 +14,7 @@
 //!
 //! ```
 //! use alloy_consensus::{EMPTY_ROOT_HASH, Header, Sealed};
-//! use alloy_eips::eip4895::Withdrawal;
-//! use alloy_genesis::GenesisAccount;
+//! //! use alloy_genesis::GenesisAccount;
 //! use alloy_primitives::{Address, Bytes, U256};
 //! use program::build::{Attributes, BlockBuilder};
 //! use program::{ChainConfig, state::State};
@@ -97,12 +96,13 @@ mod secrets;
 mod transport;
 mod trouble;
 
+pub use alloy_eips::eip4895::Withdrawal;
 pub use error::{Error, ErrorSource, MissingNode, with_causes};
 pub use eth_config::chain_config;
 pub use exchange::Recording;
 pub use file::BlockFile;
 pub use genesis::{Planned, RulesError, genesis_rules};
-pub use inspect::{AccountSize, Inspection, inspect};
+pub use inspect::{AccountSize, Inspection, inspect, place_deposits};
 pub use node::{Depth, HeaderSummary, Node, NodeOptions, WitnessSource};
 pub use nodes::{Fault, Nodes};
 pub use program::BlockSummary;
@@ -136,6 +136,8 @@ pub struct Prepared {
     pub statement: Statement,
     /// The blocks, oldest first.
     pub blocks: Vec<BlockSummary>,
+    /// The deposits that the blocks consume, if their chain has a bridge: all their withdrawals, in order.
+    pub deposits: Option<Vec<Withdrawal>>,
     /// What a proof is expected to cost: see [`cost::estimate`]. Zero if there can be none, because the parent is assumed.
     pub estimated_cycles: u64,
 }

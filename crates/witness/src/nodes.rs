@@ -148,22 +148,11 @@ impl Endpoint {
 }
 
 impl Nodes {
-    /// Whether batches of the chain of `config` can be prepared by asking nodes.
-    ///
-    /// # Errors
-    /// [`Error::Bridge`]: the terms of a batch on a chain with a bridge depend on all blocks before it.
-    pub fn check(config: &ChainConfig) -> Result<(), Error> {
-        match config.bridge {
-            true => Err(Error::Bridge { chain_id: config.chain_id }),
-            false => Ok(()),
-        }
-    }
-
     /// Connects to the nodes at `urls`, in order of preference, and checks that they are of the chain of `config`. As
     /// long as one node can be reached, the others are tried again later.
     ///
     /// # Errors
-    /// [`Error::Bridge`]; [`Error::Url`], [`Error::Record`] and [`Error::WrongChain`] of any node; [`Error::Unreachable`] or whatever went
+    /// [`Error::Url`], [`Error::Record`] and [`Error::WrongChain`] of any node; [`Error::Unreachable`] or whatever went
     /// wrong if no node works.
     ///
     /// # Panics
@@ -185,7 +174,7 @@ impl Nodes {
     /// with those that do not work.
     ///
     /// # Errors
-    /// [`Error::Bridge`]; [`Error::Url`], [`Error::Record`] and [`Error::WrongChain`] of any node.
+    /// [`Error::Url`], [`Error::Record`] and [`Error::WrongChain`] of any node.
     ///
     /// # Panics
     /// If `urls` is empty.
@@ -196,7 +185,6 @@ impl Nodes {
         depth: Depth,
     ) -> Result<(Self, Vec<Error>), Error> {
         assert!(!urls.is_empty(), "there is a node at least");
-        Self::check(&config)?;
         warm_up();
         if urls.len() > 1 {
             options.limits.retry = options.limits.retry.min(RETRY_OF_SEVERAL);

@@ -30,7 +30,7 @@ pub(crate) fn run(args: Config, overrides: &Overrides, output: &Output) -> anyho
     // A node tells its chain when the server starts.
     if chain != ChainArg::Node {
         let config = chain.config().context("setting chain cannot be used")?;
-        witness::Nodes::check(&config).context("setting chain cannot be used")?;
+        crate::settings::check_bridge(&settings.config, &config)?;
     }
     output.report(&Checked::new(&settings, args.config)?)
 }

@@ -23,7 +23,7 @@ use crate::commands::node::{self, Defaults};
 use crate::output::Output;
 use crate::parse;
 use crate::provers::{self, Workplace};
-use crate::settings::{Origin, Overrides, Settings};
+use crate::settings::{self, Origin, Overrides, Settings};
 use crate::signals::unless_interrupted;
 
 /// Who needs a token.
@@ -151,6 +151,10 @@ pub(crate) struct Server {
     /// Who may claim the rewards of the proofs: each statement names it [default: nobody]
     #[arg(long, env = "PROVER_SERVER_BENEFICIARY", value_name = "ADDRESS")]
     pub beneficiary: Option<Address>,
+    /// On a chain with a bridge, the link of the chain of deposits before the first block [default: the first of all, if
+    /// that is block 1]
+    #[arg(long, env = "PROVER_SERVER_DEPOSITS_START", value_name = "HASH")]
+    pub deposits_start: Option<B256>,
     /// Blocks in one proof
     #[arg(
         long,
@@ -267,6 +271,7 @@ pub(crate) async fn run(
             (settings.rpc_url.clone(), chain, named.known_keys()?)
         }
     };
+    settings::check_bridge(&config, &chain)?;
     let (chain_id, chain_config_digest) = (chain.chain_id, chain.digest());
     let connect = async {
         let connected = witness::Nodes::try_connect(&urls, chain, options, settings.follow).await;

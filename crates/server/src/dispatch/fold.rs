@@ -6,7 +6,10 @@
 use super::{JobError, Jobs};
 use crate::{
     artifacts::ArtifactError,
-    jobs::fold::{Foldable, Folding, Next, fold_id, next},
+    jobs::{
+        batch::DepositLinks,
+        fold::{Foldable, Folding, Next, fold_id, next},
+    },
     store::folds::NewFold,
 };
 use protocol::{BlockRange, Fail, JobId};
@@ -130,6 +133,8 @@ impl Folder {
                 .iter()
                 .map(|proof| proof.transactions)
                 .fold(0, u64::saturating_add),
+            deposits: Option::zip(first.deposits, last.deposits)
+                .map(|(first, last)| DepositLinks { start: first.start, end: last.end }),
         };
         let added = store.add_fold(&fold, now).await?;
         if added {
@@ -147,7 +152,7 @@ impl Folder {
         }
         let members = proofs.iter().zip(&bytes).map(|(it, proof)| Member {
             public_values: &it.statement,
-            deposits: [[0; 32]; 2],
+            deposits: it.links().map(|link| link.0),
             proof,
         });
         bundle::encode(&members.collect::<Vec<_>>())

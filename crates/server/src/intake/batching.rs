@@ -6,7 +6,7 @@ use super::{
     source::{BatchSource, BoxError, PreparedBatch},
 };
 use crate::{
-    jobs::batch::{NewBatch, Tip, follows},
+    jobs::batch::{DepositLinks, NewBatch, Tip, follows},
     store::StoreError,
 };
 use alloy_primitives::keccak256;
@@ -170,11 +170,34 @@ impl<S: BatchSource> Intake<S> {
             gas_used: prepared.gas_used,
             transactions: prepared.transactions,
             estimated_cycles: prepared.estimated_cycles,
+            deposits: None,
         };
         if let Some(tip) = tip {
             follows(tip, &batch).map_err(StoreError::from)?;
         }
         Ok(batch)
+    }
+
+    /// Has a batch's deposits come after those of the batch that ends with `tip`, or of the first of all.
+    pub(super) async fn place_deposits(
+        &self,
+        prepared: &mut PreparedBatch,
+        tip: &Option<Tip>,
+    ) -> Result<Option<DepositLinks>, IntakeError> {
+        if prepared.deposits.is_none() {
+            return Ok(None);
+        }
+        let block = prepared.blocks.first();
+        let start = match tip {
+            Some(tip) => self.jobs.store().deposits_after(tip.last).await?,
+            // Before the first block there are no deposits.
+            None if block <= 1 => Some(self.deposits_start.unwrap_or_default()),
+            None => self.deposits_start,
+        };
+        let start = start.ok_or(IntakeError::DepositsStart { block })?;
+        prepared
+            .place_deposits(start)
+            .map_err(|error| IntakeError::Prepare { blocks: prepared.blocks, error: error.into() })
     }
 }
 

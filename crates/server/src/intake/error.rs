@@ -42,6 +42,15 @@ pub enum IntakeError {
         /// The blocks prepared.
         found: BlockRange,
     },
+    /// The first batch does not begin with the chain, which has a bridge.
+    #[error(
+        "it is not known after which deposits block {block} comes, and the chain has a bridge: set deposits_start to the link \
+         of the chain of deposits before it"
+    )]
+    DepositsStart {
+        /// The block.
+        block: u64,
+    },
     /// The node said that a block is gone, and then gave that block.
     #[error("L2 node said another hash of block {block} than that of the block it then gave")]
     Contradiction {

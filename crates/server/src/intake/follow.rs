@@ -10,7 +10,7 @@ use super::{
     stranded,
     trouble::{Trouble, Verdict},
 };
-use crate::{dispatch::peers::NodeHealth, observe::traces};
+use crate::{dispatch::peers::NodeHealth, jobs::batch::NewBatch, observe::traces};
 use bytes::Bytes;
 use protocol::{BlockRange, IntakeStatus};
 use std::time::{Duration, Instant, SystemTime};
@@ -201,10 +201,11 @@ impl<S: BatchSource> Intake<S> {
             _ => self.prepare(asked).await,
         };
         let prepared = self.fitting(prepared, ahead).await?;
-        let prepared = self.cut(prepared, ahead).await?;
+        let mut prepared = self.cut(prepared, ahead).await?;
+        let deposits = self.place_deposits(&mut prepared, &tip).await?;
         let prepared_at = SystemTime::now();
         // Before the input is written: a node on another chain must not fill the disk.
-        let mut batch = self.follows(&tip, &prepared)?;
+        let mut batch = NewBatch { deposits, ..self.follows(&tip, &prepared)? };
         // ORDER: the input is durable before the jobs that name it.
         let input = Bytes::from(prepared.input);
         batch.input = self.artifacts.put(input.clone()).await?;

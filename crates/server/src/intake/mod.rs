@@ -34,7 +34,7 @@ use crate::{
     data_folder::Space,
     dispatch::{Jobs, peers::NodeHealth},
 };
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use protocol::IntakeStatus;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -58,6 +58,8 @@ pub struct Intake<S> {
     pub max_reorg_blocks: u64,
     /// Batches that are prepared at the same time.
     pub prepare_ahead: usize,
+    /// The link of the chain of deposits before the first block, if the chain has a bridge.
+    pub deposits_start: Option<B256>,
     /// Inputs are prepared until so many jobs are ready for one of the proofs wanted.
     pub ready_jobs: u64,
     /// How often the node is asked.

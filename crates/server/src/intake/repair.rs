@@ -7,6 +7,7 @@ use super::source::{BatchSource, BoxError};
 use crate::{
     artifacts::{ArtifactError, Artifacts},
     dispatch::Jobs,
+    jobs::batch::DepositLinks,
     store::StoreError,
 };
 use alloy_primitives::Address;
@@ -81,7 +82,12 @@ impl<S: BatchSource> Repair<S> {
         let beneficiary = Statement::abi_decode(&lost.statement)
             .map_or(self.beneficiary, |statement| statement.beneficiary);
         let prepared = self.source.prepare(blocks, beneficiary).await;
-        let prepared = prepared.map_err(|error| RepairError::Prepare { blocks, error })?;
+        let mut prepared = prepared.map_err(|error| RepairError::Prepare { blocks, error })?;
+        if let Some(DepositLinks { start, .. }) = lost.deposits {
+            prepared
+                .place_deposits(start)
+                .map_err(|error| RepairError::Prepare { blocks, error: error.into() })?;
+        }
         // SOUNDNESS: the new input is of exactly the statement that was stored, with which its proofs are compared.
         if prepared.statement != lost.statement {
             return Err(RepairError::OtherStatement(blocks));

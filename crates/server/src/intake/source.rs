@@ -1,9 +1,11 @@
 //! Where batches come from: an L2 node, whose blocks have been executed here before they are handed out.
 
+use crate::jobs::batch::DepositLinks;
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
+use program::Statement;
 use protocol::BlockRange;
-use witness::HeaderSummary;
+use witness::{HeaderSummary, Withdrawal};
 
 /// Any error, where only its text matters.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -62,6 +64,23 @@ pub struct PreparedBatch {
     pub transactions: u64,
     /// What a proof is expected to cost, in cycles: see [`witness::cost::estimate`].
     pub estimated_cycles: u64,
+    /// The deposits that the blocks consume, in order, if their chain has a bridge. Which link of the chain of deposits they come after is
+    /// to be said with [`place_deposits`](Self::place_deposits).
+    pub deposits: Option<Vec<Withdrawal>>,
+}
+
+impl PreparedBatch {
+    /// Has the deposits come after the link `start`, in the input and in the statement. None if the chain has no bridge.
+    pub(super) fn place_deposits(
+        &mut self,
+        start: B256,
+    ) -> Result<Option<DepositLinks>, program::Error> {
+        let Some(deposits) = &self.deposits else { return Ok(None) };
+        let mut statement = Statement::abi_decode(&self.statement)?;
+        let end = witness::place_deposits(&mut self.input, &mut statement, deposits, start)?;
+        self.statement = statement.abi_encode();
+        Ok(Some(DepositLinks { start, end }))
+    }
 }
 
 #[async_trait]
@@ -102,6 +121,7 @@ impl BatchSource for witness::Nodes {
             gas_used: prepared.blocks.iter().map(|block| block.gas_used).sum(),
             transactions: prepared.blocks.iter().map(|block| block.transactions as u64).sum(),
             estimated_cycles: prepared.estimated_cycles,
+            deposits: prepared.deposits,
             input: prepared.input,
         })
     }

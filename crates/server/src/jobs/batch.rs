@@ -32,6 +32,17 @@ pub struct NewBatch {
     pub transactions: u64,
     /// What a proof is expected to cost, in cycles.
     pub estimated_cycles: u64,
+    /// Where its deposits are, if the chain has a bridge.
+    pub deposits: Option<DepositLinks>,
+}
+
+/// Links of the chain of deposits ([`program::statement::DepositsChain`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepositLinks {
+    /// The one before a batch's first deposit.
+    pub start: B256,
+    /// The one after its last: the next batch's start.
+    pub end: B256,
 }
 
 /// What kind of proof is wanted.

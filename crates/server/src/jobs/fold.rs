@@ -3,7 +3,7 @@
 //! Folding is a job of its own, of a kind and a program of its own, whose input is accepted proofs instead of blocks. Turning a proof into
 //! another kind is the same with one proof. What is made of what is data: a [`Folding`] for each step.
 
-use super::batch::Target;
+use super::batch::{DepositLinks, Target};
 use crate::clock::Timestamp;
 use alloy_primitives::B256;
 use program::{
@@ -47,6 +47,15 @@ pub struct Foldable {
     pub gas_used: u64,
     /// Transactions in the blocks.
     pub transactions: u64,
+    /// Where the deposits are, if the chain has a bridge.
+    pub deposits: Option<DepositLinks>,
+}
+
+impl Foldable {
+    /// The links around its deposits, as whoever folds it wants them.
+    pub fn links(&self) -> [B256; 2] {
+        self.deposits.map_or([B256::ZERO; 2], |it| [it.start, it.end])
+    }
 }
 
 /// What is to be done about the first proofs that are not folded yet.
@@ -80,8 +89,7 @@ pub fn next(folding: &Folding, proofs: &[Foldable], now: Timestamp) -> Next {
         let folded = Statement::abi_decode(&proof.statement)
             .map_err(|error| FoldError::Statement { index: members.len(), error: Box::new(error) })
             .and_then(|statement| {
-                // The links of a bridge are not known here, and without them nothing is folded.
-                members.push(Member { statement, deposits: [B256::ZERO; 2] });
+                members.push(Member { statement, deposits: proof.links() });
                 fold::fold(&members)
             });
         match folded {
@@ -153,6 +161,7 @@ mod tests {
                     proved_at: Timestamp(1_000 * u64::from(n)),
                     gas_used: 0,
                     transactions: 0,
+                    deposits: None,
                 }
             })
             .collect()

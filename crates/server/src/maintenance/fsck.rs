@@ -256,6 +256,7 @@ impl JobStore {
         let mut find =
             |subject, problem| findings.push(Finding { subject, problem, advice: RESTORE });
         let (mut tip, mut batches): (Option<Tip>, HashMap<i64, NewBatch>) = Default::default();
+        let mut deposits = None;
         let rows =
             sqlx::query(concat!("SELECT ", batch_columns!(), " FROM batches ORDER BY first, id"))
                 .fetch_all(&mut **tx)
@@ -268,6 +269,12 @@ impl JobStore {
                     find(subject(), unlinked.to_string());
                 }
                 tip = Some(Tip { last: batch.blocks.last(), last_hash: batch.last_hash });
+                if let Some(links) = batch.deposits {
+                    if deposits.is_some_and(|end| end != links.start) {
+                        find(subject(), "has deposits that do not follow those before it".into());
+                    }
+                    deposits = Some(links.end);
+                }
             }
             if keccak256(&batch.statement) != batch.statement_digest {
                 find(subject(), "has another statement than its digest says".into());

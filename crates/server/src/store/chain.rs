@@ -13,6 +13,7 @@ use crate::{
         state::{Event, due},
     },
 };
+use alloy_primitives::B256;
 use protocol::{BlockRange, JobId, LeaseId, ProofKind};
 use sqlx::{AnyConnection, any::AnyRow};
 
@@ -48,6 +49,22 @@ impl JobStore {
         );
         let row = row.bind(Col(block)).fetch_optional(self.db.readers()).await;
         self.ok(row)?.map(|row| self.end(&row)).transpose()
+    }
+
+    /// The link of the chain of deposits after the batch that ends with `block`. None if no batch on the chain does, or the chain has no
+    /// bridge.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn deposits_after(&self, block: u64) -> Result<Option<B256>> {
+        let row = sqlx::query(
+            "SELECT deposits_end FROM batches WHERE superseded_at IS NULL AND last = $1",
+        );
+        let row = row.bind(Col(block)).fetch_optional(self.db.readers()).await;
+        match self.ok(row)? {
+            Some(row) => self.get(&row, "deposits_end"),
+            None => Ok(None),
+        }
     }
 
     /// The last block of the final batches, if there are any.
@@ -200,8 +217,8 @@ impl JobStore {
         // The input of a batch that comes back may be another by now.
         let row = sqlx::query(
             "INSERT INTO batches (first, last, parent_hash, last_hash, statement, statement_digest, input,
-             input_len, gas_used, transactions, created_at, estimated_cycles)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             input_len, gas_used, transactions, created_at, estimated_cycles, deposits_start, deposits_end)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
              ON CONFLICT (first, last, statement_digest) DO UPDATE SET superseded_at = NULL, input = $7, input_len = $8
              RETURNING id",
         )
@@ -217,6 +234,8 @@ impl JobStore {
         .bind(Col(batch.transactions))
         .bind(Col(now))
         .bind(Col(batch.estimated_cycles))
+        .bind(Col(batch.deposits.map(|it| it.start)))
+        .bind(Col(batch.deposits.map(|it| it.end)))
         .fetch_one(&mut **tx);
         let row: i64 = self.get(&self.ok(row.await)?, "id")?;
         let back = self.db.locking(concat!(

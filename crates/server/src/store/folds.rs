@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     database::{Notification, columns::Col},
     jobs::{
-        batch::Target,
+        batch::{DepositLinks, Target},
         fold::{Foldable, Folding},
     },
 };
@@ -34,6 +34,8 @@ pub struct NewFold {
     pub gas_used: u64,
     /// Transactions in the blocks.
     pub transactions: u64,
+    /// Where the deposits are, if the chain has a bridge.
+    pub deposits: Option<DepositLinks>,
 }
 
 impl JobStore {
@@ -96,7 +98,7 @@ impl JobStore {
             _ => String::new(),
         };
         let sql = format!(
-            "SELECT s.first, s.last, s.statement, s.gas_used, s.transactions, j.id, j.proof, j.proof_len, j.finished_at
+            "SELECT s.first, s.last, s.statement, s.gas_used, s.transactions, s.deposits_start, s.deposits_end, j.id, j.proof, j.proof_len, j.finished_at
              FROM (SELECT s.* FROM {sources} AND s.first >= $1 AND {untaken} {there} ORDER BY s.first LIMIT {limit}) s
              LEFT JOIN jobs j ON {proof} ORDER BY s.first"
         );
@@ -112,6 +114,7 @@ impl JobStore {
                 proved_at: self.get(row, "finished_at")?,
                 gas_used: self.get(row, "gas_used")?,
                 transactions: self.get(row, "transactions")?,
+                deposits: self.deposit_links(row)?,
             });
         }
         Ok(proofs)
@@ -170,8 +173,8 @@ impl JobStore {
             return Ok(back.rows_affected() == 1);
         }
         let insert = sqlx::query(
-            "INSERT INTO folds (job, first, last, statement, input, input_len, gas_used, transactions)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO folds (job, first, last, statement, input, input_len, gas_used, transactions, deposits_start, deposits_end)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(Col(fold.job))
         .bind(Col(fold.blocks.first()))
@@ -181,6 +184,8 @@ impl JobStore {
         .bind(Col(fold.input.len))
         .bind(Col(fold.gas_used))
         .bind(Col(fold.transactions))
+        .bind(Col(fold.deposits.map(|it| it.start)))
+        .bind(Col(fold.deposits.map(|it| it.end)))
         .execute(&mut *tx);
         self.ok(insert.await)?;
         self.db.tell(&mut tx, Notification::Ready).await?;

@@ -4,6 +4,7 @@ use super::{JobStore, Result, StoreError};
 use crate::{
     clock::Timestamp,
     database::{Notification, columns::Col},
+    jobs::batch::DepositLinks,
 };
 use protocol::{ArtifactRef, BlockRange, JobId, LeaseId, ProofKind};
 
@@ -22,6 +23,8 @@ pub struct BatchInput {
     pub input: ArtifactRef,
     /// The kind of proof that the job asks for.
     pub kind: ProofKind,
+    /// Where its deposits are, if the chain has a bridge.
+    pub deposits: Option<DepositLinks>,
     /// The job's live lease.
     pub lease: Option<LeaseId>,
 }
@@ -34,7 +37,7 @@ impl JobStore {
     pub async fn input_of(&self, job: JobId) -> Result<BatchInput> {
         let row = sqlx::query(
             "SELECT b.id, coalesce(f.first, b.first) AS first, b.last, coalesce(f.statement, b.statement) AS statement,
-             coalesce(f.input, b.input) AS input, coalesce(f.input_len, b.input_len) AS input_len, j.kind, j.lease
+             coalesce(f.input, b.input) AS input, coalesce(f.input_len, b.input_len) AS input_len, b.deposits_start, b.deposits_end, j.kind, j.lease
              FROM jobs j JOIN batches b ON b.id = j.batch LEFT JOIN folds f ON f.job = j.id WHERE j.id = $1",
         );
         let row = row.bind(Col(job)).fetch_optional(self.db.readers()).await;
@@ -45,6 +48,7 @@ impl JobStore {
             statement: self.get(&row, "statement")?,
             input: self.artifact(&row, "input", "input_len")?,
             kind: self.get(&row, "kind")?,
+            deposits: self.deposit_links(&row)?,
             lease: self.get(&row, "lease")?,
         })
     }

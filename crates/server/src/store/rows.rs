@@ -6,7 +6,7 @@ use crate::{
     clock::Timestamp,
     database::columns::Column,
     jobs::{
-        batch::{NewBatch, Target},
+        batch::{DepositLinks, NewBatch, Target},
         party::Party,
         state::{Job, Lease, State},
     },
@@ -34,7 +34,7 @@ macro_rules! made_of_proofs {
 macro_rules! batch_columns {
     () => {
         "id, first, last, parent_hash, last_hash, statement, statement_digest, input, input_len, gas_used, transactions, \
-         estimated_cycles, superseded_at"
+         estimated_cycles, superseded_at, deposits_start, deposits_end"
     };
 }
 
@@ -180,7 +180,13 @@ impl JobStore {
             gas_used: self.get(row, "gas_used")?,
             transactions: self.get(row, "transactions")?,
             estimated_cycles: self.get(row, "estimated_cycles")?,
+            deposits: self.deposit_links(row)?,
         })
+    }
+
+    pub(super) fn deposit_links(&self, row: &AnyRow) -> Result<Option<DepositLinks>> {
+        let (start, end) = (self.get(row, "deposits_start")?, self.get(row, "deposits_end")?);
+        Ok(Option::zip(start, end).map(|(start, end)| DepositLinks { start, end }))
     }
 
     pub(crate) fn get<T: Column>(&self, row: &AnyRow, column: &str) -> Result<T> {

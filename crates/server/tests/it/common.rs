@@ -106,6 +106,7 @@ impl Chain {
             estimated_cycles: (blocks.first()..=blocks.last())
                 .map(|block| if block % 5 == 0 { 1_000_000 } else { 1_000 })
                 .sum(),
+            deposits: None,
         }
     }
 }

@@ -42,6 +42,7 @@ impl BatchSource for ThirdBlock {
             gas_used: 25_300,
             transactions: 1,
             estimated_cycles: 7,
+            deposits: None,
         })
     }
 

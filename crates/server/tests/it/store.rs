@@ -65,6 +65,7 @@ pub(crate) fn batch(chain: &Chain, number: u64) -> NewBatch {
         gas_used: 0,
         transactions: 0,
         estimated_cycles: prepared.estimated_cycles,
+        deposits: None,
     }
 }
 

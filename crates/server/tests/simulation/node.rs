@@ -14,6 +14,7 @@ pub(super) const DEEPEST: u64 = 4;
 
 /// What the intake decided on, a moment ago.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them")]
 pub(super) enum Act {
     Enqueue(NewBatch),
     /// Batches that wait for a proof that is not wanted any more get another job.
@@ -44,6 +45,7 @@ impl World {
             gas_used: 0,
             transactions: 0,
             estimated_cycles: 0,
+            deposits: None,
         }
     }
 

@@ -582,6 +582,7 @@ impl Real {
             gas_used: 1,
             transactions: 1,
             estimated_cycles: 1,
+            deposits: None,
         };
         let job = store.enqueue(&batch, &Targets::from(TARGET), Timestamp(0)).await.unwrap()[0];
         let (client, lease) = (id(0), LeaseId::from_bytes([9; 16]));
