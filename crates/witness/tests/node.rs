@@ -389,15 +389,9 @@ async fn of_several_nodes_the_least_that_any_calls_final_counts() {
 }
 
 #[tokio::test]
-async fn a_server_s_nodes_of_a_chain_with_a_bridge_are_refused_at_the_start() {
+async fn a_caller_says_where_the_deposits_of_a_chain_with_a_bridge_start() {
     let (_honest, url) = Says::honest().start().await;
     let config = ChainConfig { bridge: true, ..ChainConfig::dev() };
-    let (urls, options) = ([url.clone()], NodeOptions::default());
-    let error = Nodes::connect(&urls, config.clone(), options, Depth::Latest).await.unwrap_err();
-    assert!(matches!(error, Error::Bridge { chain_id: 1337 }), "{error}");
-    assert!(error.to_string().contains("`l2-prover prove --deposits-start`"), "{error}");
-
-    // A caller who says where the deposits start may ask.
     let terms = Terms { deposits_start: B256::repeat_byte(7), ..Terms::default() };
     let node = Node::connect(&url, config).await.unwrap().with_terms(terms);
     let statement = node.prepare(1, 2).await.unwrap().statement;

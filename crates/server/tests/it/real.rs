@@ -92,7 +92,7 @@ async fn the_deposits_of_each_batch_follow_those_of_the_batch_before() {
     let config = || Config { batch_blocks: 2, ..config(dir.path()) };
     proved(config(), 4).await;
     proved(Config { batch_blocks: 1, ..config() }, 5).await;
-    let path = format!("sqlite://{}", dir.path().join("jobs.sqlite").display());
+    let path = format!("sqlite://{}", dir.path().join("server/jobs.sqlite").display());
     let database = sqlx::SqlitePool::connect(&path).await.unwrap();
     let statements: Vec<Vec<u8>> =
         sqlx::query_scalar("SELECT statement FROM batches ORDER BY first")
