@@ -42,6 +42,27 @@ sol! {
         bytes data;
     }
 
+    /// What leaves the L2.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Withdrawal {
+        uint64 nonce;
+        address from;
+        address to;
+        uint256 amount;
+    }
+
+    /// What a bridge keeps of a block.
+    #[derive(Debug)]
+    struct Roots {
+        bytes32 state;
+        bytes32 outboxStorage;
+    }
+
+    /// Where ether leaves the L2.
+    interface IOutbox {
+        event Withdrawn(bytes32 indexed id, address indexed from, address indexed to, uint256 amount, uint64 nonce);
+    }
+
     /// The contract that settles.
     #[derive(Debug)]
     interface IRollup {
@@ -61,6 +82,10 @@ sol! {
         error ProofRefused(uint8 system, bytes reason);
         error MalformedStatement(string what);
         error UnknownLink(uint256 index, bytes32 link);
+        error NotSettled(uint64 number, bytes32 stateRoot);
+        error NotFinal(uint256 from);
+        event Settled(uint64 indexed firstNumber, uint64 indexed lastNumber, bytes32 lastHash, bytes32 stateRoot, uint64 deposits, address beneficiary);
+        function claimable(uint64 number, bytes32 stateRoot) external view;
         function bridge() external view returns (address);
         function head() external view returns (Head memory);
         function policy() external view returns (Policy memory);
@@ -70,6 +95,12 @@ sol! {
     /// The contract that queues deposits.
     interface IBridge {
         event Deposited(uint64 indexed index, address indexed from, address indexed to, uint64 amountGwei, bytes32 link);
+        function deposits() external view returns (uint64);
+        function outbox() external view returns (address);
+        function l2ChainId() external view returns (uint256);
+        function claimed(bytes32 id) external view returns (bool);
+        function opened(uint64 number) external view returns (Roots memory);
+        function claim(Withdrawal calldata withdrawal, uint64 number, bytes[] calldata accountProof, bytes[] calldata storageProof) external;
         function next(uint256 index, bytes32 link) external view returns (uint256 at);
     }
 }

@@ -11,7 +11,7 @@ use alloy_network::{Ethereum, TransactionBuilder};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_provider::{Provider, RootProvider};
 use alloy_rpc_client::RpcClient;
-use alloy_rpc_types_eth::{Filter, TransactionRequest};
+use alloy_rpc_types_eth::{EIP1186AccountProofResponse, Filter, TransactionRequest};
 use alloy_sol_types::{SolCall, SolEvent};
 use alloy_transport::{IntoBoxTransport, TransportError, TransportErrorKind, TransportFut};
 use program::Statement;
@@ -75,6 +75,19 @@ pub struct Block {
     pub time: u64,
     /// Its base fee.
     pub base_fee: u64,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Receipt {
+    /// Its block.
+    pub(crate) block: u64,
+    /// Whether it did what it should.
+    pub(crate) status: bool,
+    /// What it used.
+    pub(crate) gas: u64,
+    /// What it said.
+    pub(crate) logs: Vec<alloy_primitives::Log>,
 }
 
 /// What an RPC says of L1 at one block.
@@ -289,6 +302,116 @@ impl Rpc {
         }
     }
 
+    /// Its newest finalized block, if there is one.
+    pub(crate) async fn finalized(&self) -> Result<Option<Block>, L1Error> {
+        let block = self.block(BlockNumberOrTag::Finalized).await?;
+        Ok(block.filter(|block| block.number > 0))
+    }
+
+    /// The deposits of these blocks, in order.
+    pub(crate) async fn deposits(
+        &self,
+        bridge: Address,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<IBridge::Deposited>, L1Error> {
+        let filter = Filter::new()
+            .address(bridge)
+            .event_signature(IBridge::Deposited::SIGNATURE_HASH)
+            .from_block(from)
+            .to_block(to);
+        let logs = self.ok("deposits", self.provider.get_logs(&filter).await)?;
+        logs.iter()
+            .filter(|log| !log.removed && log.address() == bridge)
+            .map(|log| IBridge::Deposited::decode_log_data(log.data()))
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.fails("deposits", &error.to_string()))
+    }
+
+    /// Whether a call does not revert.
+    pub(crate) async fn holds<C: SolCall>(
+        &self,
+        contract: Address,
+        call: C,
+        at: BlockId,
+    ) -> Result<bool, L1Error> {
+        let answer = self.provider.call(request(contract, call.abi_encode())).block(at).await;
+        match self.unless_reverted("what a contract says", answer) {
+            Ok(answer) => Ok(!answer.is_empty()),
+            Err(L1Error::Reverted(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a call does not revert, or why it does.
+    pub(crate) async fn allows<C: SolCall>(
+        &self,
+        contract: Address,
+        call: C,
+        at: BlockId,
+    ) -> Result<Result<(), String>, L1Error> {
+        let answer = self.provider.call(request(contract, call.abi_encode())).block(at).await;
+        match self.unless_reverted("what a contract says", answer) {
+            Ok(_) => Ok(Ok(())),
+            Err(L1Error::Reverted(says)) => Ok(Err(says)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What became of a transaction, if it is in a block.
+    pub(crate) async fn receipt(&self, tx: B256) -> Result<Option<Receipt>, L1Error> {
+        let receipt = self.provider.get_transaction_receipt(tx).await;
+        let Some(receipt) = self.ok("a receipt", receipt)? else { return Ok(None) };
+        let Some(block) = receipt.block_number else { return Ok(None) };
+        Ok(Some(Receipt {
+            block,
+            status: receipt.status(),
+            gas: receipt.gas_used,
+            logs: receipt.logs().iter().map(|log| log.inner.clone()).collect(),
+        }))
+    }
+
+    /// The proof of a slot at a block.
+    pub(crate) async fn proof(
+        &self,
+        account: Address,
+        slot: B256,
+        block: u64,
+    ) -> Result<EIP1186AccountProofResponse, L1Error> {
+        let proof = self.provider.get_proof(account, vec![slot]).number(block).await;
+        self.ok("the proof of a withdrawal", proof)
+    }
+
+    /// The batches that a contract has settled, oldest first.
+    pub(crate) async fn settled(&self, rollup: Address) -> Result<Vec<IRollup::Settled>, L1Error> {
+        let filter = Filter::new()
+            .address(rollup)
+            .event_signature(IRollup::Settled::SIGNATURE_HASH)
+            .from_block(BlockNumberOrTag::Earliest);
+        let logs = self.ok("the settled batches", self.provider.get_logs(&filter).await)?;
+        logs.iter()
+            .map(|log| IRollup::Settled::decode_log_data(log.data()))
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.fails("the settled batches", &error.to_string()))
+    }
+
+    /// What a call by `wallet` takes now: gas, the wallet's next nonce, and the least fee and usual tip in wei a gas.
+    pub(crate) async fn price(
+        &self,
+        wallet: Address,
+        contract: Address,
+        data: &[u8],
+    ) -> Result<(u64, u64, (u128, u128)), L1Error> {
+        let request = request(contract, data.to_vec()).with_from(wallet);
+        let gas =
+            self.unless_reverted("what it takes", self.provider.estimate_gas(request).await)?;
+        let nonce = self.provider.get_transaction_count(wallet).pending().await;
+        let tip = self.provider.get_max_priority_fee_per_gas().await.unwrap_or(TIP);
+        let newest = self.block(BlockNumberOrTag::Latest).await?;
+        let base = newest.map_or(0, |block| u128::from(block.base_fee));
+        Ok((gas, self.ok("the wallet's nonce", nonce)?, (base.saturating_add(tip), tip)))
+    }
+
     async fn block(&self, which: BlockNumberOrTag) -> Result<Option<Block>, L1Error> {
         let block = self.provider.get_block_by_number(which).await;
         Ok(self.ok("a block", block)?.map(|block| Block {
@@ -299,7 +422,7 @@ impl Rpc {
         }))
     }
 
-    async fn call<C: SolCall>(
+    pub(crate) async fn call<C: SolCall>(
         &self,
         contract: Address,
         call: C,

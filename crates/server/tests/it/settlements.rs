@@ -265,6 +265,7 @@ async fn what_is_settled_is_the_longest_proof_of_the_kind_that_goes_on_from_a_bl
             input: ArtifactRef::of(b"bundle"),
             gas_used: 0,
             transactions: 0,
+            deposits: None,
         };
         assert!(store.add_fold(&fold, at(5)).await.unwrap());
     }

@@ -73,6 +73,7 @@ impl L2 {
                 gas_used: 0,
                 transactions: 0,
                 estimated_cycles: 0,
+                deposits: None,
             });
             (first, consumed) = (last + 1, consumed + deposits);
         }
