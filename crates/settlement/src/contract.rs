@@ -59,6 +59,7 @@ sol! {
     }
 
     /// Where ether leaves the L2.
+    #[derive(Debug)]
     interface IOutbox {
         event Withdrawn(bytes32 indexed id, address indexed from, address indexed to, uint256 amount, uint64 nonce);
     }
@@ -92,8 +93,14 @@ sol! {
         function settle(bytes calldata values, bytes32 link, Proof[] calldata proofs) external;
     }
 
-    /// The contract that queues deposits.
+    /// The contract that queues deposits and pays withdrawals.
+    #[derive(Debug)]
     interface IBridge {
+        error WrongOutboxCode(bytes32 codeHash);
+        error NotOpened(uint64 number);
+        error WrongWord(bytes32 word);
+        error AlreadyClaimed(bytes32 id);
+        error TransferFailed(address to, uint256 amount);
         event Deposited(uint64 indexed index, address indexed from, address indexed to, uint64 amountGwei, bytes32 link);
         function deposits() external view returns (uint64);
         function outbox() external view returns (address);
@@ -107,8 +114,10 @@ sol! {
 
 /// What a revert says: an error of the contracts, a text, or the first bytes of what else it is.
 pub fn reason(data: &Bytes) -> String {
-    let text = match IRollup::IRollupErrors::abi_decode(data) {
-        Ok(error) => format!("{error:?}"),
+    let bridge = || IBridge::IBridgeErrors::abi_decode(data).map(|error| format!("{error:?}"));
+    let rollup = IRollup::IRollupErrors::abi_decode(data).map(|error| format!("{error:?}"));
+    let text = match rollup.or_else(|_| bridge()) {
+        Ok(error) => error,
         Err(_) => match alloy_sol_types::decode_revert_reason(data) {
             Some(text) => text,
             None if data.is_empty() => "no reason".to_owned(),

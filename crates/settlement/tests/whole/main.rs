@@ -1,0 +1,279 @@
+//! The whole loop on real chains: a deposit on L1 is ether on the L2, its blocks are proven and settled, and what leaves the L2 is paid on
+//! L1. L1 is anvil with the contracts of this repository, the L2 the dev node; proofs are those of the exec prover, which prove nothing.
+//!
+//! `ANVIL` names the executable; without it the test is skipped. `make settle` fetches anvil and shows what happens.
+
+#[path = "../world/anvil.rs"]
+mod anvil;
+
+use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
+use alloy_eips::eip2718::Encodable2718 as _;
+use alloy_genesis::GenesisAccount;
+use alloy_network::TxSignerSync as _;
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, hex};
+use alloy_signer_local::PrivateKeySigner;
+use alloy_sol_types::{SolCall as _, SolValue as _, sol};
+use anvil::{Anvil, bytecode};
+use devnode::DevNode;
+use protocol::{ProofKind, ProofSystem};
+use serde_json::{Value, json};
+use server::{
+    Config, Server,
+    artifacts::{Artifacts, Place, Sharing},
+    jobs::Rules as JobRules,
+    store::JobStore,
+};
+use settlement::{
+    Caps, Deposits, DepositsError, Rpc, Rules, Sender, Wallet, claim,
+    contract::{Head, IRollup, Policy, System},
+};
+use std::{fmt::Display, path::Path, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+use witness::{Depth, NodeOptions, Nodes};
+
+sol! {
+    struct Roles { address governance; address guardian; address council; }
+    struct L2 { uint256 chainId; address outbox; }
+    function deposit(address to) external payable returns (uint64 index);
+    function withdraw(address to) external payable returns (bytes32 id);
+}
+
+const OUTBOX: Address = address!("0000000000000000000000000000000000000b0c");
+const GWEI: u64 = 1_000_000_000;
+
+#[expect(clippy::print_stdout, reason = "what it is run for is to be seen")]
+fn says(what: impl Display) {
+    println!("{what}");
+}
+
+/// The dev chain, with a bridge.
+async fn l2() -> devnode::Running {
+    let mut genesis = devnode::genesis::dev();
+    genesis.config.extra_fields.insert_value("bridge".into(), true).unwrap();
+    let artifact = std::fs::read_to_string(anvil::artifact("Outbox")).unwrap();
+    let artifact: Value = serde_json::from_str(&artifact).unwrap();
+    let code = hex::decode(artifact["deployedBytecode"].as_str().unwrap()).unwrap();
+    // Nothing has ether that was not deposited.
+    for account in genesis.alloc.values_mut() {
+        account.balance = U256::ZERO;
+    }
+    let outbox = GenesisAccount { code: Some(code.into()), ..GenesisAccount::default() };
+    genesis.alloc.insert(OUTBOX, outbox);
+    let listen = ([127, 0, 0, 1], 0).into();
+    let config = devnode::Config { listen, genesis, ..devnode::Config::default() };
+    DevNode::start(config).await.unwrap()
+}
+
+fn balance(l2: &devnode::Running, of: Address) -> U256 {
+    let chain = l2.chain();
+    let at = chain.block(chain.head().number).unwrap();
+    chain.account(at, &of).unwrap_or_default().balance
+}
+
+/// The contracts: the rollup and its bridge.
+async fn deploy(l1: &Anvil, l2: &devnode::Running, sequencer: Address) -> (Address, Address) {
+    let adapter = l1.send(None, bytecode("DangerMock"), 0).await;
+    // The exec prover's program has no id.
+    let system = System { adapter, programId: B256::ZERO, family: B256::repeat_byte(1) };
+    let policy = Policy {
+        systems: vec![system],
+        threshold: 1,
+        chainConfigDigest: l2.chain_config().digest(),
+        sequencer,
+        delay: 8 * 86_400,
+        finality: 60,
+        window: 86_400,
+        fallbackAfter: 86_400,
+    };
+    let (hash, state_root) = {
+        let chain = l2.chain();
+        (chain.block(0).unwrap().hash, chain.block(0).unwrap().block.header.state_root)
+    };
+    let genesis = Head { hash, stateRoot: state_root, ..Head::default() };
+    let other = Address::repeat_byte(1);
+    let roles = Roles { governance: other, guardian: other, council: other };
+    let place = L2 { chainId: U256::from(l2.chain_config().chain_id), outbox: OUTBOX };
+    let arguments = (genesis, policy, roles, place).abi_encode_params();
+    let rollup = l1.send(None, [bytecode("Rollup"), arguments].concat(), 0).await;
+    let bridge = IRollup::bridgeCall {}.abi_encode();
+    let call = json!([{ "to": rollup, "data": hex::encode_prefixed(bridge) }, "latest"]);
+    let bridge = l1.ask("eth_call", call).await.unwrap();
+    let bridge = hex::decode(bridge.as_str().unwrap()).unwrap();
+    (rollup, Address::abi_decode(&bridge).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l1() {
+    let Some(program) = std::env::var_os("ANVIL") else {
+        eprintln!("skipped: ANVIL names no executable (make settle)");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let l1 = Anvil::start(Path::new(&program)).await;
+    let l2 = l2().await;
+    let user = PrivateKeySigner::from_bytes(&B256::repeat_byte(0x11)).unwrap();
+    let sequencer = PrivateKeySigner::from_bytes(&B256::repeat_byte(0x42)).unwrap();
+    let (rollup, bridge) = deploy(&l1, &l2, sequencer.address()).await;
+    let ether = json!([sequencer.address(), "0x56bc75e2d63100000"]);
+    l1.ask("anvil_setBalance", ether).await.unwrap();
+    says(format_args!("L1 has the contracts: Rollup {rollup}, Bridge {bridge}"));
+
+    // A deposit is no deposit before it is final.
+    let rpc = || Rpc::http(&l1.url.parse().unwrap()).unwrap();
+    let mut deposits = Deposits::new(vec![rpc(), rpc()], bridge);
+    let data = depositCall { to: user.address() }.abi_encode();
+    l1.send(Some(bridge), data.clone(), 5_000_000 * GWEI).await;
+    assert_eq!(deposits.more().await.unwrap(), [], "it is not final yet");
+    // One that L1 takes back never was on the L2.
+    l1.send(Some(bridge), data, 7_000_000 * GWEI).await;
+    l1.ask("anvil_reorg", json!([1, []])).await.unwrap();
+    l1.ask("anvil_dropAllTransactions", json!([])).await.unwrap();
+    for _ in 0..8 {
+        l1.mine().await;
+    }
+    let found = deposits.more().await.unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].index, found[0].address, found[0].amount), (0, user.address(), 5_000_000));
+    assert_eq!(deposits.more().await.unwrap(), [], "each once");
+    for deposit in found {
+        l2.deposit(deposit).unwrap();
+    }
+    l2.mine(1).await.unwrap();
+    assert_eq!(balance(&l2, user.address()), U256::from(5_000_000 * GWEI));
+    says(format_args!("the L2 has the deposit of 5,000,000 gwei for {}", user.address()));
+
+    // An RPC with other deposits is contradicted, whichever is asked first.
+    let other = Anvil::start(Path::new(&program)).await;
+    let (_, same) = deploy(&other, &l2, sequencer.address()).await;
+    assert_eq!(same, bridge, "the same account made the same contracts");
+    let to = depositCall { to: Address::ZERO }.abi_encode();
+    other.send(Some(bridge), to, GWEI).await;
+    for _ in 0..8 {
+        other.mine().await;
+    }
+    let lies = Rpc::http(&other.url.parse().unwrap()).unwrap();
+    for rpcs in [vec![rpc(), lies.clone()], vec![lies, rpc()]] {
+        let error = Deposits::new(rpcs, bridge).more().await.unwrap_err();
+        assert!(matches!(error, DepositsError::Contradiction { .. }), "{error}");
+    }
+
+    // What leaves: on the L2, to an address on L1.
+    let receiver = Address::repeat_byte(0xee);
+    let mut tx = TxEip1559 {
+        chain_id: l2.chain_config().chain_id,
+        nonce: 0,
+        gas_limit: 200_000,
+        max_fee_per_gas: 10 * u128::from(GWEI),
+        max_priority_fee_per_gas: 0,
+        to: TxKind::Call(OUTBOX),
+        value: U256::from(1_000_000 * GWEI),
+        input: Bytes::from(withdrawCall { to: receiver }.abi_encode()),
+        ..TxEip1559::default()
+    };
+    let signature = user.sign_transaction_sync(&mut tx).unwrap();
+    let raw = TxEnvelope::from(tx.into_signed(signature)).encoded_2718();
+    let node = Rpc::http(&l2.url().parse().unwrap()).unwrap();
+    node.send(&raw).await.unwrap();
+    let withdrawal = alloy_primitives::keccak256(&raw);
+    let early = claim::find(&rpc(), &node, rollup, withdrawal).await.unwrap_err();
+    assert!(matches!(early, claim::ClaimError::NotSettled { head: 0, .. }), "{early}");
+    l2.mine(2).await.unwrap();
+    let head = l2.chain().head().number;
+
+    // Proven, two blocks at a time.
+    let (urls, chain) = ([l2.url()], l2.chain_config().clone());
+    let source = Nodes::connect(&urls, chain, NodeOptions::default(), Depth::Latest).await.unwrap();
+    let config = Config {
+        listen_port: 0,
+        data_dir: dir.path().join("server"),
+        system: ProofSystem::Exec,
+        batch_blocks: 2,
+        poll_interval: Duration::from_millis(50),
+        danger_accept_exec: true,
+        ..Config::default()
+    };
+    let server = Server::start(config.clone(), Some(source)).await.unwrap();
+    let prover = client::Config {
+        servers: vec![server.url()],
+        data_dir: dir.path().join("client"),
+        wait: Duration::from_secs(5),
+        max_back_off: Duration::from_millis(200),
+        ..client::Config::default()
+    };
+    let client = client::Client::start(prover, Arc::new(client::ExecProver)).await.unwrap();
+    while server.status().await.unwrap().proved_through != Some(head) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    client.stop().await;
+    server.stop().await;
+    says(format_args!("blocks 1 to {head} of the L2 are proven"));
+
+    // Settled.
+    let rules = JobRules {
+        lease: config.lease,
+        max_hold: config.max_hold,
+        max_failures: config.max_failures,
+        max_lost: config.max_lost,
+        max_rejected: config.max_rejected,
+        max_newcomers: config.max_newcomers,
+    };
+    let store = JobStore::open(&config.data_dir.join("jobs.sqlite"), rules).await.unwrap();
+    let place = Place::Folder(config.data_dir.join("artifacts"), Sharing::Shared);
+    let settling = settlement::Config {
+        rollup,
+        kind: ProofKind::Composite,
+        rules: Rules {
+            bump_after: Duration::from_secs(3),
+            resend_after: Duration::from_secs(1),
+            caps: Caps { max: 100 * GWEI, priority: 10 * GWEI },
+        },
+        poll: Duration::from_millis(100),
+        ..settlement::Config::default()
+    };
+    let sender = Sender::new(
+        settling,
+        store.clone(),
+        Artifacts::existing(&place).unwrap(),
+        Wallet::new(sequencer.clone()),
+        vec![rpc()],
+        rand::random(),
+    );
+    let stop = CancellationToken::new();
+    let settling = tokio::spawn(sender.run(stop.clone()));
+    while l1.head(rollup, "latest").await.unwrap().number < head {
+        l1.mine().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop.cancel();
+    settling.await.unwrap();
+    store.close().await;
+    let settled = l1.head(rollup, "latest").await.unwrap();
+    assert_eq!((settled.number, settled.deposits), (head, 1));
+    says(format_args!("block {head} is settled on L1, with 1 deposit"));
+
+    // Claimed: not before it is final, then once.
+    let early = claim::find(&rpc(), &node, rollup, withdrawal).await.unwrap_err();
+    assert!(matches!(early, claim::ClaimError::NotClaimable { .. }), "{early}");
+    l1.ask("evm_increaseTime", json!([61])).await.unwrap();
+    l1.mine().await;
+    let claims = claim::find(&rpc(), &node, rollup, withdrawal).await.unwrap();
+    let [one] = &claims[..] else { panic!("{claims:?}") };
+    assert_eq!(
+        (one.withdrawal.to, one.withdrawal.amount),
+        (receiver, U256::from(1_000_000 * GWEI))
+    );
+    l1.ask("evm_setAutomine", json!([true])).await.unwrap();
+    let wallet = Wallet::new(sequencer);
+    let claimed = one.send(&mut rpc(), &wallet, 100 * u128::from(GWEI)).await.unwrap();
+    let paid = l1.number("eth_getBalance", json!([receiver, "latest"])).await;
+    assert_eq!(U256::from(paid), one.withdrawal.amount);
+    says(format_args!(
+        "the withdrawal of 1,000,000 gwei is paid to {receiver}, for {} gas",
+        claimed.gas
+    ));
+    assert!(claim::find(&rpc(), &node, rollup, withdrawal).await.unwrap().is_empty());
+    let twice = one.send(&mut rpc(), &wallet, 100 * u128::from(GWEI)).await.unwrap_err();
+    assert!(twice.to_string().contains("AlreadyClaimed"), "{twice}");
+    l2.stop().await;
+}
