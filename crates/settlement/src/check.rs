@@ -1,7 +1,7 @@
 //! What the contract compares a statement with, compared here first: a refusal names the field, and costs nothing.
 
 use crate::contract::{Head, IRollup, Policy, Proof};
-use alloy_primitives::{Address, B256, keccak256};
+use alloy_primitives::{Address, B256, b256, keccak256};
 use alloy_sol_types::SolCall as _;
 use program::Statement;
 use protocol::JobProof;
@@ -143,6 +143,15 @@ pub fn sequencer(policy: &Policy, wallet: Address) -> Field {
     }
 }
 
+/// What a policy calls the program of the exec prover: no contract takes an id of zero, which it has elsewhere.
+pub const EXEC_PROGRAM_ID: B256 =
+    b256!("657865633a2070726f766573206e6f7468696e67000000000000000000000000");
+
+/// What a policy calls a program.
+fn id_on_l1(program_id: B256) -> B256 {
+    if program_id.is_zero() { EXEC_PROGRAM_ID } else { program_id }
+}
+
 /// As many proofs as the policy wants, of different families, each with the place of its system.
 ///
 /// # Errors
@@ -153,7 +162,7 @@ pub fn choose<'p>(
 ) -> Result<Vec<(u8, &'p JobProof)>, Refusal> {
     let (mut chosen, mut families) = (Vec::new(), BTreeSet::new());
     for (place, system) in (0..=u8::MAX).zip(&policy.systems) {
-        let proof = proofs.iter().find(|proof| proof.program_id == system.programId);
+        let proof = proofs.iter().find(|proof| id_on_l1(proof.program_id) == system.programId);
         if let Some(proof) = proof
             && chosen.len() < policy.threshold.into()
             && families.insert(system.family)
@@ -166,7 +175,7 @@ pub fn choose<'p>(
         let systems = policy.systems.iter().map(|system| system.programId.to_string()).collect();
         return Err(Refusal {
             name: "programId",
-            ours: ids(proofs.iter().map(|proof| proof.program_id.to_string()).collect()),
+            ours: ids(proofs.iter().map(|proof| id_on_l1(proof.program_id).to_string()).collect()),
             l1: format!("{} of {}", policy.threshold.max(1), ids(systems)),
         });
     }
@@ -181,6 +190,7 @@ pub fn call(values: Vec<u8>, link: B256, proofs: Vec<(u8, Vec<u8>)>) -> Vec<u8> 
 
 /// What the contract `DangerMock` takes for a run that nothing proves.
 pub fn mock(program_id: B256, values: &[u8]) -> Vec<u8> {
+    let program_id = id_on_l1(program_id);
     [b"DANGER: proves nothing".as_slice(), &program_id[..], &keccak256(values)[..]].concat()
 }
 

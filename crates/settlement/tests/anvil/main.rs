@@ -3,6 +3,8 @@
 //! `ANVIL` names the executable; without it these tests are skipped. `KILLS` is how many processes are killed (20). Run them with
 //! `make settle-chaos`, which fetches anvil.
 
+#[path = "../world/anvil.rs"]
+mod anvil;
 #[path = "../world/l2.rs"]
 mod l2;
 
@@ -10,6 +12,7 @@ use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{Address, B256, U256, hex};
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{SolCall as _, SolValue as _, sol};
+use anvil::{Anvil, bytecode};
 use l2::{DIGEST, JOBS, L2, PROGRAM, hash, root};
 use program::statement::DepositsChain;
 use protocol::{LeaseId, ProofKind};
@@ -45,86 +48,6 @@ const GWEI: u64 = 1_000_000_000;
 const BATCHES: usize = 12;
 /// What a child is told: folder, URL and contract.
 const CHILD: &str = "SETTLEMENT_TEST_CHILD";
-
-struct Anvil {
-    child: Child,
-    url: String,
-    http: reqwest::Client,
-}
-
-impl Drop for Anvil {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
-impl Anvil {
-    async fn start(program: &Path) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(program)
-            .args(["--no-mining", "--slots-in-an-epoch", "2", "--silent", "--port"])
-            .arg(free.to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
-        let this = Self { child, url: format!("http://127.0.0.1:{free}"), http };
-        let begun = Instant::now();
-        while this.ask("eth_chainId", json!([])).await.is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "anvil does not answer");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        this
-    }
-
-    async fn ask(&self, method: &str, params: Value) -> Result<Value, String> {
-        let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let answer = self.http.post(&self.url).json(&request).send().await;
-        let answer = answer.map_err(|error| error.to_string())?.json::<Value>().await;
-        let mut answer = answer.map_err(|error| error.to_string())?;
-        match answer.get("error") {
-            Some(error) => Err(error.to_string()),
-            None => Ok(answer["result"].take()),
-        }
-    }
-
-    async fn mine(&self) {
-        self.ask("evm_mine", json!([])).await.unwrap();
-    }
-
-    /// Sends from anvil's first account; the contract that it makes, if it makes one.
-    async fn send(&self, to: Option<Address>, data: Vec<u8>, value: u64) -> Address {
-        let accounts = self.ask("eth_accounts", json!([])).await.unwrap();
-        let tx = json!([{ "from": accounts[0], "to": to, "data": hex::encode_prefixed(data), "value": format!("{value:#x}"), "gas": "0xa00000" }]);
-        let hash = self.ask("eth_sendTransaction", tx).await.unwrap();
-        self.mine().await;
-        let receipt = self.ask("eth_getTransactionReceipt", json!([hash])).await.unwrap();
-        assert_eq!(receipt["status"], "0x1", "{receipt}");
-        receipt["contractAddress"].as_str().map_or(Address::ZERO, |at| at.parse().unwrap())
-    }
-
-    async fn number(&self, method: &str, params: Value) -> u64 {
-        let answer = self.ask(method, params).await.unwrap();
-        u64::from_str_radix(answer.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
-    }
-
-    async fn head(&self, rollup: Address, at: &str) -> Option<Head> {
-        let data = hex::encode_prefixed(IRollup::headCall {}.abi_encode());
-        let answer =
-            self.ask("eth_call", json!([{ "to": rollup, "data": data }, at])).await.ok()?;
-        Head::abi_decode(&hex::decode(answer.as_str()?).ok()?).ok()
-    }
-}
-
-fn bytecode(name: &str) -> Vec<u8> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts/artifacts");
-    let text = std::fs::read_to_string(root.join(format!("{name}.json"))).unwrap();
-    let artifact: Value = serde_json::from_str(&text).unwrap();
-    hex::decode(artifact["bytecode"].as_str().unwrap()).unwrap()
-}
 
 fn config(rollup: Address) -> Config {
     Config {

@@ -73,8 +73,8 @@ fn balance(l2: &devnode::Running, of: Address) -> U256 {
 /// The contracts: the rollup and its bridge.
 async fn deploy(l1: &Anvil, l2: &devnode::Running, sequencer: Address) -> (Address, Address) {
     let adapter = l1.send(None, bytecode("DangerMock"), 0).await;
-    // The exec prover's program has no id.
-    let system = System { adapter, programId: B256::ZERO, family: B256::repeat_byte(1) };
+    let program_id = settlement::check::EXEC_PROGRAM_ID;
+    let system = System { adapter, programId: program_id, family: B256::repeat_byte(1) };
     let policy = Policy {
         systems: vec![system],
         threshold: 1,
