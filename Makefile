@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -63,8 +63,11 @@ anvil: setup-build ## anvil as the L2 (from npm): 100 blocks of it through eth_g
 	$(CARGO) build --profile quick -p l2
 	scripts/anvil_100.sh $(CARGO_TARGET_DIR)/quick/l2-prover $(CARGO_TARGET_DIR)/anvil
 
-settle-chaos: setup-build setup-test ## Senders of settlements killed at KILLS (200) random instants, on anvil (from npm) with reorgs and fees that rise
-	KILLS=$(or $(KILLS),200) scripts/settle_chaos.sh $(CARGO_TARGET_DIR)/anvil
+settle: setup-build ## The whole loop on anvil (from npm): a deposit on L1, proven and settled blocks, a withdrawal that is paid on L1
+	scripts/settle_anvil.sh $(CARGO_TARGET_DIR)/anvil whole
+
+settle-chaos: setup-build ## Senders of settlements killed at KILLS (200) random instants, on anvil (from npm) with reorgs and fees that rise
+	KILLS=$(or $(KILLS),200) scripts/settle_anvil.sh $(CARGO_TARGET_DIR)/anvil anvil
 
 parts: setup-build ## A dev block proven for real in parts by two clients, one of them killed half way (PO2, KILL_AFTER); half an hour
 	$(CARGO) build --release -p l2

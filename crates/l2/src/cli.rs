@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::args::{Global, Operated};
 use crate::commands::bench::Bench;
+use crate::commands::claim::Claim;
 use crate::commands::client::Client;
 use crate::commands::config::Config;
 use crate::commands::conformance::Conformance;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Client(Client),
     /// Settle proven batches of a Prover Server in a contract on L1
     Settle(Box<Settle>),
+    /// Have withdrawals of the L2 paid on L1, against a settled batch
+    Claim(Box<Claim>),
     /// Say how things stand on a running Prover Server
     Status(Operated),
     /// Watch a running Prover Server: blocks, jobs, clients and what happened last

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod bench;
+pub(crate) mod claim;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod conformance;

@@ -61,6 +61,7 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             | Command::Server(_)
             | Command::Client(_)
             | Command::Settle(_)
+            | Command::Claim(_)
             | Command::ProverProcess
     );
     let filter = cli.global.log.as_deref().unwrap_or(if serves { "info" } else { "error" });
@@ -103,6 +104,7 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
                     .await
             }
             Command::Settle(args) => Box::pin(commands::settle::run(*args, output, shutdown)).await,
+            Command::Claim(args) => Box::pin(commands::claim::run(*args, output, shutdown)).await,
             Command::Config(args) => commands::config::run(args, overrides, output),
             Command::Tokens(args) => {
                 unless_interrupted(&shutdown, Box::pin(commands::tokens::run(args, output))).await

@@ -187,28 +187,34 @@ impl SettleArgs {
             poll: self.l1_poll,
             lease: self.settle_lease,
         };
-        let wallet = self.wallet().await?;
+        let files = self.settle_keystore.clone().zip(self.settle_password_file.clone());
+        let remote = self.settle_signer_url.as_ref().zip(self.settle_signer_address);
+        let flags = "--settle-keystore with --settle-password-file, or --settle-signer-url with --settle-signer-address";
+        let wallet = wallet(files, remote, flags).await?;
         let name = rand::random();
         Ok(Some(Sender::new(config, store, artifacts, wallet, rpcs, name)))
     }
+}
 
-    async fn wallet(&self) -> anyhow::Result<Wallet> {
-        let files = self.settle_keystore.clone().zip(self.settle_password_file.clone());
-        let remote = self.settle_signer_url.as_ref().zip(self.settle_signer_address);
-        match (files, remote) {
-            (Some((keystore, password)), None) => {
-                // Making the key of a password takes a while.
-                let open = move || Wallet::keystore(&keystore, &password);
-                let wallet = tokio::task::spawn_blocking(open).await?;
-                wallet.context("--settle-keystore cannot be used")
-            }
-            (None, Some((url, address))) => {
-                Wallet::remote(url, address).context("--settle-signer-url cannot be used")
-            }
-            _ => bail!(
-                "a wallet is needed: --settle-keystore with --settle-password-file, or --settle-signer-url with \
-                 --settle-signer-address"
-            ),
+/// The wallet of a keystore and the file of its password, or of a remote signer and the address of its key: of what `flags` name.
+///
+/// # Errors
+/// If there is none, or it cannot be used.
+pub(crate) async fn wallet(
+    files: Option<(PathBuf, PathBuf)>,
+    remote: Option<(&Url, Address)>,
+    flags: &str,
+) -> anyhow::Result<Wallet> {
+    match (files, remote) {
+        (Some((keystore, password)), None) => {
+            // Making the key of a password takes a while.
+            let open = move || Wallet::keystore(&keystore, &password);
+            let wallet = tokio::task::spawn_blocking(open).await?;
+            wallet.context("the keystore cannot be used")
         }
+        (None, Some((url, address))) => {
+            Wallet::remote(url, address).context("the remote signer cannot be used")
+        }
+        _ => bail!("a wallet is needed: {flags}"),
     }
 }

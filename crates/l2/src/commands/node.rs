@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use alloy_primitives::Address;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use devnode::{DevNode, Mining, Running, TrafficConfig};
 use serde::Serialize;
+use settlement::{Deposits, Rpc};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::args::NodeArgs;
 use crate::output::Output;
@@ -23,10 +26,27 @@ pub(crate) struct Node {
     /// File in which the blocks are kept, so that the chain goes on where it was [default: it begins anew]
     #[arg(long, alias = "blocks", value_name = "FILE")]
     pub blocks_file: Option<PathBuf>,
+    /// JSON-RPC of L1, whose bridge's deposits the blocks consume once L1 has finalized them; several, none of which may
+    /// contradict another: separated by commas, or the flag repeated
+    #[arg(
+        long,
+        env = "L2_PROVER_L1_RPC_URL",
+        hide_env_values = true,
+        value_delimiter = ',',
+        requires = "bridge",
+        value_name = "URL"
+    )]
+    pub l1_rpc_url: Vec<Url>,
+    /// The bridge on L1
+    #[arg(long, env = "L2_PROVER_BRIDGE", requires = "l1_rpc_url", value_name = "ADDRESS")]
+    pub bridge: Option<Address>,
     /// The dev node
     #[command(flatten)]
     pub node: NodeArgs,
 }
+
+/// How often L1 is asked for deposits.
+const DEPOSITS_POLL: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub(crate) async fn run(
@@ -37,11 +57,58 @@ pub(crate) async fn run(
     if args.print_genesis {
         return output.report(&Genesis(genesis(&args.node)?));
     }
+    let deposits = match args.bridge {
+        None => None,
+        Some(bridge) => {
+            let rpcs = args.l1_rpc_url.iter().map(Rpc::http).collect::<Result<Vec<_>, _>>();
+            Some(Deposits::new(rpcs.context("--l1-rpc-url cannot be used")?, bridge))
+        }
+    };
     let node = start(&args.node, args.blocks_file, &Defaults::MOCKED).await?;
+    if deposits.is_some() && !node.chain_config().bridge {
+        node.stop().await;
+        bail!("{}, or no --bridge", devnode::DepositError::NoBridge);
+    }
     output.report(&Started::of(&node))?;
-    shutdown.cancelled().await;
+    match deposits {
+        Some(deposits) => {
+            shutdown.run_until_cancelled(consume(&node, deposits)).await;
+        }
+        None => shutdown.cancelled().await,
+    }
     node.stop().await;
     Ok(())
+}
+
+/// Has the node's blocks consume the bridge's deposits. Never ends.
+async fn consume(node: &Running, mut deposits: Deposits) {
+    let mut told = None;
+    loop {
+        match deposits.more().await {
+            Ok(found) => {
+                told = None;
+                // Those before are in blocks of the file.
+                let next = node.chain().next_deposit();
+                for deposit in found.into_iter().filter(|deposit| deposit.index >= next) {
+                    let (index, to, gwei) = (deposit.index, deposit.address, deposit.amount);
+                    match node.deposit(deposit) {
+                        Ok(()) => tracing::info!(index, %to, gwei, "deposit on L1"),
+                        Err(error) => {
+                            tracing::error!(code = "deposit_refused", index, %error, "the node refuses a deposit")
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if told.as_ref() != Some(&error) {
+                    tracing::warn!(code = "deposits_failed", %error, "it is not known which deposits come next; trying again");
+                    told = Some(error);
+                }
+            }
+        }
+        tokio::time::sleep(DEPOSITS_POLL).await;
+    }
 }
 
 /// What the node does unless flags say otherwise.

@@ -1,10 +1,13 @@
 #!/bin/bash
-# Settles on anvil, while the processes that settle are killed: crates/settlement/tests/anvil. Needs npm, which installs anvil into FOLDER.
+# Settles on anvil, in a test of crates/settlement/tests: `whole`, from a deposit on L1 to a withdrawal that is paid there, or `anvil`, while
+# the processes that settle are killed. Needs npm, which installs anvil into FOLDER.
 #
-#   KILLS=200 scripts/settle_chaos.sh FOLDER
+#   [KILLS=200] scripts/settle_anvil.sh FOLDER whole|anvil
 set -euo pipefail
 
-tools=${1:?usage: $0 FOLDER}
+usage="usage: $0 FOLDER whole|anvil"
+tools=${1:?$usage}
+test=${2:?$usage}
 foundry=1.7.1
 mkdir -p "$tools"
 tools=$(realpath "$tools")
@@ -16,4 +19,4 @@ fi
 ANVIL=$(find_anvil)
 export ANVIL KILLS=${KILLS:-200}
 cd "$(dirname "$0")/.."
-${CARGO:-cargo} nextest run --locked --profile long --no-capture --test anvil
+${CARGO:-cargo} test --locked --test "$test" -- --nocapture

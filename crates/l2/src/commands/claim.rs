@@ -1,0 +1,135 @@
+//! `l2-prover claim`: withdrawals of the L2 are paid on L1.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use alloy_primitives::{Address, B256};
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+use settlement::{Rpc, claim};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::args::wallet;
+use crate::output::{Output, thousands};
+use crate::signals::unless_interrupted;
+
+/// `l2-prover claim`
+#[derive(Debug, Args)]
+pub(crate) struct Claim {
+    /// The transaction on the L2 that withdrew
+    #[arg(long, value_name = "HASH")]
+    pub tx: B256,
+    /// JSON-RPC of an L2 node that has the state of the settled block (eth_getProof)
+    #[arg(long, env = "PROVER_SERVER_RPC_URL", hide_env_values = true, value_name = "URL")]
+    pub rpc_url: Url,
+    /// JSON-RPC of L1
+    #[arg(long, env = "L2_PROVER_L1_RPC_URL", hide_env_values = true, value_name = "URL")]
+    pub l1_rpc_url: Url,
+    /// The contract on L1 in which batches are settled
+    #[arg(long, env = "L2_PROVER_SETTLE_ROLLUP", value_name = "ADDRESS")]
+    pub rollup: Address,
+    /// Only say what could be claimed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The key that pays for the claim, encrypted: a keystore as geth and cast write it
+    #[arg(long, requires = "password_file", conflicts_with = "signer_url", value_name = "FILE")]
+    pub keystore: Option<PathBuf>,
+    /// The file with the keystore's password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// A remote signer that has the key: web3signer, or what else answers eth_signTransaction
+    #[arg(long, requires = "signer_address", value_name = "URL")]
+    pub signer_url: Option<Url>,
+    /// The address of the key there
+    #[arg(long, value_name = "ADDRESS")]
+    pub signer_address: Option<Address>,
+    /// Most gwei that is paid for each gas
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000), value_name = "GWEI")]
+    pub max_fee_gwei: u64,
+}
+
+/// Runs the command.
+pub(crate) async fn run(
+    args: Claim,
+    output: &Output,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut l1 = Rpc::http(&args.l1_rpc_url).context("--l1-rpc-url cannot be used")?;
+    let l2 = Rpc::http(&args.rpc_url).context("--rpc-url cannot be used")?;
+    let work = async {
+        let claims = claim::find(&l1, &l2, args.rollup, args.tx).await?;
+        if claims.is_empty() {
+            return output.report(&Nothing { event: "claimed_before", tx: args.tx });
+        }
+        let wallet = match args.dry_run {
+            true => None,
+            false => {
+                let files = args.keystore.clone().zip(args.password_file.clone());
+                let remote = args.signer_url.as_ref().zip(args.signer_address);
+                let flags =
+                    "--keystore with --password-file, or --signer-url with --signer-address";
+                Some(wallet(files, remote, flags).await?)
+            }
+        };
+        for found in claims {
+            let mut told = Told {
+                event: "claimable",
+                id: found.id,
+                to: found.withdrawal.to,
+                wei: found.withdrawal.amount.to_string(),
+                block: found.block,
+                transaction: None,
+                gas: None,
+            };
+            if let Some(wallet) = &wallet {
+                let max_fee = u128::from(args.max_fee_gwei) * 1_000_000_000;
+                let paid = found.send(&mut l1, wallet, max_fee).await?;
+                told.event = "claimed";
+                (told.transaction, told.gas) = (Some(paid.tx), Some(paid.gas));
+            }
+            output.report(&told)?;
+        }
+        Ok(())
+    };
+    unless_interrupted(&shutdown, work).await.context("nothing more was claimed")
+}
+
+#[derive(Serialize)]
+struct Nothing {
+    event: &'static str,
+    tx: B256,
+}
+
+impl fmt::Display for Nothing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "everything that transaction {} withdrew was paid before", self.tx)
+    }
+}
+
+#[derive(Serialize)]
+struct Told {
+    event: &'static str,
+    id: B256,
+    to: Address,
+    wei: String,
+    /// The last block of the settled batch.
+    block: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction: Option<B256>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gas: Option<u64>,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wei, to, block, .. } = self;
+        match (self.transaction, self.gas) {
+            (Some(tx), Some(gas)) => {
+                write!(f, "paid {wei} wei to {to}: transaction {tx} on L1, {} gas", thousands(gas))
+            }
+            _ => write!(f, "{wei} wei for {to} can be claimed, against block {block} of the L2"),
+        }
+    }
+}
