@@ -284,7 +284,9 @@ impl Sender {
                 Ok(Tick::Standby) => held = false,
                 Ok(Tick::Done { settled, alarm }) => {
                     held = true;
-                    proven = alarm.is_none().then_some(settled.saturating_add(1));
+                    // A head that is not known yet becomes so with the first batch.
+                    let waits = !matches!(alarm, None | Some(Alarm::UnknownHead { .. }));
+                    proven = (!waits).then_some(settled.saturating_add(1));
                 }
                 Err(_) => {}
             }

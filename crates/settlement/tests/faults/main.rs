@@ -411,3 +411,45 @@ async fn a_proven_batch_is_sent_at_once() {
     let mut other = world.sender(2, &world.endpoints());
     assert_eq!(other.tick(world.now(), &mut |_| true).await.unwrap(), Tick::Standby);
 }
+
+/// An RPC that fails, or lies all the time, is left for the next one.
+#[tokio::test]
+async fn one_honest_rpc_is_enough() {
+    let mut world = World::new(2, 2).await;
+    world.prove().await;
+    for (fails, lies) in [(1_000, 0), (0, 1_000)] {
+        let endpoints = world.endpoints();
+        *endpoints[0].fails.lock().unwrap() = fails;
+        *endpoints[0].lies.lock().unwrap() = lies;
+        let mut sender = world.sender(1, &endpoints);
+        let mut ticks = Vec::new();
+        for _ in 0..2 {
+            ticks.push(sender.tick(world.now(), &mut |_| true).await);
+        }
+        let done = ticks.iter().any(|tick| matches!(tick, Ok(Tick::Done { alarm: None, .. })));
+        assert!(done && !ticks[0].as_ref().is_ok_and(|tick| *tick == Tick::Standby), "{ticks:?}");
+    }
+    assert_eq!(world.l1.lock().unwrap().waiting(key(1).address()), [0]);
+}
+
+/// What a dry run shows: each field, gas and fees, and nothing is written, signed or sent.
+#[tokio::test]
+async fn a_trial_says_what_would_happen_and_does_nothing() {
+    let mut world = World::new(3, 2).await;
+    let mut sender = world.sender(1, &world.endpoints());
+    assert!(sender.trial().await.unwrap().is_none(), "nothing is proven");
+    world.prove().await;
+    let trial = sender.trial().await.unwrap().unwrap();
+    assert_eq!((trial.head, trial.blocks), (0, world.l2.batches[0].blocks));
+    assert_eq!(trial.fields.len(), 15);
+    assert!(trial.fields.iter().all(|field| field.fits), "{:?}", trial.fields);
+    assert_eq!((trial.gas, trial.wallet), (Ok(90_000), key(1).address()));
+    assert_eq!(trial.fees.unwrap().max, 3 * GWEI);
+    assert_eq!(world.store.open_settlements(&CONTRACT).await.unwrap(), []);
+    assert_eq!(world.store.settled_on().await.unwrap(), []);
+    // Somebody else was faster.
+    let call = call(&world.l2, &world.links, 0);
+    world.l1.lock().unwrap().settle_by_another(&call);
+    assert!(sender.trial().await.unwrap().is_none(), "the next batch is not proven");
+    assert!(world.l1.lock().unwrap().waiting(key(1).address()).is_empty());
+}
