@@ -164,13 +164,13 @@ pub fn choose<'p>(
     for (place, system) in (0..=u8::MAX).zip(&policy.systems) {
         let proof = proofs.iter().find(|proof| id_on_l1(proof.program_id) == system.programId);
         if let Some(proof) = proof
-            && chosen.len() < policy.threshold.into()
+            && chosen.len() < usize::from(policy.threshold)
             && families.insert(system.family)
         {
             chosen.push((place, proof));
         }
     }
-    if chosen.is_empty() || chosen.len() < policy.threshold.into() {
+    if chosen.is_empty() || chosen.len() < usize::from(policy.threshold) {
         let ids = |ids: Vec<String>| if ids.is_empty() { "none".into() } else { ids.join(", ") };
         let systems = policy.systems.iter().map(|system| system.programId.to_string()).collect();
         return Err(Refusal {

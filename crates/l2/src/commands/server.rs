@@ -315,7 +315,8 @@ pub(crate) async fn run(
     let running = unless_interrupted(&shutdown, Box::pin(start)).await?;
     output.report(&Started { server: running.url(), ..started })?;
     // It ends before the store that it writes to.
-    let settling = shutdown.child_token();
+    // Its own, so that it ends by itself only if it crashes.
+    let settling = CancellationToken::new();
     let (store, artifacts) = running.beside();
     let sender = match args.settle.sender(store, artifacts).await {
         Ok(sender) => sender,
