@@ -65,7 +65,7 @@ pub struct PreparedBatch {
     /// What a proof is expected to cost, in cycles: see [`witness::cost::estimate`].
     pub estimated_cycles: u64,
     /// The deposits that the blocks consume, in order, if their chain has a bridge. Which link of the chain of deposits they come after is
-    /// to be said with [`place_deposits`](Self::place_deposits).
+    /// said when the batch is enqueued.
     pub deposits: Option<Vec<Withdrawal>>,
 }
 
