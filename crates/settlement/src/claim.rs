@@ -59,6 +59,14 @@ pub enum ClaimError {
     /// The wallet did not sign.
     #[error(transparent)]
     Wallet(#[from] WalletError),
+    /// The claim takes more gas than is allowed: an RPC may say anything.
+    #[error("L1 says that the claim takes {needed} gas, and {allowed} are allowed")]
+    Gas {
+        /// What it takes.
+        needed: u64,
+        /// What is allowed.
+        allowed: u64,
+    },
     /// The fees are more than is allowed.
     #[error("L1 asks for {needed} wei a gas, and {allowed} are allowed")]
     Fees {
@@ -86,6 +94,17 @@ pub struct Claim {
     pub block: u64,
     bridge: Address,
     data: Vec<u8>,
+}
+
+/// What a claim may cost, whatever an RPC says.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// L1's chain id; left out: what the RPC says.
+    pub chain_id: Option<u64>,
+    /// Most gas.
+    pub max_gas: u64,
+    /// Most wei for each.
+    pub max_fee: u128,
 }
 
 /// What became of a claim.
@@ -185,7 +204,7 @@ fn withdrawal_id(it: &Withdrawal, chain_id: U256, outbox: Address) -> B256 {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Claim {
-    /// Has the bridge pay it, and waits until that is in a block. At most `max_fee` wei a gas are paid.
+    /// Has the bridge pay it, and waits until that is in a block.
     ///
     /// # Errors
     /// [`ClaimError`]: in particular what the bridge would say, before anything is sent.
@@ -193,10 +212,14 @@ impl Claim {
         &self,
         l1: &mut Rpc,
         wallet: &Wallet,
-        max_fee: u128,
+        limits: Limits,
     ) -> Result<Claimed, ClaimError> {
-        let chain_id = l1.chain(None).await?;
+        let Limits { chain_id, max_gas, max_fee } = limits;
+        let chain_id = l1.chain(chain_id).await?;
         let (gas, nonce, fees) = l1.price(wallet.address(), self.bridge, &self.data).await?;
+        if gas > max_gas {
+            return Err(ClaimError::Gas { needed: gas, allowed: max_gas });
+        }
         if fees.0 > max_fee {
             return Err(ClaimError::Fees { needed: fees.0, allowed: max_fee });
         }
@@ -204,8 +227,8 @@ impl Claim {
             chain_id,
             nonce,
             // The receiver's code may take more the second time.
-            gas_limit: gas.saturating_add(gas / 4),
-            max_fee_per_gas: (fees.0 * 2).min(max_fee),
+            gas_limit: gas.saturating_add(gas / 4).min(max_gas),
+            max_fee_per_gas: fees.0.saturating_mul(2).min(max_fee),
             max_priority_fee_per_gas: fees.1.min(max_fee),
             to: TxKind::Call(self.bridge),
             value: U256::ZERO,
@@ -216,7 +239,8 @@ impl Claim {
         l1.send(&raw).await?;
         let mut waited = Duration::ZERO;
         while waited < PATIENCE {
-            if let Some(receipt) = l1.receipt(hash).await? {
+            // It is sent: what fails now is asked again.
+            if let Ok(Some(receipt)) = l1.receipt(hash).await {
                 return match receipt.status {
                     true => Ok(Claimed { tx: hash, gas: receipt.gas }),
                     false => Err(ClaimError::Failed(hash)),

@@ -101,6 +101,13 @@ sol! {
         error WrongWord(bytes32 word);
         error AlreadyClaimed(bytes32 id);
         error TransferFailed(address to, uint256 amount);
+        error NotInTrie();
+        error ProofTooShort();
+        error ProofTooLong();
+        error WrongNode(uint256 level);
+        error MalformedNode();
+        error MalformedValue();
+        error EmbeddedNode();
         event Deposited(uint64 indexed index, address indexed from, address indexed to, uint64 amountGwei, bytes32 link);
         function deposits() external view returns (uint64);
         function outbox() external view returns (address);

@@ -6,17 +6,17 @@
 
 use crate::{
     contract::IBridge,
-    l1::{L1Error, Rpc},
+    l1::{Block, L1Error, Rpc},
 };
 use alloy_eips::{BlockId, eip4895::Withdrawal};
 use alloy_primitives::{Address, B256, U256};
 use program::statement::DepositsChain;
 
-/// So many blocks of L1 are searched for deposits at a time.
+/// So many blocks of L1 are searched for deposits at a time ...
 const BLOCKS_AT_ONCE: u64 = 2_000;
 
-/// So many deposits are returned at a time, or those of one search.
-const AT_ONCE: usize = 1_000;
+/// ... and so many times, before what was found is returned.
+const SEARCHES: u32 = 50;
 
 /// Why it is not known which deposits come next.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,9 @@ pub struct Deposits {
     /// How many deposits were returned, and the link after them.
     seen: u64,
     link: B256,
-    /// L1's blocks up to this one have no others.
+    /// The block of the last of them. What comes after it is searched again if an RPC turns out to have hidden something there.
+    last: u64,
+    /// L1's blocks up to this one are said to have no others.
     searched: u64,
 }
 
@@ -53,48 +55,73 @@ impl Deposits {
     /// Those of the contract `bridge`, from the first on. Each of the RPCs is asked, and the first that answers is believed unless
     /// another one contradicts it.
     pub fn new(rpcs: Vec<Rpc>, bridge: Address) -> Self {
-        Self { rpcs, bridge, seen: 0, link: B256::ZERO, searched: 0 }
+        Self { rpcs, bridge, seen: 0, link: B256::ZERO, last: 0, searched: 0 }
     }
 
-    /// The next deposits that L1 has finalized: none if there are no new ones. Each is returned once.
+    /// The next deposits that L1 has finalized: none if there are no new ones, or none in the blocks that were searched now. Each is
+    /// returned once.
     ///
     /// # Errors
     /// [`DepositsError`]. Then nothing is lost: ask again.
     pub async fn more(&mut self) -> Result<Vec<Withdrawal>, DepositsError> {
-        let mut failed = None;
+        let (mut failed, mut finalized) = (None, Vec::new());
         for at in 0..self.rpcs.len() {
-            match self.search(&self.rpcs[at]).await {
-                Ok(Some(found)) => {
-                    self.confirm(at, &found).await?;
-                    let Found { deposits, link, searched } = found;
-                    self.seen += deposits.len() as u64;
-                    self.link = link;
-                    self.searched = searched;
-                    return Ok(deposits);
-                }
-                Ok(None) => return Ok(Vec::new()),
-                Err(DepositsError::L1(error)) => failed = Some(error),
-                Err(error) => return Err(error),
+            match self.rpcs[at].finalized().await {
+                Ok(Some(block)) => finalized.push((at, block)),
+                Ok(None) => {}
+                Err(error) => failed = Some(error),
             }
+        }
+        // Nobody is ahead of the others: who says so may have made it up.
+        let Some(end) = finalized.iter().map(|(_, block)| block.number).min() else {
+            return failed.map_or(Ok(Vec::new()), |error| Err(error.into()));
+        };
+        for (at, block) in &finalized {
+            let found = match self.search(&self.rpcs[*at], *block, end).await {
+                Ok(found) => found,
+                Err(DepositsError::L1(error)) => {
+                    failed = Some(error);
+                    continue;
+                }
+                Err(error) => {
+                    // Something was hidden, now or before.
+                    self.searched = self.last;
+                    return Err(error);
+                }
+            };
+            self.confirm(*at, &finalized, &found).await?;
+            let Found { deposits, link, last, searched } = found;
+            self.seen += deposits.len() as u64;
+            (self.link, self.searched) = (link, searched);
+            self.last = last.unwrap_or(self.last);
+            return Ok(deposits);
         }
         Err(failed.unwrap_or_else(|| L1Error::Url("none is given".to_owned())).into())
     }
 
-    /// What one RPC says. None if it has finalized no block.
-    async fn search(&self, rpc: &Rpc) -> Result<Option<Found>, DepositsError> {
-        let Some(last) = rpc.finalized().await? else { return Ok(None) };
-        let at = BlockId::hash(last.hash);
+    /// What one RPC, whose newest finalized block is `newest`, says of the blocks up to `end`.
+    async fn search(&self, rpc: &Rpc, newest: Block, end: u64) -> Result<Found, DepositsError> {
+        let at = BlockId::hash(newest.hash);
         let there: u64 =
             rpc.call(self.bridge, IBridge::depositsCall {}, at, "the deposits").await?;
         if there < self.seen {
             let what = format!("{} deposits were final, and now {there} are", self.seen);
-            return Err(self.contradiction(rpc, what));
+            return Err(contradiction(rpc, what));
         }
-        let (mut searched, mut chain) = (self.searched, DepositsChain::new(self.link));
-        let mut deposits = Vec::new();
-        while searched < last.number && deposits.len() < AT_ONCE {
-            let to = last.number.min(searched + BLOCKS_AT_ONCE);
-            for event in rpc.deposits(self.bridge, searched + 1, to).await? {
+        let mut chain = DepositsChain::new(self.link);
+        let (mut deposits, mut last, mut searched) = (Vec::new(), None, self.searched);
+        for round in 0..SEARCHES {
+            if searched >= end || !deposits.is_empty() {
+                break;
+            }
+            let to = end.min(searched.saturating_add(BLOCKS_AT_ONCE));
+            let events = match rpc.deposits(self.bridge, searched + 1, to).await {
+                Ok(events) => events,
+                Err(error) if round == 0 => return Err(error.into()),
+                // What was found before is not searched again.
+                Err(_) => break,
+            };
+            for event in events {
                 let deposit = Withdrawal {
                     index: event.index,
                     validator_index: 0,
@@ -105,50 +132,53 @@ impl Deposits {
                 let expected = self.seen + deposits.len() as u64;
                 if event.index != expected || event.link != chain.link() {
                     let what = format!("deposit {expected} is another, or is missing");
-                    return Err(self.contradiction(rpc, what));
+                    return Err(contradiction(rpc, what));
                 }
                 deposits.push(deposit);
+                last = Some(to);
             }
             searched = to;
         }
         let seen = self.seen + deposits.len() as u64;
-        if searched == last.number && seen != there {
+        if searched >= newest.number && seen != there {
             let what = format!("{there} deposits are final, and it shows {seen} of them");
-            return Err(self.contradiction(rpc, what));
+            return Err(contradiction(rpc, what));
         }
-        Ok(Some(Found { deposits, link: chain.link(), searched }))
+        Ok(Found { deposits, link: chain.link(), last, searched })
     }
 
     /// Whether every RPC that answers has what the one `by` found, the contract itself included.
-    async fn confirm(&self, by: usize, found: &Found) -> Result<(), DepositsError> {
+    async fn confirm(
+        &self,
+        by: usize,
+        finalized: &[(usize, Block)],
+        found: &Found,
+    ) -> Result<(), DepositsError> {
         if found.deposits.is_empty() {
             return Ok(());
         }
         let index = U256::from(self.seen + found.deposits.len() as u64);
-        for (other, rpc) in self.rpcs.iter().enumerate() {
-            let asked = async {
-                let Some(last) = rpc.finalized().await? else { return Ok(false) };
-                let next = IBridge::nextCall { index, link: found.link };
-                rpc.holds(self.bridge, next, BlockId::hash(last.hash)).await
-            };
-            match asked.await {
+        for (other, block) in finalized {
+            let rpc = &self.rpcs[*other];
+            let next = IBridge::nextCall { index, link: found.link };
+            match rpc.holds(self.bridge, next, BlockId::hash(block.hash)).await {
                 Ok(true) => {}
                 Ok(false) => {
                     let what =
                         format!("its queue has no link {} after {index} deposits", found.link);
-                    return Err(self.contradiction(rpc, what));
+                    return Err(contradiction(rpc, what));
                 }
-                Err(error) if other == by => return Err(error.into()),
+                Err(error) if *other == by => return Err(error.into()),
                 // Who does not answer contradicts nobody.
                 Err(_) => {}
             }
         }
         Ok(())
     }
+}
 
-    fn contradiction(&self, rpc: &Rpc, what: String) -> DepositsError {
-        DepositsError::Contradiction { rpc: rpc.name().to_owned(), what }
-    }
+fn contradiction(rpc: &Rpc, what: String) -> DepositsError {
+    DepositsError::Contradiction { rpc: rpc.name().to_owned(), what }
 }
 
 /// What an RPC says comes next.
@@ -156,6 +186,8 @@ struct Found {
     deposits: Vec<Withdrawal>,
     /// The link after them.
     link: B256,
+    /// Up to which block they were found, if there are any.
+    last: Option<u64>,
     /// The last block that was searched.
     searched: u64,
 }

@@ -165,7 +165,7 @@ pub enum Error {
         needed: U256,
     },
     /// It would take more gas than is allowed.
-    #[error("it takes {needed} gas, and {allowed} are allowed: see --max-gas")]
+    #[error("it takes {needed} gas, and {allowed} are allowed: see --settle-max-gas")]
     Gas {
         /// As estimated, with a margin.
         needed: u64,

@@ -57,7 +57,7 @@ pub(crate) struct SettleArgs {
         requires = "settle_rollup",
         value_name = "URL"
     )]
-    pub l1_rpc_url: Vec<Url>,
+    pub l1_rpc_url: Vec<String>,
     /// L1's chain id [default: what the first that answers says]
     #[arg(long, env = "L2_PROVER_L1_CHAIN_ID", value_name = "ID")]
     pub l1_chain_id: Option<u64>,
@@ -90,7 +90,7 @@ pub(crate) struct SettleArgs {
         requires = "settle_signer_address",
         value_name = "URL"
     )]
-    pub settle_signer_url: Option<Url>,
+    pub settle_signer_url: Option<String>,
     /// The address of the key there
     #[arg(long, env = "L2_PROVER_SETTLE_SIGNER_ADDRESS", value_name = "ADDRESS")]
     pub settle_signer_address: Option<Address>,
@@ -169,8 +169,8 @@ impl SettleArgs {
         artifacts: Artifacts,
     ) -> anyhow::Result<Option<Sender>> {
         let Some(rollup) = self.settle_rollup else { return Ok(None) };
-        let rpcs = self.l1_rpc_url.iter().map(Rpc::http).collect::<Result<Vec<_>, _>>();
-        let rpcs = rpcs.context("--l1-rpc-url cannot be used")?;
+        let rpcs = self.l1_rpc_url.iter().map(|url| rpc(url, "--l1-rpc-url"));
+        let rpcs = rpcs.collect::<Result<Vec<_>, _>>()?;
         let config = Config {
             rollup,
             chain_id: self.l1_chain_id,
@@ -188,12 +188,21 @@ impl SettleArgs {
             lease: self.settle_lease,
         };
         let files = self.settle_keystore.clone().zip(self.settle_password_file.clone());
-        let remote = self.settle_signer_url.as_ref().zip(self.settle_signer_address);
+        let remote = self.settle_signer_url.as_deref().zip(self.settle_signer_address);
         let flags = "--settle-keystore with --settle-password-file, or --settle-signer-url with --settle-signer-address";
         let wallet = wallet(files, remote, flags).await?;
         let name = rand::random();
         Ok(Some(Sender::new(config, store, artifacts, wallet, rpcs, name)))
     }
+}
+
+/// The RPC at the URL that a flag has. No error repeats the URL, which may hold a key.
+///
+/// # Errors
+/// If it is no URL of an RPC.
+pub(crate) fn rpc(url: &str, flag: &str) -> anyhow::Result<Rpc> {
+    let url = Url::parse(url).with_context(|| format!("{flag} is no URL"))?;
+    Rpc::http(&url).with_context(|| format!("{flag} cannot be used"))
 }
 
 /// The wallet of a keystore and the file of its password, or of a remote signer and the address of its key: of what `flags` name.
@@ -202,7 +211,7 @@ impl SettleArgs {
 /// If there is none, or it cannot be used.
 pub(crate) async fn wallet(
     files: Option<(PathBuf, PathBuf)>,
-    remote: Option<(&Url, Address)>,
+    remote: Option<(&str, Address)>,
     flags: &str,
 ) -> anyhow::Result<Wallet> {
     match (files, remote) {
@@ -213,7 +222,8 @@ pub(crate) async fn wallet(
             wallet.context("the keystore cannot be used")
         }
         (None, Some((url, address))) => {
-            Wallet::remote(url, address).context("the remote signer cannot be used")
+            let url = Url::parse(url).context("the remote signer's URL is none")?;
+            Wallet::remote(&url, address).context("the remote signer cannot be used")
         }
         _ => bail!("a wallet is needed: {flags}"),
     }

@@ -7,11 +7,10 @@ use alloy_primitives::{Address, B256};
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
-use settlement::{Rpc, claim};
+use settlement::claim;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
-use crate::args::wallet;
+use crate::args::{rpc, wallet};
 use crate::output::{Output, thousands};
 use crate::signals::unless_interrupted;
 
@@ -23,10 +22,13 @@ pub(crate) struct Claim {
     pub tx: B256,
     /// JSON-RPC of an L2 node that has the state of the settled block (eth_getProof)
     #[arg(long, env = "PROVER_SERVER_RPC_URL", hide_env_values = true, value_name = "URL")]
-    pub rpc_url: Url,
-    /// JSON-RPC of L1
+    pub rpc_url: String,
+    /// JSON-RPC of L1. It is believed what the contracts are and have; what it can cost is limited by the two limits below
     #[arg(long, env = "L2_PROVER_L1_RPC_URL", hide_env_values = true, value_name = "URL")]
-    pub l1_rpc_url: Url,
+    pub l1_rpc_url: String,
+    /// L1's chain id [default: what it says]
+    #[arg(long, env = "L2_PROVER_L1_CHAIN_ID", value_name = "ID")]
+    pub l1_chain_id: Option<u64>,
     /// The contract on L1 in which batches are settled
     #[arg(long, env = "L2_PROVER_SETTLE_ROLLUP", value_name = "ADDRESS")]
     pub rollup: Address,
@@ -41,10 +43,13 @@ pub(crate) struct Claim {
     pub password_file: Option<PathBuf>,
     /// A remote signer that has the key: web3signer, or what else answers eth_signTransaction
     #[arg(long, requires = "signer_address", value_name = "URL")]
-    pub signer_url: Option<Url>,
+    pub signer_url: Option<String>,
     /// The address of the key there
     #[arg(long, value_name = "ADDRESS")]
     pub signer_address: Option<Address>,
+    /// Most gas of a claim
+    #[arg(long, default_value_t = 600_000, value_parser = clap::value_parser!(u64).range(21_000..=30_000_000), value_name = "GAS")]
+    pub max_gas: u64,
     /// Most gwei that is paid for each gas
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000), value_name = "GWEI")]
     pub max_fee_gwei: u64,
@@ -56,8 +61,8 @@ pub(crate) async fn run(
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut l1 = Rpc::http(&args.l1_rpc_url).context("--l1-rpc-url cannot be used")?;
-    let l2 = Rpc::http(&args.rpc_url).context("--rpc-url cannot be used")?;
+    let mut l1 = rpc(&args.l1_rpc_url, "--l1-rpc-url")?;
+    let l2 = rpc(&args.rpc_url, "--rpc-url")?;
     let work = async {
         let claims = claim::find(&l1, &l2, args.rollup, args.tx).await?;
         if claims.is_empty() {
@@ -67,7 +72,7 @@ pub(crate) async fn run(
             true => None,
             false => {
                 let files = args.keystore.clone().zip(args.password_file.clone());
-                let remote = args.signer_url.as_ref().zip(args.signer_address);
+                let remote = args.signer_url.as_deref().zip(args.signer_address);
                 let flags =
                     "--keystore with --password-file, or --signer-url with --signer-address";
                 Some(wallet(files, remote, flags).await?)
@@ -84,8 +89,12 @@ pub(crate) async fn run(
                 gas: None,
             };
             if let Some(wallet) = &wallet {
-                let max_fee = u128::from(args.max_fee_gwei) * 1_000_000_000;
-                let paid = found.send(&mut l1, wallet, max_fee).await?;
+                let limits = claim::Limits {
+                    chain_id: args.l1_chain_id,
+                    max_gas: args.max_gas,
+                    max_fee: u128::from(args.max_fee_gwei) * 1_000_000_000,
+                };
+                let paid = found.send(&mut l1, wallet, limits).await?;
                 told.event = "claimed";
                 (told.transaction, told.gas) = (Some(paid.tx), Some(paid.gas));
             }

@@ -10,11 +10,10 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use devnode::{DevNode, Mining, Running, TrafficConfig};
 use serde::Serialize;
-use settlement::{Deposits, Rpc};
+use settlement::Deposits;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
-use crate::args::NodeArgs;
+use crate::args::{NodeArgs, rpc};
 use crate::output::Output;
 
 /// `l2-prover node`
@@ -28,17 +27,10 @@ pub(crate) struct Node {
     pub blocks_file: Option<PathBuf>,
     /// JSON-RPC of L1, whose bridge's deposits the blocks consume once L1 has finalized them; several, none of which may
     /// contradict another: separated by commas, or the flag repeated
-    #[arg(
-        long,
-        env = "L2_PROVER_L1_RPC_URL",
-        hide_env_values = true,
-        value_delimiter = ',',
-        requires = "bridge",
-        value_name = "URL"
-    )]
-    pub l1_rpc_url: Vec<Url>,
+    #[arg(long, value_delimiter = ',', requires = "bridge", value_name = "URL")]
+    pub l1_rpc_url: Vec<String>,
     /// The bridge on L1
-    #[arg(long, env = "L2_PROVER_BRIDGE", requires = "l1_rpc_url", value_name = "ADDRESS")]
+    #[arg(long, requires = "l1_rpc_url", value_name = "ADDRESS")]
     pub bridge: Option<Address>,
     /// The dev node
     #[command(flatten)]
@@ -60,8 +52,8 @@ pub(crate) async fn run(
     let deposits = match args.bridge {
         None => None,
         Some(bridge) => {
-            let rpcs = args.l1_rpc_url.iter().map(Rpc::http).collect::<Result<Vec<_>, _>>();
-            Some(Deposits::new(rpcs.context("--l1-rpc-url cannot be used")?, bridge))
+            let rpcs = args.l1_rpc_url.iter().map(|url| rpc(url, "--l1-rpc-url"));
+            Some(Deposits::new(rpcs.collect::<Result<_, _>>()?, bridge))
         }
     };
     let node = start(&args.node, args.blocks_file, &Defaults::MOCKED).await?;

@@ -265,7 +265,18 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
     );
     l1.ask("evm_setAutomine", json!([true])).await.unwrap();
     let wallet = Wallet::new(sequencer);
-    let claimed = one.send(&mut rpc(), &wallet, 100 * u128::from(GWEI)).await.unwrap();
+    let limits =
+        claim::Limits { chain_id: Some(31_337), max_gas: 600_000, max_fee: 100 * u128::from(GWEI) };
+    // Whatever an RPC says, no more is paid than is allowed, and on no other chain.
+    let few = claim::Limits { max_gas: 100_000, ..limits };
+    let error = one.send(&mut rpc(), &wallet, few).await.unwrap_err();
+    assert!(matches!(error, claim::ClaimError::Gas { .. }), "{error}");
+    let cheap = claim::Limits { max_fee: 1, ..limits };
+    let error = one.send(&mut rpc(), &wallet, cheap).await.unwrap_err();
+    assert!(matches!(error, claim::ClaimError::Fees { .. }), "{error}");
+    let elsewhere = claim::Limits { chain_id: Some(1), ..limits };
+    assert!(one.send(&mut rpc(), &wallet, elsewhere).await.is_err());
+    let claimed = one.send(&mut rpc(), &wallet, limits).await.unwrap();
     let paid = l1.number("eth_getBalance", json!([receiver, "latest"])).await;
     assert_eq!(U256::from(paid), one.withdrawal.amount);
     says(format_args!(
@@ -273,7 +284,7 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
         claimed.gas
     ));
     assert!(claim::find(&rpc(), &node, rollup, withdrawal).await.unwrap().is_empty());
-    let twice = one.send(&mut rpc(), &wallet, 100 * u128::from(GWEI)).await.unwrap_err();
+    let twice = one.send(&mut rpc(), &wallet, limits).await.unwrap_err();
     assert!(twice.to_string().contains("AlreadyClaimed"), "{twice}");
     l2.stop().await;
 }
