@@ -171,7 +171,11 @@ pub fn choose<'p>(
         }
     }
     if chosen.is_empty() || chosen.len() < usize::from(policy.threshold) {
-        let ids = |ids: Vec<String>| if ids.is_empty() { "none".into() } else { ids.join(", ") };
+        // An RPC may say anything, and this is logged.
+        let ids = |mut ids: Vec<String>| {
+            ids.truncate(8);
+            if ids.is_empty() { "none".into() } else { ids.join(", ") }
+        };
         let systems = policy.systems.iter().map(|system| system.programId.to_string()).collect();
         return Err(Refusal {
             name: "programId",

@@ -52,8 +52,8 @@ pub struct Deposits {
 }
 
 impl Deposits {
-    /// Those of the contract `bridge`, from the first on. Each of the RPCs is asked, and the first that answers is believed unless
-    /// another one contradicts it.
+    /// Those of the contract `bridge`, from the first on. What one of the RPCs shows counts unless one that answers
+    /// denies it.
     pub fn new(rpcs: Vec<Rpc>, bridge: Address) -> Self {
         Self { rpcs, bridge, seen: 0, link: B256::ZERO, last: 0, searched: 0 }
     }
@@ -76,6 +76,7 @@ impl Deposits {
         let Some(end) = finalized.iter().map(|(_, block)| block.number).min() else {
             return failed.map_or(Ok(Vec::new()), |error| Err(error.into()));
         };
+        let mut nothing = None;
         for (at, block) in &finalized {
             let found = match self.search(&self.rpcs[*at], *block, end).await {
                 Ok(found) => found,
@@ -89,12 +90,21 @@ impl Deposits {
                     return Err(error);
                 }
             };
+            if found.deposits.is_empty() {
+                // Another one may have what this one hides.
+                nothing = nothing.or(Some(found.searched));
+                continue;
+            }
             self.confirm(*at, &finalized, &found).await?;
             let Found { deposits, link, last, searched } = found;
             self.seen += deposits.len() as u64;
             (self.link, self.searched) = (link, searched);
             self.last = last.unwrap_or(self.last);
             return Ok(deposits);
+        }
+        if let Some(searched) = nothing {
+            self.searched = searched;
+            return Ok(Vec::new());
         }
         Err(failed.unwrap_or_else(|| L1Error::Url("none is given".to_owned())).into())
     }
@@ -154,9 +164,6 @@ impl Deposits {
         finalized: &[(usize, Block)],
         found: &Found,
     ) -> Result<(), DepositsError> {
-        if found.deposits.is_empty() {
-            return Ok(());
-        }
         let index = U256::from(self.seen + found.deposits.len() as u64);
         for (other, block) in finalized {
             let rpc = &self.rpcs[*other];

@@ -9,10 +9,12 @@ mod anvil;
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_genesis::GenesisAccount;
+use alloy_json_rpc::{RequestPacket, ResponsePacket};
 use alloy_network::TxSignerSync as _;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, hex};
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{SolCall as _, SolValue as _, sol};
+use alloy_transport::{TransportError, TransportFut};
 use anvil::{Anvil, bytecode};
 use devnode::DevNode;
 use protocol::{ProofKind, ProofSystem};
@@ -27,7 +29,16 @@ use settlement::{
     Caps, Deposits, DepositsError, Rpc, Rules, Sender, Wallet, claim,
     contract::{Head, IRollup, Policy, System},
 };
-use std::{fmt::Display, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio_util::sync::CancellationToken;
 use witness::{Depth, NodeOptions, Nodes};
 
@@ -68,6 +79,46 @@ fn balance(l2: &devnode::Running, of: Address) -> U256 {
     let chain = l2.chain();
     let at = chain.block(chain.head().number).unwrap();
     chain.account(at, &of).unwrap_or_default().balance
+}
+
+/// An RPC that says that so many more blocks are final than are, and shows no deposits meanwhile.
+#[derive(Clone)]
+struct Lying {
+    url: String,
+    ahead: Arc<AtomicU64>,
+}
+
+impl tower::Service<RequestPacket> for Lying {
+    type Response = ResponsePacket;
+    type Error = TransportError;
+    type Future = TransportFut<'static>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, packet: RequestPacket) -> Self::Future {
+        let (url, ahead) = (self.url.clone(), self.ahead.load(Ordering::SeqCst));
+        Box::pin(async move {
+            let asked = serde_json::to_value(&packet).unwrap();
+            let http = reqwest::Client::builder().tls_certs_only([]).build().unwrap();
+            let answer = http.post(url).json(&asked).send().await.unwrap();
+            let mut answer: Value = answer.json().await.unwrap();
+            if ahead > 0 && asked["params"][0] == "finalized" {
+                let number = answer["result"]["number"].as_str().unwrap().to_owned();
+                let number: U256 = number.parse().unwrap();
+                answer["result"]["number"] = json!(number + U256::from(ahead));
+            }
+            if ahead > 0 && asked["method"] == "eth_getLogs" {
+                answer["result"] = json!([]);
+            }
+            // How many there are it does not say either.
+            if ahead > 0 && asked["method"] == "eth_call" {
+                answer["result"] = json!(B256::ZERO);
+            }
+            Ok(serde_json::from_value(answer).unwrap())
+        })
+    }
 }
 
 /// The contracts: the rollup and its bridge.
@@ -156,6 +207,24 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
     for rpcs in [vec![rpc(), lies.clone()], vec![lies, rpc()]] {
         let error = Deposits::new(rpcs, bridge).more().await.unwrap_err();
         assert!(matches!(error, DepositsError::Contradiction { .. }), "{error}");
+    }
+
+    // One that was ahead for once, and hid what there was, is found out and does no lasting harm; nor does one that claims to be far ahead.
+    for (ahead, alone) in [(1_000, true), (1_000, false), (1 << 62, false)] {
+        let liar = Lying { url: l1.url.clone(), ahead: Arc::new(AtomicU64::new(ahead)) };
+        let mut rpcs = vec![Rpc::new("liar", liar.clone())];
+        if !alone {
+            rpcs.push(rpc());
+        }
+        let mut deposits = Deposits::new(rpcs, bridge);
+        // Alone, it is believed, and hides the deposit.
+        let mut found = deposits.more().await.unwrap();
+        assert_eq!(found.is_empty(), alone);
+        liar.ahead.store(0, Ordering::SeqCst);
+        for _ in 0..2 {
+            found.extend(deposits.more().await.unwrap_or_default());
+        }
+        assert_eq!(found.len(), 1, "{ahead} ahead, alone: {alone}");
     }
 
     // What leaves: on the L2, to an address on L1.
