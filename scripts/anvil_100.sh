@@ -8,22 +8,9 @@ set -euo pipefail
 
 prover=$(realpath "${1:?usage: $0 PATH/TO/l2-prover [FOLDER [BLOCKS]]}")
 blocks=${3:-100}
-foundry=1.7.1
 patience=120
 source "$(dirname "$0")/common.sh"
-tools=${2:-$folder/tools}
-mkdir -p "$tools"
-tools=$(realpath "$tools")
-
-anvil=$tools/node_modules/.bin/anvil
-cast=$tools/node_modules/.bin/cast
-if [ ! -x "$anvil" ] || [ ! -x "$cast" ]; then
-    (cd "$tools" && npm install --no-audit --no-fund --no-save "@foundry-rs/anvil@$foundry" "@foundry-rs/cast@$foundry") \
-        >"$folder/npm.log" 2>&1 || die "npm could not install anvil and cast"
-fi
-# The executables themselves: npm links only a script that starts them.
-anvil=$(find "$tools/node_modules/@foundry-rs" -path '*/bin/anvil' -type f -size +1M | head -n 1)
-cast=$(find "$tools/node_modules/@foundry-rs" -path '*/bin/cast' -type f -size +1M | head -n 1)
+install_foundry "${2:-$folder/tools}"
 cd "$folder"
 
 port=$(free_port)

@@ -57,6 +57,19 @@ start_postgres() {
 
 sql() { "$psql" -h 127.0.0.1 -p "$database_port" -U prover -d postgres -Atqc "$1"; }
 
+# Installs anvil and cast from npm into the folder `$1`, unless they are there. The executables are in `$anvil` and `$cast`.
+install_foundry() {
+    local version=1.7.1
+    mkdir -p "$1"
+    if [ ! -x "$1/node_modules/.bin/anvil" ] || [ ! -x "$1/node_modules/.bin/cast" ]; then
+        (cd "$1" && npm install --no-audit --no-fund --no-save "@foundry-rs/anvil@$version" "@foundry-rs/cast@$version") \
+            >"$folder/npm.log" 2>&1 || die "npm could not install anvil and cast"
+    fi
+    # The executables themselves: npm links only a script that starts them.
+    anvil=$(find "$(realpath "$1")/node_modules/@foundry-rs" -path '*/bin/anvil' -type f -size +1M | head -n 1)
+    cast=$(find "$(realpath "$1")/node_modules/@foundry-rs" -path '*/bin/cast' -type f -size +1M | head -n 1)
+}
+
 # Starts a dev node of the executable `$1` on `$node_port`, with the arguments that follow.
 start_node() {
     local program=$1

@@ -1,14 +1,15 @@
 #!/bin/bash
 # One dev block is proven for real twice: whole by one client, then in parts by two, each client on cores of its own. It says how long both
-# took, and with how many CPU seconds. On two cores it takes about 50 minutes, and 1 GB of memory for each client.
+# took, and with how many CPU seconds. On two cores it takes about an hour, and 2.5 GB of memory for each client (2^18). Smaller segments
+# cost more: pages are paid for in each, and fill most of one of 2^16.
 #
-#   [PO2=16] [CORES=1] scripts/parts_speed.sh PATH/TO/l2-prover
+#   [PO2=18] [CORES=1] scripts/parts_speed.sh PATH/TO/l2-prover
 #
 # A client has CORES cores, from core 0 on.
 set -euo pipefail
 
 prover=$(realpath "${1:?usage: $0 PATH/TO/l2-prover}")
-po2=${PO2:-16}
+po2=${PO2:-18}
 cores=${CORES:-1}
 patience=60
 unset RISC0_DEV_MODE
@@ -38,7 +39,7 @@ run() {
     "$prover" server --config server.toml --rpc-url "http://127.0.0.1:$node_port" --prover risc0 --kind succinct \
         --listen-port "$port" --data-dir "$name" "$@" >"$name.log" 2>&1 &
     pids[$name]=$!
-    patience=60 until_true "the server answers" 'curl -sf "'"$server"'/livez"'
+    until_true "the server answers" 'curl -sf "'"$server"'/livez"'
     until_true "the server has a job" 'curl -sf "'"$server"'/v1/jobs" | grep -q job'
     begun=$(date +%s%N)
     for ((client = 0; client < clients; client++)); do

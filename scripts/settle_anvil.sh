@@ -8,15 +8,8 @@ set -euo pipefail
 usage="usage: $0 FOLDER whole|anvil"
 tools=${1:?$usage}
 test=${2:?$usage}
-foundry=1.7.1
-mkdir -p "$tools"
-tools=$(realpath "$tools")
-find_anvil() { find "$tools/node_modules/@foundry-rs" -path '*/bin/anvil' -type f -size +1M 2>/dev/null | head -n 1; }
-if [ -z "$(find_anvil)" ]; then
-    (cd "$tools" && npm install --no-audit --no-fund --no-save "@foundry-rs/anvil@$foundry" "@foundry-rs/cast@$foundry")
-fi
-# The executable itself: npm links only a script that starts it.
-ANVIL=$(find_anvil)
-export ANVIL KILLS=${KILLS:-200}
+source "$(dirname "$0")/common.sh"
+install_foundry "$tools"
+export ANVIL=$anvil KILLS=${KILLS:-200}
 cd "$(dirname "$0")/.."
 ${CARGO:-cargo} test --locked --test "$test" -- --nocapture

@@ -70,18 +70,19 @@ pub fn fields(statement: &Statement, facts: &Facts) -> Vec<Field> {
         let (ours, l1) = (ours.to_string(), l1.to_string());
         Field { name, fits: ours == l1, ours, l1 }
     };
+    let any = |name, ours: &dyn ToString| Field {
+        name,
+        ours: ours.to_string(),
+        l1: "any".to_owned(),
+        fits: true,
+    };
     let digest = link.map(|link| keccak256([head.link.0, link.0].concat()));
     let no_bridge = statement.deposits_digest.is_zero();
     vec![
         equal("version", &statement.version, &program::statement::VERSION),
         equal("chainConfigDigest", &statement.chain_config_digest, &policy.chainConfigDigest),
         equal("parentHash", &statement.parent_hash, &head.hash),
-        Field {
-            name: "lastHash",
-            ours: statement.last_hash.to_string(),
-            l1: "any".to_owned(),
-            fits: true,
-        },
+        any("lastHash", &statement.last_hash),
         equal("firstNumber", &statement.first_number, &head.number.saturating_add(1)),
         Field {
             name: "lastNumber",
@@ -90,12 +91,7 @@ pub fn fields(statement: &Statement, facts: &Facts) -> Vec<Field> {
             fits: statement.last_number >= statement.first_number,
         },
         equal("preStateRoot", &statement.pre_state_root, &head.stateRoot),
-        Field {
-            name: "postStateRoot",
-            ours: statement.post_state_root.to_string(),
-            l1: "any".to_owned(),
-            fits: true,
-        },
+        any("postStateRoot", &statement.post_state_root),
         Field {
             name: "depositsDigest",
             ours: statement.deposits_digest.to_string(),
@@ -124,12 +120,7 @@ pub fn fields(statement: &Statement, facts: &Facts) -> Vec<Field> {
             fits: statement.last_timestamp <= time.saturating_add(AHEAD),
         },
         equal("dataCommitment", &statement.data_commitment, &B256::ZERO),
-        Field {
-            name: "beneficiary",
-            ours: statement.beneficiary.to_string(),
-            l1: "any".to_owned(),
-            fits: true,
-        },
+        any("beneficiary", &statement.beneficiary),
     ]
 }
 

@@ -5,6 +5,7 @@
 
 use crate::{
     contract::{IBridge, IOutbox, IRollup, Withdrawal},
+    fees::{Caps, offer},
     l1::{L1Error, Rpc},
     wallet::{Wallet, WalletError},
 };
@@ -71,9 +72,9 @@ pub enum ClaimError {
     #[error("L1 asks for {needed} wei a gas, and {allowed} are allowed")]
     Fees {
         /// What it takes.
-        needed: u128,
+        needed: u64,
         /// What is allowed.
-        allowed: u128,
+        allowed: u64,
     },
     /// The claim was sent, and is in no block.
     #[error("the claim {0} was sent, and is in no block of L1 yet: ask again later")]
@@ -104,7 +105,7 @@ pub struct Limits {
     /// Most gas.
     pub max_gas: u64,
     /// Most wei for each.
-    pub max_fee: u128,
+    pub max_fee: u64,
 }
 
 /// What became of a claim.
@@ -184,8 +185,8 @@ async fn last_claimable(l1: &Rpc, rollup: Address, block: u64) -> Result<(u64, B
     for batch in settled.iter().rev().filter(|batch| batch.lastNumber >= block).take(MOST_TRIED) {
         let (number, root) = (batch.lastNumber, batch.stateRoot);
         let call = IRollup::claimableCall { number, stateRoot: root };
-        match l1.allows(rollup, call, at).await? {
-            Ok(()) => return Ok((number, root)),
+        match l1.view(rollup, call, at, "whether it can be claimed").await? {
+            Ok(_) => return Ok((number, root)),
             Err(says) => refused = Some(ClaimError::NotClaimable { block: number, says }),
         }
     }
@@ -216,20 +217,20 @@ impl Claim {
     ) -> Result<Claimed, ClaimError> {
         let Limits { chain_id, max_gas, max_fee } = limits;
         let chain_id = l1.chain(chain_id).await?;
-        let (gas, nonce, fees) = l1.price(wallet.address(), self.bridge, &self.data).await?;
+        let (gas, nonce, market) = l1.price(wallet.address(), self.bridge, &self.data).await?;
         if gas > max_gas {
             return Err(ClaimError::Gas { needed: gas, allowed: max_gas });
         }
-        if fees.0 > max_fee {
-            return Err(ClaimError::Fees { needed: fees.0, allowed: max_fee });
-        }
+        let caps = Caps { max: max_fee, priority: max_fee };
+        let fees = offer(market, None, caps)
+            .map_err(|high| ClaimError::Fees { needed: high.needed.max, allowed: max_fee })?;
         let tx = TxEip1559 {
             chain_id,
             nonce,
             // The receiver's code may take more the second time.
             gas_limit: gas.saturating_add(gas / 4).min(max_gas),
-            max_fee_per_gas: fees.0.saturating_mul(2).min(max_fee),
-            max_priority_fee_per_gas: fees.1.min(max_fee),
+            max_fee_per_gas: fees.max.into(),
+            max_priority_fee_per_gas: fees.priority.into(),
             to: TxKind::Call(self.bridge),
             value: U256::ZERO,
             access_list: Default::default(),

@@ -73,9 +73,7 @@ impl Deposits {
             }
         }
         // Nobody is ahead of the others: who says so may have made it up.
-        let Some(end) = finalized.iter().map(|(_, block)| block.number).min() else {
-            return failed.map_or(Ok(Vec::new()), |error| Err(error.into()));
-        };
+        let end = finalized.iter().map(|(_, block)| block.number).min().unwrap_or_default();
         let mut nothing = None;
         for (at, block) in &finalized {
             let found = match self.search(&self.rpcs[*at], *block, end).await {
@@ -102,11 +100,13 @@ impl Deposits {
             self.last = last.unwrap_or(self.last);
             return Ok(deposits);
         }
-        if let Some(searched) = nothing {
-            self.searched = searched;
-            return Ok(Vec::new());
+        match (nothing, failed) {
+            (None, Some(error)) => Err(error.into()),
+            (searched, _) => {
+                self.searched = searched.unwrap_or(self.searched);
+                Ok(Vec::new())
+            }
         }
-        Err(failed.unwrap_or_else(|| L1Error::Url("none is given".to_owned())).into())
     }
 
     /// What one RPC, whose newest finalized block is `newest`, says of the blocks up to `end`.
@@ -168,9 +168,10 @@ impl Deposits {
         for (other, block) in finalized {
             let rpc = &self.rpcs[*other];
             let next = IBridge::nextCall { index, link: found.link };
-            match rpc.holds(self.bridge, next, BlockId::hash(block.hash)).await {
-                Ok(true) => {}
-                Ok(false) => {
+            let at = BlockId::hash(block.hash);
+            match rpc.view(self.bridge, next, at, "the next deposit").await {
+                Ok(Ok(answer)) if !answer.is_empty() => {}
+                Ok(_) => {
                     let what =
                         format!("its queue has no link {} after {index} deposits", found.link);
                     return Err(contradiction(rpc, what));

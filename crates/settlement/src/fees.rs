@@ -2,6 +2,9 @@
 
 use server::jobs::settlement::Fees;
 
+/// Wei in a gwei.
+pub const GWEI: u64 = 1_000_000_000;
+
 /// What L1 asks for now, in wei for each gas. It is what an RPC says, which may be anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Market {
@@ -58,7 +61,6 @@ fn raised(fee: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const GWEI: u64 = 1_000_000_000;
     const CAPS: Caps = Caps { max: 100 * GWEI, priority: 5 * GWEI };
 
     fn market(base_fee: u64, tip: u64) -> Market {

@@ -4,6 +4,7 @@
 use crate::{
     check::Facts,
     contract::{Head, IBridge, IRollup, Policy, reason},
+    fees::Market,
 };
 use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_json_rpc::{RequestPacket, ResponsePacket, RpcError};
@@ -180,8 +181,8 @@ impl Rpc {
         let at = BlockId::hash(block.hash);
         let head = self.call(contract, IRollup::headCall {}, at, "the contract's head").await?;
         // A chain may have no finalized block yet, and the contract may not be in it.
-        let finalized = match self.block(BlockNumberOrTag::Finalized).await {
-            Ok(Some(block)) if block.number > 0 => {
+        let finalized = match self.finalized().await {
+            Ok(Some(block)) => {
                 let at = BlockId::hash(block.hash);
                 self.call(contract, IRollup::headCall {}, at, "the finalized head").await.ok()
             }
@@ -189,14 +190,13 @@ impl Rpc {
         };
         let nonce = self.provider.get_transaction_count(wallet).block_id(at).await;
         let balance = self.provider.get_balance(wallet).block_id(at).await;
-        let tip = self.provider.get_max_priority_fee_per_gas().await.unwrap_or(TIP);
         Ok(Observed {
             block,
             head,
             finalized,
             nonce: self.ok("the wallet's nonce", nonce)?,
             balance: self.ok("the wallet's balance", balance)?,
-            tip: u64::try_from(tip).unwrap_or(u64::MAX),
+            tip: self.tip().await,
         })
     }
 
@@ -222,17 +222,14 @@ impl Rpc {
             None => Err("fewer deposits".to_owned()),
             Some(link) => {
                 let next = IBridge::nextCall { index: U256::from(consumed), link };
-                let next = request(bridge, next.abi_encode());
-                let next = self.provider.call(next).block(at).await;
-                match self.unless_reverted("the next deposit", next) {
+                match self.view(bridge, next, at, "the next deposit").await? {
                     Ok(at) => match IBridge::nextCall::abi_decode_returns_validate(&at) {
                         Ok(at) => Ok(at.saturating_to()),
                         Err(error) => {
                             return Err(self.fails("the next deposit", &error.to_string()));
                         }
                     },
-                    Err(L1Error::Reverted(says)) => Err(says),
-                    Err(error) => return Err(error),
+                    Err(says) => Err(says),
                 }
             }
         };
@@ -320,42 +317,44 @@ impl Rpc {
             .event_signature(IBridge::Deposited::SIGNATURE_HASH)
             .from_block(from)
             .to_block(to);
-        let logs = self.ok("deposits", self.provider.get_logs(&filter).await)?;
+        self.events(filter, bridge, "deposits").await
+    }
+
+    /// What `contract` said of one kind, in order.
+    async fn events<E: SolEvent>(
+        &self,
+        filter: Filter,
+        contract: Address,
+        what: &'static str,
+    ) -> Result<Vec<E>, L1Error> {
+        let logs = self.ok(what, self.provider.get_logs(&filter).await)?;
         logs.iter()
-            .filter(|log| !log.removed && log.address() == bridge)
-            .map(|log| IBridge::Deposited::decode_log_data(log.data()))
+            .filter(|log| !log.removed && log.address() == contract)
+            .map(|log| E::decode_log_data(log.data()))
             .collect::<Result<_, _>>()
-            .map_err(|error| self.fails("deposits", &error.to_string()))
+            .map_err(|error| self.fails(what, &error.to_string()))
     }
 
-    /// Whether a call does not revert.
-    pub(crate) async fn holds<C: SolCall>(
+    /// What a call returns, or why it reverts.
+    pub(crate) async fn view<C: SolCall>(
         &self,
         contract: Address,
         call: C,
         at: BlockId,
-    ) -> Result<bool, L1Error> {
+        what: &'static str,
+    ) -> Result<Result<Bytes, String>, L1Error> {
         let answer = self.provider.call(request(contract, call.abi_encode())).block(at).await;
-        match self.unless_reverted("what a contract says", answer) {
-            Ok(answer) => Ok(!answer.is_empty()),
-            Err(L1Error::Reverted(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether a call does not revert, or why it does.
-    pub(crate) async fn allows<C: SolCall>(
-        &self,
-        contract: Address,
-        call: C,
-        at: BlockId,
-    ) -> Result<Result<(), String>, L1Error> {
-        let answer = self.provider.call(request(contract, call.abi_encode())).block(at).await;
-        match self.unless_reverted("what a contract says", answer) {
-            Ok(_) => Ok(Ok(())),
+        match self.unless_reverted(what, answer) {
+            Ok(answer) => Ok(Ok(answer)),
             Err(L1Error::Reverted(says)) => Ok(Err(says)),
             Err(error) => Err(error),
         }
+    }
+
+    /// What is usual for a block's builder.
+    async fn tip(&self) -> u64 {
+        let tip = self.provider.get_max_priority_fee_per_gas().await.unwrap_or(TIP);
+        u64::try_from(tip).unwrap_or(u64::MAX)
     }
 
     /// What became of a transaction, if it is in a block.
@@ -388,28 +387,24 @@ impl Rpc {
             .address(rollup)
             .event_signature(IRollup::Settled::SIGNATURE_HASH)
             .from_block(BlockNumberOrTag::Earliest);
-        let logs = self.ok("the settled batches", self.provider.get_logs(&filter).await)?;
-        logs.iter()
-            .map(|log| IRollup::Settled::decode_log_data(log.data()))
-            .collect::<Result<_, _>>()
-            .map_err(|error| self.fails("the settled batches", &error.to_string()))
+        self.events(filter, rollup, "the settled batches").await
     }
 
-    /// What a call by `wallet` takes now: gas, the wallet's next nonce, and the least fee and usual tip in wei a gas.
+    /// What a call by `wallet` takes now: gas, the wallet's next nonce, and what L1 asks for each gas.
     pub(crate) async fn price(
         &self,
         wallet: Address,
         contract: Address,
         data: &[u8],
-    ) -> Result<(u64, u64, (u128, u128)), L1Error> {
+    ) -> Result<(u64, u64, Market), L1Error> {
         let request = request(contract, data.to_vec()).with_from(wallet);
         let gas =
             self.unless_reverted("what it takes", self.provider.estimate_gas(request).await)?;
         let nonce = self.provider.get_transaction_count(wallet).pending().await;
-        let tip = self.provider.get_max_priority_fee_per_gas().await.unwrap_or(TIP);
         let newest = self.block(BlockNumberOrTag::Latest).await?;
-        let base = newest.map_or(0, |block| u128::from(block.base_fee));
-        Ok((gas, self.ok("the wallet's nonce", nonce)?, (base.saturating_add(tip), tip)))
+        let base_fee = newest.map_or(0, |block| block.base_fee);
+        let market = Market { base_fee, tip: self.tip().await };
+        Ok((gas, self.ok("the wallet's nonce", nonce)?, market))
     }
 
     async fn block(&self, which: BlockNumberOrTag) -> Result<Option<Block>, L1Error> {

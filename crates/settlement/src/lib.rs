@@ -18,7 +18,7 @@ pub mod wallet;
 
 pub use check::{Field, Refusal};
 pub use deposits::{Deposits, DepositsError};
-pub use fees::Caps;
+pub use fees::{Caps, GWEI};
 pub use l1::{L1Error, Rpc};
 pub use sender::{Config, Error, Label, Sender, Tick, Trial};
 pub use state::Rules;

@@ -7,7 +7,7 @@
 use crate::{
     check::{self, Facts, Field, Refusal},
     contract::IRollup,
-    fees::{Caps, Market, offer},
+    fees::{Caps, GWEI, Market, offer},
     l1::{L1Error, Observed, Rpc},
     state::{Alarm, Head, Known, Rows, Rules, Step, View, next},
     wallet::{Wallet, WalletError},
@@ -81,7 +81,7 @@ impl Default for Config {
             rules: Rules {
                 bump_after: Duration::from_secs(60),
                 resend_after: Duration::from_secs(12),
-                caps: Caps { max: 100_000_000_000, priority: 5_000_000_000 },
+                caps: Caps { max: 100 * GWEI, priority: 5 * GWEI },
             },
             max_gas: 2_000_000,
             poll: Duration::from_secs(6),
@@ -386,11 +386,7 @@ impl Sender {
         now: Timestamp,
         pass: &mut (dyn FnMut(Label) -> bool + Send),
     ) -> Result<Tick, Error> {
-        let chain_id = match self.rpcs.first_mut() {
-            Some(rpc) => rpc.chain(self.chain).await?,
-            None => return Err(L1Error::Url("there is none".to_owned()).into()),
-        };
-        self.chain = Some(chain_id);
+        self.learn_chain().await?;
         let Some(settler) = self.settler() else { return Ok(Tick::Standby) };
         if !self.store.hold_settling(&settler, now).await? {
             return Ok(Tick::Standby);
@@ -449,6 +445,15 @@ impl Sender {
         Ok(Tick::Done { settled: seen.head.number, alarm })
     }
 
+    /// L1's chain id, as the RPC whose turn it is says it.
+    async fn learn_chain(&mut self) -> Result<u64, Error> {
+        let rpc = self.rpcs.first_mut();
+        let rpc = rpc.ok_or_else(|| L1Error::Url("there is none".to_owned()))?;
+        let chain_id = rpc.chain(self.chain).await?;
+        self.chain = Some(chain_id);
+        Ok(chain_id)
+    }
+
     /// What L1 says, beside what this server knows.
     async fn view(
         &self,
@@ -505,7 +510,7 @@ impl Sender {
         let Some(found) = self.settleable(first).await? else { return Ok(None) };
         let blocks = found.blocks;
         let refused = |refusal| Error::Refused { blocks, refusal };
-        let statement = decoded(&found)?;
+        let statement = decoded(blocks, &found.statement)?;
         let facts = self.rpcs[0].facts(self.config.rollup, &statement, seen).await?;
         let chosen = check::choose(&facts.policy, &found.proofs).map_err(refused)?;
         check::refused(&check::fields(&statement, &facts)).map_err(refused)?;
@@ -561,9 +566,7 @@ impl Sender {
         let (rpc, blocks) = (&self.rpcs[0], row.blocks);
         let call = IRollup::settleCall::abi_decode_validate(&row.call);
         let call = call.map_err(|error| Error::Unfit { blocks, says: error.to_string() })?;
-        let statement = Statement::abi_decode(&call.values);
-        let statement =
-            statement.map_err(|error| Error::Unfit { blocks, says: error.to_string() })?;
+        let statement = decoded(blocks, &call.values)?;
         let facts = rpc.facts(self.config.rollup, &statement, seen).await?;
         let refused = |refusal| Error::Refused { blocks, refusal };
         check::refused(&check::fields(&statement, &facts)).map_err(refused)?;
@@ -677,17 +680,13 @@ impl Sender {
     /// # Errors
     /// [`Error`] if it cannot be told.
     pub async fn trial(&mut self) -> Result<Option<Trial>, Error> {
-        let Some(rpc) = self.rpcs.first_mut() else {
-            return Err(L1Error::Url("there is none".to_owned()).into());
-        };
-        let chain_id = rpc.chain(self.chain).await?;
-        self.chain = Some(chain_id);
+        let chain_id = self.learn_chain().await?;
         let (rpc, wallet) = (&self.rpcs[0], self.wallet.address());
         let rollup = Rollup { chain_id, address: self.config.rollup };
         let seen = rpc.observe(rollup.address, wallet).await?;
         let head = seen.head.number;
         let Some(found) = self.settleable(head.saturating_add(1)).await? else { return Ok(None) };
-        let statement = decoded(&found)?;
+        let statement = decoded(found.blocks, &found.statement)?;
         let facts: Facts = rpc.facts(rollup.address, &statement, &seen).await?;
         let mut fields = check::fields(&statement, &facts);
         fields.push(check::sequencer(&facts.policy, wallet));
@@ -722,12 +721,12 @@ fn market(seen: &Observed) -> Market {
 }
 
 fn gwei(wei: U256) -> u64 {
-    (wei / U256::from(1_000_000_000)).saturating_to()
+    (wei / U256::from(GWEI)).saturating_to()
 }
 
-fn decoded(found: &Settleable) -> Result<Statement, Error> {
-    Statement::abi_decode(&found.statement)
-        .map_err(|error| Error::Unfit { blocks: found.blocks, says: error.to_string() })
+fn decoded(blocks: BlockRange, statement: &[u8]) -> Result<Statement, Error> {
+    Statement::abi_decode(statement)
+        .map_err(|error| Error::Unfit { blocks, says: error.to_string() })
 }
 
 /// What keeps a batch from being settled.

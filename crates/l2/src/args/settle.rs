@@ -9,13 +9,10 @@ use clap::{Args, ValueEnum};
 use protocol::ProofKind;
 use server::artifacts::Artifacts;
 use server::store::JobStore;
-use settlement::{Caps, Config, Rpc, Rules, Sender, Wallet};
+use settlement::{Caps, Config, GWEI, Rpc, Rules, Sender, Wallet};
 use url::Url;
 
 use crate::parse;
-
-/// Wei in a gwei.
-const GWEI: u64 = 1_000_000_000;
 
 /// Which proofs are settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

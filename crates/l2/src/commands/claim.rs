@@ -7,7 +7,7 @@ use alloy_primitives::{Address, B256};
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
-use settlement::claim;
+use settlement::{GWEI, claim};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{rpc, wallet};
@@ -92,7 +92,7 @@ pub(crate) async fn run(
                 let limits = claim::Limits {
                     chain_id: args.l1_chain_id,
                     max_gas: args.max_gas,
-                    max_fee: u128::from(args.max_fee_gwei) * 1_000_000_000,
+                    max_fee: args.max_fee_gwei * GWEI,
                 };
                 let paid = found.send(&mut l1, wallet, limits).await?;
                 told.event = "claimed";

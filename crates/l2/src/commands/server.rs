@@ -314,8 +314,7 @@ pub(crate) async fn run(
     };
     let running = unless_interrupted(&shutdown, Box::pin(start)).await?;
     output.report(&Started { server: running.url(), ..started })?;
-    // It ends before the store that it writes to.
-    // Its own, so that it ends by itself only if it crashes.
+    // Settling ends before the store that it writes to, and by itself only if it crashes.
     let settling = CancellationToken::new();
     let (store, artifacts) = running.beside();
     let sender = match args.settle.sender(store, artifacts).await {

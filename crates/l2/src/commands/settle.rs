@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use protocol::BlockRange;
 use serde::Serialize;
-use settlement::Trial;
+use settlement::{GWEI, Trial};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Kept, SettleArgs};
@@ -118,8 +118,7 @@ impl Tried {
                 chain_id: trial.rollup.chain_id,
                 rollup: trial.rollup.address,
                 wallet: trial.wallet,
-                balance_gwei: (trial.balance / alloy_primitives::U256::from(1_000_000_000_u64))
-                    .to_string(),
+                balance_gwei: (trial.balance / alloy_primitives::U256::from(GWEI)).to_string(),
                 settled: trial.head,
                 blocks: trial.blocks,
                 fields: fields.collect(),

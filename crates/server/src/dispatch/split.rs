@@ -6,7 +6,7 @@ use super::{JobError, Jobs, queue::Sender, submissions::Admission};
 use crate::{
     jobs::{
         batch::WantedPart,
-        parts::{Run, Stage, Step, next_steps},
+        parts::{Run, Stage, Step, next_steps, rest},
     },
     observe::metrics,
     store::splits::{PartRow, Split, Undivided},
@@ -44,9 +44,6 @@ impl fmt::Debug for Planner {
 
 /// When nothing happens, it is looked so often whether something is to be done.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Between two looks at the parts there are three times as long as the last one took, but not more than this.
-const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// A part is given to another client when its own takes so many times as long as the crew would ...
 const PATIENCE: f64 = 4.0;
@@ -109,8 +106,7 @@ impl Splitter {
             tokio::select! {
                 biased;
                 () = inner.stopping.cancelled() => return,
-                // However often something changes, clients' requests get most of the time.
-                () = tokio::time::sleep((took * 3).min(LONGEST_REST)) => {}
+                () = tokio::time::sleep(rest(took)) => {}
             }
             let begun = Instant::now();
             let done = if divides { self.divide_next().await } else { self.look_at_all().await };

@@ -10,7 +10,7 @@
 use super::{batch::Target, state::State};
 use protocol::{ArtifactId, DeadCause, JobId, PartWork, ProofKind};
 use sha2::{Digest, Sha256};
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 /// What a run consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,12 @@ const FINISHED_BY_ONE: usize = 3;
 
 /// A part that was tried so often and given up is not tried again.
 const MOST_TRIED: u32 = 6;
+
+/// How long not to look again whether something is missing, after a look that took so long: clients' requests get most of the time,
+/// however often something changes.
+pub fn rest(took: Duration) -> Duration {
+    (took * 3).min(Duration::from_millis(250))
+}
 
 /// The id of the job that asks for a part of `parent`'s proof, if its run is divided as `plan` says.
 pub fn part_id(parent: JobId, plan: ArtifactId, work: &PartWork) -> JobId {

@@ -9,10 +9,10 @@ mod anvil;
 mod l2;
 
 use alloy_eips::eip4895::Withdrawal;
-use alloy_primitives::{Address, B256, U256, hex};
+use alloy_primitives::{Address, B256, U256};
 use alloy_signer_local::PrivateKeySigner;
-use alloy_sol_types::{SolCall as _, SolValue as _, sol};
-use anvil::{Anvil, bytecode};
+use alloy_sol_types::{SolCall as _, sol};
+use anvil::Anvil;
 use l2::{DIGEST, JOBS, L2, PROGRAM, hash, root};
 use program::statement::DepositsChain;
 use protocol::{LeaseId, ProofKind};
@@ -24,10 +24,7 @@ use server::{
     jobs::settlement::Rollup,
     store::JobStore,
 };
-use settlement::{
-    Caps, Config, Rpc, Rules, Sender, Wallet,
-    contract::{Head, IRollup, Policy, System},
-};
+use settlement::{Caps, Config, Rpc, Rules, Sender, Wallet, contract::Head};
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -37,8 +34,6 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 sol! {
-    struct Roles { address governance; address guardian; address council; }
-    struct Place2 { uint256 chainId; address outbox; }
     function deposit(address to) external payable returns (uint64 index);
     event Settled(uint64 indexed firstNumber, uint64 indexed lastNumber, bytes32 lastHash, bytes32 stateRoot, uint64 deposits, address beneficiary);
 }
@@ -112,28 +107,9 @@ impl Drop for Killed {
 
 /// Deposits on L1, the contracts, and a wallet with ether.
 async fn deploy(anvil: &Anvil, wallet: Address) -> (Address, Vec<B256>) {
-    let mock = anvil.send(None, bytecode("DangerMock"), 0).await;
-    let system = System { adapter: mock, programId: PROGRAM, family: PROGRAM };
-    let policy = Policy {
-        systems: vec![system],
-        threshold: 1,
-        chainConfigDigest: DIGEST,
-        sequencer: wallet,
-        delay: 8 * 86_400,
-        finality: 60,
-        window: 86_400,
-        fallbackAfter: 86_400,
-    };
     let genesis = Head { hash: hash(0), stateRoot: root(0), ..Head::default() };
-    let other = Address::repeat_byte(1);
-    let roles = Roles { governance: other, guardian: other, council: other };
-    let place = Place2 { chainId: U256::from(1_337), outbox: other };
-    let arguments = (genesis, policy, roles, place).abi_encode_params();
-    let rollup = anvil.send(None, [bytecode("Rollup"), arguments].concat(), 0).await;
-    let data = hex::encode_prefixed(IRollup::bridgeCall {}.abi_encode());
-    let call = json!([{ "to": rollup, "data": data }, "latest"]);
-    let bridge = anvil.ask("eth_call", call).await.unwrap();
-    let bridge = Address::abi_decode(&hex::decode(bridge.as_str().unwrap()).unwrap()).unwrap();
+    let outbox = Address::repeat_byte(1);
+    let (rollup, bridge) = anvil.deploy(genesis, PROGRAM, DIGEST, wallet, 1_337, outbox).await;
     let mut chain = DepositsChain::new(B256::ZERO);
     let mut links = vec![B256::ZERO];
     for index in 0..2 * BATCHES as u64 {

@@ -13,21 +13,15 @@ use alloy_json_rpc::{RequestPacket, ResponsePacket};
 use alloy_network::TxSignerSync as _;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, hex};
 use alloy_signer_local::PrivateKeySigner;
-use alloy_sol_types::{SolCall as _, SolValue as _, sol};
+use alloy_sol_types::{SolCall as _, sol};
 use alloy_transport::{TransportError, TransportFut};
-use anvil::{Anvil, bytecode};
+use anvil::Anvil;
 use devnode::DevNode;
 use protocol::{ProofKind, ProofSystem};
 use serde_json::{Value, json};
-use server::{
-    Config, Server,
-    artifacts::{Artifacts, Place, Sharing},
-    jobs::Rules as JobRules,
-    store::JobStore,
-};
+use server::{Config, Server};
 use settlement::{
-    Caps, Deposits, DepositsError, Rpc, Rules, Sender, Wallet, claim,
-    contract::{Head, IRollup, Policy, System},
+    Caps, Deposits, DepositsError, Rpc, Rules, Sender, Wallet, claim, contract::Head,
 };
 use std::{
     fmt::Display,
@@ -43,8 +37,6 @@ use tokio_util::sync::CancellationToken;
 use witness::{Depth, NodeOptions, Nodes};
 
 sol! {
-    struct Roles { address governance; address guardian; address council; }
-    struct L2 { uint256 chainId; address outbox; }
     function deposit(address to) external payable returns (uint64 index);
     function withdraw(address to) external payable returns (bytes32 id);
 }
@@ -121,36 +113,16 @@ impl tower::Service<RequestPacket> for Lying {
     }
 }
 
-/// The contracts: the rollup and its bridge.
+/// The contracts for this L2: the rollup and its bridge.
 async fn deploy(l1: &Anvil, l2: &devnode::Running, sequencer: Address) -> (Address, Address) {
-    let adapter = l1.send(None, bytecode("DangerMock"), 0).await;
-    let program_id = settlement::check::EXEC_PROGRAM_ID;
-    let system = System { adapter, programId: program_id, family: B256::repeat_byte(1) };
-    let policy = Policy {
-        systems: vec![system],
-        threshold: 1,
-        chainConfigDigest: l2.chain_config().digest(),
-        sequencer,
-        delay: 8 * 86_400,
-        finality: 60,
-        window: 86_400,
-        fallbackAfter: 86_400,
-    };
-    let (hash, state_root) = {
+    let genesis = {
         let chain = l2.chain();
-        (chain.block(0).unwrap().hash, chain.block(0).unwrap().block.header.state_root)
+        let block = chain.block(0).unwrap();
+        Head { hash: block.hash, stateRoot: block.block.header.state_root, ..Head::default() }
     };
-    let genesis = Head { hash, stateRoot: state_root, ..Head::default() };
-    let other = Address::repeat_byte(1);
-    let roles = Roles { governance: other, guardian: other, council: other };
-    let place = L2 { chainId: U256::from(l2.chain_config().chain_id), outbox: OUTBOX };
-    let arguments = (genesis, policy, roles, place).abi_encode_params();
-    let rollup = l1.send(None, [bytecode("Rollup"), arguments].concat(), 0).await;
-    let bridge = IRollup::bridgeCall {}.abi_encode();
-    let call = json!([{ "to": rollup, "data": hex::encode_prefixed(bridge) }, "latest"]);
-    let bridge = l1.ask("eth_call", call).await.unwrap();
-    let bridge = hex::decode(bridge.as_str().unwrap()).unwrap();
-    (rollup, Address::abi_decode(&bridge).unwrap())
+    let config = l2.chain_config();
+    let program_id = settlement::check::EXEC_PROGRAM_ID;
+    l1.deploy(genesis, program_id, config.digest(), sequencer, config.chain_id, OUTBOX).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -279,16 +251,7 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
     says(format_args!("blocks 1 to {head} of the L2 are proven"));
 
     // Settled.
-    let rules = JobRules {
-        lease: config.lease,
-        max_hold: config.max_hold,
-        max_failures: config.max_failures,
-        max_lost: config.max_lost,
-        max_rejected: config.max_rejected,
-        max_newcomers: config.max_newcomers,
-    };
-    let store = JobStore::open(&config.data_dir.join("jobs.sqlite"), rules).await.unwrap();
-    let place = Place::Folder(config.data_dir.join("artifacts"), Sharing::Shared);
+    let (store, artifacts) = server::beside::open(&config).await.unwrap();
     let settling = settlement::Config {
         rollup,
         kind: ProofKind::Composite,
@@ -303,7 +266,7 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
     let sender = Sender::new(
         settling,
         store.clone(),
-        Artifacts::existing(&place).unwrap(),
+        artifacts,
         Wallet::new(sequencer.clone()),
         vec![rpc()],
         rand::random(),
@@ -334,8 +297,7 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
     );
     l1.ask("evm_setAutomine", json!([true])).await.unwrap();
     let wallet = Wallet::new(sequencer);
-    let limits =
-        claim::Limits { chain_id: Some(31_337), max_gas: 600_000, max_fee: 100 * u128::from(GWEI) };
+    let limits = claim::Limits { chain_id: Some(31_337), max_gas: 600_000, max_fee: 100 * GWEI };
     // Whatever an RPC says, no more is paid than is allowed, and on no other chain.
     let few = claim::Limits { max_gas: 100_000, ..limits };
     let error = one.send(&mut rpc(), &wallet, few).await.unwrap_err();

@@ -1,14 +1,19 @@
 //! An L1: anvil, with the contracts of this repository.
 
-use alloy_primitives::{Address, hex};
-use alloy_sol_types::{SolCall as _, SolValue as _};
+use alloy_primitives::{Address, B256, U256, hex};
+use alloy_sol_types::{SolCall as _, SolValue as _, sol};
 use serde_json::{Value, json};
-use settlement::contract::{Head, IRollup};
+use settlement::contract::{Head, IRollup, Policy, System};
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+sol! {
+    struct Roles { address governance; address guardian; address council; }
+    struct L2Place { uint256 chainId; address outbox; }
+}
 
 pub(crate) struct Anvil {
     child: Child,
@@ -68,6 +73,39 @@ impl Anvil {
         let receipt = self.ask("eth_getTransactionReceipt", json!([hash])).await.unwrap();
         assert_eq!(receipt["status"], "0x1", "{receipt}");
         receipt["contractAddress"].as_str().map_or(Address::ZERO, |at| at.parse().unwrap())
+    }
+
+    /// Makes the contracts, with a policy of one system that accepts what proves nothing: the rollup and its bridge.
+    pub(crate) async fn deploy(
+        &self,
+        genesis: Head,
+        program_id: B256,
+        chain_config_digest: B256,
+        sequencer: Address,
+        l2_chain_id: u64,
+        outbox: Address,
+    ) -> (Address, Address) {
+        let adapter = self.send(None, bytecode("DangerMock"), 0).await;
+        let system = System { adapter, programId: program_id, family: B256::repeat_byte(1) };
+        let policy = Policy {
+            systems: vec![system],
+            threshold: 1,
+            chainConfigDigest: chain_config_digest,
+            sequencer,
+            delay: 8 * 86_400,
+            finality: 60,
+            window: 86_400,
+            fallbackAfter: 86_400,
+        };
+        let other = Address::repeat_byte(1);
+        let roles = Roles { governance: other, guardian: other, council: other };
+        let place = L2Place { chainId: U256::from(l2_chain_id), outbox };
+        let arguments = (genesis, policy, roles, place).abi_encode_params();
+        let rollup = self.send(None, [bytecode("Rollup"), arguments].concat(), 0).await;
+        let data = hex::encode_prefixed(IRollup::bridgeCall {}.abi_encode());
+        let bridge = self.ask("eth_call", json!([{ "to": rollup, "data": data }, "latest"])).await;
+        let bridge = hex::decode(bridge.unwrap().as_str().unwrap()).unwrap();
+        (rollup, Address::abi_decode(&bridge).unwrap())
     }
 
     pub(crate) async fn number(&self, method: &str, params: Value) -> u64 {

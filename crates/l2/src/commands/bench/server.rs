@@ -15,10 +15,11 @@ use protocol::{
     Request, Submit, Verdict,
 };
 use serde::Serialize;
+use server::clock::Timestamp;
 use server::jobs::crew::{Crew, Share};
-use server::jobs::parts::{Run, Step, next_steps};
+use server::jobs::parts::{Run, Step, next_steps, rest};
 use server::jobs::{NewBatch, Party, Rules, Target};
-use server::store::{JobStore, Offer, Submitted};
+use server::store::{JobStore, Leased, Offer, Submitted};
 use server::{Config, DatabaseUrl, Running, Server};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -169,11 +170,7 @@ async fn load(args: &BenchServer, clients: u64) -> anyhow::Result<Load> {
     tokio::time::sleep(Duration::from_secs(args.seconds)).await;
     let (took, after) = (begun.elapsed(), proved.load(Ordering::Relaxed));
     stop.store(true, Ordering::Relaxed);
-    let mut asked = Vec::new();
-    while let Some(one) = working.join_next().await {
-        asked.extend(one.context("a client panicked")??);
-    }
-    asked.sort_unstable();
+    let asked = requests(working).await?;
     ensure!(!asked.is_empty(), "no request was answered in {} s", args.seconds);
     store.close().await;
     Ok(Load {
@@ -205,22 +202,43 @@ async fn work(
             anyhow::bail!("the jobs ran out: fewer --seconds, or more jobs");
         };
         took.push(u64::try_from(begun.elapsed().as_micros())?);
-        let submit = Submit {
-            client,
-            lease: leased.lease.id,
-            system: TARGET.system,
-            program_id: TARGET.program_id,
-            kind: TARGET.kind,
-            proof: ArtifactRef::of(lease.as_bytes()),
-        };
-        let Submitted::Verify(_) = store.submit(leased.job, &submit, now).await?.value else {
-            anyhow::bail!("the job was proved before");
-        };
-        let verdict = store.judge(leased.job, &submit, Ok(()), now).await?.value;
-        ensure!(verdict == Verdict::Accepted, "the proof was not accepted: {verdict:?}");
+        hand_in(&store, client, &leased, now).await?;
         proved.fetch_add(1, Ordering::Relaxed);
     }
     Ok(took)
+}
+
+/// Hands in a proof for what was leased, which is accepted.
+async fn hand_in(
+    store: &JobStore,
+    client: ClientId,
+    leased: &Leased,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    let submit = Submit {
+        client,
+        lease: leased.lease.id,
+        system: leased.target.system,
+        program_id: leased.target.program_id,
+        kind: leased.target.kind,
+        proof: ArtifactRef::of(leased.lease.id.as_bytes()),
+    };
+    let Submitted::Verify(_) = store.submit(leased.job, &submit, now).await?.value else {
+        anyhow::bail!("it was proved before");
+    };
+    let verdict = store.judge(leased.job, &submit, Ok(()), now).await?.value;
+    ensure!(verdict == Verdict::Accepted, "the proof was not accepted: {verdict:?}");
+    Ok(())
+}
+
+/// How long each request of these clients took, which end: the shortest first.
+async fn requests(mut working: JoinSet<anyhow::Result<Vec<u64>>>) -> anyhow::Result<Vec<u64>> {
+    let mut asked = Vec::new();
+    while let Some(one) = working.join_next().await {
+        asked.extend(one.context("a client panicked")??);
+    }
+    asked.sort_unstable();
+    Ok(asked)
 }
 
 /// What the clients get that prove one batch in parts, of one segment each, in no time.
@@ -286,16 +304,12 @@ async fn in_parts(database: Option<&str>) -> anyhow::Result<InParts> {
                 other => anyhow::bail!("nothing goes wrong here, but {other:?} is to be done"),
             }
         }
-        tokio::time::sleep((looked.elapsed() * 3).min(Duration::from_millis(250))).await;
+        tokio::time::sleep(rest(looked.elapsed())).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), changed.notified()).await;
     }
     let milliseconds = begun.elapsed().as_millis();
     stop.store(true, Ordering::Relaxed);
-    let mut asked = Vec::new();
-    while let Some(one) = working.join_next().await {
-        asked.extend(one.context("a client panicked")??);
-    }
-    asked.sort_unstable();
+    let asked = requests(working).await?;
     let segments = store.parts(job).await?;
     let proved = segments.iter().filter(|part| part.proof.is_some()).count();
     ensure!(proved == asked.len(), "{} parts were leased, and {proved} proved", asked.len());
@@ -338,19 +352,7 @@ async fn work_on_parts(
             continue;
         };
         took.push(u64::try_from(begun.elapsed().as_micros())?);
-        let submit = Submit {
-            client,
-            lease: leased.lease.id,
-            system: TARGET.system,
-            program_id: TARGET.program_id,
-            kind: ProofKind::Part,
-            proof: ArtifactRef::of(lease.as_bytes()),
-        };
-        let Submitted::Verify(_) = store.submit(leased.job, &submit, now).await?.value else {
-            anyhow::bail!("the part was proved before");
-        };
-        let verdict = store.judge(leased.job, &submit, Ok(()), now).await?.value;
-        ensure!(verdict == Verdict::Accepted, "the proof was not accepted: {verdict:?}");
+        hand_in(&store, client, &leased, now).await?;
         changed.notify_one();
     }
     Ok(took)
