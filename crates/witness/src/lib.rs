@@ -14,7 +14,7 @@
 //!
 //! ```
 //! use alloy_consensus::{EMPTY_ROOT_HASH, Header, Sealed};
-//! //! use alloy_genesis::GenesisAccount;
+//! use alloy_genesis::GenesisAccount;
 //! use alloy_primitives::{Address, Bytes, U256};
 //! use program::build::{Attributes, BlockBuilder};
 //! use program::{ChainConfig, state::State};
