@@ -14,6 +14,7 @@
 //!
 //! ```
 //! use alloy_consensus::{EMPTY_ROOT_HASH, Header, Sealed};
+//! use alloy_eips::eip4895::Withdrawal;
 //! use alloy_genesis::GenesisAccount;
 //! use alloy_primitives::{Address, Bytes, U256};
 //! use program::build::{Attributes, BlockBuilder};
