@@ -3,14 +3,16 @@
 # took, and with how many CPU seconds. On two cores it takes about an hour, and 2.5 GB of memory for each client (2^18). Smaller segments
 # cost more: pages are paid for in each, and fill most of one of 2^16.
 #
-#   [PO2=18] [CORES=1] scripts/parts_speed.sh PATH/TO/l2-prover
+#   [PO2=18] [CORES=1] [TRAFFIC="transfer --traffic-per-block 1"] scripts/parts_speed.sh PATH/TO/l2-prover
 #
-# A client has CORES cores, from core 0 on.
+# A client has CORES cores, from core 0 on. TRAFFIC is what `l2-prover node --traffic` takes. With an l2-prover-risc0 of the feature `cuda`
+# both clients use the first GPU.
 set -euo pipefail
 
 prover=$(realpath "${1:?usage: $0 PATH/TO/l2-prover}")
 po2=${PO2:-18}
 cores=${CORES:-1}
+read -ra traffic <<<"${TRAFFIC:-transfer --traffic-per-block 1}"
 patience=60
 unset RISC0_DEV_MODE
 source "$(dirname "$0")/common.sh"
@@ -19,7 +21,7 @@ command -v taskset >/dev/null || die "taskset is missing: it is part of util-lin
 cd "$folder"
 node_port=$(free_port)
 # The same block for both: there is no other.
-start_node "$prover" --traffic transfer --traffic-per-block 1
+start_node "$prover" --traffic "${traffic[@]}"
 until_true "the node has a block" '[ $(($(head_block))) -ge 1 ]'
 echo "ready_jobs = 1" >server.toml
 

@@ -214,8 +214,9 @@ pub(crate) fn uses_gpus(prover: &dyn Prover) -> bool {
     prover.engine().is_some_and(|engine| engine.ends_with(" cuda"))
 }
 
-/// The segment size, if the user names none: the largest that takes at most half of the memory which a prover may use, that of its
-/// card if it uses one, else of this process, shared among `provers`; where nothing is proven, the one for which costs are estimated.
+/// The segment size, if the user names none: the largest that takes at most half of the memory which a prover may use (on a GPU: three
+/// quarters), that of its card if it uses one, else of this process, shared among `provers`; where nothing is proven, the one for which
+/// costs are estimated.
 fn segment_po2(provers: u32, device: Option<&Device>) -> u32 {
     if provers == 0 {
         return UNPROVEN_PO2;
@@ -225,14 +226,12 @@ fn segment_po2(provers: u32, device: Option<&Device>) -> u32 {
         None => (usable_memory().map(|memory| memory / u64::from(provers)), "this machine"),
     };
     let Some(memory) = memory else { return UNKNOWN_PO2 };
-    let po2 = fitting_po2(memory);
-    let (memory_gb, segment_gb) = (memory / 1_000_000_000, segment_memory(po2) / 1_000_000_000);
+    let po2 = if device.is_some() { fitting_po2_on_card(memory) } else { fitting_po2(memory) };
     tracing::info!(
         segment_po2 = po2,
-        segment_gb,
-        memory_gb,
+        memory_gb = memory / 1_000_000_000,
         of,
-        "segments are as large as half of the memory allows (--segment-po2 for another size)"
+        "segments are as large as the memory allows (--segment-po2 for another size)"
     );
     po2
 }
@@ -243,8 +242,7 @@ const UNKNOWN_PO2: u32 = 18;
 /// The segment size where nothing is proven.
 const UNPROVEN_PO2: u32 = 20;
 
-/// What proving a segment takes, in bytes: 2.2 GB for 2^18 cycles, and in proportion. Measured without a GPU; on one it is assumed to be
-/// the same, and a prover whose memory runs out makes smaller segments.
+/// What proving a segment takes without a GPU, in bytes: 2.2 GB for 2^18 cycles, and in proportion.
 const fn segment_memory(po2: u32) -> u64 {
     9_000 << po2
 }
@@ -253,6 +251,17 @@ const fn segment_memory(po2: u32) -> u64 {
 /// within which a prover has to show progress.
 fn fitting_po2(memory: u64) -> u32 {
     (16..=21).rev().find(|po2| segment_memory(*po2) <= memory / 2).unwrap_or(16)
+}
+
+/// What proofs take of a GPU's memory with segments of 2^21 and 2^22, in bytes, as measured (docs/benchmarks.md#on-a-gpu). With smaller
+/// ones they take hardly less than with 2^21, because of the batches of keccak permutations.
+const ON_CARD: [(u32, u64); 2] = [(22, 46_300_000_000), (21, 31_000_000_000)];
+
+/// The largest segment size that takes at most three quarters of a card's memory. On a card too small for what was measured, it is the
+/// one that would fit without a GPU: a prover whose memory runs out makes smaller segments.
+fn fitting_po2_on_card(memory: u64) -> u32 {
+    let fitting = ON_CARD.iter().find(|(_, bytes)| *bytes <= memory / 4 * 3);
+    fitting.map_or_else(|| fitting_po2(memory).min(20), |(po2, _)| *po2)
 }
 
 /// The flags of `l2-prover-bonsai`.
@@ -328,9 +337,16 @@ mod tests {
             let gpu = protocol::Gpu { name: "a card".into(), memory_bytes: mebibytes << 20 };
             Device { card: Card { index: 0, uuid: String::new(), gpu }, provers }
         };
-        for (mebibytes, provers, po2) in
-            [(8_188, 1, 18), (23_034, 1, 20), (23_034, 2, 19), (143_771, 1, 21)]
-        {
+        for (mebibytes, provers, po2) in [
+            (8_188, 1, 18),
+            (23_034, 1, 20),
+            (23_034, 2, 19),
+            (46_068, 1, 21),
+            (143_771, 1, 22),
+            (143_771, 2, 22),
+            (143_771, 3, 21),
+            (143_771, 4, 20),
+        ] {
             assert_eq!(
                 segment_po2(1, Some(&card(mebibytes, provers))),
                 po2,

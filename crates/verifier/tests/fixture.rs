@@ -1,8 +1,8 @@
-//! Real receipts of dev blocks, a succinct and a composite one, are accepted; receipts that differ a little
+//! Real receipts are accepted: of dev blocks, a succinct and a composite one, and of a block of Ethereum. Receipts that differ a little
 //! are refused.
 //!
 //! `fixtures/NAME.proof` is what `l2-prover prove --kind KIND --segment-po2 20` wrote; `fixtures/NAME.json` says which program
-//! it proves and which public values, as hexadecimal text.
+//! it proves and which public values, as hexadecimal text. `mainnet-22615247` was made of `blocks/1-22615247.json.zst` on an NVIDIA H200.
 
 use std::fs;
 use std::path::Path;
@@ -79,6 +79,17 @@ fn a_real_proof_verifies() {
         cycles: None,
     };
     assert_eq!(fixture.verify(&fixture.proof), Ok(expected));
+}
+
+/// 26 transactions, 22 segments and 10 batches of keccak permutations, proven on a GPU.
+#[test]
+fn a_real_proof_of_a_block_of_ethereum_verifies() {
+    let fixture = Fixture::named("mainnet-22615247");
+    let public_values = fixture.public_values.clone();
+    let expected = Verified { public_values, kind: Kind::Succinct, cycles: None };
+    assert_eq!(fixture.verify(&fixture.proof), Ok(expected));
+    let block = "0497f69549701d578c67a43951f9e4fcb92b1691b9f6bbdfa63a17bc41d3971e";
+    assert!(hex::encode(&fixture.public_values).contains(block), "it is not of this block");
 }
 
 #[test]

@@ -243,7 +243,9 @@ impl Splitter {
         }
         // ORDER: as above.
         let whole = jobs.whole_is_asked_for(&parts);
-        let (crew, held) = jobs.crew(|crew| (crew.len(now), crew.holds(split.segment_po2, now)));
+        let (crew, keccak_parts, held) = jobs.crew(|crew| {
+            (crew.len(now), crew.keccak_parts(now), crew.holds(split.segment_po2, now))
+        });
         let at_work = parts.iter().any(|part| part.state.stage == Stage::Held);
         // Who helped before the server started anew may not have asked yet.
         if !at_work && !held && self.started.elapsed() > self.patience {
@@ -258,7 +260,7 @@ impl Splitter {
         }
         let crew = crew.max(1);
         let states: Vec<_> = parts.iter().map(|part| part.state).collect();
-        let steps = next_steps(split.run, &states, crew);
+        let steps = next_steps(split.run, &states, crew, keccak_parts);
         if steps.is_empty() {
             return self.hurry(split, &parts).await;
         }

@@ -134,6 +134,19 @@ impl Crew {
         Share { fraction: 0.5 * its / all.max(its), most, least }
     }
 
+    /// Into how many parts to divide the batches of keccak permutations of a run: four for each client, but fewer for clients so fast
+    /// that each would spend most of its time on executing the run.
+    pub fn keccak_parts(&self, now: Timestamp) -> usize {
+        let each = self.mean(now).map_or(f64::INFINITY, |mean| EXECUTED_PER_SECOND / mean);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is not negative, and a number beyond what there is for each client is cut"
+        )]
+        let most = (each * OVERHEAD) as usize;
+        most.clamp(1, 4 * self.len(now).max(1))
+    }
+
     /// The size of segments with which the crew proves most: larger ones cost less, but not every client can hold them. None if nobody
     /// says what it can hold.
     pub fn segment_po2(&self, now: Timestamp) -> Option<u32> {

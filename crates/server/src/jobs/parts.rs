@@ -107,9 +107,14 @@ pub const fn part_target(target: &Target) -> Target {
     Target { kind: ProofKind::Part, ..*target }
 }
 
-/// What is to be done for a proof of `run` that has `parts`, while `clients` can work on it. Whoever does it asks again: nothing is
-/// left to do when the answer is empty.
-pub fn next_steps(run: Run, parts: &[PartState], clients: usize) -> Vec<Step> {
+/// What is to be done for a proof of `run` that has `parts`, while `clients` can work on it; its batches of keccak permutations are
+/// divided into about `keccak_parts`. Whoever does it asks again: nothing is left to do when the answer is empty.
+pub fn next_steps(
+    run: Run,
+    parts: &[PartState],
+    clients: usize,
+    keccak_parts: usize,
+) -> Vec<Step> {
     let mut steps = Vec::new();
     let of = |stage: Stage| parts.iter().filter(move |part| part.stage == stage);
     // What is tried again is as good as ready.
@@ -159,7 +164,7 @@ pub fn next_steps(run: Run, parts: &[PartState], clients: usize) -> Vec<Step> {
         }
     }
     if hashed.is_none() {
-        steps.extend(missing_keccak(run.keccak, parts, clients));
+        steps.extend(missing_keccak(run.keccak, parts, keccak_parts));
     }
 
     let busy = begun(|work| match *work {
@@ -306,8 +311,8 @@ fn united(batches: u32, parts: &[PartState]) -> Option<PartWork> {
     parts.iter().find(|part| part.stage == Stage::Proved && all(&part.work)).map(|part| part.work)
 }
 
-/// What is missing for a proof of all keccak batches.
-fn missing_keccak(batches: u32, parts: &[PartState], clients: usize) -> Vec<Step> {
+/// What is missing for a proof of all keccak batches, in about so many parts.
+fn missing_keccak(batches: u32, parts: &[PartState], keccak_parts: usize) -> Vec<Step> {
     let lives = |part: &&PartState| part.stage != Stage::Cancelled;
     let keccak = |part: &PartState| match part.work {
         PartWork::Keccak { first, end } => Some((first..end, part.stage)),
@@ -323,7 +328,7 @@ fn missing_keccak(batches: u32, parts: &[PartState], clients: usize) -> Vec<Step
         return if batches > 0 && proved && !begun { vec![Step::Add(unite)] } else { Vec::new() };
     }
     // Powers of two, so that the proof of each is one of those that the guest's own tree has.
-    let most = (batches / u32::try_from(4 * clients.max(1)).unwrap_or(u32::MAX)).max(1);
+    let most = (batches / u32::try_from(keccak_parts.max(1)).unwrap_or(u32::MAX)).max(1);
     let most = 1 << most.ilog2();
     missing
         .into_iter()

@@ -1351,7 +1351,7 @@ async fn a_proof_in_parts_comes_together_through_a_reorg(place: &Place) {
         loop {
             let states: Vec<_> =
                 store.parts(job).await.unwrap().into_iter().map(|part| part.state).collect();
-            let steps = next_steps(run, &states, 2);
+            let steps = next_steps(run, &states, 2, 8);
             if steps.is_empty() {
                 return;
             }

@@ -172,7 +172,8 @@ impl World {
     async fn look_after(&mut self) -> bool {
         loop {
             let crew = self.crew.len(self.at()).max(1);
-            let steps = next_steps(self.run, &self.states(), crew);
+            let keccak_parts = self.crew.keccak_parts(self.at());
+            let steps = next_steps(self.run, &self.states(), crew, keccak_parts);
             if steps.is_empty() {
                 return true;
             }
@@ -794,4 +795,24 @@ fn without_losses_nothing_is_proven_twice() {
             assert_eq!(segments, run.segments);
         });
     }
+}
+
+/// On a GPU a batch of keccak permutations takes a second, and executing the run before it two.
+#[test]
+fn who_proves_fast_gets_many_keccak_batches_at_a_time() {
+    let keccak_parts = |speeds: &[u64]| {
+        let (mut crew, now) = (Crew::default(), Timestamp(0));
+        for (n, speed) in speeds.iter().enumerate() {
+            crew.heard(id(n), None, now);
+            if *speed > 0 {
+                crew.proved(id(n), *speed, Duration::from_secs(1));
+            }
+        }
+        crew.keccak_parts(now)
+    };
+    assert_eq!(keccak_parts(&[]), 4);
+    assert_eq!(keccak_parts(&[0; 8]), 32, "nothing is known of them");
+    assert_eq!(keccak_parts(&[1_000; 8]), 32);
+    assert_eq!(keccak_parts(&[350_000; 8]), 3);
+    assert_eq!(keccak_parts(&[u64::MAX; 8]), 1);
 }

@@ -293,12 +293,13 @@ async fn in_parts(database: Option<&str>) -> anyhow::Result<InParts> {
     for _ in 0..CREW.0 {
         working.spawn(work_on_parts(store.clone(), changed.clone(), stop.clone()));
     }
+    let crew = usize::try_from(CREW.0)?;
     // As the server does: when a part was proved, and not without a rest.
     while store.finished(job).await?.is_none() {
         let looked = Instant::now();
         ensure!(begun.elapsed() < Duration::from_secs(300), "not proved in five minutes");
         let states: Vec<_> = store.parts(job).await?.into_iter().map(|part| part.state).collect();
-        for step in next_steps(run, &states, usize::try_from(CREW.0)?) {
+        for step in next_steps(run, &states, crew, 4 * crew) {
             match step {
                 Step::Add(work) => drop(store.add_part(job, work, store.now().await?).await?),
                 other => anyhow::bail!("nothing goes wrong here, but {other:?} is to be done"),
