@@ -63,11 +63,12 @@ anvil: setup-build ## anvil as the L2 (from npm): 100 blocks of it through eth_g
 	$(CARGO) build --profile quick -p l2
 	scripts/anvil_100.sh $(CARGO_TARGET_DIR)/quick/l2-prover $(CARGO_TARGET_DIR)/anvil
 
-settle: setup-build ## The whole loop on anvil (from npm): a deposit on L1, proven and settled blocks, a withdrawal that is paid on L1
-	scripts/settle_anvil.sh $(CARGO_TARGET_DIR)/anvil whole
+settle: setup-build ## The whole loop with the commands, on anvil (from npm): deployed contracts, a deposit, settled blocks, a withdrawal, and what each costs
+	$(CARGO) build --profile quick -p l2
+	scripts/settle.sh $(CARGO_TARGET_DIR)/quick/l2-prover $(CARGO_TARGET_DIR)/anvil
 
-settle-chaos: setup-build ## Senders of settlements killed at KILLS (200) random instants, on anvil (from npm) with reorgs and fees that rise
-	KILLS=$(or $(KILLS),200) scripts/settle_anvil.sh $(CARGO_TARGET_DIR)/anvil anvil
+settle-chaos: setup-build ## The tests of settlement that need anvil (from npm): among them senders killed at KILLS (200) random instants, reorgs and fees that rise
+	KILLS=$(or $(KILLS),200) scripts/settle_anvil.sh $(CARGO_TARGET_DIR)/anvil
 
 parts: setup-build ## A dev block proven for real in parts by two clients, one of them killed half way (PO2, KILL_AFTER); half an hour
 	$(CARGO) build --release -p l2

@@ -1,15 +1,13 @@
 #!/bin/bash
-# Settles on anvil, in a test of crates/settlement/tests: `whole`, from a deposit on L1 to a withdrawal that is paid there, or `anvil`, while
-# the processes that settle are killed. Needs npm, which installs anvil into FOLDER.
+# The tests of crates/settlement/tests that need an L1: the whole loop, and processes that settle while they are killed. Needs npm, which
+# installs anvil into FOLDER.
 #
-#   [KILLS=200] scripts/settle_anvil.sh FOLDER whole|anvil
+#   [KILLS=200] scripts/settle_anvil.sh FOLDER
 set -euo pipefail
 
-usage="usage: $0 FOLDER whole|anvil"
-tools=${1:?$usage}
-test=${2:?$usage}
+tools=${1:?usage: $0 FOLDER}
 source "$(dirname "$0")/common.sh"
 install_foundry "$tools"
 export ANVIL=$anvil KILLS=${KILLS:-200}
 cd "$(dirname "$0")/.."
-${CARGO:-cargo} test --locked --test "$test" -- --nocapture
+${CARGO:-cargo} test --locked --test whole --test anvil -- --nocapture

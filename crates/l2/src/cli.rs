@@ -10,6 +10,7 @@ use crate::commands::client::Client;
 use crate::commands::config::Config;
 use crate::commands::conformance::Conformance;
 use crate::commands::correct_clock::CorrectClock;
+use crate::commands::deploy::Deploy;
 use crate::commands::dev::Dev;
 use crate::commands::doctor::Doctor;
 use crate::commands::execute::Execute;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Server(Box<Server>),
     /// Run a Prover Client: takes jobs from a Prover Server and proves them
     Client(Client),
+    /// Make the contracts on L1 in which an L2 settles, after checking its genesis and its proofs
+    Deploy(Box<Deploy>),
     /// Settle proven batches of a Prover Server in a contract on L1
     Settle(Box<Settle>),
     /// Have withdrawals of the L2 paid on L1, against a settled batch

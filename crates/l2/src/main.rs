@@ -60,6 +60,7 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             | Command::Replay(_)
             | Command::Server(_)
             | Command::Client(_)
+            | Command::Deploy(_)
             | Command::Settle(_)
             | Command::Claim(_)
             | Command::ProverProcess
@@ -103,6 +104,7 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
                 Box::pin(commands::server::run(*args, overrides, &cli.global, output, shutdown))
                     .await
             }
+            Command::Deploy(args) => Box::pin(commands::deploy::run(*args, output, shutdown)).await,
             Command::Settle(args) => Box::pin(commands::settle::run(*args, output, shutdown)).await,
             Command::Claim(args) => Box::pin(commands::claim::run(*args, output, shutdown)).await,
             Command::Config(args) => commands::config::run(args, overrides, output),

@@ -5,15 +5,13 @@
 
 use crate::{
     contract::{IBridge, IOutbox, IRollup, Withdrawal},
-    fees::{Caps, offer},
     l1::{L1Error, Rpc},
-    wallet::{Wallet, WalletError},
+    once::{self, Done, Limits, OnceError},
+    wallet::Wallet,
 };
-use alloy_consensus::TxEip1559;
 use alloy_eips::BlockId;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use alloy_sol_types::{SolCall, SolEvent, SolValue};
-use std::time::Duration;
 
 /// Why nothing is claimed.
 #[derive(Debug, thiserror::Error)]
@@ -57,31 +55,9 @@ pub enum ClaimError {
         /// The block.
         block: u64,
     },
-    /// The wallet did not sign.
+    /// The claim was not sent, or did not do what it should.
     #[error(transparent)]
-    Wallet(#[from] WalletError),
-    /// The claim takes more gas than is allowed: an RPC may say anything.
-    #[error("L1 says that the claim takes {needed} gas, and {allowed} are allowed")]
-    Gas {
-        /// What it takes.
-        needed: u64,
-        /// What is allowed.
-        allowed: u64,
-    },
-    /// The fees are more than is allowed.
-    #[error("L1 asks for {needed} wei a gas, and {allowed} are allowed")]
-    Fees {
-        /// What it takes.
-        needed: u64,
-        /// What is allowed.
-        allowed: u64,
-    },
-    /// The claim was sent, and is in no block.
-    #[error("the claim {0} was sent, and is in no block of L1 yet: ask again later")]
-    Pending(B256),
-    /// The claim is in a block, and failed.
-    #[error("the claim {0} failed")]
-    Failed(B256),
+    Send(#[from] OnceError),
 }
 
 /// A withdrawal, and the proof of it.
@@ -95,26 +71,6 @@ pub struct Claim {
     pub block: u64,
     bridge: Address,
     data: Vec<u8>,
-}
-
-/// What a claim may cost, whatever an RPC says.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// L1's chain id; left out: what the RPC says.
-    pub chain_id: Option<u64>,
-    /// Most gas.
-    pub max_gas: u64,
-    /// Most wei for each.
-    pub max_fee: u64,
-}
-
-/// What became of a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claimed {
-    /// The transaction on L1.
-    pub tx: B256,
-    /// What it used.
-    pub gas: u64,
 }
 
 /// The withdrawals that the L2's transaction `tx` made and that were not paid yet, with proofs from the L2's node.
@@ -201,56 +157,17 @@ fn withdrawal_id(it: &Withdrawal, chain_id: U256, outbox: Address) -> B256 {
     keccak256((chain_id, outbox, it.nonce, it.from, it.to, it.amount).abi_encode())
 }
 
-/// How long a claim may take to be in a block.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 impl Claim {
     /// Has the bridge pay it, and waits until that is in a block.
     ///
     /// # Errors
-    /// [`ClaimError`]: in particular what the bridge would say, before anything is sent.
+    /// [`OnceError`]: in particular what the bridge would say, before anything is sent.
     pub async fn send(
         &self,
         l1: &mut Rpc,
         wallet: &Wallet,
         limits: Limits,
-    ) -> Result<Claimed, ClaimError> {
-        let Limits { chain_id, max_gas, max_fee } = limits;
-        let chain_id = l1.chain(chain_id).await?;
-        let (gas, nonce, market) = l1.price(wallet.address(), self.bridge, &self.data).await?;
-        if gas > max_gas {
-            return Err(ClaimError::Gas { needed: gas, allowed: max_gas });
-        }
-        let caps = Caps { max: max_fee, priority: max_fee };
-        let fees = offer(market, None, caps)
-            .map_err(|high| ClaimError::Fees { needed: high.needed.max, allowed: max_fee })?;
-        let tx = TxEip1559 {
-            chain_id,
-            nonce,
-            // The receiver's code may take more the second time.
-            gas_limit: gas.saturating_add(gas / 4).min(max_gas),
-            max_fee_per_gas: fees.max.into(),
-            max_priority_fee_per_gas: fees.priority.into(),
-            to: TxKind::Call(self.bridge),
-            value: U256::ZERO,
-            access_list: Default::default(),
-            input: self.data.clone().into(),
-        };
-        let (hash, raw) = wallet.sign(tx).await?;
-        l1.send(&raw).await?;
-        let mut waited = Duration::ZERO;
-        while waited < PATIENCE {
-            // It is sent: what fails now is asked again.
-            if let Ok(Some(receipt)) = l1.receipt(hash).await {
-                return match receipt.status {
-                    true => Ok(Claimed { tx: hash, gas: receipt.gas }),
-                    false => Err(ClaimError::Failed(hash)),
-                };
-            }
-            let rest = Duration::from_millis(500);
-            tokio::time::sleep(rest).await;
-            waited += rest;
-        }
-        Err(ClaimError::Pending(hash))
+    ) -> Result<Done, OnceError> {
+        once::send(l1, wallet, TxKind::Call(self.bridge), self.data.clone(), limits).await
     }
 }

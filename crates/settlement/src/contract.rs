@@ -35,6 +35,21 @@ sol! {
         uint64 fallbackAfter;
     }
 
+    /// Who may do what besides settling.
+    #[derive(Debug, PartialEq, Eq, Default)]
+    struct Roles {
+        address governance;
+        address guardian;
+        address council;
+    }
+
+    /// Where withdrawals of the L2 are recorded.
+    #[derive(Debug, PartialEq, Eq, Default)]
+    struct L2 {
+        uint256 chainId;
+        address outbox;
+    }
+
     /// A proof for one of the systems.
     #[derive(Debug, PartialEq, Eq)]
     struct Proof {
@@ -85,12 +100,27 @@ sol! {
         error UnknownLink(uint256 index, bytes32 link);
         error NotSettled(uint64 number, bytes32 stateRoot);
         error NotFinal(uint256 from);
+        error InvalidThreshold(uint256 threshold, uint256 families);
+        error InvalidSystem(uint256 index);
+        error InvalidTimes();
         event Settled(uint64 indexed firstNumber, uint64 indexed lastNumber, bytes32 lastHash, bytes32 stateRoot, uint64 deposits, address beneficiary);
         function claimable(uint64 number, bytes32 stateRoot) external view;
         function bridge() external view returns (address);
         function head() external view returns (Head memory);
         function policy() external view returns (Policy memory);
         function settle(bytes calldata values, bytes32 link, Proof[] calldata proofs) external;
+    }
+
+    /// RISC Zero's router: the verifier for proofs that begin with a selector.
+    #[derive(Debug)]
+    interface IRouter {
+        function getVerifier(bytes4 selector) external view returns (address);
+    }
+
+    /// One of RISC Zero's verifiers.
+    #[derive(Debug)]
+    interface IVerifier {
+        function SELECTOR() external view returns (bytes4);
     }
 
     /// The contract that queues deposits and pays withdrawals.

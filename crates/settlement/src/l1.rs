@@ -370,6 +370,21 @@ impl Rpc {
         }))
     }
 
+    /// The hash of its block 0.
+    ///
+    /// # Errors
+    /// [`L1Error::Rpc`].
+    pub async fn genesis_hash(&self) -> Result<B256, L1Error> {
+        let block = self.block(BlockNumberOrTag::Number(0)).await?;
+        Ok(block.ok_or_else(|| self.fails("its block 0", "there is none"))?.hash)
+    }
+
+    /// Whether there is a contract.
+    pub(crate) async fn has_code(&self, at: Address) -> Result<bool, L1Error> {
+        let code = self.provider.get_code_at(at).await;
+        Ok(!self.ok("the code of a contract", code)?.is_empty())
+    }
+
     /// The proof of a slot at a block.
     pub(crate) async fn proof(
         &self,
@@ -390,14 +405,19 @@ impl Rpc {
         self.events(filter, rollup, "the settled batches").await
     }
 
-    /// What a call by `wallet` takes now: gas, the wallet's next nonce, and what L1 asks for each gas.
+    /// What a call by `wallet`, or making a contract, takes now: gas, the wallet's next nonce, and what L1 asks for each gas.
     pub(crate) async fn price(
         &self,
         wallet: Address,
-        contract: Address,
+        to: TxKind,
         data: &[u8],
     ) -> Result<(u64, u64, Market), L1Error> {
-        let request = request(contract, data.to_vec()).with_from(wallet);
+        let request = TransactionRequest {
+            from: Some(wallet),
+            to: Some(to),
+            input: Bytes::from(data.to_vec()).into(),
+            ..TransactionRequest::default()
+        };
         let gas =
             self.unless_reverted("what it takes", self.provider.estimate_gas(request).await)?;
         let nonce = self.provider.get_transaction_count(wallet).pending().await;

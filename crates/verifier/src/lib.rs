@@ -111,6 +111,11 @@ pub fn seal(
     }
 }
 
+/// What RISC Zero's Groth16 proofs begin with in a contract: it names the verifier behind a router.
+pub fn risc0_selector() -> [u8; 4] {
+    risc0::selector()
+}
+
 /// What a proof proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {

@@ -103,15 +103,20 @@ pub(crate) fn verify(
     Ok(Verified { public_values: journal.to_vec(), kind, cycles })
 }
 
+/// What names the verifier of Groth16 proofs among those of a router.
+pub(crate) fn selector() -> [u8; SELECTOR] {
+    let verifier = Groth16ReceiptVerifierParameters::default().digest();
+    let mut selector = [0; SELECTOR];
+    selector.copy_from_slice(&verifier.as_bytes()[..SELECTOR]);
+    selector
+}
+
 /// What a contract takes for a proof: for a Groth16 one the selector of its verifier and the seal. One of dev mode has what the mock
 /// verifier of RISC Zero takes, which real ones refuse. None if no contract takes such a proof.
 pub(crate) fn seal(program_id: [u8; 32], proof: &[u8]) -> Result<Option<Vec<u8>>, VerifyError> {
     let Parts { journal, body } = Parts::of(program_id, proof)?;
     Ok(match body {
-        Body::Groth16(seal) => {
-            let verifier = Groth16ReceiptVerifierParameters::default().digest();
-            Some([&verifier.as_bytes()[..SELECTOR], seal].concat())
-        }
+        Body::Groth16(seal) => Some([&selector(), seal].concat()),
         Body::DevMode => {
             let journal = MaybePruned::Pruned(journal.digest());
             let claim = ReceiptClaim::ok(Digest::from(program_id), journal);

@@ -13,7 +13,7 @@ mod source;
 pub(crate) use self::server::{AccessArgs, AggregateArgs, Kept, Operated, ServerData, SplitArgs};
 pub(crate) use dev_node::NodeArgs;
 pub(crate) use prover::{EngineArgs, ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
-pub(crate) use settle::{SettleArgs, rpc, wallet};
+pub(crate) use settle::{SettleArgs, WalletArgs, rpc};
 pub(crate) use source::{NodeAccess, Source, TermsArgs, WitnessFrom};
 
 use clap::Args;

@@ -193,6 +193,36 @@ impl SettleArgs {
     }
 }
 
+/// Who signs what is sent once. A key is not a flag: others can read a command line.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WalletArgs {
+    /// The key that pays, encrypted: a keystore as geth and cast write it
+    #[arg(long, requires = "password_file", conflicts_with = "signer_url", value_name = "FILE")]
+    pub keystore: Option<PathBuf>,
+    /// The file with the keystore's password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// A remote signer that has the key: web3signer, or what else answers eth_signTransaction
+    #[arg(long, requires = "signer_address", value_name = "URL")]
+    pub signer_url: Option<String>,
+    /// The address of the key there
+    #[arg(long, value_name = "ADDRESS")]
+    pub signer_address: Option<Address>,
+}
+
+impl WalletArgs {
+    /// The wallet.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be used.
+    pub(crate) async fn open(&self) -> anyhow::Result<Wallet> {
+        let files = self.keystore.clone().zip(self.password_file.clone());
+        let remote = self.signer_url.as_deref().zip(self.signer_address);
+        let flags = "--keystore with --password-file, or --signer-url with --signer-address";
+        wallet(files, remote, flags).await
+    }
+}
+
 /// The RPC at the URL that a flag has. No error repeats the URL, which may hold a key.
 ///
 /// # Errors
@@ -206,7 +236,7 @@ pub(crate) fn rpc(url: &str, flag: &str) -> anyhow::Result<Rpc> {
 ///
 /// # Errors
 /// If there is none, or it cannot be used.
-pub(crate) async fn wallet(
+async fn wallet(
     files: Option<(PathBuf, PathBuf)>,
     remote: Option<(&str, Address)>,
     flags: &str,

@@ -1,16 +1,15 @@
 //! `l2-prover claim`: withdrawals of the L2 are paid on L1.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use alloy_primitives::{Address, B256};
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
-use settlement::{GWEI, claim};
+use settlement::{GWEI, Limits, claim};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{rpc, wallet};
+use crate::args::{WalletArgs, rpc};
 use crate::output::{Output, thousands};
 use crate::signals::unless_interrupted;
 
@@ -35,18 +34,9 @@ pub(crate) struct Claim {
     /// Only say what could be claimed
     #[arg(long)]
     pub dry_run: bool,
-    /// The key that pays for the claim, encrypted: a keystore as geth and cast write it
-    #[arg(long, requires = "password_file", conflicts_with = "signer_url", value_name = "FILE")]
-    pub keystore: Option<PathBuf>,
-    /// The file with the keystore's password
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-    /// A remote signer that has the key: web3signer, or what else answers eth_signTransaction
-    #[arg(long, requires = "signer_address", value_name = "URL")]
-    pub signer_url: Option<String>,
-    /// The address of the key there
-    #[arg(long, value_name = "ADDRESS")]
-    pub signer_address: Option<Address>,
+    /// Who pays for the claim
+    #[command(flatten)]
+    pub wallet: WalletArgs,
     /// Most gas of a claim
     #[arg(long, default_value_t = 600_000, value_parser = clap::value_parser!(u64).range(21_000..=30_000_000), value_name = "GAS")]
     pub max_gas: u64,
@@ -70,13 +60,7 @@ pub(crate) async fn run(
         }
         let wallet = match args.dry_run {
             true => None,
-            false => {
-                let files = args.keystore.clone().zip(args.password_file.clone());
-                let remote = args.signer_url.as_deref().zip(args.signer_address);
-                let flags =
-                    "--keystore with --password-file, or --signer-url with --signer-address";
-                Some(wallet(files, remote, flags).await?)
-            }
+            false => Some(args.wallet.open().await?),
         };
         for found in claims {
             let mut told = Told {
@@ -89,7 +73,7 @@ pub(crate) async fn run(
                 gas: None,
             };
             if let Some(wallet) = &wallet {
-                let limits = claim::Limits {
+                let limits = Limits {
                     chain_id: args.l1_chain_id,
                     max_gas: args.max_gas,
                     max_fee: args.max_fee_gwei * GWEI,

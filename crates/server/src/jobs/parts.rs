@@ -109,12 +109,7 @@ pub const fn part_target(target: &Target) -> Target {
 
 /// What is to be done for a proof of `run` that has `parts`, while `clients` can work on it; its batches of keccak permutations are
 /// divided into about `keccak_parts`. Whoever does it asks again: nothing is left to do when the answer is empty.
-pub fn next_steps(
-    run: Run,
-    parts: &[PartState],
-    clients: usize,
-    keccak_parts: usize,
-) -> Vec<Step> {
+pub fn next_steps(run: Run, parts: &[PartState], clients: usize, keccak_parts: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     let of = |stage: Stage| parts.iter().filter(move |part| part.stage == stage);
     // What is tried again is as good as ready.

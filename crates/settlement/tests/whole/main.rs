@@ -1,7 +1,7 @@
 //! The whole loop on real chains: a deposit on L1 is ether on the L2, its blocks are proven and settled, and what leaves the L2 is paid on
 //! L1. L1 is anvil with the contracts of this repository, the L2 the dev node; proofs are those of the exec prover, which prove nothing.
 //!
-//! `ANVIL` names the executable; without it the test is skipped. `make settle` fetches anvil and shows what happens.
+//! `ANVIL` names the executable; without it the test is skipped. `make settle-chaos` fetches anvil.
 
 #[path = "../world/anvil.rs"]
 mod anvil;
@@ -21,7 +21,9 @@ use protocol::{ProofKind, ProofSystem};
 use serde_json::{Value, json};
 use server::{Config, Server};
 use settlement::{
-    Caps, Deposits, DepositsError, Rpc, Rules, Sender, Wallet, claim, contract::Head,
+    Caps, Deposits, DepositsError, L1Error, Limits, OnceError, Rpc, Rules, Sender, Wallet, claim,
+    contract::{Head, Roles},
+    deploy::{DeployError, Deployment, Proofs},
 };
 use std::{
     fmt::Display,
@@ -129,7 +131,7 @@ async fn deploy(l1: &Anvil, l2: &devnode::Running, sequencer: Address) -> (Addre
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l1() {
     let Some(program) = std::env::var_os("ANVIL") else {
-        eprintln!("skipped: ANVIL names no executable (make settle)");
+        eprintln!("skipped: ANVIL names no executable (make settle-chaos)");
         return;
     };
     let dir = tempfile::tempdir().unwrap();
@@ -297,15 +299,15 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
     );
     l1.ask("evm_setAutomine", json!([true])).await.unwrap();
     let wallet = Wallet::new(sequencer);
-    let limits = claim::Limits { chain_id: Some(31_337), max_gas: 600_000, max_fee: 100 * GWEI };
+    let limits = Limits { chain_id: Some(31_337), max_gas: 600_000, max_fee: 100 * GWEI };
     // Whatever an RPC says, no more is paid than is allowed, and on no other chain.
-    let few = claim::Limits { max_gas: 100_000, ..limits };
+    let few = Limits { max_gas: 100_000, ..limits };
     let error = one.send(&mut rpc(), &wallet, few).await.unwrap_err();
-    assert!(matches!(error, claim::ClaimError::Gas { .. }), "{error}");
-    let cheap = claim::Limits { max_fee: 1, ..limits };
+    assert!(matches!(error, OnceError::Gas { .. }), "{error}");
+    let cheap = Limits { max_fee: 1, ..limits };
     let error = one.send(&mut rpc(), &wallet, cheap).await.unwrap_err();
-    assert!(matches!(error, claim::ClaimError::Fees { .. }), "{error}");
-    let elsewhere = claim::Limits { chain_id: Some(1), ..limits };
+    assert!(matches!(error, OnceError::Fees { .. }), "{error}");
+    let elsewhere = Limits { chain_id: Some(1), ..limits };
     assert!(one.send(&mut rpc(), &wallet, elsewhere).await.is_err());
     let claimed = one.send(&mut rpc(), &wallet, limits).await.unwrap();
     let paid = l1.number("eth_getBalance", json!([receiver, "latest"])).await;
@@ -318,4 +320,85 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
     let twice = one.send(&mut rpc(), &wallet, limits).await.unwrap_err();
     assert!(twice.to_string().contains("AlreadyClaimed"), "{twice}");
     l2.stop().await;
+}
+
+/// A contract that returns its own address, whatever it is asked: a router with every verifier, and a verifier that accepts everything.
+const YES: [u8; 18] = hex!("683060005260206000f360005260096017f3");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+async fn contracts_are_made_only_if_their_proofs_prove_something() {
+    let Some(program) = std::env::var_os("ANVIL") else {
+        eprintln!("skipped: ANVIL names no executable (make settle-chaos)");
+        return;
+    };
+    let l1 = Anvil::start(Path::new(&program)).await;
+    let wallet = PrivateKeySigner::from_bytes(&B256::repeat_byte(0x42)).unwrap();
+    let ether = json!([wallet.address(), "0x56bc75e2d63100000"]);
+    l1.ask("anvil_setBalance", ether).await.unwrap();
+    let wallet = Wallet::new(wallet);
+    let yes = l1.send(None, YES.to_vec(), 0).await;
+    let mock = l1.send(None, anvil::bytecode("DangerMock"), 0).await;
+    l1.ask("evm_setAutomine", json!([true])).await.unwrap();
+    let rpc = || Rpc::http(&l1.url.parse().unwrap()).unwrap();
+    let (day, own) = (Duration::from_secs(86_400), wallet.address());
+    let plan = Deployment {
+        chain_id: 31_337,
+        l2_chain_id: 1_337,
+        chain_config_digest: B256::repeat_byte(7),
+        genesis: Head { hash: B256::repeat_byte(8), ..Head::default() },
+        outbox: OUTBOX,
+        proofs: vec![Proofs::Exec],
+        threshold: 1,
+        sequencer: own,
+        delay: 8 * day,
+        finality: day,
+        window: day,
+        fallback_after: day,
+        roles: Roles { governance: own, guardian: own, council: own },
+    };
+    let risc0 = |verifier| Proofs::RiscZero {
+        verifier,
+        selector: verifier::risc0_selector(),
+        programs: vec![B256::repeat_byte(9)],
+    };
+    let with = |proofs| Deployment { proofs, ..plan.clone() };
+
+    let refused = |plan: Deployment| async move { plan.check(&mut rpc()).await.unwrap_err() };
+    let error = refused(with(vec![risc0(Address::repeat_byte(3))])).await;
+    assert!(matches!(error, DeployError::NoVerifier(_)), "{error}");
+    let error = refused(with(vec![risc0(mock)])).await;
+    assert!(matches!(error, DeployError::UnknownSelector { .. }), "{error}");
+    let error = refused(with(vec![risc0(yes)])).await;
+    assert!(matches!(error, DeployError::AcceptsAnything(_)), "{error}");
+    for threshold in [0, 2] {
+        let error = refused(Deployment { threshold, ..plan.clone() }).await;
+        assert!(matches!(error, DeployError::Threshold { .. }), "{error}");
+    }
+    let error = refused(Deployment { chain_id: 1, ..plan.clone() }).await;
+    assert!(matches!(error, DeployError::Rpc(L1Error::OtherChain { .. })), "{error}");
+
+    // What the constructor refuses costs one adapter.
+    let limits = Limits { chain_id: None, max_gas: 12_000_000, max_fee: 100 * GWEI };
+    let hasty = Deployment { delay: day, ..plan.clone() };
+    let error = hasty.make(&mut rpc(), &wallet, limits).await.unwrap_err();
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("InvalidTimes"), "{why}");
+
+    plan.check(&mut rpc()).await.unwrap();
+    let made = plan.make(&mut rpc(), &wallet, limits).await.unwrap();
+    assert_eq!(l1.head(made.rollup, "latest").await, Some(plan.genesis.clone()));
+    let names: Vec<_> = made.transactions.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["DangerMock", "Rollup"]);
+    for (name, done) in made.transactions {
+        says(format_args!("{name} takes {} gas", done.gas));
+    }
+
+    // On a chain where ether has a price, no mocked proof counts: neither the exec prover's nor those of dev mode.
+    l1.ask("anvil_setChainId", json!([5])).await.unwrap();
+    let dev_mode = Proofs::RiscZero { verifier: yes, selector: [0xff; 4], programs: vec![] };
+    for proofs in [Proofs::Exec, dev_mode] {
+        let error = refused(Deployment { chain_id: 5, ..with(vec![proofs]) }).await;
+        assert!(matches!(error, DeployError::Mocked(5)), "{error}");
+    }
 }

@@ -1,19 +1,14 @@
 //! An L1: anvil, with the contracts of this repository.
 
 use alloy_primitives::{Address, B256, U256, hex};
-use alloy_sol_types::{SolCall as _, SolValue as _, sol};
+use alloy_sol_types::{SolCall as _, SolValue as _};
 use serde_json::{Value, json};
-use settlement::contract::{Head, IRollup, Policy, System};
+use settlement::contract::{Head, IRollup, L2, Policy, Roles, System};
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
-
-sol! {
-    struct Roles { address governance; address guardian; address council; }
-    struct L2Place { uint256 chainId; address outbox; }
-}
 
 pub(crate) struct Anvil {
     child: Child,
@@ -99,7 +94,7 @@ impl Anvil {
         };
         let other = Address::repeat_byte(1);
         let roles = Roles { governance: other, guardian: other, council: other };
-        let place = L2Place { chainId: U256::from(l2_chain_id), outbox };
+        let place = L2 { chainId: U256::from(l2_chain_id), outbox };
         let arguments = (genesis, policy, roles, place).abi_encode_params();
         let rollup = self.send(None, [bytecode("Rollup"), arguments].concat(), 0).await;
         let data = hex::encode_prefixed(IRollup::bridgeCall {}.abi_encode());
