@@ -69,7 +69,7 @@ gas+=("deploy $(field transactions.1.gas <deployment.json)")
 pids[node]=$!
 until_true "the node answers" 'head_block'
 echo "ready_jobs = 4" >server.toml
-"$prover" server --config server.toml --rpc-url "$l2" --prover exec --danger-accept-exec --listen-port "$server_port" --data-dir server \
+"$prover" server --config server.toml --rpc-url "$l2" --chain genesis.json --prover exec --danger-accept-exec --listen-port "$server_port" --data-dir server \
     --settle-rollup "$rollup" --l1-rpc-url "$l1" --l1-chain-id 31337 --l1-poll 500ms --settle-proof-kind composite \
     --settle-keystore operator --settle-password-file password >server.log 2>&1 &
 pids[server]=$!
