@@ -132,11 +132,11 @@ pub async fn find(l1: &Rpc, l2: &Rpc, rollup: Address, tx: B256) -> Result<Vec<C
 /// The last block of the newest batch that has `block` and against which can be claimed, and its state root.
 async fn last_claimable(l1: &Rpc, rollup: Address, block: u64) -> Result<(u64, B256), ClaimError> {
     let at = BlockId::latest();
-    let head = l1.call(rollup, IRollup::headCall {}, at, "the contract's head").await?;
+    let head = l1.head(rollup).await?;
     if head.number < block {
         return Err(ClaimError::NotSettled { block, head: head.number });
     }
-    let settled = l1.settled(rollup).await?;
+    let settled = l1.settled(rollup, block).await?;
     let mut refused = None;
     for batch in settled.iter().rev().filter(|batch| batch.lastNumber >= block).take(MOST_TRIED) {
         let (number, root) = (batch.lastNumber, batch.stateRoot);

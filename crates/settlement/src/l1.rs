@@ -12,7 +12,7 @@ use alloy_network::{Ethereum, TransactionBuilder};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_provider::{Provider, RootProvider};
 use alloy_rpc_client::RpcClient;
-use alloy_rpc_types_eth::{EIP1186AccountProofResponse, Filter, TransactionRequest};
+use alloy_rpc_types_eth::{EIP1186AccountProofResponse, Filter, Log, TransactionRequest};
 use alloy_sol_types::{SolCall, SolEvent};
 use alloy_transport::{IntoBoxTransport, TransportError, TransportErrorKind, TransportFut};
 use program::Statement;
@@ -29,6 +29,10 @@ const LONGEST: usize = 4 << 20;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Of so many blocks an RPC is asked for logs at a time, if it does not tell all at once; and so often at most.
+const MOST_BLOCKS: u64 = 10_000;
+const MOST_REQUESTS: usize = 2_000;
 
 /// So much of what an RPC says stands in an error.
 const QUOTED: usize = 200;
@@ -180,14 +184,8 @@ impl Rpc {
         let block = newest.ok_or_else(|| self.fails("its newest block", "there is none"))?;
         let at = BlockId::hash(block.hash);
         let head = self.call(contract, IRollup::headCall {}, at, "the contract's head").await?;
-        // A chain may have no finalized block yet, and the contract may not be in it.
-        let finalized = match self.finalized().await {
-            Ok(Some(block)) => {
-                let at = BlockId::hash(block.hash);
-                self.call(contract, IRollup::headCall {}, at, "the finalized head").await.ok()
-            }
-            _ => None,
-        };
+        // The contract may not be in the finalized block.
+        let finalized = self.finalized_head(contract).await.ok().flatten();
         let nonce = self.provider.get_transaction_count(wallet).block_id(at).await;
         let balance = self.provider.get_balance(wallet).block_id(at).await;
         Ok(Observed {
@@ -242,9 +240,8 @@ impl Rpc {
         let filter = Filter::new()
             .address(bridge)
             .event_signature(IBridge::Deposited::SIGNATURE_HASH)
-            .topic1(last)
-            .from_block(BlockNumberOrTag::Earliest);
-        let logs = self.ok("a deposit", self.provider.get_logs(&filter).await)?;
+            .topic1(last);
+        let logs = self.logs_back(filter, "a deposit", |found| !found.is_empty()).await?;
         let deposit = logs.last().map(|log| IBridge::Deposited::decode_log_data(log.data()));
         Ok(deposit.and_then(Result::ok).map(|deposit| deposit.link))
     }
@@ -317,17 +314,55 @@ impl Rpc {
             .event_signature(IBridge::Deposited::SIGNATURE_HASH)
             .from_block(from)
             .to_block(to);
-        self.events(filter, bridge, "deposits").await
+        let what = "deposits";
+        let logs = self.ok(what, self.provider.get_logs(&filter).await)?;
+        self.events(&logs, bridge, what)
     }
 
-    /// What `contract` said of one kind, in order.
-    async fn events<E: SolEvent>(
+    /// The logs that fit a filter without a range, oldest first: all of them if the RPC tells them in one answer. Many answer about some
+    /// blocks at a time only: then from the newest one back, until what was found is `enough`.
+    async fn logs_back(
         &self,
         filter: Filter,
+        what: &'static str,
+        enough: impl Fn(&[Log]) -> bool + Send,
+    ) -> Result<Vec<Log>, L1Error> {
+        let whole = filter.clone().from_block(BlockNumberOrTag::Earliest);
+        let why = match self.provider.get_logs(&whole).await {
+            Ok(logs) => return Ok(logs),
+            Err(error) => error,
+        };
+        let newest = self.block(BlockNumberOrTag::Latest).await?;
+        let (mut found, mut span) = (Vec::new(), MOST_BLOCKS);
+        let mut end = newest.map_or(0, |block| block.number);
+        for _ in 0..MOST_REQUESTS {
+            let start = end.saturating_sub(span - 1);
+            let part = filter.clone().from_block(start).to_block(end);
+            match self.provider.get_logs(&part).await {
+                Ok(mut logs) => {
+                    logs.append(&mut found);
+                    found = logs;
+                    if start == 0 || enough(&found) {
+                        return Ok(found);
+                    }
+                    end = start - 1;
+                }
+                Err(_) if span > 1 => span = (span / 4).max(1),
+                Err(error) => return Err(self.fails(what, &error.to_string())),
+            }
+        }
+        let says =
+            format!("{why}; asked for {span} blocks at a time, it has nothing back to block {end}");
+        Err(self.fails(what, &says))
+    }
+
+    /// What `contract` says in logs, in order.
+    fn events<E: SolEvent>(
+        &self,
+        logs: &[Log],
         contract: Address,
         what: &'static str,
     ) -> Result<Vec<E>, L1Error> {
-        let logs = self.ok(what, self.provider.get_logs(&filter).await)?;
         logs.iter()
             .filter(|log| !log.removed && log.address() == contract)
             .map(|log| E::decode_log_data(log.data()))
@@ -396,13 +431,33 @@ impl Rpc {
         self.ok("the proof of a withdrawal", proof)
     }
 
-    /// The batches that a contract has settled, oldest first.
-    pub(crate) async fn settled(&self, rollup: Address) -> Result<Vec<IRollup::Settled>, L1Error> {
-        let filter = Filter::new()
-            .address(rollup)
-            .event_signature(IRollup::Settled::SIGNATURE_HASH)
-            .from_block(BlockNumberOrTag::Earliest);
-        self.events(filter, rollup, "the settled batches").await
+    /// The batches that a contract has settled, oldest first: the one with `block` and those after it at least.
+    pub(crate) async fn settled(
+        &self,
+        rollup: Address,
+        block: u64,
+    ) -> Result<Vec<IRollup::Settled>, L1Error> {
+        let what = "the settled batches";
+        let filter =
+            Filter::new().address(rollup).event_signature(IRollup::Settled::SIGNATURE_HASH);
+        let before = |log: &Log| {
+            let batch = IRollup::Settled::decode_log_data(log.data());
+            batch.is_ok_and(|batch| batch.firstNumber <= block)
+        };
+        let logs = self.logs_back(filter, what, |found| found.first().is_some_and(before)).await?;
+        self.events(&logs, rollup, what)
+    }
+
+    /// The contract's newest head.
+    pub(crate) async fn head(&self, rollup: Address) -> Result<Head, L1Error> {
+        self.call(rollup, IRollup::headCall {}, BlockId::latest(), "the contract's head").await
+    }
+
+    /// The contract's head in the newest finalized block, if it is there: a chain may have none yet.
+    pub(crate) async fn finalized_head(&self, rollup: Address) -> Result<Option<Head>, L1Error> {
+        let Some(block) = self.finalized().await? else { return Ok(None) };
+        let at = BlockId::hash(block.hash);
+        self.call(rollup, IRollup::headCall {}, at, "the finalized head").await.map(Some)
     }
 
     /// What a call by `wallet`, or making a contract, takes now: gas, the wallet's next nonce, and what L1 asks for each gas.

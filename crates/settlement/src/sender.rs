@@ -154,6 +154,18 @@ pub enum Error {
     /// An RPC failed, or the contract refuses the call.
     #[error(transparent)]
     L1(#[from] L1Error),
+    /// Two RPCs say different things, and one of them would have the batch paid for again.
+    #[error(
+        "a nonce was used up and blocks {blocks} are not settled, but {rpc} says {says}: one of the RPCs lies, or is behind"
+    )]
+    Disputed {
+        /// The batch's blocks.
+        blocks: BlockRange,
+        /// The other RPC.
+        rpc: String,
+        /// What it says.
+        says: String,
+    },
     /// The wallet has too little.
     #[error("the wallet {wallet} has {balance} wei, and this may take {needed}: send ether to it")]
     Poor {
@@ -219,6 +231,31 @@ pub struct Trial {
     pub fees: Result<Fees, Fees>,
     /// What the wallet has, in wei.
     pub balance: U256,
+    /// The most gas that is allowed.
+    pub max_gas: u64,
+}
+
+impl Trial {
+    /// Why nothing would be sent now, if so.
+    pub fn refusal(&self) -> Option<String> {
+        let refused = check::refused(&self.fields).err();
+        if let Some(refusal) = refused {
+            return Some(refusal.to_string());
+        }
+        let gas = match &self.gas {
+            Ok(gas) => gas.saturating_mul(GAS_MARGIN) / 100,
+            Err(says) => return Some(format!("the contract refuses it: {says}")),
+        };
+        let Ok(fees) = self.fees else {
+            return Some("it takes higher fees than are allowed".to_owned());
+        };
+        if gas > self.max_gas {
+            return Some(Error::Gas { needed: gas, allowed: self.max_gas }.to_string());
+        }
+        let (wallet, balance) = (self.wallet, self.balance);
+        let needed = U256::from(gas) * U256::from(fees.max);
+        (balance < needed).then(|| Error::Poor { wallet, balance, needed }.to_string())
+    }
 }
 
 /// Settles proven batches.
@@ -392,7 +429,8 @@ impl Sender {
             return Ok(Tick::Standby);
         }
         go_on(pass, Label::Held)?;
-        let seen = self.rpcs[0].observe(self.config.rollup, self.wallet.address()).await?;
+        let mut seen = self.rpcs[0].observe(self.config.rollup, self.wallet.address()).await?;
+        seen.finalized = self.confirmed(seen.finalized).await;
         go_on(pass, Label::Observed)?;
         let mut alarm = None;
         for _ in 0..STEPS {
@@ -417,6 +455,9 @@ impl Sender {
                 }
                 Step::Sign { id, nonce, fees, wasted } => {
                     let Some(row) = find(id) else { break };
+                    if wasted {
+                        self.undisputed(row).await?;
+                    }
                     let tx = self.transaction(row, nonce, fees, &seen).await?;
                     go_on(pass, Label::Checked)?;
                     let (hash, raw) = self.wallet.sign(tx).await?;
@@ -445,13 +486,57 @@ impl Sender {
         Ok(Tick::Done { settled: seen.head.number, alarm })
     }
 
-    /// L1's chain id, as the RPC whose turn it is says it.
+    /// L1's chain id, as the RPC whose turn it is says it. Unless it was named, no other one that answers may deny it the first time.
     async fn learn_chain(&mut self) -> Result<u64, Error> {
-        let rpc = self.rpcs.first_mut();
-        let rpc = rpc.ok_or_else(|| L1Error::Url("there is none".to_owned()))?;
+        let [rpc, others @ ..] = &mut self.rpcs[..] else {
+            return Err(L1Error::Url("there is none".to_owned()).into());
+        };
         let chain_id = rpc.chain(self.chain).await?;
+        if self.chain.is_none() {
+            for other in others {
+                if let Err(error @ L1Error::OtherChain { .. }) = other.chain(Some(chain_id)).await {
+                    return Err(error.into());
+                }
+            }
+        }
         self.chain = Some(chain_id);
         Ok(chain_id)
+    }
+
+    /// The finalized head as far as another RPC has it too, if there is another one: what is final is forgotten.
+    async fn confirmed(
+        &self,
+        finalized: Option<crate::contract::Head>,
+    ) -> Option<crate::contract::Head> {
+        let (finalized, others) = (finalized?, &self.rpcs[1..]);
+        if others.is_empty() {
+            return Some(finalized);
+        }
+        for other in others {
+            if let Ok(Some(head)) = other.finalized_head(self.config.rollup).await {
+                return Some(if head.number < finalized.number { head } else { finalized });
+            }
+        }
+        None
+    }
+
+    /// A nonce was used up, and one RPC says that the batch is not settled. If another one says that it is, nothing more is paid for it.
+    async fn undisputed(&self, row: &Settlement) -> Result<(), Error> {
+        for other in &self.rpcs[1..] {
+            match other.head(self.config.rollup).await {
+                Ok(head) if head.number >= row.blocks.first() => {
+                    let says = format!("that the contract's head is block {}", head.number);
+                    return Err(Error::Disputed {
+                        blocks: row.blocks,
+                        rpc: other.name().into(),
+                        says,
+                    });
+                }
+                Ok(_) => break,
+                Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// What L1 says, beside what this server knows.
@@ -675,11 +760,25 @@ impl Sender {
         Ok(self.store.note_settled(settler, &settled, now).await?)
     }
 
-    /// What would be done about the next batch, if there is one that is proven. Nothing is written, signed or sent.
+    /// What would be done about the next batch, if there is one that is proven, as the first RPC that can be asked says it. Nothing is
+    /// written, signed or sent.
     ///
     /// # Errors
-    /// [`Error`] if it cannot be told.
+    /// [`Error`] if no RPC can tell: what the last one says.
     pub async fn trial(&mut self) -> Result<Option<Trial>, Error> {
+        for _ in 1..self.rpcs.len() {
+            match self.try_next().await {
+                Err(Error::L1(error)) => {
+                    tracing::warn!(code = "settlement_l1_failed", why = %error, "L1 could not be asked");
+                    self.rpcs.rotate_left(1);
+                }
+                tried => return tried,
+            }
+        }
+        self.try_next().await
+    }
+
+    async fn try_next(&mut self) -> Result<Option<Trial>, Error> {
         let chain_id = self.learn_chain().await?;
         let (rpc, wallet) = (&self.rpcs[0], self.wallet.address());
         let rollup = Rollup { chain_id, address: self.config.rollup };
@@ -708,7 +807,8 @@ impl Sender {
         let fees = offer(market(&seen), offered, self.config.rules.caps);
         let fees = fees.map_err(|high| high.needed);
         let (blocks, balance) = (found.blocks, seen.balance);
-        Ok(Some(Trial { rollup, wallet, head, blocks, fields, gas, fees, balance }))
+        let max_gas = self.config.max_gas;
+        Ok(Some(Trial { rollup, wallet, head, blocks, fields, gas, fees, balance, max_gas }))
     }
 }
 
@@ -747,7 +847,7 @@ impl Trouble<'_> {
                 }
                 Error::Poor { .. } => "settlement_wallet_poor",
                 Error::Wallet(_) => "settlement_wallet_failed",
-                Error::L1(_) => "settlement_l1_failed",
+                Error::L1(_) | Error::Disputed { .. } => "settlement_l1_failed",
                 Error::Store(_) | Error::Stopped => "settlement_store_failed",
             },
             Self::Alarm(alarm) => match alarm {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use alloy_primitives::Address;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use comfy_table::{Table, presets};
 use protocol::BlockRange;
@@ -43,7 +43,10 @@ pub(crate) async fn run(
     if args.dry_run {
         let trial = unless_interrupted(&shutdown, async { Ok(sender.trial().await?) }).await;
         store.close().await;
-        return output.report(&Tried::new(trial.context("failed to try it")?));
+        let trial = trial.context("failed to try it")?;
+        let refusal = trial.as_ref().and_then(Trial::refusal);
+        output.report(&Tried::new(trial))?;
+        return refusal.map_or(Ok(()), |why| bail!("it would not be settled now: {why}"));
     }
     output.report(&Started { event: "settling", rollup: args.settle.settle_rollup })?;
     sender.run(shutdown).await;

@@ -362,6 +362,8 @@ pub(crate) struct Endpoint {
     pub fails: Arc<Mutex<u32>>,
     /// And lies.
     pub lies: Arc<Mutex<u32>>,
+    /// Whether it calls everything final, says that nothing was settled yet, and that it would be.
+    pub forgets: Arc<Mutex<bool>>,
     pub meanwhile: Meanwhile,
 }
 
@@ -371,6 +373,7 @@ impl Endpoint {
             l1: l1.clone(),
             fails: Arc::default(),
             lies: Arc::default(),
+            forgets: Arc::default(),
             meanwhile: Arc::default(),
         }
     }
@@ -404,6 +407,18 @@ impl Endpoint {
             return Err(TransportErrorKind::custom_str("502 Bad Gateway"));
         }
         let mut answer = l1.answer(method, params);
+        if *self.forgets.lock().unwrap() {
+            if params[0] == "finalized" {
+                answer = l1.answer(method, &json!(["latest", false]));
+            }
+            let input = params[0]["input"].as_str().unwrap_or_default();
+            let asks_for = |selector| input.starts_with(&hex::encode_prefixed(selector));
+            if asks_for(IRollup::headCall::SELECTOR) {
+                answer = Ok(json!(hex::encode_prefixed(l1.blocks[0].head.abi_encode())));
+            } else if asks_for(IRollup::settleCall::SELECTOR) {
+                answer = Ok(json!("0x"));
+            }
+        }
         if l1.rng.random_ratio(lies, 1000) {
             l1.counts.lies += 1;
             answer = match params[0].as_str() {

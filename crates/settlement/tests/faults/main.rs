@@ -9,7 +9,7 @@ mod l2;
 
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
 use alloy_network::TxSignerSync as _;
-use alloy_primitives::{Address, B256, keccak256};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_signer_local::PrivateKeySigner;
 use l1::{CHAIN, Counts, Endpoint, GWEI, L1, ROLLUP, Shared};
 use l2::{DIGEST, JOBS, L2, PROGRAM, hash, root};
@@ -23,7 +23,7 @@ use server::{
     store::JobStore,
 };
 use settlement::{
-    Caps, Config, Error, Label, Rpc, Rules, Sender, Tick, Wallet, check, contract::Head,
+    Caps, Config, Error, Label, Rpc, Rules, Sender, Tick, Trial, Wallet, check, contract::Head,
 };
 use sqlx::Executor as _;
 use std::{
@@ -432,6 +432,33 @@ async fn one_honest_rpc_is_enough() {
     assert_eq!(world.l1.lock().unwrap().waiting(key(1).address()), [0]);
 }
 
+/// One that says, every other time, that nothing is settled, has a batch paid for once, if there is an honest one beside it; and what
+/// only it calls final is not.
+#[tokio::test]
+async fn an_rpc_that_takes_back_what_it_said_costs_nothing() {
+    for alone in [false, true] {
+        let mut world = World::new(4, 1).await;
+        world.prove().await;
+        let mut endpoints = world.endpoints();
+        if alone {
+            endpoints.truncate(1);
+        }
+        let mut sender = world.sender(1, &endpoints);
+        let calm = Faults::NONE;
+        for n in 0..60 {
+            *endpoints[0].forgets.lock().unwrap() = n % 2 == 1;
+            drop(sender.tick(world.now(), &mut |_| true).await);
+            let open = world.store.open_settlements(&CONTRACT).await.unwrap();
+            let is_final = world.l1.lock().unwrap().finalized_head() > 0;
+            assert!(alone || is_final || !open.is_empty(), "it is final, says one RPC");
+            world.slot(&calm).await;
+        }
+        let counts = world.l1.lock().unwrap().counts;
+        assert_eq!(counts.settled, 1);
+        assert_eq!(counts.reverted > 0, alone, "{counts:?}");
+    }
+}
+
 /// What a dry run shows: each field, gas and fees, and nothing is written, signed or sent.
 #[tokio::test]
 async fn a_trial_says_what_would_happen_and_does_nothing() {
@@ -443,8 +470,21 @@ async fn a_trial_says_what_would_happen_and_does_nothing() {
     assert_eq!((trial.head, trial.blocks), (0, world.l2.batches[0].blocks));
     assert_eq!(trial.fields.len(), 15);
     assert!(trial.fields.iter().all(|field| field.fits), "{:?}", trial.fields);
-    assert_eq!((trial.gas, trial.wallet), (Ok(90_000), key(1).address()));
+    assert_eq!((&trial.gas, trial.wallet), (&Ok(90_000), key(1).address()));
+    assert_eq!(trial.refusal(), None);
     assert_eq!(trial.fees.unwrap().max, 3 * GWEI);
+    for (name, poor) in [
+        ("settle-max-gas", Trial { max_gas: 90_000, ..trial.clone() }),
+        ("send ether", Trial { balance: U256::from(1), ..trial.clone() }),
+        ("reverted", Trial { gas: Err("reverted".into()), ..trial.clone() }),
+        ("higher fees", Trial { fees: Err(Default::default()), ..trial.clone() }),
+    ] {
+        assert!(poor.refusal().is_some_and(|why| why.contains(name)), "{name}");
+    }
+    // The first RPC fails: the next one is asked.
+    let endpoints = world.endpoints();
+    *endpoints[0].fails.lock().unwrap() = 1_000;
+    assert!(world.sender(1, &endpoints).trial().await.unwrap().is_some());
     assert_eq!(world.store.open_settlements(&CONTRACT).await.unwrap(), []);
     assert_eq!(world.store.settled_on().await.unwrap(), []);
     // Somebody else was faster.
