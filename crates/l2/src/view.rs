@@ -256,6 +256,7 @@ mod tests {
             clients: Vec::new(),
             draining_since: None,
             paused_since: None,
+            settlements: Vec::new(),
         };
         let text = table(&status);
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");

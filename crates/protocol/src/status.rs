@@ -38,6 +38,32 @@ pub struct Status {
     /// Since when no new batches are taken in, because an operator said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_since: Option<u64>,
+    /// How batches are settled on L1, contract by contract.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settlements: Vec<SettlementStatus>,
+}
+
+/// How batches are settled in a contract on L1, as whoever sends saw it last. The data of the blocks is not published there (validium).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SettlementStatus {
+    /// L1's chain id.
+    pub l1_chain_id: u64,
+    /// The contract's address.
+    pub rollup: String,
+    /// The last block that is settled, in L1's newest block.
+    pub settled: Option<u64>,
+    /// And in its newest finalized one.
+    pub finalized: Option<u64>,
+    /// What the wallet that sends has, in gwei.
+    pub balance_gwei: Option<u64>,
+    /// Since when a signed transaction waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<u64>,
+    /// The log code of what keeps the next batch from being settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm: Option<String>,
+    /// When L1 said so.
+    pub seen_at: Option<u64>,
 }
 
 /// What the intake of new blocks does.

@@ -12,7 +12,7 @@ use comfy_table::{Table, presets};
 use crossterm::{cursor, execute, queue, style::Print, terminal};
 use protocol::{
     BlockRange, Capability, ClientId, Counts, IntakeStatus, JobState, JobSummary, Progress,
-    ProofKind, Status, paths,
+    ProofKind, SettlementStatus, Status, paths,
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -105,6 +105,8 @@ struct Snapshot {
     proved: Option<u64>,
     /// Blocks from the last one proved without a gap to the head.
     lag: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    settlements: Vec<SettlementStatus>,
     jobs: Counts,
     rates: Rates,
     clients: Vec<Client>,
@@ -175,6 +177,7 @@ impl Snapshot {
             enqueued: status.last_enqueued,
             proved: status.proved_through,
             lag,
+            settlements: status.settlements.clone(),
             jobs: status.counts,
             rates: rates(status),
             clients: clients(status),
@@ -322,6 +325,24 @@ impl fmt::Display for Snapshot {
                 "leases   NONE is granted: an operator drained all clients {} ago",
                 ago(since)
             )?;
+        }
+        for it in &self.settlements {
+            let behind = self.proved.unwrap_or(0).saturating_sub(it.settled.unwrap_or(0));
+            write!(
+                f,
+                "L1       settled {}, final {}, {} behind",
+                number(it.settled),
+                number(it.finalized),
+                thousands(behind)
+            )?;
+            if let Some(gwei) = it.balance_gwei {
+                write!(f, ", wallet {:.4} ether", gwei as f64 / 1e9)?;
+            }
+            match &it.alarm {
+                Some(code) => writeln!(f, ", ALARM {}", escaped(code))?,
+                None => writeln!(f)?,
+            }
+            writeln!(f, "         validium: the data of the blocks is not on L1")?;
         }
         let Counts { ready, leased, verifying, proved, dead, superseded, set_aside } = self.jobs;
         writeln!(
@@ -521,6 +542,16 @@ mod tests {
             clients: vec![client(0xcd, true), client(0xab, false)],
             draining_since: None,
             paused_since: Some(1_000_000),
+            settlements: vec![SettlementStatus {
+                l1_chain_id: 1,
+                rollup: "0x00".into(),
+                settled: Some(1),
+                finalized: None,
+                balance_gwei: Some(1_234_567_890),
+                waiting_since: None,
+                alarm: Some("settlement_stuck".into()),
+                seen_at: Some(1_050_000),
+            }],
         }
     }
 
@@ -533,6 +564,8 @@ mod tests {
 
             blocks   head 1,204, with a job 4, proved 2, lag 1,202
             intake   PAUSED by an operator 60 s ago
+            L1       settled 1, final –, 1 behind, wallet 1.2346 ether, ALARM settlement_stuck
+                     validium: the data of the blocks is not on L1
             jobs     1 ready, 1 leased, 0 verifying, 2 proved, 0 dead
             rates    2.4 blocks/min, 1.20 Mgas/s, 12.5 s for a proof (last 50 s)
 

@@ -8,12 +8,13 @@ use crate::{
     data_folder::{NoRoom, Room, Space},
     dispatch::{JobError, Jobs, peers::Leadership},
     intake::Progress,
+    jobs::settlement::{Rollup, Settled},
     maintenance::gc,
     observe::metrics::{self, Here, Metrics},
     parts::Crashed,
     store::{Actor, StoreError},
 };
-use protocol::{CollectGarbage, Garbage, Readiness, Status};
+use protocol::{CollectGarbage, Garbage, Readiness, SettlementStatus, Status};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -164,6 +165,20 @@ impl Service {
             clients: store.clients(now).await?,
             draining_since: self.jobs.switches().draining.map(|since| since.0),
             paused_since: self.jobs.switches().paused.map(|since| since.0),
+            settlements: store.settled_on().await?.into_iter().map(settlement).collect(),
         })
+    }
+}
+
+fn settlement((rollup, settled): (Rollup, Settled)) -> SettlementStatus {
+    SettlementStatus {
+        l1_chain_id: rollup.chain_id,
+        rollup: rollup.address.to_string(),
+        settled: settled.settled,
+        finalized: settled.finalized,
+        balance_gwei: settled.balance_gwei,
+        waiting_since: settled.waiting_since.map(|since| since.0),
+        alarm: settled.alarm,
+        seen_at: settled.seen_at.map(|at| at.0),
     }
 }
