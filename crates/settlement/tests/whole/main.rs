@@ -23,7 +23,7 @@ use server::{Config, Server};
 use settlement::{
     Caps, Deposits, DepositsError, L1Error, Limits, OnceError, Rpc, Rules, Sender, Wallet, claim,
     contract::{Head, Roles},
-    deploy::{DeployError, Deployment, Proofs},
+    deploy::{DeployError, Deployment, Proofs, outbox_code},
 };
 use std::{
     fmt::Display,
@@ -55,14 +55,11 @@ fn says(what: impl Display) {
 async fn l2() -> devnode::Running {
     let mut genesis = devnode::genesis::dev();
     genesis.config.extra_fields.insert_value("bridge".into(), true).unwrap();
-    let artifact = std::fs::read_to_string(anvil::artifact("Outbox")).unwrap();
-    let artifact: Value = serde_json::from_str(&artifact).unwrap();
-    let code = hex::decode(artifact["deployedBytecode"].as_str().unwrap()).unwrap();
     // Nothing has ether that was not deposited.
     for account in genesis.alloc.values_mut() {
         account.balance = U256::ZERO;
     }
-    let outbox = GenesisAccount { code: Some(code.into()), ..GenesisAccount::default() };
+    let outbox = GenesisAccount { code: Some(outbox_code().into()), ..GenesisAccount::default() };
     genesis.alloc.insert(OUTBOX, outbox);
     let listen = ([127, 0, 0, 1], 0).into();
     let config = devnode::Config { listen, genesis, ..devnode::Config::default() };

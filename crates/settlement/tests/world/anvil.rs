@@ -1,11 +1,15 @@
 //! An L1: anvil, with the contracts of this repository.
 
+#[path = "artifact.rs"]
+mod artifact;
+
 use alloy_primitives::{Address, B256, U256, hex};
 use alloy_sol_types::{SolCall as _, SolValue as _};
+pub(crate) use artifact::bytecode;
 use serde_json::{Value, json};
 use settlement::contract::{Head, IRollup, L2, Policy, Roles, System};
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -114,16 +118,4 @@ impl Anvil {
             self.ask("eth_call", json!([{ "to": rollup, "data": data }, at])).await.ok()?;
         Head::abi_decode(&hex::decode(answer.as_str()?).ok()?).ok()
     }
-}
-
-/// The file of a contract's artifact.
-pub(crate) fn artifact(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contracts/artifacts");
-    root.join(format!("{name}.json"))
-}
-
-pub(crate) fn bytecode(name: &str) -> Vec<u8> {
-    let text = std::fs::read_to_string(artifact(name)).unwrap();
-    let artifact: Value = serde_json::from_str(&text).unwrap();
-    hex::decode(artifact["bytecode"].as_str().unwrap()).unwrap()
 }
