@@ -3,13 +3,8 @@
 //!
 //! `TRIES=2000` tries more of them, `SEED=7` others.
 
-#[path = "../world/artifact.rs"]
-mod artifact;
-
-use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope};
-use alloy_eips::eip2718::Encodable2718 as _;
+use crate::{L1, L2_CHAIN, OUTBOX};
 use alloy_genesis::GenesisAccount;
-use alloy_network::TxSignerSync as _;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use alloy_rlp::{Decodable as _, Header};
 use alloy_rpc_types_eth::{
@@ -18,60 +13,27 @@ use alloy_rpc_types_eth::{
 };
 use alloy_sol_types::{SolCall as _, SolValue as _};
 use alloy_trie::{Nibbles, TrieAccount, nodes::TrieNode, proof::verify_proof};
-use artifact::bytecode;
-use devnode::{Chain, accounts, genesis};
+use devnode::{Chain, genesis};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use settlement::{
-    contract::{Head, IBridge, IRollup, L2, Policy, Roles, System, Withdrawal},
+    contract::{IBridge, Withdrawal},
     deploy::outbox_code,
 };
 
-const OUTBOX: Address = Address::repeat_byte(0x0b);
-const L2_CHAIN: u64 = 1_337;
-
-/// A chain with the contracts: in it, a rollup that calls every state settled.
-struct L1 {
-    chain: Chain,
-    bridge: Address,
+/// An L1 on which every state is settled.
+struct Trusting {
+    l1: L1,
     overrides: StateOverride,
 }
 
-impl L1 {
+impl Trusting {
     fn new() -> Self {
-        let mut chain = Chain::new(&genesis::dev()).unwrap();
-        let adapter = create(&mut chain, 0, bytecode("DangerMock"));
-        let system =
-            System { adapter, programId: B256::repeat_byte(1), family: B256::repeat_byte(1) };
-        let policy = Policy {
-            systems: vec![system],
-            threshold: 1,
-            delay: 8 * 86_400,
-            window: 86_400,
-            ..Policy::default()
-        };
-        let place = L2 { chainId: U256::from(L2_CHAIN), outbox: OUTBOX };
-        let arguments = (Head::default(), policy, Roles::default(), place).abi_encode_params();
-        let rollup = create(&mut chain, 1, [bytecode("Rollup"), arguments].concat());
-        let mut this = Self { chain, bridge: Address::ZERO, overrides: StateOverride::default() };
-        let bridge = this.call(rollup, IRollup::bridgeCall {}.abi_encode()).unwrap();
-        this.bridge = Address::abi_decode(&bridge).unwrap();
+        let l1 = L1::new();
         // It stops, and so agrees.
         let agrees = AccountOverride { code: Some(Bytes::from_static(&[0])), ..Default::default() };
         let rich = AccountOverride { balance: Some(U256::MAX >> 1), ..Default::default() };
-        this.overrides = [(rollup, agrees), (this.bridge, rich)].into_iter().collect();
-        this
-    }
-
-    fn call(&self, to: Address, data: Vec<u8>) -> Result<Bytes, String> {
-        let request = TransactionRequest {
-            to: Some(TxKind::Call(to)),
-            input: Bytes::from(data).into(),
-            gas: Some(10_000_000),
-            ..TransactionRequest::default()
-        };
-        let at = self.chain.block(self.chain.head().number).unwrap();
-        let called = self.chain.call(at, request, Some(self.overrides.clone()));
-        called.map_err(|error| error.to_string())
+        let overrides = [(l1.rollup, agrees), (l1.bridge, rich)].into_iter().collect();
+        Self { l1, overrides }
     }
 
     fn pays(&self, claim: &Claim) -> Result<Bytes, String> {
@@ -81,27 +43,17 @@ impl L1 {
             accountProof: claim.account_proof.clone(),
             storageProof: claim.storage_proof.clone(),
         };
-        self.call(self.bridge, call.abi_encode())
+        let request = TransactionRequest {
+            to: Some(TxKind::Call(self.l1.bridge)),
+            input: Bytes::from(call.abi_encode()).into(),
+            gas: Some(10_000_000),
+            ..TransactionRequest::default()
+        };
+        let chain = &self.l1.chain;
+        let at = chain.block(chain.head().number).unwrap();
+        let called = chain.call(at, request, Some(self.overrides.clone()));
+        called.map_err(|error| error.to_string())
     }
-}
-
-/// Makes a contract.
-fn create(chain: &mut Chain, nonce: u64, data: Vec<u8>) -> Address {
-    let mut tx = TxEip1559 {
-        chain_id: genesis::DEV_CHAIN_ID,
-        nonce,
-        gas_limit: 12_000_000,
-        max_fee_per_gas: 10_000_000_000,
-        to: TxKind::Create,
-        input: data.into(),
-        ..TxEip1559::default()
-    };
-    let signer = accounts::signer(0);
-    let signature = signer.sign_transaction_sync(&mut tx).unwrap();
-    chain.submit_raw(&TxEnvelope::from(tx.into_signed(signature)).encoded_2718()).unwrap();
-    let time = chain.head().timestamp + 12;
-    chain.mine(time).unwrap();
-    signer.address().create(nonce)
 }
 
 #[derive(Clone, Debug)]
@@ -262,7 +214,7 @@ fn is_proven(claim: &Claim) -> bool {
 fn the_bridge_takes_the_proofs_that_the_reference_takes_and_no_others() {
     let number = |name: &str, default| std::env::var(name).map_or(default, |n| n.parse().unwrap());
     let mut rng = StdRng::seed_from_u64(number("SEED", 1));
-    let l1 = L1::new();
+    let l1 = Trusting::new();
     let (mut paid, mut refused) = (0, 0);
     let mut before = claim(&mut rng);
     for n in 0..number("TRIES", 100) {
