@@ -103,7 +103,8 @@ done
 say "anybody claims it on L1, once it is 3 seconds old"
 until_true "it can be claimed" '"$prover" claim --dry-run --tx "$tx" --rpc-url "$l2" --l1-rpc-url "$l1" --rollup "$rollup"'
 "$prover" claim --json --tx "$tx" --rpc-url "$l2" --l1-rpc-url "$l1" --l1-chain-id 31337 --rollup "$rollup" "${wallet[@]}" 2>>claim.log >claim.json
-gas+=("claim $(field gas <claim.json)")
+# The first line says which transaction is sent.
+gas+=("claim $(tail -n 1 claim.json | field gas)")
 [ "$(balance "$l1" "$receiver")" = 500000000000000000 ] || die "the receiver has $(balance "$l1" "$receiver") wei"
 say "$receiver has half an ether on L1"
 "$prover" claim --tx "$tx" --rpc-url "$l2" --l1-rpc-url "$l1" --rollup "$rollup" --dry-run 2>>claim.log

@@ -158,7 +158,7 @@ fn withdrawal_id(it: &Withdrawal, chain_id: U256, outbox: Address) -> B256 {
 }
 
 impl Claim {
-    /// Has the bridge pay it, and waits until that is in a block.
+    /// Has the bridge pay it, and waits until that is in a block. `signed` learns the transaction's hash before it is sent.
     ///
     /// # Errors
     /// [`OnceError`]: in particular what the bridge would say, before anything is sent.
@@ -167,7 +167,8 @@ impl Claim {
         l1: &mut Rpc,
         wallet: &Wallet,
         limits: Limits,
+        signed: &mut (dyn FnMut(B256) + Send),
     ) -> Result<Done, OnceError> {
-        once::send(l1, wallet, TxKind::Call(self.bridge), self.data.clone(), limits).await
+        once::send(l1, wallet, TxKind::Call(self.bridge), self.data.clone(), limits, signed).await
     }
 }

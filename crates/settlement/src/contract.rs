@@ -154,7 +154,11 @@ pub fn reason(data: &Bytes) -> String {
     let bridge = || IBridge::IBridgeErrors::abi_decode(data).map(|error| format!("{error:?}"));
     let rollup = IRollup::IRollupErrors::abi_decode(data).map(|error| format!("{error:?}"));
     let text = match rollup.or_else(|_| bridge()) {
-        Ok(error) => error,
+        // Each stands in the variant of its name.
+        Ok(error) => match error.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')')) {
+            Some(inner) => inner.to_owned(),
+            None => error,
+        },
         Err(_) => match alloy_sol_types::decode_revert_reason(data) {
             Some(text) => text,
             None if data.is_empty() => "no reason".to_owned(),

@@ -7,8 +7,8 @@ use crate::{
     once::{self, Done, Limits, OnceError},
     wallet::Wallet,
 };
-use alloy_eips::BlockId;
-use alloy_primitives::{Address, B256, FixedBytes, TxKind, U256, hex, keccak256};
+use alloy_eips::{BlockId, eip2935, eip4788, eip7002, eip7251};
+use alloy_primitives::{Address, B256, FixedBytes, TxKind, U256, b256, hex, keccak256};
 use alloy_sol_types::{SolCall, SolValue, sol};
 use std::time::Duration;
 
@@ -17,6 +17,23 @@ pub const DEVELOPMENT: [u64; 2] = [31_337, 1_337];
 
 /// The selector of RISC Zero's mock verifier, which takes receipts of dev mode.
 pub const DEV_MODE_SELECTOR: [u8; 4] = [0xff; 4];
+
+/// What the contract `Rollup` demands of a policy's times.
+const MIN_EXIT: Duration = Duration::from_secs(7 * 86_400);
+const MAX_DELAY: Duration = Duration::from_secs(365 * 86_400);
+const MAX_WAIT: Duration = Duration::from_secs(30 * 86_400);
+const MIN_WINDOW: Duration = Duration::from_secs(3_600);
+
+/// What all transactions take together, about.
+const GAS: u64 = 5_500_000;
+
+/// The contracts that the rules call in each block: EIP-4788, 2935, 7002 and 7251.
+const SYSTEM: [Address; 4] = [
+    eip4788::BEACON_ROOTS_ADDRESS,
+    eip2935::HISTORY_STORAGE_ADDRESS,
+    eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+    eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
+];
 
 /// Why nothing was deployed, or not everything.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +65,37 @@ pub enum DeployError {
         says: String,
     },
     /// It verifies nothing.
-    #[error("the verifier at {0} accepts a proof of zeros: it verifies nothing")]
+    #[error("the verifier at {0} accepts what is no proof: it verifies nothing")]
     AcceptsAnything(Address),
+    /// It does not take what RISC Zero's verifier takes.
+    #[error("the verifier at {0} refuses a proof that is known to hold: it is not RISC Zero's")]
+    RefusesProofs(Address),
+    /// The contract would refuse it.
+    #[error("no contract takes this: {0}")]
+    Times(&'static str),
+    /// Nobody would have the role.
+    #[error("the {0} would be the zero address: nobody could act as it, ever")]
+    Nobody(&'static str),
+    /// The Outbox is where there is code of the protocol's own.
+    #[error("the Outbox cannot be at {0}: on the L2 that address has code of the protocol's own")]
+    Reserved(Address),
+    /// The L2 cannot be told from L1, or from none.
+    #[error(
+        "the L2's chain id {0} cannot be zero or L1's: transactions could be repeated on the other chain"
+    )]
+    ChainId(u64),
+    /// The wallet has too little.
+    #[error(
+        "the wallet {wallet} has {balance} wei, and {needed} may be needed at L1's fees of now: send ether to it"
+    )]
+    Poor {
+        /// The wallet.
+        wallet: Address,
+        /// What it has, in wei.
+        balance: U256,
+        /// What may be needed.
+        needed: U256,
+    },
     /// No policy has so many families of proofs.
     #[error(
         "{threshold} proofs of different families are to be needed, and there are {families} families"
@@ -179,12 +225,28 @@ pub struct Deployed {
 }
 
 impl Deployment {
-    /// Checks what no contract can check, on L1.
+    /// Checks what no contract can check, and what the contracts would refuse after an adapter was paid for.
     ///
     /// # Errors
     /// [`DeployError`].
-    pub async fn check(&self, l1: &mut Rpc) -> Result<(), DeployError> {
+    pub async fn check(&self, l1: &mut Rpc, wallet: Address) -> Result<(), DeployError> {
+        self.check_alone()?;
         l1.chain(Some(self.chain_id)).await?;
+        let balance = l1.balance(wallet).await?;
+        let needed = U256::from(GAS) * U256::from(l1.market().await?.base_fee);
+        if balance < needed {
+            return Err(DeployError::Poor { wallet, balance, needed });
+        }
+        for proofs in &self.proofs {
+            if let Proofs::RiscZero { verifier, selector, .. } = proofs {
+                check_verifier(l1, *verifier, FixedBytes(*selector)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What can be said without L1.
+    fn check_alone(&self) -> Result<(), DeployError> {
         let development = DEVELOPMENT.contains(&self.chain_id);
         // SOUNDNESS: on a chain where ether has a price, whoever can write a mocked proof could settle anything.
         if !development && self.proofs.iter().any(Proofs::are_mocked) {
@@ -196,16 +258,39 @@ impl Deployment {
             let (threshold, families) = (self.threshold, families.len());
             return Err(DeployError::Threshold { threshold, families });
         }
-        for proofs in &self.proofs {
-            if let Proofs::RiscZero { verifier, selector, .. } = proofs {
-                check_verifier(l1, *verifier, FixedBytes(*selector)).await?;
+        let Roles { governance, guardian, council } = self.roles;
+        for (role, who) in
+            [("governance", governance), ("guardian", guardian), ("council", council)]
+        {
+            if who.is_zero() {
+                return Err(DeployError::Nobody(role));
             }
         }
-        Ok(())
+        if self.l2_chain_id == 0 || self.l2_chain_id == self.chain_id {
+            return Err(DeployError::ChainId(self.l2_chain_id));
+        }
+        // Precompiles of today and tomorrow, and what the rules call in each block.
+        let low = self.outbox.0[..18].iter().all(|byte| *byte == 0) && self.outbox.0[18] < 2;
+        if low || SYSTEM.contains(&self.outbox) {
+            return Err(DeployError::Reserved(self.outbox));
+        }
+        let Self { delay, finality, window, fallback_after, .. } = *self;
+        let times = [
+            (delay < MIN_EXIT + finality, "--delay must be 168h more than --finality at least"),
+            (delay > MAX_DELAY, "--delay must be 8760h at most"),
+            (finality > MAX_WAIT, "--finality must be 720h at most"),
+            (window < MIN_WINDOW, "--window must be 1h at least"),
+            (window > MAX_WAIT, "--window must be 720h at most"),
+            (fallback_after > MAX_WAIT, "--fallback-after must be 720h at most"),
+        ];
+        match times.into_iter().find(|(refused, _)| *refused) {
+            Some((_, why)) => Err(DeployError::Times(why)),
+            None => Ok(()),
+        }
     }
 
     /// Makes the contracts, one transaction after another, and reads back what there is. What was made before an error is of no use, and
-    /// does no harm.
+    /// does no harm. `signed` learns each transaction's hash before it is sent.
     ///
     /// # Errors
     /// [`DeployError`].
@@ -214,12 +299,13 @@ impl Deployment {
         l1: &mut Rpc,
         wallet: &Wallet,
         limits: Limits,
+        signed: &mut (dyn FnMut(B256) + Send),
     ) -> Result<Deployed, DeployError> {
         let limits = Limits { chain_id: Some(self.chain_id), ..limits };
         let (mut transactions, mut systems) = (Vec::new(), Vec::new());
         for proofs in &self.proofs {
             let (contract, data) = proofs.adapter();
-            let made = once::send(l1, wallet, TxKind::Create, data, limits).await;
+            let made = once::send(l1, wallet, TxKind::Create, data, limits, signed).await;
             let made = made.map_err(|source| DeployError::Send { contract, source })?;
             transactions.push((contract, made));
             systems.extend(proofs.programs().iter().map(|program| System {
@@ -232,7 +318,7 @@ impl Deployment {
         let place = L2 { chainId: U256::from(self.l2_chain_id), outbox: self.outbox };
         let arguments = (self.genesis.clone(), policy.clone(), self.roles.clone(), place);
         let data = [code(Contract::Rollup), arguments.abi_encode_params()].concat();
-        let made = once::send(l1, wallet, TxKind::Create, data, limits).await;
+        let made = once::send(l1, wallet, TxKind::Create, data, limits, signed).await;
         let made = made.map_err(|source| DeployError::Send { contract: "Rollup", source })?;
         transactions.push(("Rollup", made));
         let rollup = made.contract;
@@ -299,14 +385,52 @@ async fn check_verifier(
             }
         }
     }
-    // SOUNDNESS: what accepts this accepts everything.
-    let seal = [selector.as_slice(), &[0; 256]].concat().into();
-    let zeros = verifyCall { seal, imageId: B256::ZERO, journalDigest: B256::ZERO };
-    match l1.view(verifier, zeros, at, "what it says of a proof of zeros").await? {
-        Ok(_) => Err(DeployError::AcceptsAnything(verifier)),
-        Err(_) => Ok(()),
+    // SOUNDNESS: what accepts such a thing accepts what was never proven. No probe shows that a verifier is sound; it shows which contract is
+    // certainly another one.
+    let known = hex::decode(KNOWN_SEAL).expect("it is hexadecimal");
+    let mut flipped = known.clone();
+    flipped[9] ^= 1;
+    // What RISC Zero's mock verifier takes.
+    let claim = hex::decode(KNOWN_CLAIM).expect("it is hexadecimal");
+    let takes = async |seal: &[u8], journal: B256| {
+        let seal = [selector.as_slice(), seal].concat().into();
+        let call = verifyCall { seal, imageId: KNOWN_IMAGE, journalDigest: journal };
+        Ok::<_, L1Error>(l1.view(verifier, call, at, "what it says of a proof").await?.is_ok())
+    };
+    let journal = KNOWN_JOURNAL;
+    let mocked = selector == DEV_MODE_SELECTOR;
+    for (seal, journal) in [(&[0; 256][..], journal), (&flipped, journal), (&known, B256::ZERO)] {
+        if takes(seal, journal).await? {
+            return Err(DeployError::AcceptsAnything(verifier));
+        }
+    }
+    if mocked {
+        return Ok(());
+    }
+    if takes(&claim, journal).await? {
+        return Err(DeployError::AcceptsAnything(verifier));
+    }
+    match takes(&known, journal).await? {
+        true => Ok(()),
+        false => Err(DeployError::RefusesProofs(verifier)),
     }
 }
+
+/// The call by which a verifier is asked about a receipt that is known to hold.
+pub fn known_call() -> Vec<u8> {
+    let seal = hex::decode(KNOWN_SEAL).expect("it is hexadecimal");
+    let seal = [&verifier::risc0_selector()[..], &seal].concat().into();
+    verifyCall { seal, imageId: KNOWN_IMAGE, journalDigest: KNOWN_JOURNAL }.abi_encode()
+}
+
+// The receipt with which RISC Zero tests its contracts (crate risc0-ethereum-contracts 3.0.1, test/TestReceiptV3_0.sol, Apache-2.0).
+const KNOWN_IMAGE: B256 = b256!("11d264ed8dfdee222b820f0278e4d7f55d4b69a5472253a471c102265a91ea1a");
+// SHA-256 of "just a simple receipt".
+const KNOWN_JOURNAL: B256 =
+    b256!("3b8839d29d6fc9286b8f95f9c676ff10c1add3c8bfe3b8d6153be90020ed91be");
+// The digest of its claim.
+const KNOWN_CLAIM: &str = "196cb48d86169e90c105e595a02aef4cbc6e2c9e5a9caa1a74c2ebbd29211480";
+const KNOWN_SEAL: &str = "2ccb718fd9092cc11546eeded62a44d3ed274076dd3ec154fae8739f3432050b2005be2c5dbe6c08bfd04b30601a462540962bc26a2f38c5cfc0a4d76d8f1b8015e690a1b230081234867edeedb2f98bcdf33d0471c2aa5e8db63b72333f871527eb5d1fcf0a7af50fb8f42e8699e2c4eda3cd93f4e2a930096ae78e38bea4020c5c3d963dc453b4b302170e47c0cf53382255143c8fcef474d8b6eaaa8daaaf092c2f650809a3afbd122ef128cb882c2de7a6ccddd2e544b645fa3fedf6bcc92e09be04876a07778231fd5b93305d35fd8af23f040a11682a8c64130370804f28f07a76fa538755276e42c04b5f7eb97b04b68b65fa50e3181a0452069a3667";
 
 /// The contracts of this repository that are made on L1, and the one of the L2.
 #[derive(Clone, Copy, Debug)]
@@ -346,6 +470,16 @@ fn field(artifact: &str, name: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_known_claim_is_that_of_the_known_receipt() {
+        let journal = b"just a simple receipt";
+        let length = 21_u32.to_le_bytes();
+        let mocked = [&b"L2R0\x01\x00"[..], &KNOWN_IMAGE[..], &length, journal].concat();
+        let seal =
+            verifier::seal(verifier::System::Risc0, KNOWN_IMAGE.0, &mocked).unwrap().unwrap();
+        assert_eq!(hex::encode(&seal[4..]), KNOWN_CLAIM);
+    }
 
     #[test]
     fn every_artifact_has_code() {

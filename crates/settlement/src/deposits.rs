@@ -120,14 +120,20 @@ impl Deposits {
         }
         let mut chain = DepositsChain::new(self.link);
         let (mut deposits, mut last, mut searched) = (Vec::new(), None, self.searched);
-        for round in 0..SEARCHES {
+        let mut blocks = BLOCKS_AT_ONCE;
+        for _ in 0..SEARCHES {
             if searched >= end || !deposits.is_empty() {
                 break;
             }
-            let to = end.min(searched.saturating_add(BLOCKS_AT_ONCE));
+            let to = end.min(searched.saturating_add(blocks));
             let events = match rpc.deposits(self.bridge, searched + 1, to).await {
                 Ok(events) => events,
-                Err(error) if round == 0 => return Err(error.into()),
+                // Many RPCs answer about some blocks at a time only.
+                Err(_) if blocks > 1 => {
+                    blocks = (blocks / 8).max(1);
+                    continue;
+                }
+                Err(error) if searched == self.searched => return Err(error.into()),
                 // What was found before is not searched again.
                 Err(_) => break,
             };

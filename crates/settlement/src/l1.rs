@@ -414,6 +414,18 @@ impl Rpc {
         Ok(block.ok_or_else(|| self.fails("its block 0", "there is none"))?.hash)
     }
 
+    /// What an account has, in wei.
+    pub(crate) async fn balance(&self, of: Address) -> Result<U256, L1Error> {
+        self.ok("a balance", self.provider.get_balance(of).await)
+    }
+
+    /// What L1 asks for now.
+    pub(crate) async fn market(&self) -> Result<Market, L1Error> {
+        let newest = self.block(BlockNumberOrTag::Latest).await?;
+        let base_fee = newest.map_or(0, |block| block.base_fee);
+        Ok(Market { base_fee, tip: self.tip().await })
+    }
+
     /// Whether there is a contract.
     pub(crate) async fn has_code(&self, at: Address) -> Result<bool, L1Error> {
         let code = self.provider.get_code_at(at).await;
@@ -476,10 +488,7 @@ impl Rpc {
         let gas =
             self.unless_reverted("what it takes", self.provider.estimate_gas(request).await)?;
         let nonce = self.provider.get_transaction_count(wallet).pending().await;
-        let newest = self.block(BlockNumberOrTag::Latest).await?;
-        let base_fee = newest.map_or(0, |block| block.base_fee);
-        let market = Market { base_fee, tip: self.tip().await };
-        Ok((gas, self.ok("the wallet's nonce", nonce)?, market))
+        Ok((gas, self.ok("the wallet's nonce", nonce)?, self.market().await?))
     }
 
     async fn block(&self, which: BlockNumberOrTag) -> Result<Option<Block>, L1Error> {

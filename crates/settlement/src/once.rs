@@ -72,13 +72,15 @@ pub struct Done {
     pub contract: Address,
 }
 
-/// Sends a call, or what makes a contract, and waits until it is in a block.
+/// Sends a call, or what makes a contract, and waits until it is in a block. `signed` learns the transaction's hash before it is sent:
+/// whoever interrupts the process wants to know what may be in a block some day.
 pub(crate) async fn send(
     l1: &mut Rpc,
     wallet: &Wallet,
     to: TxKind,
     data: Vec<u8>,
     limits: Limits,
+    signed: &mut (dyn FnMut(B256) + Send),
 ) -> Result<Done, OnceError> {
     let Limits { chain_id, max_gas, max_fee } = limits;
     let chain_id = l1.chain(chain_id).await?;
@@ -102,8 +104,7 @@ pub(crate) async fn send(
         input: data.into(),
     };
     let (tx, raw) = wallet.sign(tx).await?;
-    // Before: whoever interrupts the process wants to know what may be in a block some day.
-    tracing::info!(%tx, nonce, "transaction sent to L1");
+    signed(tx);
     l1.send(&raw).await?;
     let mut waited = Duration::ZERO;
     while waited < PATIENCE {

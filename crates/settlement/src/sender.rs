@@ -19,7 +19,7 @@ use program::Statement;
 use protocol::{BlockRange, JobProof, ProofKind, ProofSystem};
 use server::{
     artifacts::{ArtifactError, Artifacts},
-    clock::Timestamp,
+    clock::{Timestamp, millis},
     jobs::{
         settlement::{
             Fees, NewSettlement, Rollup, Settleable, Settled, Settlement, SettlementEvent,
@@ -375,7 +375,11 @@ impl Sender {
         let ticked = self.look(now, pass).await;
         let trouble = match &ticked {
             Ok(Tick::Standby) | Err(Error::Stopped | Error::Store(_)) => false,
-            Ok(Tick::Done { alarm, .. }) => alarm.is_some(),
+            // About the nonce the RPCs may differ, and whoever is asked next would begin anew.
+            Ok(Tick::Done { alarm: Some(alarm), .. }) => {
+                !matches!(alarm, Alarm::NonceGap { .. } | Alarm::NonceWasted { .. })
+            }
+            Ok(Tick::Done { alarm: None, .. }) => false,
             Err(_) => true,
         };
         if trouble {
@@ -432,7 +436,7 @@ impl Sender {
         let mut seen = self.rpcs[0].observe(self.config.rollup, self.wallet.address()).await?;
         seen.finalized = self.confirmed(seen.finalized).await;
         go_on(pass, Label::Observed)?;
-        let mut alarm = None;
+        let (mut alarm, mut bumped) = (None, false);
         for _ in 0..STEPS {
             let rows = self.store.open_settlements(&settler.rollup).await?;
             let view = self.view(&settler.rollup, &seen, &rows).await?;
@@ -458,6 +462,7 @@ impl Sender {
                     if wasted {
                         self.undisputed(row).await?;
                     }
+                    bumped |= row.tx.as_ref().is_some_and(|tx| tx.nonce == nonce);
                     let tx = self.transaction(row, nonce, fees, &seen).await?;
                     go_on(pass, Label::Checked)?;
                     let (hash, raw) = self.wallet.sign(tx).await?;
@@ -482,6 +487,11 @@ impl Sender {
                 Step::Wait => break,
             }
         }
+        self.repeat(&settler, now).await?;
+        if bumped {
+            // The nonce may be none that L1 takes: another RPC may know better.
+            self.rpcs.rotate_left(1);
+        }
         self.report(&settler, &seen, alarm, now).await?;
         Ok(Tick::Done { settled: seen.head.number, alarm })
     }
@@ -503,16 +513,56 @@ impl Sender {
         Ok(chain_id)
     }
 
+    /// The RPCs whose turn it is not. Two of the same origin have one voice.
+    fn others(&self) -> impl Iterator<Item = &Rpc> {
+        let asked = self.rpcs.first().map(Rpc::name);
+        self.rpcs.iter().filter(move |rpc| Some(rpc.name()) != asked)
+    }
+
+    /// Hands the transactions of settled batches to RPCs that do not have them settled. They may be behind; but if they are right, and what
+    /// was asked first is another branch or lies, nothing would be settled otherwise.
+    async fn repeat(&mut self, settler: &Settler, now: Timestamp) -> Result<(), Error> {
+        let rows = self.store.open_settlements(&settler.rollup).await?;
+        let seen = rows.iter().filter(|row| row.state == SettlementState::Seen);
+        let Some(first) = seen.clone().next() else { return Ok(()) };
+        let due = |tx: &SignedTx| {
+            let sent = self.sent.get(&tx.hash);
+            sent.is_none_or(|sent| now.0.abs_diff(sent.0) >= millis(self.config.rules.resend_after))
+        };
+        let due: Vec<_> = seen.filter_map(|row| row.tx.as_ref()).filter(|tx| due(tx)).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        for other in self.others() {
+            match other.head(self.config.rollup).await {
+                Ok(head) if head.number < first.blocks.first() => {
+                    tracing::warn!(
+                        code = "settlement_disputed", rpc = other.name(), block = head.number, blocks = %first.blocks,
+                        "an RPC does not have settled what another one has: it gets the transactions again"
+                    );
+                    for tx in &due {
+                        // What it has, or cannot use, it refuses.
+                        drop(other.send(&tx.raw).await);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let due: Vec<_> = due.into_iter().map(|tx| tx.hash).collect();
+        self.sent.extend(due.into_iter().map(|hash| (hash, now)));
+        Ok(())
+    }
+
     /// The finalized head as far as another RPC has it too, if there is another one: what is final is forgotten.
     async fn confirmed(
         &self,
         finalized: Option<crate::contract::Head>,
     ) -> Option<crate::contract::Head> {
-        let (finalized, others) = (finalized?, &self.rpcs[1..]);
-        if others.is_empty() {
+        let finalized = finalized?;
+        if self.others().next().is_none() {
             return Some(finalized);
         }
-        for other in others {
+        for other in self.others() {
             if let Ok(Some(head)) = other.finalized_head(self.config.rollup).await {
                 return Some(if head.number < finalized.number { head } else { finalized });
             }
@@ -522,7 +572,7 @@ impl Sender {
 
     /// A nonce was used up, and one RPC says that the batch is not settled. If another one says that it is, nothing more is paid for it.
     async fn undisputed(&self, row: &Settlement) -> Result<(), Error> {
-        for other in &self.rpcs[1..] {
+        for other in self.others() {
             match other.head(self.config.rollup).await {
                 Ok(head) if head.number >= row.blocks.first() => {
                     let says = format!("that the contract's head is block {}", head.number);

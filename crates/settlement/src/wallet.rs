@@ -82,7 +82,11 @@ impl Wallet {
         let password = password.strip_suffix('\n').unwrap_or(&password);
         let password = password.strip_suffix('\r').unwrap_or(password);
         let signer = LocalSigner::decrypt_keystore(path, password);
-        let fails = |says: String| WalletError::Keystore { path: path.into(), says };
+        let fails = |says: String| {
+            let wrong = says.contains("Mac Mismatch");
+            let says = if wrong { "the password is wrong".to_owned() } else { says };
+            WalletError::Keystore { path: path.into(), says }
+        };
         Ok(Self::new(signer.map_err(|error| fails(error.to_string()))?))
     }
 

@@ -54,6 +54,7 @@ pub(crate) async fn run(
     let mut l1 = rpc(&args.l1_rpc_url, "--l1-rpc-url")?;
     let l2 = rpc(&args.rpc_url, "--rpc-url")?;
     let work = async {
+        l1.chain(args.l1_chain_id).await?;
         let claims = claim::find(&l1, &l2, args.rollup, args.tx).await?;
         if claims.is_empty() {
             return output.report(&Nothing { event: "claimed_before", tx: args.tx });
@@ -78,7 +79,8 @@ pub(crate) async fn run(
                     max_gas: args.max_gas,
                     max_fee: args.max_fee_gwei * GWEI,
                 };
-                let paid = found.send(&mut l1, wallet, limits).await?;
+                let mut signed = |tx| drop(output.report(&Sending::new(tx)));
+                let paid = found.send(&mut l1, wallet, limits, &mut signed).await?;
                 told.event = "claimed";
                 (told.transaction, told.gas) = (Some(paid.tx), Some(paid.gas));
             }
@@ -86,7 +88,26 @@ pub(crate) async fn run(
         }
         Ok(())
     };
-    unless_interrupted(&shutdown, work).await.context("nothing more was claimed")
+    unless_interrupted(&shutdown, work).await.context("not claimed, or not known to be")
+}
+
+/// A transaction that is about to be sent: whatever happens then, it may be in a block some day.
+#[derive(Serialize)]
+pub(crate) struct Sending {
+    event: &'static str,
+    transaction: B256,
+}
+
+impl Sending {
+    pub(crate) fn new(transaction: B256) -> Self {
+        Self { event: "sending", transaction }
+    }
+}
+
+impl fmt::Display for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sending transaction {} to L1", self.transaction)
+    }
 }
 
 #[derive(Serialize)]

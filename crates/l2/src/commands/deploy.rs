@@ -17,9 +17,11 @@ use settlement::deploy::{
     DEV_MODE_SELECTOR, DEVELOPMENT, Deployed, Deployment, Proofs, outbox_code,
 };
 use settlement::{GWEI, Limits};
+use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{WalletArgs, rpc};
+use crate::commands::claim::Sending;
 use crate::output::{Output, thousands};
 use crate::parse;
 use crate::signals::unless_interrupted;
@@ -105,33 +107,48 @@ pub(crate) async fn run(
     let wallet = args.wallet.open().await?;
     let plan = plan(&args, &l2, wallet.address())?;
     ensure!(
-        args.dry_run || !args.out.exists(),
+        !args.out.exists(),
         "{} exists: move it away, or name another file with --out",
         args.out.display()
     );
+    let file = place(&args.out)?;
     let mut l1 = rpc(&args.l1_rpc_url, "--l1-rpc-url")?;
-    let work = async {
+    let made = async {
         if let Some(url) = &args.rpc_url {
-            let found = rpc(url, "--rpc-url")?.genesis_hash().await?;
-            let hash = plan.genesis.hash;
+            let mut node = rpc(url, "--rpc-url")?;
+            node.chain(Some(plan.l2_chain_id)).await?;
+            let (found, hash) = (node.genesis_hash().await?, plan.genesis.hash);
             ensure!(
                 found == hash,
                 "block 0 of the L2's node is {found}, and that of the genesis is {hash}"
             );
         }
-        plan.check(&mut l1).await?;
+        plan.check(&mut l1, wallet.address()).await?;
         output.report(&Planned::new(&plan, l2.unbacked, wallet.address()))?;
         if args.dry_run {
-            return Ok(());
+            return Ok(None);
         }
         let limits =
             Limits { chain_id: None, max_gas: args.max_gas, max_fee: args.max_fee_gwei * GWEI };
-        let made = plan.make(&mut l1, &wallet, limits).await?;
-        let made = Made::new(&plan, made);
-        save(&args.out, &made)?;
-        output.report(&Told { made, file: &args.out })
+        let mut signed = |tx| drop(output.report(&Sending::new(tx)));
+        Ok(Some(plan.make(&mut l1, &wallet, limits, &mut signed).await?))
     };
-    unless_interrupted(&shutdown, work).await.context("not deployed")
+    let made = unless_interrupted(&shutdown, made).await.context("not deployed")?;
+    let Some(made) = made else { return Ok(()) };
+    let made = Made::new(&plan, made);
+    let saved = save(file, &args.out, &made);
+    // It is there, whatever becomes of the file.
+    output.report(&Told { made, file: &args.out })?;
+    saved.context(
+        "everything is deployed, as said above; but the file of its addresses was not written",
+    )
+}
+
+/// A file that will have the place of `path`, which can be written therefore.
+fn place(path: &Path) -> anyhow::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+        .with_context(|| format!("{} cannot be written: see --out", path.display()))
 }
 
 /// The L2's block 0, and what stands in it.
@@ -152,6 +169,12 @@ impl Genesis0 {
         ensure!(
             config.bridge,
             "the genesis has no bridge: set \"bridge\": true in its config, or no batch settles"
+        );
+        let block = chain.block(0).context("a chain has a block 0")?;
+        // The first block's rules are the genesis's, unless a fork comes in between: then nothing can be deposited before.
+        ensure!(
+            block.block.header.withdrawals_root.is_some(),
+            "the genesis is before Shanghai: its blocks have no withdrawals, by which deposits come. Set \"shanghaiTime\": 0 in its config"
         );
         let code = outbox_code();
         let mut outboxes = genesis
@@ -197,6 +220,11 @@ impl Genesis0 {
 
 fn plan(args: &Deploy, l2: &Genesis0, wallet: Address) -> anyhow::Result<Deployment> {
     let development = DEVELOPMENT.contains(&args.l1_chain_id);
+    ensure!(
+        development || !(args.danger_exec || args.danger_dev_mode),
+        "chain {} is no development chain (31337, 1337): nothing that proves nothing may count there",
+        args.l1_chain_id
+    );
     let role = |given: Option<Address>, flag: &str| {
         let own = development.then_some(wallet);
         given
@@ -240,17 +268,12 @@ fn plan(args: &Deploy, l2: &Genesis0, wallet: Address) -> anyhow::Result<Deploym
 }
 
 /// Writes the addresses to a file that was not there.
-fn save(path: &Path, made: &Made) -> anyhow::Result<()> {
+fn save(mut file: NamedTempFile, path: &Path, made: &Made) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(made)? + "\n";
-    let write = || {
-        let mut file = std::fs::File::create_new(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    // It cannot be made again: whoever has no file has the text.
-    write().with_context(|| {
-        format!("failed to write {}; this is what it would have:\n{text}", path.display())
-    })
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    Ok(())
 }
 
 /// What will be deployed.
@@ -325,7 +348,10 @@ impl Planned {
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = &self.what;
-        let hours = |seconds: u64| format!("{} h", thousands(seconds / 3_600));
+        let hours = |seconds: u64| match seconds % 3_600 {
+            0 => format!("{} h", thousands(seconds / 3_600)),
+            _ => format!("{} s", thousands(seconds)),
+        };
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
         for (name, value) in [

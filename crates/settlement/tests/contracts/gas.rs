@@ -3,7 +3,7 @@
 use crate::{L1, PROGRAM};
 use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{Address, B256, TxKind, U256, address, keccak256};
-use alloy_sol_types::{SolCall as _, SolValue as _, sol};
+use alloy_sol_types::{SolCall as _, sol};
 use program::{
     Statement,
     statement::{self, DepositsChain},

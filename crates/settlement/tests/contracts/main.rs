@@ -71,7 +71,7 @@ impl L1 {
         self.nonce += 1;
         let time = self.chain.head().timestamp + 12;
         let mined = self.chain.mine(time).unwrap();
-        assert!(mined.receipts[0].status(), "it reverts");
+        assert!(mined.receipts[0].success, "it reverts");
         mined.block.header.gas_used
     }
 }

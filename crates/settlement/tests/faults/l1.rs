@@ -364,6 +364,8 @@ pub(crate) struct Endpoint {
     pub lies: Arc<Mutex<u32>>,
     /// Whether it calls everything final, says that nothing was settled yet, and that it would be.
     pub forgets: Arc<Mutex<bool>>,
+    /// The nonce that it says the wallet has, whatever it has.
+    pub nonce: Arc<Mutex<Option<u64>>>,
     pub meanwhile: Meanwhile,
 }
 
@@ -374,6 +376,7 @@ impl Endpoint {
             fails: Arc::default(),
             lies: Arc::default(),
             forgets: Arc::default(),
+            nonce: Arc::default(),
             meanwhile: Arc::default(),
         }
     }
@@ -407,6 +410,11 @@ impl Endpoint {
             return Err(TransportErrorKind::custom_str("502 Bad Gateway"));
         }
         let mut answer = l1.answer(method, params);
+        if let Some(nonce) = *self.nonce.lock().unwrap()
+            && method == "eth_getTransactionCount"
+        {
+            answer = Ok(json!(format!("{nonce:#x}")));
+        }
         if *self.forgets.lock().unwrap() {
             if params[0] == "finalized" {
                 answer = l1.answer(method, &json!(["latest", false]));

@@ -459,6 +459,43 @@ async fn an_rpc_that_takes_back_what_it_said_costs_nothing() {
     }
 }
 
+/// One that says another nonce than the wallet has delays a batch until the first replacement, and no longer.
+#[tokio::test]
+async fn an_rpc_that_lies_about_the_nonce_is_not_asked_twice() {
+    let mut world = World::new(5, 1).await;
+    world.prove().await;
+    let endpoints = world.endpoints();
+    *endpoints[0].nonce.lock().unwrap() = Some(3);
+    let mut sender = world.sender(1, &endpoints);
+    for _ in 0..16 {
+        drop(sender.tick(world.now(), &mut |_| true).await);
+        world.slot(&Faults::NONE).await;
+    }
+    let counts = world.l1.lock().unwrap().counts;
+    assert_eq!((counts.settled, counts.reverted), (1, 0), "{counts:?}");
+}
+
+/// One that is of a branch of its own, where all is settled, keeps nobody from settling on the other one.
+#[tokio::test]
+async fn what_is_settled_on_one_branch_is_settled_on_the_other_too() {
+    let (mut world, branch) = (World::new(6, 1).await, World::new(6, 1).await);
+    world.prove().await;
+    let (here, there) = (world.endpoints().remove(0), branch.endpoints().remove(0));
+    let mut alone = world.sender(1, std::slice::from_ref(&there));
+    for _ in 0..3 {
+        drop(alone.tick(world.now(), &mut |_| true).await);
+        world.now.fetch_add(SLOT, Ordering::SeqCst);
+        branch.l1.lock().unwrap().mine(true, GWEI);
+    }
+    assert_eq!(branch.l1.lock().unwrap().counts.settled, 1);
+    let mut sender = world.sender(1, &[there, here]);
+    for _ in 0..8 {
+        drop(sender.tick(world.now(), &mut |_| true).await);
+        world.slot(&Faults::NONE).await;
+    }
+    assert_eq!(world.l1.lock().unwrap().counts.settled, 1);
+}
+
 /// What a dry run shows: each field, gas and fees, and nothing is written, signed or sent.
 #[tokio::test]
 async fn a_trial_says_what_would_happen_and_does_nothing() {

@@ -23,7 +23,7 @@ use server::{Config, Server};
 use settlement::{
     Caps, Deposits, DepositsError, L1Error, Limits, OnceError, Rpc, Rules, Sender, Wallet, claim,
     contract::{Head, Roles},
-    deploy::{DeployError, Deployment, Proofs, outbox_code},
+    deploy::{self, DeployError, Deployment, Proofs, outbox_code},
 };
 use std::{
     fmt::Display,
@@ -335,14 +335,14 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
     let limits = Limits { chain_id: Some(31_337), max_gas: 600_000, max_fee: 100 * GWEI };
     // Whatever an RPC says, no more is paid than is allowed, and on no other chain.
     let few = Limits { max_gas: 100_000, ..limits };
-    let error = one.send(&mut rpc(), &wallet, few).await.unwrap_err();
+    let error = one.send(&mut rpc(), &wallet, few, &mut |_| ()).await.unwrap_err();
     assert!(matches!(error, OnceError::Gas { .. }), "{error}");
     let cheap = Limits { max_fee: 1, ..limits };
-    let error = one.send(&mut rpc(), &wallet, cheap).await.unwrap_err();
+    let error = one.send(&mut rpc(), &wallet, cheap, &mut |_| ()).await.unwrap_err();
     assert!(matches!(error, OnceError::Fees { .. }), "{error}");
     let elsewhere = Limits { chain_id: Some(1), ..limits };
-    assert!(one.send(&mut rpc(), &wallet, elsewhere).await.is_err());
-    let claimed = one.send(&mut rpc(), &wallet, limits).await.unwrap();
+    assert!(one.send(&mut rpc(), &wallet, elsewhere, &mut |_| ()).await.is_err());
+    let claimed = one.send(&mut rpc(), &wallet, limits, &mut |_| ()).await.unwrap();
     let paid = l1.number("eth_getBalance", json!([receiver, "latest"])).await;
     assert_eq!(U256::from(paid), one.withdrawal.amount);
     says(format_args!(
@@ -350,13 +350,36 @@ async fn a_deposit_becomes_ether_on_the_l2_and_a_settled_withdrawal_is_paid_on_l
         claimed.gas
     ));
     assert!(claim::find(&rpc(), &node, rollup, withdrawal).await.unwrap().is_empty());
-    let twice = one.send(&mut rpc(), &wallet, limits).await.unwrap_err();
+    let twice = one.send(&mut rpc(), &wallet, limits, &mut |_| ()).await.unwrap_err();
     assert!(twice.to_string().contains("AlreadyClaimed"), "{twice}");
     l2.stop().await;
 }
 
 /// A contract that returns its own address, whatever it is asked: a router with every verifier, and a verifier that accepts everything.
 const YES: [u8; 18] = hex!("683060005260206000f360005260096017f3");
+
+/// Makes a contract that is a router with itself behind every selector. As a verifier it accepts: all but a proof of zeros (0), nothing (1), the
+/// receipt with which RISC Zero tests its contracts (2).
+fn verifier_like(which: u8) -> Vec<u8> {
+    // They begin at 7, and JUMPDESTs are counted from there.
+    let judges = match which {
+        // Whether the seal has something after the selector.
+        0 => hex!("608835601257600060 00fd5b00").to_vec(),
+        1 => hex!("60006000fd").to_vec(),
+        _ => {
+            let known = alloy_primitives::keccak256(deploy::known_call());
+            let (before, after) = (hex!("3660006000373660 00207f"), hex!("14603b5760006000fd5b00"));
+            [&before[..], &known[..], &after].concat()
+        }
+    };
+    let end = u8::try_from(7 + judges.len()).unwrap();
+    // A call that is shorter than 64 bytes asks for a verifier: itself.
+    let asks = [&hex!("60403610")[..], &[0x60, end, 0x57]].concat();
+    let itself = hex!("5b3060005260206000f3");
+    let code = [&asks[..], &judges, &itself].concat();
+    let length = u8::try_from(code.len()).unwrap();
+    [&[0x60, length][..], &hex!("80600b6000396000f3"), &code].concat()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
@@ -371,6 +394,10 @@ async fn contracts_are_made_only_if_their_proofs_prove_something() {
     l1.ask("anvil_setBalance", ether).await.unwrap();
     let wallet = Wallet::new(wallet);
     let yes = l1.send(None, YES.to_vec(), 0).await;
+    let [zeros, never, known] = [0_u8, 1, 2].map(verifier_like);
+    let zeros = l1.send(None, zeros, 0).await;
+    let never = l1.send(None, never, 0).await;
+    let known = l1.send(None, known, 0).await;
     let mock = l1.send(None, anvil::bytecode("DangerMock"), 0).await;
     l1.ask("evm_setAutomine", json!([true])).await.unwrap();
     let rpc = || Rpc::http(&l1.url.parse().unwrap()).unwrap();
@@ -397,7 +424,7 @@ async fn contracts_are_made_only_if_their_proofs_prove_something() {
     };
     let with = |proofs| Deployment { proofs, ..plan.clone() };
 
-    let refused = |plan: Deployment| async move { plan.check(&mut rpc()).await.unwrap_err() };
+    let refused = |plan: Deployment| async move { plan.check(&mut rpc(), own).await.unwrap_err() };
     let error = refused(with(vec![risc0(Address::repeat_byte(3))])).await;
     assert!(matches!(error, DeployError::NoVerifier(_)), "{error}");
     let error = refused(with(vec![risc0(mock)])).await;
@@ -408,18 +435,51 @@ async fn contracts_are_made_only_if_their_proofs_prove_something() {
         let error = refused(Deployment { threshold, ..plan.clone() }).await;
         assert!(matches!(error, DeployError::Threshold { .. }), "{error}");
     }
-    let error = refused(Deployment { chain_id: 1, ..plan.clone() }).await;
+    let error = refused(with(vec![risc0(zeros)])).await;
+    assert!(matches!(error, DeployError::AcceptsAnything(_)), "{error}");
+    let error = refused(with(vec![risc0(never)])).await;
+    assert!(matches!(error, DeployError::RefusesProofs(_)), "{error}");
+    // One that takes the known receipt, and nothing else.
+    with(vec![risc0(known)]).check(&mut rpc(), own).await.unwrap();
+    for (plan, what) in [
+        (Deployment { delay: day, ..plan.clone() }, "--delay"),
+        (Deployment { finality: 31 * day, delay: 99 * day, ..plan.clone() }, "--finality"),
+        (Deployment { window: Duration::from_secs(600), ..plan.clone() }, "--window"),
+        (Deployment { fallback_after: 31 * day, ..plan.clone() }, "--fallback-after"),
+        (
+            Deployment {
+                roles: Roles { guardian: Address::ZERO, ..plan.roles.clone() },
+                ..plan.clone()
+            },
+            "guardian",
+        ),
+        (Deployment { l2_chain_id: 31_337, ..plan.clone() }, "chain id"),
+        (Deployment { outbox: Address::with_last_byte(1), ..plan.clone() }, "cannot be at"),
+        (
+            Deployment {
+                outbox: address!("000F3df6D732807Ef1319fB7B8bB8522d0Beac02"),
+                ..plan.clone()
+            },
+            "cannot be at",
+        ),
+    ] {
+        let error = refused(plan).await.to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    let poor = plan.check(&mut rpc(), Address::repeat_byte(0x77)).await.unwrap_err();
+    assert!(matches!(poor, DeployError::Poor { .. }), "{poor}");
+    let error = refused(Deployment { chain_id: 1_337, l2_chain_id: 9, ..plan.clone() }).await;
     assert!(matches!(error, DeployError::Rpc(L1Error::OtherChain { .. })), "{error}");
 
     // What the constructor refuses costs one adapter.
     let limits = Limits { chain_id: None, max_gas: 12_000_000, max_fee: 100 * GWEI };
     let hasty = Deployment { delay: day, ..plan.clone() };
-    let error = hasty.make(&mut rpc(), &wallet, limits).await.unwrap_err();
+    let error = hasty.make(&mut rpc(), &wallet, limits, &mut |_| ()).await.unwrap_err();
     let why = std::error::Error::source(&error).unwrap().to_string();
     assert!(why.contains("InvalidTimes"), "{why}");
 
-    plan.check(&mut rpc()).await.unwrap();
-    let made = plan.make(&mut rpc(), &wallet, limits).await.unwrap();
+    plan.check(&mut rpc(), own).await.unwrap();
+    let made = plan.make(&mut rpc(), &wallet, limits, &mut |_| ()).await.unwrap();
     assert_eq!(l1.head(made.rollup, "latest").await, Some(plan.genesis.clone()));
     let names: Vec<_> = made.transactions.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["DangerMock", "Rollup"]);
