@@ -259,9 +259,12 @@ impl Deployment {
             return Err(DeployError::Threshold { threshold, families });
         }
         let Roles { governance, guardian, council } = self.roles;
-        for (role, who) in
-            [("governance", governance), ("guardian", guardian), ("council", council)]
-        {
+        for (role, who) in [
+            ("governance", governance),
+            ("guardian", guardian),
+            ("council", council),
+            ("sequencer", self.sequencer),
+        ] {
             if who.is_zero() {
                 return Err(DeployError::Nobody(role));
             }
@@ -470,6 +473,57 @@ fn field(artifact: &str, name: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One that nothing is to be said against.
+    fn plan() -> Deployment {
+        let day = Duration::from_secs(86_400);
+        let own = Address::repeat_byte(1);
+        Deployment {
+            chain_id: 31_337,
+            l2_chain_id: 5,
+            chain_config_digest: B256::repeat_byte(7),
+            genesis: Head::default(),
+            outbox: Address::repeat_byte(2),
+            proofs: vec![Proofs::Exec],
+            threshold: 1,
+            sequencer: own,
+            delay: 8 * day,
+            finality: day,
+            window: day,
+            fallback_after: day,
+            roles: Roles { governance: own, guardian: own, council: own },
+        }
+    }
+
+    #[test]
+    fn what_proves_nothing_counts_on_development_chains_only() {
+        let dev_mode = Proofs::RiscZero {
+            verifier: Address::repeat_byte(3),
+            selector: DEV_MODE_SELECTOR,
+            programs: vec![B256::repeat_byte(9)],
+        };
+        let real = Proofs::RiscZero {
+            verifier: Address::repeat_byte(3),
+            selector: verifier::risc0_selector(),
+            programs: vec![B256::repeat_byte(9)],
+        };
+        for mocked in [vec![Proofs::Exec], vec![dev_mode.clone()], vec![real.clone(), dev_mode]] {
+            for chain_id in [1, 31_337] {
+                let checked = Deployment { proofs: mocked.clone(), chain_id, ..plan() }.check_alone();
+                match chain_id {
+                    1 => assert!(matches!(checked, Err(DeployError::Mocked(1))), "{mocked:?}"),
+                    _ => checked.unwrap(),
+                }
+            }
+        }
+        Deployment { proofs: vec![real], chain_id: 1, ..plan() }.check_alone().unwrap();
+    }
+
+    #[test]
+    fn nobody_is_no_sequencer() {
+        let checked = Deployment { sequencer: Address::ZERO, ..plan() }.check_alone();
+        assert!(matches!(checked, Err(DeployError::Nobody("sequencer"))));
+    }
 
     #[test]
     fn the_known_claim_is_that_of_the_known_receipt() {

@@ -527,7 +527,8 @@ impl Sender {
         let Some(first) = seen.clone().next() else { return Ok(()) };
         let due = |tx: &SignedTx| {
             let sent = self.sent.get(&tx.hash);
-            sent.is_none_or(|sent| now.0.abs_diff(sent.0) >= millis(self.config.rules.resend_after))
+            // Not at once: an RPC may be some blocks behind.
+            sent.is_none_or(|sent| now.0.abs_diff(sent.0) >= millis(self.config.rules.bump_after))
         };
         let due: Vec<_> = seen.filter_map(|row| row.tx.as_ref()).filter(|tx| due(tx)).collect();
         if due.is_empty() {
