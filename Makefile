@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle settle-risc0 settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -66,6 +66,11 @@ anvil: setup-build ## anvil as the L2 (from npm): 100 blocks of it through eth_g
 settle: setup-build ## The whole loop with the commands, on anvil (from npm): deployed contracts, a deposit, settled blocks, a withdrawal, and what each costs
 	$(CARGO) build --profile quick -p l2
 	scripts/settle.sh $(CARGO_TARGET_DIR)/quick/l2-prover $(CARGO_TARGET_DIR)/anvil
+
+settle-risc0: setup-build ## The same with receipts of RISC Zero's dev mode, through its own router and mock verifier (from crates.io, compiled with npm's solc)
+	$(CARGO) build --release -p l2
+	$(RISC0)
+	RISC0=1 scripts/settle.sh $(CARGO_TARGET_DIR)/release/l2-prover $(CARGO_TARGET_DIR)/anvil
 
 settle-chaos: setup-build ## The tests of settlement that need anvil (from npm): among them senders killed at KILLS (200) random instants, reorgs and fees that rise
 	KILLS=$(or $(KILLS),200) scripts/settle_anvil.sh $(CARGO_TARGET_DIR)/anvil

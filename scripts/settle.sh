@@ -1,14 +1,16 @@
 #!/bin/bash
 # The whole loop, with anvil (from npm) as L1 and the dev node as L2: the contracts are deployed, ether is deposited on L1 and spent on the
 # L2, batches are proven and settled, and a withdrawal is paid on L1. What each transaction costs stands at the end. Proofs are those of
-# the exec prover, which prove nothing.
+# the exec prover, which prove nothing; or, with RISC0=1, receipts of RISC Zero's dev mode, through its own router and mock verifier, which
+# are fetched from crates.io and compiled. Then l2-prover-risc0 must be beside l2-prover.
 #
-#   scripts/settle.sh PATH/TO/l2-prover FOLDER        (where anvil is installed)
+#   [RISC0=1] scripts/settle.sh PATH/TO/l2-prover FOLDER        (where anvil is installed)
 set -euo pipefail
 
 usage="usage: $0 PATH/TO/l2-prover FOLDER"
 prover=$(realpath "${1:?$usage}")
-tools=${2:?$usage}
+mkdir -p "${2:?$usage}"
+tools=$(realpath "$2")
 sources=$(realpath "$(dirname "$0")/..")
 patience=60
 source "$sources/scripts/common.sh"
@@ -59,8 +61,41 @@ echo -n password >password
 "$cast" wallet import operator --keystore-dir . --private-key "$operator_key" --unsafe-password password >cast.log 2>&1
 wallet=(--keystore operator --password-file password)
 
+deploy() { "$prover" deploy --genesis genesis.json --l1-rpc-url "$l1" --l1-chain-id 31337 --finality 3s "${wallet[@]}" "$@" 2>>deploy.log; }
+# A contract of the user's: its name in code.json, and its arguments, encoded.
+makes() {
+    local code
+    code=$(field "$1" <code.json)
+    user_sends "$l1" --create "$code${2#0x}" | field contractAddress
+}
+
+if [ -n "${RISC0:-}" ]; then
+    say "RISC Zero's router, with its verifier and its mock verifier"
+    "$sources/scripts/contracts.sh" "$tools/solc" --check >npm.log 2>&1 || die "solc could not be installed"
+    "$sources/scripts/contracts_risc0.sh" "$tools/solc"
+    export NODE_PATH=$tools/solc/node_modules
+    risc0=$tools/solc/risc0
+    REMAPPINGS="openzeppelin/=$NODE_PATH/@openzeppelin/" node "$sources/scripts/bytecode.js" \
+        "$risc0/src/RiscZeroVerifierRouter.sol:RiscZeroVerifierRouter" "$risc0/src/test/RiscZeroMockVerifier.sol:RiscZeroMockVerifier" \
+        "$risc0/src/groth16/RiscZeroGroth16Verifier.sol:RiscZeroGroth16Verifier" >code.json
+    constant() { sed -n "s/.*bytes32 public constant $1 = hex\"\([0-9a-f]*\)\".*/\1/p" "$risc0/src/groth16/ControlID.sol"; }
+    router=$(makes RiscZeroVerifierRouter "$("$cast" abi-encode 'f(address)' "$user")")
+    mock=$(makes RiscZeroMockVerifier "$("$cast" abi-encode 'f(bytes4)' 0xffffffff)")
+    real=$(makes RiscZeroGroth16Verifier "$("$cast" abi-encode 'f(bytes32,bytes32)' "0x$(constant CONTROL_ROOT)" "0x$(constant BN254_CONTROL_ID)")")
+    user_sends "$l1" "$router" 'addVerifier(bytes4,address)' 0xffffffff "$mock" >/dev/null
+    user_sends "$l1" "$router" 'addVerifier(bytes4,address)' 0x73c457ba "$real" >/dev/null
+    deploy --risc0-verifier "$router" --dry-run >/dev/null || die "deploy refuses RISC Zero's router with its verifier"
+    deploy --risc0-verifier "$real" --dry-run >/dev/null || die "deploy refuses RISC Zero's verifier"
+    ! deploy --risc0-verifier "$mock" --dry-run >/dev/null || die "deploy takes RISC Zero's mock verifier for a real one"
+    proofs=(--risc0-verifier "$router" --danger-dev-mode)
+    prover_flags=(--prover risc0 --kind succinct --danger-accept-dev-mode) settled=succinct client_flags=(--prover risc0 --dev-mode)
+else
+    proofs=(--danger-exec)
+    prover_flags=(--prover exec --danger-accept-exec) settled=composite client_flags=(--prover exec)
+fi
+
 say "the contracts are deployed"
-"$prover" deploy --genesis genesis.json --l1-rpc-url "$l1" --l1-chain-id 31337 --danger-exec --finality 3s "${wallet[@]}" 2>deploy.log
+deploy "${proofs[@]}"
 rollup=$(field rollup <deployment.json) bridge=$(field bridge <deployment.json)
 gas+=("deploy $(field transactions.1.gas <deployment.json)")
 
@@ -69,12 +104,12 @@ gas+=("deploy $(field transactions.1.gas <deployment.json)")
 pids[node]=$!
 until_true "the node answers" 'head_block'
 echo "ready_jobs = 4" >server.toml
-"$prover" server --config server.toml --rpc-url "$l2" --chain genesis.json --prover exec --danger-accept-exec --listen-port "$server_port" --data-dir server \
-    --settle-rollup "$rollup" --l1-rpc-url "$l1" --l1-chain-id 31337 --l1-poll 500ms --settle-proof-kind composite \
+"$prover" server --config server.toml --rpc-url "$l2" --chain genesis.json "${prover_flags[@]}" --listen-port "$server_port" --data-dir server \
+    --settle-rollup "$rollup" --l1-rpc-url "$l1" --l1-chain-id 31337 --l1-poll 500ms --settle-proof-kind "$settled" \
     --settle-keystore operator --settle-password-file password >server.log 2>&1 &
 pids[server]=$!
 until_true "the server answers" 'curl -sf "$server/livez"'
-"$prover" client --prover exec --server "$server" --data-dir client >client.log 2>&1 &
+"$prover" client "${client_flags[@]}" --server "$server" --data-dir client >client.log 2>&1 &
 pids[client]=$!
 
 say "the user deposits an ether on L1"
