@@ -509,7 +509,8 @@ mod tests {
         };
         for mocked in [vec![Proofs::Exec], vec![dev_mode.clone()], vec![real.clone(), dev_mode]] {
             for chain_id in [1, 31_337] {
-                let checked = Deployment { proofs: mocked.clone(), chain_id, ..plan() }.check_alone();
+                let checked =
+                    Deployment { proofs: mocked.clone(), chain_id, ..plan() }.check_alone();
                 match chain_id {
                     1 => assert!(matches!(checked, Err(DeployError::Mocked(1))), "{mocked:?}"),
                     _ => checked.unwrap(),

@@ -49,9 +49,10 @@ fn dev_proves_blocks_in_parts() {
     // Who is called first may take all segments of a run as short as these: the other has its keccak parts meanwhile.
     let clients = proved("", |line| line["client"].as_str().map(str::to_owned));
     assert_eq!(clients.len(), 2, "both clients prove parts: {lines:?}");
-    for work in ["segments", "keccak", "unite", "finish"] {
+    // Who is known to prove this fast gets all keccak batches at once: nothing is left to unite.
+    for (work, least) in [("segments", 6), ("keccak", 6), ("unite", 1), ("finish", 6)] {
         let blocks = proved(work, |line| Some(line["block_numbers"]["first"].to_string()));
-        assert!(blocks.len() >= 6, "each block has proofs of {work}: {lines:?}");
+        assert!(blocks.len() >= least, "{least} blocks have proofs of {work}: {lines:?}");
     }
 }
 

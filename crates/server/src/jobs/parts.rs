@@ -182,7 +182,8 @@ pub fn next_steps(run: Run, parts: &[PartState], clients: usize, keccak_parts: u
                     .any(|join| join.start < piece.range.end && piece.range.start < join.end)
         };
         for row in path.chunk_by(|one, other| free(one) && free(other)) {
-            let fair = row.len().div_ceil(clients).max(2);
+            // Pairs, unless there are many: what one client joins in a row, two could have joined at the same time.
+            let fair = if row.len() <= 4 * clients { 2 } else { row.len().div_ceil(clients) };
             for pieces in row.chunks(fair).filter(|pieces| pieces.len() >= 2) {
                 let (first, end) = (pieces[0].range.start, pieces[pieces.len() - 1].range.end);
                 steps.push(Step::Add(PartWork::Join { first, end }));
