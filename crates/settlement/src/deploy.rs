@@ -10,7 +10,7 @@ use crate::{
 use alloy_eips::{BlockId, eip2935, eip4788, eip7002, eip7251};
 use alloy_primitives::{Address, B256, FixedBytes, TxKind, U256, b256, hex, keccak256};
 use alloy_sol_types::{SolCall, SolValue, sol};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// The chain ids of development chains: on no other anything counts that proves nothing.
 pub const DEVELOPMENT: [u64; 2] = [31_337, 1_337];
@@ -173,9 +173,9 @@ impl Proofs {
         match self {
             Self::RiscZero { verifier, selector, .. } => {
                 let arguments = (*verifier, FixedBytes(*selector)).abi_encode_params();
-                ("RiscZero", [code(Contract::RiscZero), arguments].concat())
+                ("RiscZero", [Contract::RiscZero.code(), arguments].concat())
             }
-            Self::Exec => ("DangerMock", code(Contract::DangerMock)),
+            Self::Exec => ("DangerMock", Contract::DangerMock.code()),
         }
     }
 }
@@ -252,8 +252,7 @@ impl Deployment {
         if !development && self.proofs.iter().any(Proofs::are_mocked) {
             return Err(DeployError::Mocked(self.chain_id));
         }
-        let families: std::collections::BTreeSet<_> =
-            self.proofs.iter().map(Proofs::family).collect();
+        let families: BTreeSet<_> = self.proofs.iter().map(Proofs::family).collect();
         if self.threshold == 0 || usize::from(self.threshold) > families.len() {
             let (threshold, families) = (self.threshold, families.len());
             return Err(DeployError::Threshold { threshold, families });
@@ -320,7 +319,7 @@ impl Deployment {
         let policy = self.policy(systems);
         let place = L2 { chainId: U256::from(self.l2_chain_id), outbox: self.outbox };
         let arguments = (self.genesis.clone(), policy.clone(), self.roles.clone(), place);
-        let data = [code(Contract::Rollup), arguments.abi_encode_params()].concat();
+        let data = [Contract::Rollup.code(), arguments.abi_encode_params()].concat();
         let made = once::send(l1, wallet, TxKind::Create, data, limits, signed).await;
         let made = made.map_err(|source| DeployError::Send { contract: "Rollup", source })?;
         transactions.push(("Rollup", made));
@@ -396,18 +395,16 @@ async fn check_verifier(
     // What RISC Zero's mock verifier takes.
     let claim = hex::decode(KNOWN_CLAIM).expect("it is hexadecimal");
     let takes = async |seal: &[u8], journal: B256| {
-        let seal = [selector.as_slice(), seal].concat().into();
-        let call = verifyCall { seal, imageId: KNOWN_IMAGE, journalDigest: journal };
+        let call = known_with(selector, seal, journal);
         Ok::<_, L1Error>(l1.view(verifier, call, at, "what it says of a proof").await?.is_ok())
     };
     let journal = KNOWN_JOURNAL;
-    let mocked = selector == DEV_MODE_SELECTOR;
     for (seal, journal) in [(&[0; 256][..], journal), (&flipped, journal), (&known, B256::ZERO)] {
         if takes(seal, journal).await? {
             return Err(DeployError::AcceptsAnything(verifier));
         }
     }
-    if mocked {
+    if selector == DEV_MODE_SELECTOR {
         return Ok(());
     }
     if takes(&claim, journal).await? {
@@ -422,8 +419,13 @@ async fn check_verifier(
 /// The call by which a verifier is asked about a receipt that is known to hold.
 pub fn known_call() -> Vec<u8> {
     let seal = hex::decode(KNOWN_SEAL).expect("it is hexadecimal");
-    let seal = [&verifier::risc0_selector()[..], &seal].concat().into();
-    verifyCall { seal, imageId: KNOWN_IMAGE, journalDigest: KNOWN_JOURNAL }.abi_encode()
+    known_with(FixedBytes(verifier::risc0_selector()), &seal, KNOWN_JOURNAL).abi_encode()
+}
+
+/// It with another seal or journal.
+fn known_with(selector: FixedBytes<4>, seal: &[u8], journal: B256) -> verifyCall {
+    let seal = [selector.as_slice(), seal].concat().into();
+    verifyCall { seal, imageId: KNOWN_IMAGE, journalDigest: journal }
 }
 
 // The receipt with which RISC Zero tests its contracts (crate risc0-ethereum-contracts 3.0.1, test/TestReceiptV3_0.sol, Apache-2.0).
@@ -435,26 +437,27 @@ const KNOWN_JOURNAL: B256 =
 const KNOWN_CLAIM: &str = "196cb48d86169e90c105e595a02aef4cbc6e2c9e5a9caa1a74c2ebbd29211480";
 const KNOWN_SEAL: &str = "2ccb718fd9092cc11546eeded62a44d3ed274076dd3ec154fae8739f3432050b2005be2c5dbe6c08bfd04b30601a462540962bc26a2f38c5cfc0a4d76d8f1b8015e690a1b230081234867edeedb2f98bcdf33d0471c2aa5e8db63b72333f871527eb5d1fcf0a7af50fb8f42e8699e2c4eda3cd93f4e2a930096ae78e38bea4020c5c3d963dc453b4b302170e47c0cf53382255143c8fcef474d8b6eaaa8daaaf092c2f650809a3afbd122ef128cb882c2de7a6ccddd2e544b645fa3fedf6bcc92e09be04876a07778231fd5b93305d35fd8af23f040a11682a8c64130370804f28f07a76fa538755276e42c04b5f7eb97b04b68b65fa50e3181a0452069a3667";
 
-/// The contracts of this repository that are made on L1, and the one of the L2.
+/// The contracts of this repository that are made on L1.
 #[derive(Clone, Copy, Debug)]
-enum Contract {
+#[non_exhaustive]
+pub enum Contract {
+    /// Where batches are settled; it makes the bridge.
     Rollup,
+    /// The adapter for RISC Zero's proofs.
     RiscZero,
+    /// What accepts anybody's proofs, on development chains.
     DangerMock,
 }
 
-/// What makes a contract, without its arguments.
-fn code(contract: Contract) -> Vec<u8> {
-    match contract {
-        Contract::Rollup => {
-            field(include_str!("../../../contracts/artifacts/Rollup.json"), "bytecode")
-        }
-        Contract::RiscZero => {
-            field(include_str!("../../../contracts/artifacts/RiscZero.json"), "bytecode")
-        }
-        Contract::DangerMock => {
-            field(include_str!("../../../contracts/artifacts/DangerMock.json"), "bytecode")
-        }
+impl Contract {
+    /// What makes it, without its arguments.
+    pub fn code(self) -> Vec<u8> {
+        let artifact = match self {
+            Self::Rollup => include_str!("../../../contracts/artifacts/Rollup.json"),
+            Self::RiscZero => include_str!("../../../contracts/artifacts/RiscZero.json"),
+            Self::DangerMock => include_str!("../../../contracts/artifacts/DangerMock.json"),
+        };
+        field(artifact, "bytecode")
     }
 }
 
@@ -521,9 +524,30 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_no_sequencer() {
-        let checked = Deployment { sequencer: Address::ZERO, ..plan() }.check_alone();
-        assert!(matches!(checked, Err(DeployError::Nobody("sequencer"))));
+    fn what_no_contract_takes_or_nobody_can_use_is_refused_before_it_is_paid_for() {
+        plan().check_alone().unwrap();
+        for threshold in [0, 2] {
+            let error = Deployment { threshold, ..plan() }.check_alone().unwrap_err();
+            assert!(matches!(error, DeployError::Threshold { .. }), "{error}");
+        }
+        let day = Duration::from_secs(86_400);
+        for (plan, what) in [
+            (Deployment { delay: day, ..plan() }, "--delay"),
+            (Deployment { finality: 31 * day, delay: 99 * day, ..plan() }, "--finality"),
+            (Deployment { window: Duration::from_secs(600), ..plan() }, "--window"),
+            (Deployment { fallback_after: 31 * day, ..plan() }, "--fallback-after"),
+            (
+                Deployment { roles: Roles { guardian: Address::ZERO, ..plan().roles }, ..plan() },
+                "guardian",
+            ),
+            (Deployment { sequencer: Address::ZERO, ..plan() }, "sequencer"),
+            (Deployment { l2_chain_id: 31_337, ..plan() }, "chain id"),
+            (Deployment { outbox: Address::with_last_byte(1), ..plan() }, "cannot be at"),
+            (Deployment { outbox: eip4788::BEACON_ROOTS_ADDRESS, ..plan() }, "cannot be at"),
+        ] {
+            let error = plan.check_alone().unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
     }
 
     #[test]
@@ -538,7 +562,7 @@ mod tests {
 
     #[test]
     fn every_artifact_has_code() {
-        let made = [Contract::Rollup, Contract::RiscZero, Contract::DangerMock].map(code);
+        let made = [Contract::Rollup, Contract::RiscZero, Contract::DangerMock].map(Contract::code);
         assert!(made.iter().all(|code| code.len() > 100), "{:?}", made.map(|code| code.len()));
         assert!(outbox_code().len() > 100);
     }

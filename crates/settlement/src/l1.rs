@@ -479,12 +479,7 @@ impl Rpc {
         to: TxKind,
         data: &[u8],
     ) -> Result<(u64, u64, Market), L1Error> {
-        let request = TransactionRequest {
-            from: Some(wallet),
-            to: Some(to),
-            input: Bytes::from(data.to_vec()).into(),
-            ..TransactionRequest::default()
-        };
+        let request = request(to, data.to_vec()).with_from(wallet);
         let gas =
             self.unless_reverted("what it takes", self.provider.estimate_gas(request).await)?;
         let nonce = self.provider.get_transaction_count(wallet).pending().await;
@@ -520,9 +515,9 @@ impl Rpc {
 /// What is offered to a block's builder if the RPC says nothing.
 const TIP: u128 = 1_000_000_000;
 
-fn request(contract: Address, data: Vec<u8>) -> TransactionRequest {
+fn request(to: impl Into<TxKind>, data: Vec<u8>) -> TransactionRequest {
     TransactionRequest {
-        to: Some(TxKind::Call(contract)),
+        to: Some(to.into()),
         input: Bytes::from(data).into(),
         ..TransactionRequest::default()
     }

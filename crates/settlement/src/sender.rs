@@ -249,12 +249,8 @@ impl Trial {
         let Ok(fees) = self.fees else {
             return Some("it takes higher fees than are allowed".to_owned());
         };
-        if gas > self.max_gas {
-            return Some(Error::Gas { needed: gas, allowed: self.max_gas }.to_string());
-        }
-        let (wallet, balance) = (self.wallet, self.balance);
-        let needed = U256::from(gas) * U256::from(fees.max);
-        (balance < needed).then(|| Error::Poor { wallet, balance, needed }.to_string())
+        let afforded = afford(gas, fees, self.max_gas, self.wallet, self.balance);
+        afforded.err().map(|error| error.to_string())
     }
 }
 
@@ -535,18 +531,17 @@ impl Sender {
             return Ok(());
         }
         for other in self.others() {
-            match other.head(self.config.rollup).await {
-                Ok(head) if head.number < first.blocks.first() => {
-                    tracing::warn!(
-                        code = "settlement_disputed", rpc = other.name(), block = head.number, blocks = %first.blocks,
-                        "an RPC does not have settled what another one has: it gets the transactions again"
-                    );
-                    for tx in &due {
-                        // What it has, or cannot use, it refuses.
-                        drop(other.send(&tx.raw).await);
-                    }
-                }
-                _ => {}
+            let Ok(head) = other.head(self.config.rollup).await else { continue };
+            if head.number >= first.blocks.first() {
+                continue;
+            }
+            tracing::warn!(
+                code = "settlement_disputed", rpc = other.name(), block = head.number, blocks = %first.blocks,
+                "an RPC does not have settled what another one has: it gets the transactions again"
+            );
+            for tx in &due {
+                // What it has, or cannot use, it refuses.
+                drop(other.send(&tx.raw).await);
             }
         }
         let due: Vec<_> = due.into_iter().map(|tx| tx.hash).collect();
@@ -713,13 +708,7 @@ impl Sender {
             0 => gas.saturating_mul(GAS_MARGIN) / 100,
             _ => gas.max(self.config.max_gas),
         };
-        if gas > self.config.max_gas {
-            return Err(Error::Gas { needed: gas, allowed: self.config.max_gas });
-        }
-        let needed = U256::from(gas) * U256::from(fees.max);
-        if seen.balance < needed {
-            return Err(Error::Poor { wallet, balance: seen.balance, needed });
-        }
+        afford(gas, fees, self.config.max_gas, wallet, seen.balance)?;
         Ok(TxEip1559 {
             chain_id: self.chain.unwrap_or_default(),
             nonce,
@@ -865,6 +854,18 @@ impl Sender {
 
 fn go_on(pass: &mut (dyn FnMut(Label) -> bool + Send), label: Label) -> Result<(), Error> {
     if pass(label) { Ok(()) } else { Err(Error::Stopped) }
+}
+
+/// Whether so much gas is allowed, and the wallet can pay for it.
+fn afford(gas: u64, fees: Fees, allowed: u64, wallet: Address, balance: U256) -> Result<(), Error> {
+    if gas > allowed {
+        return Err(Error::Gas { needed: gas, allowed });
+    }
+    let needed = U256::from(gas) * U256::from(fees.max);
+    if balance < needed {
+        return Err(Error::Poor { wallet, balance, needed });
+    }
+    Ok(())
 }
 
 fn market(seen: &Observed) -> Market {

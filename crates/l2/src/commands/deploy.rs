@@ -14,7 +14,7 @@ use devnode::Chain;
 use serde::Serialize;
 use settlement::contract::{Head, Roles};
 use settlement::deploy::{
-    DEV_MODE_SELECTOR, DEVELOPMENT, Deployed, Deployment, Proofs, outbox_code,
+    DEV_MODE_SELECTOR, DEVELOPMENT, DeployError, Deployed, Deployment, Proofs, outbox_code,
 };
 use settlement::{GWEI, Limits};
 use tempfile::NamedTempFile;
@@ -205,7 +205,6 @@ impl Genesis0 {
             unbacked.is_zero() || args.danger_unbacked_genesis,
             "the genesis gives away {unbacked} wei, which nobody deposited on L1: whoever has it could withdraw what others deposit. Take it out, or accept that with --danger-unbacked-genesis"
         );
-        let block = chain.block(0).context("a chain has a block 0")?;
         let head =
             Head { hash: block.hash, stateRoot: block.block.header.state_root, ..Head::default() };
         Ok(Self {
@@ -220,11 +219,10 @@ impl Genesis0 {
 
 fn plan(args: &Deploy, l2: &Genesis0, wallet: Address) -> anyhow::Result<Deployment> {
     let development = DEVELOPMENT.contains(&args.l1_chain_id);
-    ensure!(
-        development || !(args.danger_exec || args.danger_dev_mode),
-        "chain {} is no development chain (31337, 1337): nothing that proves nothing may count there",
-        args.l1_chain_id
-    );
+    // Before it is asked for roles.
+    if !development && (args.danger_exec || args.danger_dev_mode) {
+        return Err(DeployError::Mocked(args.l1_chain_id).into());
+    }
     let role = |given: Option<Address>, flag: &str| {
         let own = development.then_some(wallet);
         given

@@ -129,7 +129,7 @@ impl Crew {
         let unproven = self.present(now).filter(|member| member.speed.is_none()).count() as f64;
         let all = proven + (unproven * mean).min(proven.max(MOST_UNPROVEN * mean));
         let its = self.speed(client).unwrap_or(mean);
-        let least = known.map_or(0.0, |_| its / EXECUTED_PER_SECOND / OVERHEAD);
+        let least = known.map_or(0.0, |_| least(its));
         let most = if self.speed(client).is_some() { MOST } else { MOST_AT_FIRST };
         Share { fraction: 0.5 * its / all.max(its), most, least }
     }
@@ -137,13 +137,13 @@ impl Crew {
     /// Into how many parts to divide the batches of keccak permutations of a run: four for each client, but fewer for clients so fast
     /// that each would spend most of its time on executing the run.
     pub fn keccak_parts(&self, now: Timestamp) -> usize {
-        let each = self.mean(now).map_or(f64::INFINITY, |mean| EXECUTED_PER_SECOND / mean);
+        let most = self.mean(now).map_or(f64::INFINITY, |mean| least(mean).recip());
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "it is not negative, and a number beyond what there is for each client is cut"
         )]
-        let most = (each * OVERHEAD) as usize;
+        let most = most as usize;
         most.clamp(1, 4 * self.len(now).max(1))
     }
 
@@ -170,6 +170,11 @@ impl Crew {
     fn present(&self, now: Timestamp) -> impl Iterator<Item = &Member> {
         self.0.values().filter(move |member| now.after(member.heard) < PRESENT)
     }
+}
+
+/// How much of a run a client of this speed must take at least, so that executing all of it is worth while.
+fn least(speed: f64) -> f64 {
+    speed / EXECUTED_PER_SECOND / OVERHEAD
 }
 
 /// What a gas of a real block costs with segments of this size, in cycles: pages are paid for in each segment. Those of 2^16, 2^17 and

@@ -1,7 +1,5 @@
 //! The contracts on L1, as they are compiled, in the EVM of the dev node.
 
-#[path = "../world/artifact.rs"]
-mod artifact;
 mod gas;
 mod tries;
 
@@ -10,9 +8,11 @@ use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_network::TxSignerSync as _;
 use alloy_primitives::{Address, B256, TxKind, U256};
 use alloy_sol_types::SolValue as _;
-use artifact::bytecode;
 use devnode::{Chain, accounts, genesis};
-use settlement::contract::{Head, L2, Policy, Roles, System};
+use settlement::{
+    contract::{Head, L2, Policy, Roles, System},
+    deploy::Contract,
+};
 
 const OUTBOX: Address = Address::repeat_byte(0x0b);
 const L2_CHAIN: u64 = 1_337;
@@ -31,7 +31,7 @@ impl L1 {
         let chain = Chain::new(&genesis::dev()).unwrap();
         let mut this = Self { chain, rollup: Address::ZERO, bridge: Address::ZERO, nonce: 0 };
         let sender = accounts::signer(0).address();
-        this.send(TxKind::Create, bytecode("DangerMock"), U256::ZERO);
+        this.send(TxKind::Create, Contract::DangerMock.code(), U256::ZERO);
         let adapter = sender.create(0);
         let policy = Policy {
             systems: vec![System { adapter, programId: PROGRAM, family: PROGRAM }],
@@ -46,7 +46,7 @@ impl L1 {
         let genesis =
             Head { hash: B256::repeat_byte(3), stateRoot: B256::repeat_byte(4), ..Head::default() };
         let arguments = (genesis, policy, Roles::default(), place).abi_encode_params();
-        this.send(TxKind::Create, [bytecode("Rollup"), arguments].concat(), U256::ZERO);
+        this.send(TxKind::Create, [Contract::Rollup.code(), arguments].concat(), U256::ZERO);
         this.rollup = sender.create(1);
         // The first contract that it makes.
         this.bridge = this.rollup.create(1);

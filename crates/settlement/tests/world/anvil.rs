@@ -1,13 +1,12 @@
 //! An L1: anvil, with the contracts of this repository.
 
-#[path = "artifact.rs"]
-mod artifact;
-
 use alloy_primitives::{Address, B256, U256, hex};
 use alloy_sol_types::{SolCall as _, SolValue as _};
-pub(crate) use artifact::bytecode;
 use serde_json::{Value, json};
-use settlement::contract::{Head, IRollup, L2, Policy, Roles, System};
+use settlement::{
+    contract::{Head, IRollup, L2, Policy, Roles, System},
+    deploy::Contract,
+};
 use std::{
     path::Path,
     process::{Child, Command, Stdio},
@@ -84,7 +83,7 @@ impl Anvil {
         l2_chain_id: u64,
         outbox: Address,
     ) -> (Address, Address) {
-        let adapter = self.send(None, bytecode("DangerMock"), 0).await;
+        let adapter = self.send(None, Contract::DangerMock.code(), 0).await;
         let system = System { adapter, programId: program_id, family: B256::repeat_byte(1) };
         let policy = Policy {
             systems: vec![system],
@@ -100,7 +99,7 @@ impl Anvil {
         let roles = Roles { governance: other, guardian: other, council: other };
         let place = L2 { chainId: U256::from(l2_chain_id), outbox };
         let arguments = (genesis, policy, roles, place).abi_encode_params();
-        let rollup = self.send(None, [bytecode("Rollup"), arguments].concat(), 0).await;
+        let rollup = self.send(None, [Contract::Rollup.code(), arguments].concat(), 0).await;
         let data = hex::encode_prefixed(IRollup::bridgeCall {}.abi_encode());
         let bridge = self.ask("eth_call", json!([{ "to": rollup, "data": data }, "latest"])).await;
         let bridge = hex::decode(bridge.unwrap().as_str().unwrap()).unwrap();
