@@ -123,10 +123,13 @@ impl L1 {
         self.last().nonces.get(&of).copied().unwrap_or_default()
     }
 
-    /// Nonces of transactions in the pool that cannot be included, because one before them is lost.
+    /// Nonces of the settlements in the pool that are not included. Other people's transactions wait as they like.
     pub(crate) fn waiting(&self, of: Address) -> Vec<u64> {
         let nonce = self.nonce(of);
-        self.pool.keys().filter(|(who, n)| *who == of && *n >= nonce).map(|(_, n)| *n).collect()
+        let ours = self.pool.iter().filter(|((who, n), tx)| {
+            *who == of && *n >= nonce && TxEnvelope::to(tx) == Some(ROLLUP)
+        });
+        ours.map(|((_, n), _)| *n).collect()
     }
 
     /// The next block. It includes what pays enough, if `with`.
