@@ -105,7 +105,9 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
                     .await
             }
             Command::Deploy(args) => Box::pin(commands::deploy::run(*args, output, shutdown)).await,
-            Command::Settle(args) => Box::pin(commands::settle::run(*args, output, shutdown)).await,
+            Command::Settle(args) => {
+                Box::pin(commands::settle::run(*args, overrides, output, shutdown)).await
+            }
             Command::Claim(args) => Box::pin(commands::claim::run(*args, output, shutdown)).await,
             Command::Config(args) => commands::config::run(args, overrides, output),
             Command::Tokens(args) => {

@@ -1,11 +1,11 @@
 //! The settings of `l2-prover server`: flags win over environment, environment over the file, the file over the defaults.
 //!
-//! * The file has the keys of [`server::Config`] and of [`NodeSettings`].
+//! * The file has the keys of [`server::Config`], of [`NodeSettings`] and of [`SettleArgs`].
 //! * Every mistake in it is named, not only the first.
 
 mod node;
 
-pub(crate) use node::NodeSettings;
+pub(crate) use node::{NodeSettings, address, one_or_several};
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::args::SettleArgs;
 use crate::commands::server::{Server, heartbeat_for};
 
 /// Keys that were renamed, old and new. A file may have the old ones until the version after this one.
@@ -30,7 +31,7 @@ const RENAMED: [(&str, &str); 4] = [
 ];
 
 /// Keys whose values may hold passwords or keys: they are never shown, not even in a message about a mistake.
-const SECRET: [&str; 3] = ["database", "rpc_url", "ws_url"];
+const SECRET: [&str; 5] = ["database", "rpc_url", "ws_url", "l1_rpc_url", "settle_signer_url"];
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -74,6 +75,8 @@ pub(crate) struct Settings {
     pub config: server::Config,
     /// The nodes, and how they are asked.
     pub node: NodeSettings,
+    /// Settling on L1.
+    pub settle: SettleArgs,
     /// Where each comes from. Keys of a section are `section.key`.
     pub origins: BTreeMap<String, Origin>,
 }
@@ -102,7 +105,7 @@ impl Settings {
     /// Names the file and every mistake in it. What does not fit together is for [`server::Config::check`].
     pub(crate) fn new(args: &Server, overrides: &Overrides) -> anyhow::Result<Self> {
         let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
-        let (mut values, node_keys) = (defaults(args)?, object(&NodeSettings::default())?);
+        let mut values = defaults(args)?;
         let mut origins: BTreeMap<_, _> =
             paths(&values).into_iter().map(|key| (key, Origin::Default)).collect();
         // A flag has the name of the key that it sets.
@@ -128,28 +131,37 @@ impl Settings {
                 }
             }
         }
-        let (node, server) = values.into_iter().partition(|(key, _)| node_keys.contains_key(key));
+        let groups = Groups::new()?;
+        let (node, rest) = values.into_iter().partition(|(key, _)| groups.node.contains_key(key));
+        let (settle, server): (_, Map<_, _>) =
+            Map::into_iter(rest).partition(|(key, _)| groups.settle.contains_key(key));
         let unfit = "settings do not fit together; see `l2-prover config check`";
         let node = serde_json::from_value(Value::Object(node)).context(unfit)?;
+        let settle = serde_json::from_value(Value::Object(settle)).context(unfit)?;
         let mut config: server::Config =
             serde_json::from_value(Value::Object(server)).context(unfit)?;
         if origins.get("heartbeat") != Some(&Origin::File) {
             config.heartbeat = heartbeat_for(config.lease);
         }
-        Ok(Self { config, node, origins })
+        Ok(Self { config, node, settle, origins })
     }
 
     /// The values to show: without passwords and keys.
     pub(crate) fn shown(&self) -> anyhow::Result<Map<String, Value>> {
         let mut values = object(&self.config)?;
         values.extend(object(&self.node)?);
+        values.extend(object(&self.settle)?);
         if let Some(url) = &self.config.database {
             values.insert("database".into(), json!(url.to_string()));
         }
-        let urls = self.node.rpc_url.iter().map(|url| without_secrets(url));
-        values.insert("rpc_url".into(), urls.collect());
-        if let Some(url) = &self.node.ws_url {
-            values.insert("ws_url".into(), json!(without_secrets(url)));
+        let lists = [("rpc_url", &self.node.rpc_url), ("l1_rpc_url", &self.settle.l1_rpc_url)];
+        for (key, urls) in lists {
+            values.insert(key.into(), urls.iter().map(|url| without_secrets(url)).collect());
+        }
+        let one =
+            [("ws_url", &self.node.ws_url), ("settle_signer_url", &self.settle.settle_signer_url)];
+        for (key, url) in one {
+            values.insert(key.into(), json!(url.as_deref().map(without_secrets)));
         }
         Ok(values)
     }
@@ -161,6 +173,8 @@ impl Settings {
             self.config.database.is_some(),
             self.node.rpc_url.iter().any(partly),
             self.node.ws_url.iter().any(partly),
+            self.settle.l1_rpc_url.iter().any(partly),
+            self.settle.settle_signer_url.iter().any(partly),
         ];
         SECRET.into_iter().zip(hidden).filter_map(|(key, hidden)| hidden.then_some(key)).collect()
     }
@@ -203,7 +217,27 @@ fn defaults(args: &Server) -> anyhow::Result<Map<String, Value>> {
     };
     let mut values = object(&config)?;
     values.extend(object(&NodeSettings::of(args))?);
+    values.extend(object(&args.settle)?);
     Ok(values)
+}
+
+/// The keys that a file may have, by whose they are.
+struct Groups {
+    server: Map<String, Value>,
+    node: Map<String, Value>,
+    settle: Map<String, Value>,
+}
+
+impl Groups {
+    fn new() -> anyhow::Result<Self> {
+        let server = object(&server::Config::default())?;
+        let (node, settle) = (NodeSettings::default(), SettleArgs::default());
+        Ok(Self { server, node: object(&node)?, settle: object(&settle)? })
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &String> {
+        self.server.keys().chain(self.node.keys()).chain(self.settle.keys())
+    }
 }
 
 /// The keys and values of settings.
@@ -221,6 +255,24 @@ fn object(settings: &impl Serialize) -> anyhow::Result<Map<String, Value>> {
 pub(crate) fn places(path: &Path) -> anyhow::Result<server::Config> {
     let mut values = read(path)?;
     values.retain(|key, _| ["data_dir", "database", "artifacts"].contains(&key.as_str()));
+    Ok(serde_json::from_value(Value::Object(values))?)
+}
+
+/// What `l2-prover settle` says, and for the rest the server's settings file at `path`.
+///
+/// # Errors
+/// Names the file and every mistake in it.
+pub(crate) fn settle(
+    args: &SettleArgs,
+    overrides: &Overrides,
+    path: Option<&Path>,
+) -> anyhow::Result<SettleArgs> {
+    let mut values = object(args)?;
+    for (key, value) in path.map(read).transpose()?.unwrap_or_default() {
+        if values.contains_key(&key) && !overrides.contains_key(&key) {
+            values.insert(key, value);
+        }
+    }
     Ok(serde_json::from_value(Value::Object(values))?)
 }
 
@@ -260,13 +312,12 @@ fn read(path: &Path) -> anyhow::Result<Map<String, Value>> {
 
 /// All that is wrong with keys and types.
 fn mistakes(values: &Map<String, Value>) -> anyhow::Result<Vec<String>> {
-    let node = object(&NodeSettings::default())?;
-    let mut known = object(&server::Config::default())?;
-    known.extend(node.clone());
+    let groups = Groups::new()?;
     let mut mistakes = Vec::new();
     for (key, value) in values {
-        match (known.get(key), value) {
-            (None, _) => mistakes.push(unknown(key, known.keys(), "")),
+        let (in_node, in_settle) = (groups.node.contains_key(key), groups.settle.contains_key(key));
+        match (groups.server.get(key), value) {
+            (None, _) if !in_node && !in_settle => mistakes.push(unknown(key, groups.keys(), "")),
             (Some(Value::Object(section)), Value::Object(inner)) => {
                 for (name, value) in inner {
                     if section.contains_key(name) {
@@ -278,11 +329,12 @@ fn mistakes(values: &Map<String, Value>) -> anyhow::Result<Vec<String>> {
                     }
                 }
             }
-            (Some(_), value) => {
+            (_, value) => {
                 let one = json!({ key: value });
-                mistakes.extend(match node.contains_key(key) {
-                    true => unreadable::<NodeSettings>(key, one),
-                    false => unreadable::<server::Config>(key, one),
+                mistakes.extend(match (in_node, in_settle) {
+                    (true, _) => unreadable::<NodeSettings>(key, one),
+                    (_, true) => unreadable::<SettleArgs>(key, one),
+                    _ => unreadable::<server::Config>(key, one),
                 });
             }
         }
@@ -294,7 +346,7 @@ fn mistakes(values: &Map<String, Value>) -> anyhow::Result<Vec<String>> {
 fn unreadable<T: DeserializeOwned>(key: &str, one: Value) -> Option<String> {
     let error = serde_json::from_value::<T>(one).err()?.to_string();
     let error = match key {
-        "rpc_url" => "must be a text, or a list of texts".to_owned(),
+        "rpc_url" | "l1_rpc_url" => "must be a text, or a list of texts".to_owned(),
         _ if SECRET.contains(&key) => "must be a text".to_owned(),
         _ => error,
     };

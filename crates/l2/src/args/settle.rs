@@ -1,21 +1,32 @@
 //! Flags about settling on L1.
 
+use std::ops::{RangeFrom, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use alloy_primitives::Address;
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, FromArgMatches as _, ValueEnum};
 use protocol::ProofKind;
+use serde::{Deserialize, Serialize};
+use server::InvalidConfig;
 use server::artifacts::Artifacts;
 use server::store::JobStore;
 use settlement::{Caps, Config, GWEI, Rpc, Rules, Sender, Wallet};
 use url::Url;
 
 use crate::parse;
+use crate::settings::{address, one_or_several};
+
+/// What a transaction may offer for each gas, in gwei.
+const FEES: RangeInclusive<u64> = 1..=1_000_000;
+
+/// How much gas it may use.
+const GAS: RangeFrom<u64> = 21_000..;
 
 /// Which proofs are settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SettledKind {
     /// What contracts verify
     Groth16,
@@ -38,12 +49,14 @@ impl From<SettledKind> for ProofKind {
     }
 }
 
-/// Where batches are settled, by whom and for how much. A key is not a flag: others can read a command line.
-#[derive(Clone, Debug, Args)]
+/// Where batches are settled, by whom and for how much: flags, and keys of the server's settings file. A key is not a flag: others can
+/// read a command line.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Settlement")]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct SettleArgs {
     /// The contract on L1 in which proven batches are settled
-    #[arg(long, env = "L2_PROVER_SETTLE_ROLLUP", requires = "l1_rpc_url", value_name = "ADDRESS")]
+    #[arg(long, env = "L2_PROVER_SETTLE_ROLLUP", value_name = "ADDRESS")]
     pub settle_rollup: Option<Address>,
     /// JSON-RPC of L1; several, between which it changes if one fails or leads nowhere: separated by commas, or the flag repeated
     #[arg(
@@ -51,9 +64,9 @@ pub(crate) struct SettleArgs {
         env = "L2_PROVER_L1_RPC_URL",
         hide_env_values = true,
         value_delimiter = ',',
-        requires = "settle_rollup",
         value_name = "URL"
     )]
+    #[serde(deserialize_with = "one_or_several")]
     pub l1_rpc_url: Vec<String>,
     /// L1's chain id [default: what the first that answers says]
     #[arg(long, env = "L2_PROVER_L1_CHAIN_ID", value_name = "ID")]
@@ -66,27 +79,17 @@ pub(crate) struct SettleArgs {
         value_parser = parse::duration_above_zero,
         value_name = "TIME"
     )]
+    #[serde(with = "humantime_serde")]
     pub l1_poll: Duration,
     /// The wallet's key, encrypted: a keystore as geth and cast write it
-    #[arg(
-        long,
-        env = "L2_PROVER_SETTLE_KEYSTORE",
-        requires = "settle_password_file",
-        conflicts_with = "settle_signer_url",
-        value_name = "FILE"
-    )]
+    #[arg(long, env = "L2_PROVER_SETTLE_KEYSTORE", value_name = "FILE")]
     pub settle_keystore: Option<PathBuf>,
     /// The file with the keystore's password
     #[arg(long, env = "L2_PROVER_SETTLE_PASSWORD_FILE", value_name = "FILE")]
     pub settle_password_file: Option<PathBuf>,
     /// A remote signer that has the key: web3signer, or what else answers eth_signTransaction
-    #[arg(
-        long,
-        env = "L2_PROVER_SETTLE_SIGNER_URL",
-        hide_env_values = true,
-        requires = "settle_signer_address",
-        value_name = "URL"
-    )]
+    #[arg(long, env = "L2_PROVER_SETTLE_SIGNER_URL", hide_env_values = true, value_name = "URL")]
+    #[serde(deserialize_with = "address")]
     pub settle_signer_url: Option<String>,
     /// The address of the key there
     #[arg(long, env = "L2_PROVER_SETTLE_SIGNER_ADDRESS", value_name = "ADDRESS")]
@@ -104,7 +107,7 @@ pub(crate) struct SettleArgs {
         long,
         env = "L2_PROVER_SETTLE_MAX_FEE_GWEI",
         default_value_t = 100,
-        value_parser = clap::value_parser!(u64).range(1..=1_000_000),
+        value_parser = clap::value_parser!(u64).range(FEES),
         value_name = "GWEI"
     )]
     pub settle_max_fee_gwei: u64,
@@ -113,7 +116,7 @@ pub(crate) struct SettleArgs {
         long,
         env = "L2_PROVER_SETTLE_MAX_PRIORITY_FEE_GWEI",
         default_value_t = 5,
-        value_parser = clap::value_parser!(u64).range(1..=1_000_000),
+        value_parser = clap::value_parser!(u64).range(FEES),
         value_name = "GWEI"
     )]
     pub settle_max_priority_fee_gwei: u64,
@@ -122,7 +125,7 @@ pub(crate) struct SettleArgs {
         long,
         env = "L2_PROVER_SETTLE_MAX_GAS",
         default_value_t = 2_000_000,
-        value_parser = clap::value_parser!(u64).range(21_000..),
+        value_parser = clap::value_parser!(u64).range(GAS),
         value_name = "GAS"
     )]
     pub settle_max_gas: u64,
@@ -134,6 +137,7 @@ pub(crate) struct SettleArgs {
         value_parser = parse::duration_above_zero,
         value_name = "TIME"
     )]
+    #[serde(with = "humantime_serde")]
     pub settle_bump_after: Duration,
     /// And so often it is sent again
     #[arg(
@@ -143,6 +147,7 @@ pub(crate) struct SettleArgs {
         value_parser = parse::duration_above_zero,
         value_name = "TIME"
     )]
+    #[serde(with = "humantime_serde")]
     pub settle_resend_after: Duration,
     /// So long after its last word another process on the same jobs takes this one's place
     #[arg(
@@ -152,19 +157,87 @@ pub(crate) struct SettleArgs {
         value_parser = parse::duration_above_zero,
         value_name = "TIME"
     )]
+    #[serde(with = "humantime_serde")]
     pub settle_lease: Duration,
 }
 
+/// As the flags have it, without the environment.
+impl Default for SettleArgs {
+    fn default() -> Self {
+        let flags = Self::augment_args(Command::new("settle").no_binary_name(true));
+        let flags = flags.mut_args(|arg| arg.env(None::<&str>));
+        Self::from_arg_matches(&flags.get_matches_from(None::<&str>)).expect("no flag is needed")
+    }
+}
+
 impl SettleArgs {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`InvalidConfig`] names the first setting that cannot work.
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
+        let problem = |key, problem: &str| Err(InvalidConfig { key, problem: problem.to_owned() });
+        let (rollup, rpcs) = (self.settle_rollup.is_some(), !self.l1_rpc_url.is_empty());
+        let (files, password) =
+            (self.settle_keystore.is_some(), self.settle_password_file.is_some());
+        let (remote, address) =
+            (self.settle_signer_url.is_some(), self.settle_signer_address.is_some());
+        for (key, missing, needed_by) in [
+            ("l1_rpc_url", rollup && !rpcs, "settle_rollup"),
+            ("settle_rollup", rpcs && !rollup, "l1_rpc_url"),
+            ("settle_password_file", files && !password, "settle_keystore"),
+            ("settle_signer_address", remote && !address, "settle_signer_url"),
+        ] {
+            if missing {
+                return problem(key, &format!("is missing: {needed_by} needs it"));
+            }
+        }
+        if files && remote {
+            return problem(
+                "settle_signer_url",
+                "is set, and settle_keystore is too: one of them signs",
+            );
+        }
+        if rollup && !files && !remote {
+            return problem(
+                "settle_keystore",
+                "is missing: a wallet is needed, either settle_keystore with settle_password_file, or settle_signer_url with settle_signer_address",
+            );
+        }
+        for (key, fee) in [
+            ("settle_max_fee_gwei", self.settle_max_fee_gwei),
+            ("settle_max_priority_fee_gwei", self.settle_max_priority_fee_gwei),
+        ] {
+            if !FEES.contains(&fee) {
+                return problem(key, &format!("must be in {FEES:?}"));
+            }
+        }
+        if !GAS.contains(&self.settle_max_gas) {
+            return problem("settle_max_gas", &format!("must be in {GAS:?}"));
+        }
+        for (key, time) in [
+            ("l1_poll", self.l1_poll),
+            ("settle_bump_after", self.settle_bump_after),
+            ("settle_resend_after", self.settle_resend_after),
+            ("settle_lease", self.settle_lease),
+        ] {
+            if time.is_zero() {
+                return problem(key, "must not be zero");
+            }
+        }
+        Ok(())
+    }
+
     /// What settles, if a contract is named.
     ///
     /// # Errors
-    /// If the wallet or the RPCs cannot be used.
+    /// If they do not fit together, or the wallet or the RPCs cannot be used.
     pub(crate) async fn sender(
         &self,
         store: JobStore,
         artifacts: Artifacts,
     ) -> anyhow::Result<Option<Sender>> {
+        self.check()?;
         let Some(rollup) = self.settle_rollup else { return Ok(None) };
         let rpcs = self.l1_rpc_url.iter().map(|url| rpc(url, "--l1-rpc-url"));
         let rpcs = rpcs.collect::<Result<Vec<_>, _>>()?;

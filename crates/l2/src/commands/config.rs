@@ -20,6 +20,7 @@ pub(crate) fn run(args: Config, overrides: &Overrides, output: &Output) -> anyho
     let Config::Check(args) = args;
     let settings = Settings::new(&args, overrides)?;
     settings.config.check()?;
+    settings.settle.check()?;
     server::tls::Tls::new(&settings.config)?;
     ensure!(
         args.dev_node || !settings.node.rpc_url.is_empty(),

@@ -238,7 +238,8 @@ pub(crate) async fn run(
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Settings { mut config, node: settings, origins } = Settings::new(&args, overrides)?;
+    let Settings { mut config, node: settings, settle, origins } = Settings::new(&args, overrides)?;
+    settle.check()?;
     if config.danger_accept_exec {
         output.warn("this server accepts exec proofs, which prove NOTHING.");
     }
@@ -317,7 +318,7 @@ pub(crate) async fn run(
     // Settling ends before the store that it writes to, and by itself only if it crashes.
     let settling = CancellationToken::new();
     let (store, artifacts) = running.beside();
-    let sender = match args.settle.sender(store, artifacts).await {
+    let sender = match settle.sender(store, artifacts).await {
         Ok(sender) => sender,
         Err(error) => {
             running.stop().await;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use alloy_primitives::Address;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use comfy_table::{Table, presets};
 use protocol::BlockRange;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Kept, SettleArgs};
 use crate::output::{Output, thousands};
+use crate::settings::{self, Overrides};
 use crate::signals::unless_interrupted;
 
 /// `l2-prover settle`
@@ -32,14 +33,18 @@ pub(crate) struct Settle {
 /// Runs the command.
 pub(crate) async fn run(
     args: Settle,
+    overrides: &Overrides,
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let config = args.kept.config()?;
+    let settle = settings::settle(&args.settle, overrides, args.kept.data.config.as_deref())?;
+    settle.check()?;
+    ensure!(settle.settle_rollup.is_some(), "--settle-rollup and --l1-rpc-url are needed");
     let opened = server::beside::open(&config).await;
     let (store, artifacts) = opened.context("the server's jobs cannot be used")?;
-    let sender = args.settle.sender(store.clone(), artifacts).await?;
-    let mut sender = sender.context("--settle-rollup and --l1-rpc-url are needed")?;
+    let sender = settle.sender(store.clone(), artifacts).await?;
+    let mut sender = sender.expect("a contract is named");
     if args.dry_run {
         let trial = unless_interrupted(&shutdown, async { Ok(sender.trial().await?) }).await;
         store.close().await;
@@ -48,7 +53,7 @@ pub(crate) async fn run(
         output.report(&Tried::new(trial))?;
         return refusal.map_or(Ok(()), |why| bail!("it would not be settled now: {why}"));
     }
-    output.report(&Started { event: "settling", rollup: args.settle.settle_rollup })?;
+    output.report(&Started { event: "settling", rollup: settle.settle_rollup })?;
     sender.run(shutdown).await;
     store.close().await;
     Ok(())

@@ -98,7 +98,8 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
 
     write(
         "listen_prot = 1\nbatch_blocks = 'many'\nlease = '1 fortnight'\nsecret_sauce = 1\nrpc_batch = 0\n\
-         follow = 'newest'\nws_url = 12345\nrpc_url = [6789]\nfirst_block = 2\nstart_block = 3\n[limits]\nupload = 3\nidle_time = 5\n",
+         follow = 'newest'\nws_url = 12345\nrpc_url = [6789]\nfirst_block = 2\nstart_block = 3\n\
+         settle_rolup = '0x1'\nsettle_rollup = 'nowhere'\nl1_rpc_url = 2468\nsettle_lease = 'long'\n[limits]\nupload = 3\nidle_time = 5\n",
     );
     let error = fails(1, &check);
     for part in [
@@ -113,11 +114,18 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
         "ws_url: must be a text",
         "rpc_url: must be a text, or a list of texts",
         "start_block: that is the old name of first_block, which is set too",
+        "settle_rolup: there is no such key; did you mean settle_rollup?",
+        "settle_rollup: odd number of digits",
+        "l1_rpc_url: must be a text, or a list of texts",
+        "settle_lease: ",
         "server.toml cannot be used",
     ] {
         assert!(error.contains(part), "{part}: {error}");
     }
-    assert!(!error.contains("12345") && !error.contains("6789"), "{error}");
+    assert!(
+        !error.contains("12345") && !error.contains("6789") && !error.contains("2468"),
+        "{error}"
+    );
     write("lease = \n");
     let error = fails(1, &check);
     assert!(error.contains("server.toml is no TOML: line 1"), "{error}");
@@ -137,12 +145,18 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
         "rpc_url = 'https://user:hunter2@node.example/key-hunter2'\n\
          database = 'postgres://prover:hunter2@db.example/jobs'\n\
          lease = '20s'\nlisten_port = 1\nbatch_blocks = 2\nstart_block = 9\nfollow = 12\n\
-         ws_url = 'wss://node.example/key-hunter2'\nwitness_from = 'proofs'\nrpc_per_second = 50\n[limits]\nuploads = 3\n",
+         ws_url = 'wss://node.example/key-hunter2'\nwitness_from = 'proofs'\nrpc_per_second = 50\n\
+         settle_rollup = '0x00000000000000000000000000000000000000aa'\n\
+         l1_rpc_url = ['https://l1.example/hunter2', 'https://other.example']\n\
+         settle_signer_url = 'https://user:hunter2@signer.example'\nsettle_signer_address = '0x00000000000000000000000000000000000000bb'\n\
+         settle_bump_after = '3m'\nsettle_proof_kind = 'aggregate'\nsettle_max_gas = 300000\n[limits]\nuploads = 3\n",
     );
-    let output = l2_prover(&[&check[..], &["--batch-blocks", "4", "--json"]].concat())
-        .env("PROVER_SERVER_LISTEN_PORT", "2")
-        .output()
-        .expect("started");
+    let output = l2_prover(
+        &[&check[..], &["--batch-blocks", "4", "--settle-max-gas", "400000", "--json"]].concat(),
+    )
+    .env("PROVER_SERVER_LISTEN_PORT", "2")
+    .output()
+    .expect("started");
     let shown = String::from_utf8(output.stdout).expect("it is UTF-8");
     assert!(!shown.contains("hunter2"), "{shown}");
     let checked: Value = serde_json::from_str(&shown).expect("one document of JSON");
@@ -161,6 +175,17 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
         ("database", "jobs at db.example:5432".into(), "file"),
         ("rpc_url", serde_json::json!(["https://node.example/…"]), "file"),
         ("verify_threads", 1.into(), "default"),
+        ("settle_rollup", "0x00000000000000000000000000000000000000aa".into(), "file"),
+        (
+            "l1_rpc_url",
+            serde_json::json!(["https://l1.example/…", "https://other.example"]),
+            "file",
+        ),
+        ("settle_signer_url", "https://signer.example/…".into(), "file"),
+        ("settle_bump_after", "3m".into(), "file"),
+        ("settle_proof_kind", "aggregate".into(), "file"),
+        ("settle_max_gas", 400_000.into(), "flag"),
+        ("settle_max_fee_gwei", 100.into(), "default"),
     ] {
         assert_eq!(
             (&checked["config"][key], &checked["origins"][key]),
@@ -189,4 +214,75 @@ fn a_settings_file_is_checked_whole_and_shown_without_secrets() {
     write(&format!("rpc_url = 'http://x'\n{shown}"));
     let again = text(&check);
     assert!(again.contains("lease = \"20s\""), "{again}");
+}
+
+/// Whatever says where to settle, and by whom: it is checked before a server starts, and `l2-prover settle` reads the same file.
+#[test]
+fn settling_can_be_set_up_in_the_settings_file() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (file, data) = (folder.path().join("server.toml"), folder.path().join("data"));
+    let (config, data) = (file.display().to_string(), data.display().to_string());
+    let rollup = "settle_rollup = '0x00000000000000000000000000000000000000aa'\n";
+    let l1 = "l1_rpc_url = 'http://127.0.0.1:9'\n";
+    let signer = "settle_signer_url = 'http://127.0.0.1:9'\n";
+    let address = "settle_signer_address = '0x00000000000000000000000000000000000000bb'\n";
+    let whole = [rollup, l1, signer, address].concat();
+    for (lines, says) in [
+        (rollup.to_owned(), "setting l1_rpc_url is missing: settle_rollup needs it"),
+        (l1.to_owned(), "setting settle_rollup is missing: l1_rpc_url needs it"),
+        ([rollup, l1].concat(), "setting settle_keystore is missing: a wallet is needed"),
+        ([rollup, l1, signer].concat(), "setting settle_signer_address is missing"),
+        ("settle_keystore = 'key'\n".to_owned(), "setting settle_password_file is missing"),
+        (
+            format!("{whole}settle_keystore = 'key'\nsettle_password_file = 'password'\n"),
+            "setting settle_signer_url is set, and settle_keystore is too",
+        ),
+        (
+            format!("{whole}settle_max_fee_gwei = 0\n"),
+            "setting settle_max_fee_gwei must be in 1..=1000000",
+        ),
+        (
+            format!("{whole}settle_max_priority_fee_gwei = 1000001\n"),
+            "setting settle_max_priority_fee_gwei must be in",
+        ),
+        (format!("{whole}settle_max_gas = 20999\n"), "setting settle_max_gas must be in 21000.."),
+        (format!("{whole}settle_lease = '0s'\n"), "setting settle_lease must not be zero"),
+        (format!("{whole}l1_poll = '0s'\n"), "setting l1_poll must not be zero"),
+    ] {
+        fs::write(&file, format!("rpc_url = 'http://127.0.0.1:9'\n{lines}")).expect("written");
+        for command in [
+            &["config", "check"][..],
+            &["server", "--prover", "exec", "--danger-accept-exec", "--data-dir", &data],
+        ] {
+            let error = fails(1, &[command, &["--config", &config]].concat());
+            assert!(error.contains(says), "{says}: {error}");
+        }
+    }
+    // The other way round: what the flags begin the file ends.
+    fs::write(&file, format!("rpc_url = 'http://127.0.0.1:9'\n{l1}{signer}{address}"))
+        .expect("written");
+    let flag = ["--settle-rollup", "0x00000000000000000000000000000000000000aa"];
+    text(&[&["config", "check", "--config", &config][..], &flag].concat());
+
+    // A process of its own takes the same file.
+    let (mut server, _) = Service::start(&[
+        "server",
+        "--dev-node",
+        "--prover",
+        "exec",
+        "--danger-accept-exec",
+        "--listen-port",
+        "0",
+        "--data-dir",
+        &data,
+    ]);
+    let settle = ["settle", "--dry-run", "--config", &config, "--data-dir", &data];
+    let error = fails(1, &settle);
+    assert!(error.contains("setting settle_rollup is missing"), "{error}");
+    fs::write(&file, whole).expect("written");
+    let error = fails(1, &settle);
+    assert!(error.contains("failed to try it") && error.contains("127.0.0.1:9"), "{error}");
+    let error = fails(1, &[&settle[..], &["--l1-rpc-url", "http://127.0.0.1:7"]].concat());
+    assert!(error.contains("127.0.0.1:7"), "{error}");
+    assert_eq!(server.terminate(), Some(0));
 }
