@@ -103,10 +103,18 @@ gas+=("deploy $(field transactions.1.gas <deployment.json)")
     >node.log 2>&1 &
 pids[node]=$!
 until_true "the node answers" 'head_block'
-echo "ready_jobs = 4" >server.toml
+cat >server.toml <<EOF
+ready_jobs = 4
+settle_rollup = "$rollup"
+l1_rpc_url = "$l1"
+l1_chain_id = 31337
+l1_poll = "500ms"
+settle_proof_kind = "$settled"
+settle_keystore = "operator"
+settle_password_file = "password"
+EOF
 "$prover" server --config server.toml --rpc-url "$l2" --chain genesis.json "${prover_flags[@]}" --listen-port "$server_port" --data-dir server \
-    --settle-rollup "$rollup" --l1-rpc-url "$l1" --l1-chain-id 31337 --l1-poll 500ms --settle-proof-kind "$settled" \
-    --settle-keystore operator --settle-password-file password >server.log 2>&1 &
+    >server.log 2>&1 &
 pids[server]=$!
 until_true "the server answers" 'curl -sf "$server/livez"'
 "$prover" client "${client_flags[@]}" --server "$server" --data-dir client >client.log 2>&1 &

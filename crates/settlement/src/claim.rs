@@ -158,6 +158,16 @@ fn withdrawal_id(it: &Withdrawal, chain_id: U256, outbox: Address) -> B256 {
 }
 
 impl Claim {
+    /// What it would take in gas, if the bridge would pay it now and that is allowed.
+    ///
+    /// # Errors
+    /// [`OnceError`].
+    pub async fn price(&self, l1: &Rpc, limits: Limits) -> Result<u64, OnceError> {
+        // Anybody may claim.
+        let (from, to) = (self.withdrawal.to, TxKind::Call(self.bridge));
+        Ok(once::price(l1, from, to, &self.data, limits).await?.gas)
+    }
+
     /// Has the bridge pay it, and waits until that is in a block. `signed` learns the transaction's hash before it is sent.
     ///
     /// # Errors

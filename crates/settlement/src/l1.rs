@@ -64,6 +64,9 @@ pub enum L1Error {
     /// The contract reverts.
     #[error("the contract refuses it: {0}")]
     Reverted(String),
+    /// It reverts now, and did not in the block that was looked at: somebody else was faster.
+    #[error("the contract refuses it since another block: {0}")]
+    Changed(String),
     /// No transport can be made of a URL.
     #[error("this is no address of an RPC: {0}")]
     Url(String),
@@ -249,7 +252,7 @@ impl Rpc {
     /// How much gas a call takes from the wallet, which must not revert.
     ///
     /// # Errors
-    /// [`L1Error::Reverted`] if it does; else [`L1Error::Rpc`].
+    /// [`L1Error::Reverted`] if it does, [`L1Error::Changed`] if it does in a later block; else [`L1Error::Rpc`].
     pub async fn try_call(
         &self,
         wallet: Address,
@@ -262,7 +265,10 @@ impl Rpc {
         let called = self.provider.call(request.clone()).block(at).await;
         self.unless_reverted("what the contract says", called)?;
         let gas = self.provider.estimate_gas(request).block(BlockId::latest()).await;
-        self.unless_reverted("how much gas it takes", gas)
+        self.unless_reverted("how much gas it takes", gas).map_err(|error| match error {
+            L1Error::Reverted(says) => L1Error::Changed(says),
+            error => error,
+        })
     }
 
     fn unless_reverted<T>(

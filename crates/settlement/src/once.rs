@@ -7,6 +7,7 @@ use crate::{
 };
 use alloy_consensus::TxEip1559;
 use alloy_primitives::{Address, B256, TxKind, U256};
+use server::jobs::settlement::Fees;
 use std::time::Duration;
 
 /// How long a transaction may take to be in a block.
@@ -72,6 +73,33 @@ pub struct Done {
     pub contract: Address,
 }
 
+/// What a transaction takes now.
+pub(crate) struct Price {
+    /// As L1 says it.
+    pub(crate) gas: u64,
+    nonce: u64,
+    fees: Fees,
+}
+
+/// What a transaction of `from` takes now, if that is allowed.
+pub(crate) async fn price(
+    l1: &Rpc,
+    from: Address,
+    to: TxKind,
+    data: &[u8],
+    limits: Limits,
+) -> Result<Price, OnceError> {
+    let Limits { max_gas, max_fee, .. } = limits;
+    let (gas, nonce, market) = l1.price(from, to, data).await?;
+    if gas > max_gas {
+        return Err(OnceError::Gas { needed: gas, allowed: max_gas });
+    }
+    let caps = Caps { max: max_fee, priority: max_fee };
+    let fees = offer(market, None, caps)
+        .map_err(|high| OnceError::Fees { needed: high.needed.max, allowed: max_fee })?;
+    Ok(Price { gas, nonce, fees })
+}
+
 /// Sends a call, or what makes a contract, and waits until it is in a block. `signed` learns the transaction's hash before it is sent:
 /// whoever interrupts the process wants to know what may be in a block some day.
 pub(crate) async fn send(
@@ -82,20 +110,13 @@ pub(crate) async fn send(
     limits: Limits,
     signed: &mut (dyn FnMut(B256) + Send),
 ) -> Result<Done, OnceError> {
-    let Limits { chain_id, max_gas, max_fee } = limits;
-    let chain_id = l1.chain(chain_id).await?;
-    let (gas, nonce, market) = l1.price(wallet.address(), to, &data).await?;
-    if gas > max_gas {
-        return Err(OnceError::Gas { needed: gas, allowed: max_gas });
-    }
-    let caps = Caps { max: max_fee, priority: max_fee };
-    let fees = offer(market, None, caps)
-        .map_err(|high| OnceError::Fees { needed: high.needed.max, allowed: max_fee })?;
+    let chain_id = l1.chain(limits.chain_id).await?;
+    let Price { gas, nonce, fees } = price(l1, wallet.address(), to, &data, limits).await?;
     let tx = TxEip1559 {
         chain_id,
         nonce,
         // Code that is not ours may take more the second time.
-        gas_limit: gas.saturating_add(gas / 4).min(max_gas),
+        gas_limit: gas.saturating_add(gas / 4).min(limits.max_gas),
         max_fee_per_gas: fees.max.into(),
         max_priority_fee_per_gas: fees.priority.into(),
         to,

@@ -63,28 +63,29 @@ pub(crate) async fn run(
             true => None,
             false => Some(args.wallet.open().await?),
         };
+        let limits = Limits {
+            chain_id: args.l1_chain_id,
+            max_gas: args.max_gas,
+            max_fee: args.max_fee_gwei * GWEI,
+        };
         for found in claims {
-            let mut told = Told {
-                event: "claimable",
+            let (event, transaction, gas) = match &wallet {
+                Some(wallet) => {
+                    let mut signed = |tx| drop(output.report(&Sending::new(tx)));
+                    let paid = found.send(&mut l1, wallet, limits, &mut signed).await?;
+                    ("claimed", Some(paid.tx), paid.gas)
+                }
+                None => ("claimable", None, found.price(&l1, limits).await?),
+            };
+            output.report(&Told {
+                event,
                 id: found.id,
                 to: found.withdrawal.to,
                 wei: found.withdrawal.amount.to_string(),
                 block: found.block,
-                transaction: None,
-                gas: None,
-            };
-            if let Some(wallet) = &wallet {
-                let limits = Limits {
-                    chain_id: args.l1_chain_id,
-                    max_gas: args.max_gas,
-                    max_fee: args.max_fee_gwei * GWEI,
-                };
-                let mut signed = |tx| drop(output.report(&Sending::new(tx)));
-                let paid = found.send(&mut l1, wallet, limits, &mut signed).await?;
-                told.event = "claimed";
-                (told.transaction, told.gas) = (Some(paid.tx), Some(paid.gas));
-            }
-            output.report(&told)?;
+                transaction,
+                gas,
+            })?;
         }
         Ok(())
     };
@@ -132,18 +133,19 @@ struct Told {
     block: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction: Option<B256>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gas: Option<u64>,
+    gas: u64,
 }
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { wei, to, block, .. } = self;
-        match (self.transaction, self.gas) {
-            (Some(tx), Some(gas)) => {
-                write!(f, "paid {wei} wei to {to}: transaction {tx} on L1, {} gas", thousands(gas))
-            }
-            _ => write!(f, "{wei} wei for {to} can be claimed, against block {block} of the L2"),
+        let gas = thousands(self.gas);
+        match self.transaction {
+            Some(tx) => write!(f, "paid {wei} wei to {to}: transaction {tx} on L1, {gas} gas"),
+            None => write!(
+                f,
+                "{wei} wei for {to} can be claimed, against block {block} of the L2, for {gas} gas"
+            ),
         }
     }
 }

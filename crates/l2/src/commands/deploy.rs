@@ -90,7 +90,7 @@ pub(crate) struct Deploy {
     #[command(flatten)]
     pub wallet: WalletArgs,
     /// Most gas of a transaction
-    #[arg(long, default_value_t = 12_000_000, value_parser = clap::value_parser!(u64).range(21_000..=16_777_216), value_name = "GAS")]
+    #[arg(long, default_value_t = 12_000_000, value_parser = clap::value_parser!(u64).range(5_500_000..=16_777_216), value_name = "GAS")]
     pub max_gas: u64,
     /// Most gwei that is paid for each gas
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000), value_name = "GWEI")]

@@ -63,16 +63,16 @@ struct Claim {
     storage_proof: Vec<Bytes>,
 }
 
-fn id(it: &Withdrawal) -> B256 {
+pub(crate) fn id(it: &Withdrawal) -> B256 {
     let values = (U256::from(L2_CHAIN), OUTBOX, it.nonce, it.from, it.to, it.amount);
     keccak256(values.abi_encode())
 }
 
-fn slot(id: B256) -> B256 {
+pub(crate) fn slot(id: B256) -> B256 {
     keccak256((id, U256::ZERO).abi_encode())
 }
 
-fn word(id: B256) -> U256 {
+pub(crate) fn word(id: B256) -> U256 {
     U256::from_be_bytes(id.0) | (U256::from(1) << 255)
 }
 
