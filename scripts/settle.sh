@@ -135,6 +135,15 @@ tx=$(field transactionHash <withdrawal.json)
 block=$(($(field blockNumber <withdrawal.json)))
 until_true "block $block is settled" '[ "$(settled)" -ge "$block" ]'
 say "block $block of the L2 is proven, and settled on L1"
+# Of the first batch, which waits for no other.
+python3 - <<'EOF'
+import datetime, re
+def first(message):
+    line = next(line for line in open("server.log") if message in line)
+    return datetime.datetime.fromisoformat(re.search(r"[0-9T:.-]{20,}Z", line)[0].replace("Z", "+00:00"))
+took = first("transaction sent") - first("proof verified")
+print(f"the first transaction was sent {took // datetime.timedelta(milliseconds=1)} ms after the proof was accepted")
+EOF
 "$cast" logs --json --rpc-url "$l1" --address "$rollup" --from-block 0 "Settled(uint64,uint64,bytes32,bytes32,uint64,address)" >settled.json
 count=$(python3 -c 'import json; print(len(json.load(open("settled.json"))))')
 for ((n = 0; n < count; n++)); do
