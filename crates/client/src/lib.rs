@@ -91,8 +91,8 @@ pub use config::Config;
 pub use exec::ExecProver;
 pub use process::ProverProcess;
 pub use prover::{
-    BoxError, Cancel, Cycles, Execution, FailureClass, Gpu, Hardware, Measurement, PhaseCycles,
-    Progress, ProofKind, ProofSystem, ProveError, Prover,
+    BoxError, Cancel, Cycles, Execution, FailureClass, Gpu, Hardware, Measurement,
+    PERMUTATION_CYCLES, PhaseCycles, Progress, ProofKind, ProofSystem, ProveError, Prover,
 };
 pub use status::{JobInfo, Phase, Status};
 

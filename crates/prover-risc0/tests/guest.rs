@@ -1,6 +1,6 @@
 //! The pinned guest in RISC Zero's executor: it gives the same result as the native program, at a known cost.
 
-use client::{Cancel, Progress, ProveError, Prover};
+use client::{Cancel, PERMUTATION_CYCLES, Progress, ProveError, Prover};
 use devnode::{Chain, Kind, Traffic, TrafficConfig, genesis};
 use expect_test::expect_file;
 use program::phase::Phase;
@@ -56,12 +56,12 @@ fn the_guest_agrees_with_the_native_program_at_known_cost() {
     let mut table = String::from(
         "# What generated blocks cost\n\nWritten by `UPDATE_EXPECT=1 cargo nextest run --release -p l2 -p prover-risc0 \
          --features l2/build_zkvm -E 'test(at_known_cost)'`, which\nfails when a figure moves. User cycles, by phase in \
-         the last columns.\n\n| input | gas | user | total | all in / gas | keccak | SHA-256 | big integers | in software |",
+         the last columns.\n\n| input | gas | user | total | all in / gas | price / gas | keccak | SHA-256 | big integers | in software |",
     );
     for phase in Phase::ALL {
         table += &format!(" {} |", phase.name());
     }
-    table += &format!(" outside |\n|{}\n", "---|".repeat(10 + Phase::ALL.len()));
+    table += &format!(" outside |\n|{}\n", "---|".repeat(11 + Phase::ALL.len()));
     for (name, input) in rows {
         let outcome = program::run_detailed(&input).unwrap();
         let measured = measure(None, &input, 20, None).unwrap();
@@ -76,8 +76,10 @@ fn the_guest_agrees_with_the_native_program_at_known_cost() {
         }
         let gas: u64 = outcome.blocks.iter().map(|block| block.gas_used).sum();
         let all_in = (measured.total + measured.keccak_cycles()) as f64 / gas as f64;
+        let permutations = measured.keccak_permutations * PERMUTATION_CYCLES;
+        let price = (measured.total + permutations) as f64 / gas as f64;
         table += &format!(
-            "| {name} | {gas} | {} | {} | {all_in:.1} | {} | {} | {} | {} |",
+            "| {name} | {gas} | {} | {} | {all_in:.1} | {price:.1} | {} | {} | {} | {} |",
             measured.user,
             measured.total,
             measured.keccak_permutations,

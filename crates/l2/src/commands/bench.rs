@@ -1,6 +1,7 @@
 //! `l2-prover bench cycles`: what blocks cost in a zkVM, and which part of the program costs it.
 
 mod node;
+mod price;
 mod server;
 mod worst;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
-use client::{Measurement, Prover};
+use client::{Measurement, PERMUTATION_CYCLES, Prover};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,7 @@ use crate::args::{ExecutableArgs, Global, ProverArg, ZkvmArgs};
 use crate::blocks::{self, Parent, Prepared};
 use crate::chain::{self, ChainArg};
 use crate::commands::bench::node::BenchNode;
+use crate::commands::bench::price::BenchPrice;
 use crate::commands::bench::server::BenchServer;
 use crate::commands::bench::worst::BenchWorst;
 use crate::output::{Output, thousands};
@@ -32,6 +34,8 @@ pub(crate) enum Bench {
     Cycles(BenchCycles),
     /// Make a block of each opcode and each precompile, and count what its gas costs in RISC Zero
     Worst(BenchWorst),
+    /// Prove a little, and say what a cycle and a keccak permutation cost on this machine
+    Price(BenchPrice),
     /// Fetch blocks of a node one after the other, and say what their witnesses cost in calls, time and bytes
     Node(BenchNode),
     /// Measure the Prover Server's job engine: leases per second, memory, start, how fast a dead client's job goes on
@@ -59,6 +63,9 @@ pub(crate) struct BenchCycles {
     /// Size of a segment as a power of two of cycles
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(16..=22), value_name = "PO2")]
     pub segment_po2: u32,
+    /// Cycles that cost as much to prove as a keccak permutation: `bench price` measures it
+    #[arg(long, default_value_t = PERMUTATION_CYCLES, value_name = "CYCLES")]
+    pub permutation_cycles: u64,
     /// Another program binary than the pinned one, for instance of `cargo xtask guests --symbols`
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
@@ -82,6 +89,7 @@ pub(crate) async fn run(
         Bench::Node(args) => {
             return unless_interrupted(&shutdown, node::run(args, output)).await;
         }
+        Bench::Price(args) => return price::run(args, global, output, shutdown).await,
         Bench::Worst(args) => return worst::run(args, global, output, shutdown).await,
         Bench::Server(args) => return server::run(args, output, shutdown).await,
     };
@@ -136,6 +144,7 @@ fn measure_all(
         let (program, profile) = (args.program.as_deref(), args.profile.as_deref());
         let mut cost = measure(prover, &prepared.name, &prepared.input, program, profile)?;
         cost.tells_counts = args.counts;
+        cost.proving_cycles = cost.price(args.permutation_cycles);
         if sender.blocking_send(cost).is_err() {
             break;
         }
@@ -219,6 +228,8 @@ pub(crate) struct Cost {
     pub keccak_permutations: u64,
     /// Rows of the keccak circuit.
     pub keccak_cycles: u64,
+    /// The price in cycles: total cycles, and the permutations at what proving them costs.
+    pub proving_cycles: u64,
     /// Calls of the SHA-256 accelerator.
     pub sha256_calls: u64,
     /// Calls of the big-integer accelerator.
@@ -253,7 +264,12 @@ impl From<Measurement> for Cost {
 }
 
 impl Cost {
-    /// All that a prover proves.
+    /// What costs as much to prove as this and its keccak permutations, each of which costs `permutation` cycles.
+    fn price(&self, permutation: u64) -> u64 {
+        self.total_cycles + self.keccak_permutations.saturating_mul(permutation)
+    }
+
+    /// All rows that a prover proves. One of the keccak circuit costs more than one of a segment.
     fn all(&self) -> u64 {
         self.total_cycles + self.keccak_cycles
     }
@@ -280,6 +296,7 @@ impl fmt::Display for Cost {
             ("total", self.total_cycles),
             ("keccak circuit", self.keccak_cycles),
             ("all in", self.all()),
+            ("price", self.proving_cycles),
         ] {
             writeln!(
                 f,
@@ -327,8 +344,8 @@ struct TableHead;
 
 impl fmt::Display for TableHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = "| input | gas | user | paging | total | segments | keccak | user / gas | total / gas | all in / gas |";
-        write!(f, "{columns}\n|{}", "---|".repeat(10))
+        let columns = "| input | gas | user | paging | total | segments | keccak | user / gas | total / gas | all in / gas | price / gas |";
+        write!(f, "{columns}\n|{}", "---|".repeat(11))
     }
 }
 
@@ -342,7 +359,7 @@ impl fmt::Display for TableRow {
         let name = cost.name.rsplit('/').next().unwrap_or_default().replace(".json.zst", "");
         write!(
             f,
-            "| {name} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {:.1} |",
+            "| {name} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {:.1} |",
             thousands(cost.gas),
             thousands(cost.user_cycles),
             thousands(cost.paging_cycles),
@@ -352,6 +369,7 @@ impl fmt::Display for TableRow {
             cost.per_gas(cost.user_cycles),
             cost.per_gas(cost.total_cycles),
             cost.per_gas(cost.all()),
+            cost.per_gas(cost.proving_cycles),
         )
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use client::Prover;
+use client::{PERMUTATION_CYCLES, Prover};
 use devnode::worst::WorstCase;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,7 @@ fn measure_all(
         ensure!(!shutdown.is_cancelled(), "interrupted");
         costs.push(measure(prover, &case, args.gas, args.program.as_deref())?);
     }
-    costs.sort_by(|a, b| b.per_gas.total_cmp(&a.per_gas));
+    costs.sort_by(|a, b| b.price_per_gas.total_cmp(&a.price_per_gas));
     Ok(Table(costs))
 }
 
@@ -73,7 +73,9 @@ fn measure(
     let (input, root) = chain.input(1..=1)?;
     let input = input.encode(root)?;
     let cost = super::measure(prover, &case.name, &input, program, None)?;
-    let cycles = cost.user_cycles + cost.paging_cycles + cost.keccak_cycles;
+    let run = cost.user_cycles + cost.paging_cycles;
+    let (cycles, price) =
+        (run + cost.keccak_cycles, run + cost.keccak_permutations * PERMUTATION_CYCLES);
     Ok(WorstCost {
         name: cost.name,
         gas: cost.gas,
@@ -81,6 +83,7 @@ fn measure(
         paging_cycles: cost.paging_cycles,
         cycles,
         per_gas: cycles as f64 / cost.gas as f64,
+        price_per_gas: price as f64 / cost.gas as f64,
         input_bytes: cost.input_bytes,
         features: cost.features,
     })
@@ -96,6 +99,8 @@ struct WorstCost {
     /// User cycles, paging and rows of the keccak circuit; no padding, which would hide small differences.
     cycles: u64,
     per_gas: f64,
+    /// The same with the permutations at what proving them costs.
+    price_per_gas: f64,
     input_bytes: usize,
     /// What the native run counted.
     features: BTreeMap<String, u64>,
@@ -110,12 +115,15 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "| block of | gas | cycles | cycles / gas | input bytes |\n|---|---|---|---|---|"
+            "| block of | gas | cycles | cycles / gas | price / gas | input bytes |\n|---|---|---|---|---|---|"
         )?;
-        for WorstCost { name, gas, cycles, per_gas, input_bytes, .. } in &self.0 {
+        for WorstCost { name, gas, cycles, per_gas, price_per_gas, input_bytes, .. } in &self.0 {
             let (gas, cycles) = (thousands(*gas), thousands(*cycles));
             let bytes = thousands(*input_bytes as u64);
-            write!(f, "\n| {name} | {gas} | {cycles} | {per_gas:.1} | {bytes} |")?;
+            write!(
+                f,
+                "\n| {name} | {gas} | {cycles} | {per_gas:.1} | {price_per_gas:.1} | {bytes} |"
+            )?;
         }
         Ok(())
     }
