@@ -78,6 +78,19 @@ impl<'c> Dialect<'c> {
         Ok(Self { http: Http::new(config)?, config })
     }
 
+    /// An id goes into paths, logs and errors.
+    fn check_id(&self, what: &str, id: &str) -> Result<(), Trouble> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let detail = match (1..=MAX_ID).contains(&id.len()) && id.bytes().all(plain) {
+            true if self.http.quote(id) == id => return Ok(()),
+            true => "an id that holds our key",
+            false => {
+                "an id that is empty, too long or has other characters than letters, digits, - and _"
+            }
+        };
+        Err(Trouble::Malformed { what: what.to_owned(), detail: detail.to_owned() })
+    }
+
     /// Whether the engine has the program with this image id.
     pub(crate) async fn knows_program(&self, image: &str) -> Result<bool, Trouble> {
         Ok(self.place_for_program(image).await?.is_none())
@@ -95,7 +108,7 @@ impl<'c> Dialect<'c> {
         let what = "where an input goes";
         let upload: Upload = json(what, &self.get(what, self.at("inputs/upload")).await?)?;
         let uuid = upload.uuid.unwrap_or_default();
-        check_id(what, &uuid)?;
+        self.check_id(what, &uuid)?;
         let what = format!("the input, {} bytes", input.len());
         self.put(&what, &upload.url, input).await?;
         Ok(uuid)
@@ -122,7 +135,7 @@ impl<'c> Dialect<'c> {
             within: self.config.answer_timeout,
         };
         let created: Created = json(what, &self.http.ask(question).await?)?;
-        check_id(what, &created.uuid)?;
+        self.check_id(what, &created.uuid)?;
         Ok(created.uuid)
     }
 
@@ -276,16 +289,6 @@ fn json<T: for<'de> Deserialize<'de>>(what: &str, answer: &Answer) -> Result<T, 
     })
 }
 
-fn check_id(what: &str, id: &str) -> Result<(), Trouble> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if (1..=MAX_ID).contains(&id.len()) && id.bytes().all(plain) {
-        return Ok(());
-    }
-    let detail =
-        "an id that is empty, too long or has other characters than letters, digits, - and _";
-    Err(Trouble::Malformed { what: what.to_owned(), detail: detail.to_owned() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,12 +317,20 @@ mod tests {
 
     #[test]
     fn only_plain_ids_are_put_into_a_path() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "AbCd0123456789secret").unwrap();
+        let mut config = Config::new("https://a:1".parse().unwrap(), "sessions".into());
+        config.key_file = Some(file.path().to_owned());
+        let dialect = Dialect::new(&config).unwrap();
         for id in ["0195c5a2-7f3e-7ac1-b0f5-3f0d6f2d9a11", "a_B-9"] {
-            check_id("it", id).unwrap();
+            dialect.check_id("it", id).unwrap();
         }
         let long = "x".repeat(MAX_ID + 1);
-        for id in ["", "..", "a/b", "a?b", "a%2fb", "a b", "ü", "a\n", &long] {
-            assert!(matches!(check_id("it", id), Err(Trouble::Malformed { .. })), "{id:?}");
+        let key = ["AbCd0123456789secret", "x-ABCD0123456789SECRET", "0123456789secret"];
+        let others = ["", "..", "a/b", "a?b", "a%2fb", "a b", "ü", "a\n", &long];
+        for id in others.into_iter().chain(key) {
+            let refused = dialect.check_id("it", id);
+            assert!(matches!(refused, Err(Trouble::Malformed { .. })), "{id:?}");
         }
     }
 

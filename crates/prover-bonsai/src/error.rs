@@ -72,7 +72,7 @@ pub enum Trouble {
     },
     /// It does not accept the key, or asks for one.
     #[error(
-        "refuses the key (HTTP {status}): put a valid one into the key file, and name that with --key-file"
+        "refuses the key (HTTP {status}): put a valid one into the key file, and name that with --engine-key-file"
     )]
     Key {
         /// The status, 401 or 403.
@@ -115,7 +115,9 @@ pub enum Trouble {
         detail: String,
     },
     /// It sends more than is read.
-    #[error("sends more than {limit} bytes as {what}: if that is right, raise --max-receipt-bytes")]
+    #[error(
+        "sends more than {limit} bytes as {what}: if that is a receipt and right, raise PROVER_BONSAI_MAX_RECEIPT_BYTES"
+    )]
     TooLong {
         /// What it was asked.
         what: String,

@@ -4,10 +4,13 @@
 //! * No redirect is followed, and no proxy of the environment is used.
 //! * Of a body that is no answer only the beginning goes into an error, without the key.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, Response, Url};
@@ -19,6 +22,8 @@ use crate::error::Trouble;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a text of the engine's is quoted, in characters.
 const QUOTED: usize = 300;
+/// Fewer characters of a key tell nothing.
+const LEAST_PART: usize = 6;
 /// So much of a key is nobody's business, in characters.
 const KEY_PART: usize = 4;
 /// The longest key, in bytes.
@@ -221,9 +226,37 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The text without the key, and without its beginning at the text's end, where the text was cut.
+/// The text without the key, in whatever form somebody may say it, and without half of it or more; and without its beginning at the
+/// text's end, where the text was cut.
 fn without(key: &str, text: &str) -> String {
-    let mut text = text.replace(key, "…");
+    let (plain, bytes) = (text.to_ascii_lowercase(), key.as_bytes());
+    let mut hidden = vec![false; text.len()];
+    for form in [
+        key.to_owned(),
+        key.chars().rev().collect(),
+        hex::encode(bytes),
+        STANDARD.encode(bytes),
+        URL_SAFE_NO_PAD.encode(bytes),
+        bytes.iter().map(|byte| format!("%{byte:02x}")).collect(),
+    ] {
+        let form = form.to_ascii_lowercase();
+        let part = (form.len() / 2).max(LEAST_PART).min(form.len());
+        let parts: HashSet<&[u8]> = form.as_bytes().windows(part).collect();
+        for (at, window) in plain.as_bytes().windows(part).enumerate() {
+            if parts.contains(window) {
+                hidden[at..at + part].fill(true);
+            }
+        }
+    }
+    let mut said = String::with_capacity(text.len());
+    for (at, character) in text.char_indices() {
+        match hidden[at] {
+            false => said.push(character),
+            true if said.ends_with('…') => {}
+            true => said.push('…'),
+        }
+    }
+    let mut text = said;
     let cut = (KEY_PART..key.len()).rev().find(|length| text.ends_with(&key[..*length]));
     if let Some(length) = cut {
         text.truncate(text.len() - length);
@@ -271,6 +304,23 @@ mod tests {
     fn a_quoted_text_is_short_and_plain_and_holds_no_key() {
         assert_eq!(quote("no such key: abc\n\x1b[2J", Some("abc")), "no such key: …  [2J");
         assert_eq!(quote(&"x".repeat(500), None).chars().count(), 301);
+        // In other forms, and most of it.
+        let key = "Ab0-Key_of-an.Engine7654";
+        let reversed: String = key.chars().rev().collect();
+        for form in [
+            key.to_uppercase(),
+            reversed,
+            hex::encode(key),
+            STANDARD.encode(key),
+            key.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+            key[2..].to_owned(),
+            key[..22].to_owned(),
+        ] {
+            let said = quote(&format!("the key {form} is wrong"), Some(key));
+            assert!(said.starts_with("the key …") && said.ends_with(" is wrong"), "{said}");
+            assert!(said.chars().count() < 24, "{said}");
+        }
+        assert_eq!(quote("an engine at 0x7654", Some(key)), "an engine at 0x7654");
         // Cut within the key.
         let key = "0123456789".repeat(200);
         let said = format!("{key} and {}", &key[..1500]);

@@ -163,8 +163,8 @@ impl Claim {
     /// # Errors
     /// [`OnceError`].
     pub async fn price(&self, l1: &Rpc, limits: Limits) -> Result<u64, OnceError> {
-        // Anybody may claim.
-        let (from, to) = (self.withdrawal.to, TxKind::Call(self.bridge));
+        // Anybody may claim. Who is paid would pay less, being known already.
+        let (from, to) = (Address::ZERO, TxKind::Call(self.bridge));
         Ok(once::price(l1, from, to, &self.data, limits).await?.gas)
     }
 

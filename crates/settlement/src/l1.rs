@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 use url::Url;
+use witness::Secrets;
 
 /// The longest answer that is read: the hashes of a block's transactions are the largest thing that is asked for.
 const LONGEST: usize = 4 << 20;
@@ -121,6 +122,8 @@ pub struct Rpc {
     name: String,
     provider: RootProvider,
     chain: Option<u64>,
+    /// What must not be repeated of what it says, if it has a URL.
+    secrets: Option<Secrets>,
 }
 
 impl Rpc {
@@ -130,13 +133,14 @@ impl Rpc {
     /// [`L1Error::Url`].
     pub fn http(url: &Url) -> Result<Self, L1Error> {
         let name = url.origin().ascii_serialization();
-        Ok(Self::new(name, Http::new(url)?))
+        Ok(Self { secrets: Some(Secrets::of(url)), ..Self::new(name, Http::new(url)?) })
     }
 
     /// One that is reached through `transport`.
     pub fn new(name: impl Into<String>, transport: impl IntoBoxTransport) -> Self {
         let client = RpcClient::new(transport, false);
-        Self { name: name.into(), provider: RootProvider::new(client), chain: None }
+        let provider = RootProvider::new(client);
+        Self { name: name.into(), provider, chain: None, secrets: None }
     }
 
     /// Its name, without what may be a key.
@@ -154,8 +158,16 @@ impl Rpc {
     }
 
     fn fails(&self, what: &'static str, says: &str) -> L1Error {
-        let says = says.chars().filter(|c| !c.is_control()).take(QUOTED).collect();
-        L1Error::Rpc { rpc: self.name.clone(), what, says }
+        L1Error::Rpc { rpc: self.name.clone(), what, says: self.quote(says) }
+    }
+
+    /// The beginning of what it says, without control characters and without what may be a key of its URL.
+    pub(crate) fn quote(&self, says: &str) -> String {
+        let says = match &self.secrets {
+            Some(secrets) => secrets.quote(says),
+            None => says.to_owned(),
+        };
+        says.chars().filter(|c| !c.is_control()).take(QUOTED).collect()
     }
 
     /// Its chain id, which must be `expected`, if any is. Asked for once.
@@ -278,11 +290,10 @@ impl Rpc {
     ) -> Result<T, L1Error> {
         match result {
             Err(RpcError::ErrorResp(error)) => match error.as_revert_data() {
-                Some(data) => Err(L1Error::Reverted(reason(&data))),
+                Some(data) => Err(L1Error::Reverted(self.quote(&reason(&data)))),
                 // What nodes say of a revert without data.
                 None if error.code == 3 || error.message.contains("revert") => {
-                    let says = error.message.chars().take(QUOTED).collect();
-                    Err(L1Error::Reverted(says))
+                    Err(L1Error::Reverted(self.quote(&error.message)))
                 }
                 None => Err(self.fails(what, &error.message)),
             },

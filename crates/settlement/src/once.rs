@@ -24,7 +24,7 @@ pub enum OnceError {
     #[error(transparent)]
     Wallet(#[from] WalletError),
     /// It takes more gas than is allowed: an RPC may say anything.
-    #[error("L1 says that it takes {needed} gas, and {allowed} are allowed")]
+    #[error("L1 says that it takes {needed} gas, and {allowed} are allowed: see --max-gas")]
     Gas {
         /// What it takes.
         needed: u64,
@@ -32,7 +32,7 @@ pub enum OnceError {
         allowed: u64,
     },
     /// The fees are more than is allowed.
-    #[error("L1 asks for {needed} wei a gas, and {allowed} are allowed")]
+    #[error("L1 asks for {needed} wei a gas, and {allowed} are allowed: see --max-fee-gwei")]
     Fees {
         /// What it takes.
         needed: u64,

@@ -44,6 +44,9 @@ const GAS_MARGIN: u64 = 130;
 /// How often the store is asked whether another batch is proven.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// An RPC that is more blocks behind another one does not follow L1.
+const LAG: u64 = 32;
+
 /// So many steps without asking L1 anew.
 const STEPS: usize = 64;
 
@@ -266,6 +269,8 @@ pub struct Sender {
     chain: Option<u64>,
     sent: BTreeMap<B256, Timestamp>,
     waiting: Option<(i64, Timestamp)>,
+    /// Since when another RPC has less settled than the one whose turn it is.
+    disputed: Option<Timestamp>,
     /// What was said last, and when.
     told: Option<(String, Instant)>,
 }
@@ -291,6 +296,7 @@ impl Sender {
             chain,
             sent,
             waiting: None,
+            disputed: None,
             told: None,
         }
     }
@@ -372,9 +378,10 @@ impl Sender {
         let trouble = match &ticked {
             Ok(Tick::Standby) | Err(Error::Stopped | Error::Store(_)) => false,
             // About the nonce the RPCs may differ, and whoever is asked next would begin anew.
-            Ok(Tick::Done { alarm: Some(alarm), .. }) => {
-                !matches!(alarm, Alarm::NonceGap { .. } | Alarm::NonceWasted { .. })
-            }
+            Ok(Tick::Done { alarm: Some(alarm), .. }) => !matches!(
+                alarm,
+                Alarm::NonceGap { .. } | Alarm::NonceWasted { .. } | Alarm::Disputed { .. }
+            ),
             Ok(Tick::Done { alarm: None, .. }) => false,
             Err(_) => true,
         };
@@ -423,11 +430,15 @@ impl Sender {
         now: Timestamp,
         pass: &mut (dyn FnMut(Label) -> bool + Send),
     ) -> Result<Tick, Error> {
-        self.learn_chain().await?;
+        // A chain that is named is known before any RPC answers: then it shows that somebody wants to settle there.
+        if self.chain.is_none() {
+            self.learn_chain().await?;
+        }
         let Some(settler) = self.settler() else { return Ok(Tick::Standby) };
         if !self.store.hold_settling(&settler, now).await? {
             return Ok(Tick::Standby);
         }
+        self.learn_chain().await?;
         go_on(pass, Label::Held)?;
         let mut seen = self.rpcs[0].observe(self.config.rollup, self.wallet.address()).await?;
         seen.finalized = self.confirmed(seen.finalized).await;
@@ -484,6 +495,10 @@ impl Sender {
             }
         }
         self.repeat(&settler, now).await?;
+        let alarm = match alarm {
+            None | Some(Alarm::UnknownHead { .. }) => self.dispute(&seen, now).await.or(alarm),
+            alarm => alarm,
+        };
         if bumped {
             // The nonce may be none that L1 takes: another RPC may know better.
             self.rpcs.rotate_left(1);
@@ -547,6 +562,34 @@ impl Sender {
         let due: Vec<_> = due.into_iter().map(|tx| tx.hash).collect();
         self.sent.extend(due.into_iter().map(|hash| (hash, now)));
         Ok(())
+    }
+
+    /// Whether another RPC has had less settled for long. If that one has newest blocks too, its turn is next: what nobody settled would never
+    /// be settled if one that invents a head were believed.
+    async fn dispute(&mut self, seen: &Observed, now: Timestamp) -> Option<Alarm> {
+        let (rollup, wallet) = (self.config.rollup, self.wallet.address());
+        let mut behind = None;
+        for other in self.others() {
+            let Ok(observed) = other.observe(rollup, wallet).await else { continue };
+            if observed.head.number < seen.head.number {
+                let lives = observed.block.number.saturating_add(LAG) >= seen.block.number;
+                behind = Some((other.name().to_owned(), observed.head.number, lives));
+                break;
+            }
+        }
+        let Some((name, other, lives)) = behind else {
+            self.disputed = None;
+            return None;
+        };
+        let since = *self.disputed.get_or_insert(now);
+        if now.0.abs_diff(since.0) < millis(self.config.rules.bump_after) {
+            return None;
+        }
+        if lives && let Some(at) = self.rpcs.iter().position(|rpc| rpc.name() == name) {
+            self.rpcs.rotate_left(at);
+            self.disputed = None;
+        }
+        Some(Alarm::Disputed { settled: seen.head.number, other })
     }
 
     /// The finalized head as far as another RPC has it too, if there is another one: what is final is forgotten.
@@ -899,6 +942,7 @@ impl Trouble<'_> {
                 }
                 Error::Poor { .. } => "settlement_wallet_poor",
                 Error::Wallet(_) => "settlement_wallet_failed",
+                Error::L1(L1Error::Changed(_)) => "settlement_outrun",
                 Error::L1(_) | Error::Disputed { .. } => "settlement_l1_failed",
                 Error::Store(_) | Error::Stopped => "settlement_store_failed",
             },
@@ -906,6 +950,7 @@ impl Trouble<'_> {
                 Alarm::OtherHead { .. } => "settlement_other_head",
                 Alarm::UnknownHead { .. } => "settlement_unknown_head",
                 Alarm::FeesTooHigh(_) | Alarm::Stuck { .. } => "settlement_stuck",
+                Alarm::Disputed { .. } => "settlement_disputed",
                 Alarm::NonceWasted { .. } | Alarm::NonceGap { .. } => "settlement_nonce_lost",
             },
         }
@@ -936,6 +981,16 @@ impl Trouble<'_> {
             }
             "settlement_l1_failed" => {
                 tracing::warn!(code = "settlement_l1_failed", why, "L1 could not be asked");
+            }
+            "settlement_outrun" => {
+                tracing::info!(code = "settlement_outrun", why, "somebody else was faster");
+            }
+            "settlement_disputed" => {
+                tracing::error!(
+                    code = "settlement_disputed",
+                    why,
+                    "the RPCs contradict each other"
+                );
             }
             "settlement_other_head" => {
                 tracing::error!(

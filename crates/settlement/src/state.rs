@@ -141,6 +141,13 @@ pub enum Alarm {
         /// How often that happened before, in a row.
         before: u32,
     },
+    /// Two RPCs say different things about what is settled, for longer than one may be behind.
+    Disputed {
+        /// The last settled block, as the one says whose turn it is.
+        settled: u64,
+        /// As another one says.
+        other: u64,
+    },
     /// A transaction before ours is gone: ours would wait for it for ever.
     NonceGap {
         /// Our nonce.
@@ -176,6 +183,10 @@ impl fmt::Display for Alarm {
             Self::NonceWasted { nonce, .. } => write!(
                 f,
                 "nonce {nonce} was used up without settling the batch: by somebody else's transaction, or by ours, which failed"
+            ),
+            Self::Disputed { settled, other } => write!(
+                f,
+                "one RPC says that block {settled} is settled, and another one that nothing after block {other} is: one of them lies, or is behind"
             ),
             Self::NonceGap { nonce, expected } => {
                 write!(

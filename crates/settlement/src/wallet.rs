@@ -5,7 +5,7 @@ use alloy_consensus::{SignableTransaction, Signed, TxEip1559, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_network::TxSigner;
 use alloy_primitives::{Address, B256, Signature};
-use alloy_provider::{RootProvider, Web3Signer};
+use alloy_provider::Web3Signer;
 use alloy_signer_local::LocalSigner;
 use std::{
     fmt,
@@ -57,7 +57,7 @@ pub struct Wallet {
 
 enum Signer {
     Here(Box<dyn TxSigner<Signature> + Send + Sync>),
-    Remote(Web3Signer<RootProvider, L1>),
+    Remote(Box<Rpc>),
 }
 
 impl fmt::Debug for Wallet {
@@ -81,6 +81,8 @@ impl Wallet {
         let password = std::fs::read_to_string(password).map_err(file)?;
         let password = password.strip_suffix('\n').unwrap_or(&password);
         let password = password.strip_suffix('\r').unwrap_or(password);
+        let unread = |source| WalletError::File { path: path.into(), source };
+        std::fs::File::open(path).map_err(unread)?;
         let signer = LocalSigner::decrypt_keystore(path, password);
         let fails = |says: String| {
             let wrong = says.contains("Mac Mismatch");
@@ -96,7 +98,7 @@ impl Wallet {
     /// [`WalletError::Remote`].
     pub fn remote(url: &Url, address: Address) -> Result<Self, WalletError> {
         let rpc = Rpc::http(url).map_err(WalletError::Remote)?;
-        Ok(Self { address, signer: Signer::Remote(Web3Signer::new(rpc.provider(), address)) })
+        Ok(Self { address, signer: Signer::Remote(Box::new(rpc)) })
     }
 
     /// Its address.
@@ -119,8 +121,10 @@ impl Wallet {
         if *signed.tx() != tx {
             return Err(WalletError::Other("another transaction"));
         }
-        // By the signature alone: no hash that the signer tells counts.
-        let signed = Signed::new_unhashed(tx, *signed.signature());
+        // By the signature alone: no hash that the signer tells counts. Of the two that are as good, L1 takes only that with the lower s (EIP-2).
+        let signature = *signed.signature();
+        let signature = signature.normalize_s().unwrap_or(signature);
+        let signed = Signed::new_unhashed(tx, signature);
         if !signed.recover_signer().is_ok_and(|signer| signer == self.address) {
             return Err(WalletError::Other("with another key"));
         }
@@ -128,18 +132,17 @@ impl Wallet {
     }
 
     async fn ask(&self, mut tx: TxEip1559) -> Result<TxEnvelope, WalletError> {
-        let failed = |error: &dyn fmt::Display| {
-            let says = error.to_string().chars().filter(|c| !c.is_control()).take(200).collect();
-            WalletError::Failed(says)
-        };
+        let failed = |error: &dyn fmt::Display| WalletError::Failed(error.to_string());
         match &self.signer {
             Signer::Here(signer) => {
                 let signature = signer.sign_transaction(&mut tx).await;
                 Ok(tx.into_signed(signature.map_err(|error| failed(&error))?).into())
             }
-            Signer::Remote(signer) => {
+            Signer::Remote(rpc) => {
+                let signer = Web3Signer::<_, L1>::new(rpc.provider(), self.address);
+                let raw = signer.sign_transaction(tx.into()).await;
                 let raw =
-                    signer.sign_transaction(tx.into()).await.map_err(|error| failed(&error))?;
+                    raw.map_err(|error| WalletError::Failed(rpc.quote(&error.to_string())))?;
                 TxEnvelope::decode_2718_exact(&raw).map_err(|error| failed(&error))
             }
         }

@@ -109,6 +109,7 @@ pub use nodes::{Fault, Nodes};
 pub use program::BlockSummary;
 pub use proofs::KnownKeys;
 pub use rpc::Limits;
+pub use secrets::Secrets;
 
 use program::{ChainConfig, Statement, Terms};
 

@@ -16,10 +16,11 @@ const HIDDEN: &str = "…";
 
 /// Everything in a URL beside scheme, host and port that may be a secret, in the forms in which it may be repeated.
 #[derive(Clone, Debug)]
-pub(crate) struct Secrets(AhoCorasick);
+pub struct Secrets(AhoCorasick);
 
 impl Secrets {
-    pub(crate) fn of(url: &Url) -> Self {
+    /// Those of a URL.
+    pub fn of(url: &Url) -> Self {
         let mut without = url.clone();
         // The HTTP client leaves user name and password out when it quotes the URL.
         let _ = (without.set_username(""), without.set_password(None));
@@ -74,7 +75,7 @@ impl Secrets {
     }
 
     /// The beginning of a text of the node's, without control characters and without the secrets.
-    pub(crate) fn quote(&self, text: &str) -> String {
+    pub fn quote(&self, text: &str) -> String {
         let redacted = self.redacted(text);
         let plain = |c: char| if c.is_control() { ' ' } else { c };
         let mut short: String = redacted.chars().take(QUOTED).map(plain).collect();

@@ -177,20 +177,56 @@ impl SettleArgs {
     /// [`InvalidConfig`] names the first setting that cannot work.
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
         let problem = |key, problem: &str| Err(InvalidConfig { key, problem: problem.to_owned() });
-        let (rollup, rpcs) = (self.settle_rollup.is_some(), !self.l1_rpc_url.is_empty());
+        let rollup = self.settle_rollup.is_some();
         let (files, password) =
             (self.settle_keystore.is_some(), self.settle_password_file.is_some());
         let (remote, address) =
             (self.settle_signer_url.is_some(), self.settle_signer_address.is_some());
+        // An RPC alone is no mistake: other commands have the same variable.
         for (key, missing, needed_by) in [
-            ("l1_rpc_url", rollup && !rpcs, "settle_rollup"),
-            ("settle_rollup", rpcs && !rollup, "l1_rpc_url"),
+            ("l1_rpc_url", rollup && self.l1_rpc_url.is_empty(), "settle_rollup"),
             ("settle_password_file", files && !password, "settle_keystore"),
+            ("settle_keystore", password && !files, "settle_password_file"),
             ("settle_signer_address", remote && !address, "settle_signer_url"),
+            ("settle_signer_url", address && !remote, "settle_signer_address"),
+            ("settle_rollup", files && !rollup, "settle_keystore"),
+            ("settle_rollup", remote && !rollup, "settle_signer_url"),
         ] {
             if missing {
                 return problem(key, &format!("is missing: {needed_by} needs it"));
             }
+        }
+        if self.settle_rollup.is_some_and(|rollup| rollup.is_zero()) {
+            return problem("settle_rollup", "is the zero address, where no contract is");
+        }
+        if self.l1_chain_id == Some(0) {
+            return problem("l1_chain_id", "is zero, which is no chain's id");
+        }
+        let lists = [("l1_rpc_url", &self.l1_rpc_url[..])];
+        let signer = self.settle_signer_url.as_slice();
+        for (key, urls) in lists.into_iter().chain([("settle_signer_url", signer)]) {
+            if let Some(error) = urls.iter().find_map(|url| rpc(url, key).err()) {
+                return problem(key, &format!("cannot be used: {}", error.root_cause()));
+            }
+        }
+        for (key, file) in [
+            ("settle_keystore", &self.settle_keystore),
+            ("settle_password_file", &self.settle_password_file),
+        ] {
+            if let Some(file) = file
+                && let Err(error) = std::fs::File::open(file)
+            {
+                return problem(
+                    key,
+                    &format!("is {}, which cannot be read: {error}", file.display()),
+                );
+            }
+        }
+        if self.settle_max_priority_fee_gwei > self.settle_max_fee_gwei {
+            return problem(
+                "settle_max_priority_fee_gwei",
+                "is more than settle_max_fee_gwei, of which it is a part",
+            );
         }
         if files && remote {
             return problem(

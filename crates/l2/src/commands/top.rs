@@ -342,6 +342,8 @@ impl fmt::Display for Snapshot {
                 Some(code) => writeln!(f, ", ALARM {}", escaped(code))?,
                 None => writeln!(f)?,
             }
+            let (rollup, chain) = (escaped(&it.rollup), it.l1_chain_id);
+            writeln!(f, "         contract {rollup} on chain {chain}")?;
             writeln!(f, "         validium: the data of the blocks is not on L1")?;
         }
         let Counts { ready, leased, verifying, proved, dead, superseded, set_aside } = self.jobs;
@@ -565,6 +567,7 @@ mod tests {
             blocks   head 1,204, with a job 4, proved 2, lag 1,202
             intake   PAUSED by an operator 60 s ago
             L1       settled 1, final –, 1 behind, wallet 1.2346 ether, ALARM settlement_stuck
+                     contract 0x00 on chain 1
                      validium: the data of the blocks is not on L1
             jobs     1 ready, 1 leased, 0 verifying, 2 proved, 0 dead
             rates    2.4 blocks/min, 1.20 Mgas/s, 12.5 s for a proof (last 50 s)

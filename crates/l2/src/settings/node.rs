@@ -97,7 +97,7 @@ impl NodeSettings {
     }
 }
 
-/// One text, or several. The message does not repeat the value: an address may hold a key.
+/// One text, or several, each of which may be several with commas between them, as flags have them. The message does not repeat the value: an address may hold a key.
 pub(crate) fn one_or_several<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<String>, D::Error> {
@@ -107,9 +107,10 @@ pub(crate) fn one_or_several<'de, D: Deserializer<'de>>(
         One(String),
         Several(Vec<String>),
     }
+    let parts = |text: String| text.split(',').map(str::to_owned).collect::<Vec<_>>();
     match Texts::deserialize(deserializer) {
-        Ok(Texts::One(text)) => Ok(vec![text]),
-        Ok(Texts::Several(texts)) => Ok(texts),
+        Ok(Texts::One(text)) => Ok(parts(text)),
+        Ok(Texts::Several(texts)) => Ok(texts.into_iter().flat_map(parts).collect()),
         Err(_) => Err(serde::de::Error::custom("must be a text, or a list of texts")),
     }
 }

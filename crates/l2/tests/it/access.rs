@@ -229,7 +229,27 @@ fn settling_can_be_set_up_in_the_settings_file() {
     let whole = [rollup, l1, signer, address].concat();
     for (lines, says) in [
         (rollup.to_owned(), "setting l1_rpc_url is missing: settle_rollup needs it"),
-        (l1.to_owned(), "setting settle_rollup is missing: l1_rpc_url needs it"),
+        (
+            signer.to_owned() + address,
+            "setting settle_rollup is missing: settle_signer_url needs it",
+        ),
+        ("settle_password_file = 'x'\n".to_owned(), "setting settle_keystore is missing"),
+        (whole.replace("aa'", "00'"), "setting settle_rollup is the zero address"),
+        (format!("{whole}l1_chain_id = 0\n"), "setting l1_chain_id is zero"),
+        (
+            whole.replace("http://127.0.0.1:9'\nsettle_signer", "wss://l1/KEYKEY'\nsettle_signer"),
+            "setting l1_rpc_url cannot be used: ",
+        ),
+        (
+            whole.replace(signer, "settle_signer_url = 'hp:/KEYKEY'\n"),
+            "setting settle_signer_url cannot be used: ",
+        ),
+        (
+            format!(
+                "{rollup}{l1}settle_keystore = 'nowhere.json'\nsettle_password_file = 'nowhere'\n"
+            ),
+            "setting settle_keystore is nowhere.json, which cannot be read",
+        ),
         ([rollup, l1].concat(), "setting settle_keystore is missing: a wallet is needed"),
         ([rollup, l1, signer].concat(), "setting settle_signer_address is missing"),
         ("settle_keystore = 'key'\n".to_owned(), "setting settle_password_file is missing"),
@@ -242,8 +262,8 @@ fn settling_can_be_set_up_in_the_settings_file() {
             "setting settle_max_fee_gwei must be in 1..=1000000",
         ),
         (
-            format!("{whole}settle_max_priority_fee_gwei = 1000001\n"),
-            "setting settle_max_priority_fee_gwei must be in",
+            format!("{whole}settle_max_priority_fee_gwei = 101\n"),
+            "setting settle_max_priority_fee_gwei is more than settle_max_fee_gwei",
         ),
         (format!("{whole}settle_max_gas = 20999\n"), "setting settle_max_gas must be in 21000.."),
         (format!("{whole}settle_lease = '0s'\n"), "setting settle_lease must not be zero"),
@@ -255,9 +275,14 @@ fn settling_can_be_set_up_in_the_settings_file() {
             &["server", "--prover", "exec", "--danger-accept-exec", "--data-dir", &data],
         ] {
             let error = fails(1, &[command, &["--config", &config]].concat());
-            assert!(error.contains(says), "{says}: {error}");
+            assert!(error.contains(says) && !error.contains("KEYKEY"), "{says}: {error}");
         }
     }
+    // Several, as flags have them; and one that other commands need does not hurt.
+    let several = l1.replace(":9'", ":9,http://127.0.0.1:7/KEYKEY'");
+    fs::write(&file, format!("rpc_url = 'http://127.0.0.1:9'\n{several}")).expect("written");
+    let shown = text(&["config", "check", "--config", &config]);
+    assert!(shown.contains(r#"["http://127.0.0.1:9","http://127.0.0.1:7/…"]"#), "{shown}");
     // The other way round: what the flags begin the file ends.
     fs::write(&file, format!("rpc_url = 'http://127.0.0.1:9'\n{l1}{signer}{address}"))
         .expect("written");

@@ -77,7 +77,10 @@ fn a_receipt_without_end_or_of_great_length_is_not_read() {
         bench.config.max_receipt_bytes = 1 << 20;
         let begun = Instant::now();
         let words = "sends more than 1048576 bytes as the receipt of session s1";
-        contains(&bench.fails(), &["backend_unavailable", words, "--max-receipt-bytes"]);
+        contains(
+            &bench.fails(),
+            &["backend_unavailable", words, "PROVER_BONSAI_MAX_RECEIPT_BYTES"],
+        );
         assert!(begun.elapsed() < bench.config.transfer_timeout);
         assert_eq!(engine.created(), 1);
     }

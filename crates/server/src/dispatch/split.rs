@@ -301,10 +301,10 @@ impl Splitter {
         let now = jobs.now().await?;
         for part in parts {
             let Some((client, since)) = part.held else { continue };
-            let (its, mean) = jobs.crew(|crew| (crew.speed(client), crew.mean(now)));
-            // Who waits could have it done at the mean speed; otherwise a slow client has the time that it needs.
-            let (patience, speed) = match mean.filter(|_| idle) {
-                Some(mean) => (PATIENCE, mean),
+            let (its, usual) = jobs.crew(|crew| (crew.speed(client), crew.usual(now)));
+            // Who waits could have it done at the usual speed; otherwise a slow client has the time that it needs.
+            let (patience, speed) = match usual.filter(|_| idle) {
+                Some(usual) => (PATIENCE, usual),
                 None => (LONG_PATIENCE, its.unwrap_or(UNKNOWN_SPEED)),
             };
             let (first, end) = part.state.work.range();

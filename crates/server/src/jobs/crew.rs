@@ -16,6 +16,10 @@ const WEIGHT: f64 = 0.5;
 /// Cycles that are executed in a second, about. Each part executes the whole run.
 const EXECUTED_PER_SECOND: f64 = 60e6;
 
+/// One proof makes a client count as so many times as fast as before, or as others usually are, at the most: it may have been made
+/// beforehand.
+const MOST_FASTER: f64 = 4.0;
+
 /// Nobody takes more than this of a run at a time, since others may come; and less, as long as its speed is not known.
 const MOST: f64 = 1.0 / 32.0;
 const MOST_AT_FIRST: f64 = 1.0 / 128.0;
@@ -93,8 +97,10 @@ impl Crew {
 
     /// A client's proof of segments with so many cycles was accepted, so long after it got them.
     pub fn proved(&mut self, client: ClientId, cycles: u64, took: Duration) {
+        let usual = median(self.0.values().filter_map(|member| member.speed));
         let Some(member) = self.0.get_mut(&client) else { return };
-        let speed = cycles as f64 / took.as_secs_f64().max(1e-3);
+        let most = member.speed.or(usual).map_or(f64::INFINITY, |known| known * MOST_FASTER);
+        let speed = (cycles as f64 / took.as_secs_f64().max(1e-3)).min(most);
         member.speed =
             Some(member.speed.map_or(speed, |before| before + WEIGHT * (speed - before)));
     }
@@ -114,30 +120,29 @@ impl Crew {
         self.present(now).any(|member| member.segment_po2.is_none_or(|most| most >= segment_po2))
     }
 
-    /// The mean speed of those that are present, in cycles a second, if it is known of any.
-    pub fn mean(&self, now: Timestamp) -> Option<f64> {
-        let known: Vec<f64> = self.present(now).filter_map(|member| member.speed).collect();
-        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+    /// The median speed of those that are present, in cycles a second, if it is known of any.
+    pub fn usual(&self, now: Timestamp) -> Option<f64> {
+        median(self.present(now).filter_map(|member| member.speed))
     }
 
     /// How much `client` should take.
     pub fn share(&self, client: ClientId, now: Timestamp) -> Share {
-        let known = self.mean(now);
-        let mean = known.unwrap_or(1.0);
+        let usual = self.usual(now).unwrap_or(1.0);
         let proven: f64 = self.present(now).filter_map(|member| member.speed).sum();
         // Anybody can make clients up: beyond some, those that proved nothing yet count no more than those that did.
         let unproven = self.present(now).filter(|member| member.speed.is_none()).count() as f64;
-        let all = proven + (unproven * mean).min(proven.max(MOST_UNPROVEN * mean));
-        let its = self.speed(client).unwrap_or(mean);
-        let least = known.map_or(0.0, |_| least(its));
-        let most = if self.speed(client).is_some() { MOST } else { MOST_AT_FIRST };
+        let all = proven + (unproven * usual).min(proven.max(MOST_UNPROVEN * usual));
+        let known = self.speed(client);
+        let its = known.unwrap_or(usual);
+        // Who proved nothing yet may be slow, however fast others are.
+        let (most, least) = known.map_or((MOST_AT_FIRST, 0.0), |speed| (MOST, least(speed)));
         Share { fraction: 0.5 * its / all.max(its), most, least }
     }
 
     /// Into how many parts to divide the batches of keccak permutations of a run: four for each client, but fewer for clients so fast
     /// that each would spend most of its time on executing the run.
     pub fn keccak_parts(&self, now: Timestamp) -> usize {
-        let most = self.mean(now).map_or(f64::INFINITY, |mean| least(mean).recip());
+        let most = self.usual(now).map_or(f64::INFINITY, |usual| least(usual).recip());
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -170,6 +175,13 @@ impl Crew {
     fn present(&self, now: Timestamp) -> impl Iterator<Item = &Member> {
         self.0.values().filter(move |member| now.after(member.heard) < PRESENT)
     }
+}
+
+/// The middle one, if there is one.
+fn median(of: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut all: Vec<f64> = of.collect();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied()
 }
 
 /// How much of a run a client of this speed must take at least, so that executing all of it is worth while.

@@ -15,7 +15,7 @@ pub enum LeaseOutcome {
     Expired,
     /// Its client asked for work again without it.
     Abandoned,
-    /// An operator gave the job up.
+    /// Nobody is to blame: an operator gave the job up, its input is lost, or its client was told to stop.
     Cancelled,
     /// A reorg took the job's blocks off the chain.
     Superseded,

@@ -482,7 +482,11 @@ impl JobStore {
         its_own(job, held.as_ref(), fail)?;
         let event = Event::Fail { lease: fail.lease, class: fail.class };
         self.apply(&mut tx, row, &event, now).await?;
-        self.end_lease(&mut tx, fail.lease, LeaseOutcome::Failed, now).await?;
+        let outcome = match fail.class {
+            FailureClass::Cancelled => LeaseOutcome::Cancelled,
+            _ => LeaseOutcome::Failed,
+        };
+        self.end_lease(&mut tx, fail.lease, outcome, now).await?;
         let message: String = fail.message.chars().take(2_000).collect();
         self.set_last_error(&mut tx, seq, &format!("{}: {message}", fail.class)).await?;
         if let Some(held) = held

@@ -52,6 +52,11 @@ impl JobStore {
             .bind(Col(now))
             .bind(Col(now + settler.lease * 2));
         let held = self.ok(hold.execute(&mut *tx).await)?.rows_affected() == 1;
+        // Where nobody ever settled, and nobody tries any more: somebody named the wrong contract.
+        let wrong =
+            "DELETE FROM settlers WHERE rollup <> $1 AND seen_at IS NULL AND holds_until < $2";
+        let wrong = sqlx::query(wrong).bind(Col(settler.rollup)).bind(Col(now));
+        self.ok(wrong.execute(&mut *tx).await)?;
         self.ok(tx.commit().await)?;
         Ok(held)
     }
@@ -66,6 +71,20 @@ impl JobStore {
         let leave = sqlx::query(leave).bind(Col(settler.rollup)).bind(Col(settler.holder));
         self.ok(leave.execute(&mut *tx).await)?;
         self.ok(tx.commit().await)
+    }
+
+    /// Forgets that anybody settled in a contract, unless somebody does so now: no figure and no alarm is of it any more. Returns whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn forget_settling(&self, rollup: &Rollup, now: Timestamp) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let forget = sqlx::query("DELETE FROM settlers WHERE rollup = $1 AND holds_until < $2");
+        let forget = forget.bind(Col(*rollup)).bind(Col(now)).execute(&mut *tx).await;
+        let found = self.ok(forget)?.rows_affected() == 1;
+        self.ok(tx.commit().await)?;
+        Ok(found)
     }
 
     /// Batches of which it is open whether they stay settled, in the order of the chain.

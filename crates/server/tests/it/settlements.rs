@@ -21,6 +21,7 @@ use std::time::Duration;
 
 on_both_stores! {
     one_process_settles_until_it_falls_silent
+    what_nobody_settles_in_is_forgotten
     a_clock_that_was_ahead_holds_nobody_up_for_long
     a_batch_goes_its_way_and_back_and_what_is_over_is_small
     another_nonce_voids_what_was_signed_for_later_batches
@@ -97,6 +98,29 @@ async fn one_process_settles_until_it_falls_silent(place: &Place) {
     assert!(!holds(1, 163).await, "it was not the one");
     store.leave_settling(&settler(2)).await.unwrap();
     assert!(holds(1, 164).await);
+}
+
+/// A contract that was named by mistake, or that is not settled in any more, counts no longer.
+async fn what_nobody_settles_in_is_forgotten(place: &Place) {
+    let store = place.open().await;
+    let other = |n| Settler { rollup: Rollup { chain_id: n, ..ROLLUP }, ..settler(1) };
+    let contracts = async || {
+        let known = store.settled_on().await.unwrap();
+        known.into_iter().map(|(rollup, _)| rollup.chain_id).collect::<Vec<_>>()
+    };
+    assert!(store.hold_settling(&other(7), at(0)).await.unwrap());
+    assert!(store.hold_settling(&other(8), at(0)).await.unwrap());
+    let seen = Settled { seen_at: Some(at(1)), ..Settled::default() };
+    store.note_settled(&other(8), &seen, at(1)).await.unwrap();
+    // Somebody may still try there.
+    assert!(store.hold_settling(&settler(1), at(2)).await.unwrap());
+    assert_eq!(contracts().await.len(), 3);
+    assert!(store.hold_settling(&settler(1), at(2_000)).await.unwrap());
+    assert_eq!(contracts().await.len(), 2, "the one that nobody ever saw is gone");
+    assert!(!store.forget_settling(&ROLLUP, at(2_001)).await.unwrap(), "somebody settles there");
+    assert!(store.forget_settling(&other(8).rollup, at(2_001)).await.unwrap());
+    assert!(!store.forget_settling(&other(8).rollup, at(2_001)).await.unwrap());
+    assert_eq!(contracts().await, [ROLLUP.chain_id]);
 }
 
 async fn a_clock_that_was_ahead_holds_nobody_up_for_long(place: &Place) {
@@ -195,6 +219,7 @@ pub(crate) async fn settle(store: &JobStore) {
     store.note_settled(&settler(1), &Settled::default(), at(1)).await.unwrap();
     store.settled_on().await.unwrap();
     store.leave_settling(&settler(1)).await.unwrap();
+    store.forget_settling(&ROLLUP, at(2)).await.unwrap();
 }
 
 async fn row_tx(store: &JobStore) -> SignedTx {

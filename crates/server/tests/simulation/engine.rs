@@ -581,7 +581,8 @@ impl Engine {
     ) -> Submitted {
         let (row, key) = (self.find(job), (job, submit.lease, submit.proof.sha256));
         self.touch_client(submit.client, now);
-        let held = self.rows[row].job.state.lease().filter(|held| held.id == submit.lease);
+        let its = |held: &&Lease| held.id == submit.lease && held.client == submit.client;
+        let held = self.rows[row].job.state.lease().filter(its);
         let time = held.map(|held| now.after(held.since));
         let known = self.submissions.entry(key).or_insert_with(|| (submit.clone(), now, None));
         let model = match &known.2 {

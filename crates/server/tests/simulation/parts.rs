@@ -797,6 +797,30 @@ fn without_losses_nothing_is_proven_twice() {
     }
 }
 
+/// One proof that was made beforehand, and somebody who proved nothing yet, get no large part of a run.
+#[test]
+fn one_proof_says_little_about_speed() {
+    let (mut crew, now) = (Crew::default(), Timestamp(0));
+    for n in 0..4 {
+        crew.heard(id(n), None, now);
+    }
+    let taken = |crew: &Crew, n| crew.share(id(n), now).of(260, 268);
+    crew.proved(id(0), 5_000, Duration::from_secs(1));
+    crew.proved(id(1), 5_500, Duration::from_secs(1));
+    let usual = crew.usual(now);
+    crew.proved(id(2), 15_000_000, Duration::from_secs(1));
+    assert_eq!(crew.speed(id(2)), Some(22_000.0), "four times as fast as others");
+    assert_eq!((usual, crew.usual(now)), (Some(5_500.0), Some(5_500.0)));
+    assert!((0..3).all(|n| taken(&crew, n) <= 9), "a 32nd of the run");
+    assert_eq!(taken(&crew, 3), 3, "a 128th");
+    // Who is that fast is known to be after some more.
+    for _ in 0..12 {
+        crew.proved(id(2), 15_000_000, Duration::from_secs(1));
+    }
+    assert!(crew.speed(id(2)).unwrap() > 10e6 && taken(&crew, 2) > 200);
+    assert_eq!(taken(&crew, 3), 3, "others are not");
+}
+
 /// On a GPU a batch of keccak permutations takes a second, and executing the run before it two.
 #[test]
 fn who_proves_fast_gets_many_keccak_batches_at_a_time() {

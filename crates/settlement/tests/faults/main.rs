@@ -24,6 +24,7 @@ use server::{
 };
 use settlement::{
     Caps, Config, Error, Label, Rpc, Rules, Sender, Tick, Trial, Wallet, check, contract::Head,
+    state::Alarm,
 };
 use sqlx::Executor as _;
 use std::{
@@ -473,6 +474,47 @@ async fn an_rpc_that_lies_about_the_nonce_is_not_asked_twice() {
     }
     let counts = world.l1.lock().unwrap().counts;
     assert_eq!((counts.settled, counts.reverted), (1, 0), "{counts:?}");
+}
+
+/// One that invents what is settled is noticed, and then the other one is asked.
+#[tokio::test]
+async fn an_rpc_that_says_that_more_is_settled_than_is_stops_nobody_for_long() {
+    let mut world = World::new(7, 1).await;
+    world.prove().await;
+    let endpoints = world.endpoints();
+    let batch = &world.l2.batches[0];
+    let statement = Statement::abi_decode(&batch.statement).unwrap();
+    let mut head = world.l1.lock().unwrap().head();
+    head.number = statement.last_number;
+    (head.hash, head.stateRoot) = (statement.last_hash, statement.post_state_root);
+    *endpoints[0].head.lock().unwrap() = Some(head);
+    let mut sender = world.sender(1, &endpoints);
+    let mut alarms = Vec::new();
+    for _ in 0..16 {
+        if let Ok(Tick::Done { alarm: Some(alarm), .. }) =
+            sender.tick(world.now(), &mut |_| true).await
+        {
+            alarms.push(alarm);
+        }
+        world.slot(&Faults::NONE).await;
+    }
+    assert!(alarms.iter().any(|alarm| matches!(alarm, Alarm::Disputed { .. })), "{alarms:?}");
+    let counts = world.l1.lock().unwrap().counts;
+    assert_eq!((counts.settled, counts.reverted), (1, 0), "{counts:?}");
+}
+
+/// Nobody answers, and it is known nevertheless that somebody wants to settle.
+#[tokio::test]
+async fn a_sender_without_an_l1_is_seen() {
+    let world = World::new(8, 1).await;
+    let endpoints = world.endpoints();
+    for endpoint in &endpoints {
+        *endpoint.fails.lock().unwrap() = 1_000;
+    }
+    world.sender(1, &endpoints).tick(world.now(), &mut |_| true).await.unwrap_err();
+    let known = world.store.settled_on().await.unwrap();
+    let [(CONTRACT, seen)] = &known[..] else { panic!("{known:?}") };
+    assert_eq!(seen.alarm.as_deref(), Some("settlement_l1_failed"));
 }
 
 /// One that is of a branch of its own, where all is settled, keeps nobody from settling on the other one.

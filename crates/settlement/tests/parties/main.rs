@@ -3,7 +3,7 @@
 use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEnvelope, TxLegacy};
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_network::TxSignerSync as _;
-use alloy_primitives::{Address, B256, TxKind, hex};
+use alloy_primitives::{Address, B256, Signature, TxKind, U256, hex};
 use alloy_signer_local::PrivateKeySigner;
 use serde_json::{Value, json};
 use settlement::{L1Error, Rpc, Wallet, WalletError};
@@ -66,6 +66,17 @@ async fn an_rpc_is_heard_only_so_far_and_its_key_stays_here() {
     assert!(error.ends_with("HTTP status 502"), "{error}");
     let text = serve(|_| http("200 OK", b"no JSON, but a secret")).await;
     assert!(refused(&text).await.contains("its answer is no JSON-RPC"));
+    // What it says may have the key.
+    let quotes = serve(|request| {
+        let error = json!({ "code": -32_000, "message": "no such key: /v3/secret, and SECRET" });
+        let answer = json!({ "jsonrpc": "2.0", "id": request["id"], "error": error });
+        http("200 OK", answer.to_string().as_bytes())
+    })
+    .await;
+    assert!(refused(&quotes).await.contains("no such key: …"));
+    let wallet = Wallet::remote(&quotes, key(1).address()).unwrap();
+    let error = wallet.sign(tx()).await.unwrap_err().to_string();
+    assert!(error.contains("no such key: …") && !error.contains("secret"), "{error}");
     // An address behind this one is not asked.
     let elsewhere = serve(|request| result(&request, &json!("0x1"))).await;
     let redirect = format!("HTTP/1.1 307 Go\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n");
@@ -130,6 +141,14 @@ async fn a_remote_signer_signs_what_was_asked_for_or_nothing_is_sent() {
     let (hash, raw) = remote(signed(tx(), 1)).await.unwrap();
     assert_eq!(raw, signed(tx(), 1).encoded_2718());
     assert_eq!(hash, *signed(tx(), 1).tx_hash());
+    // The other s of the same signature, which L1 does not take (EIP-2).
+    let TxEnvelope::Eip1559(lower) = signed(tx(), 1) else { unreachable!() };
+    let (r, s, odd) = (lower.signature().r(), lower.signature().s(), lower.signature().v());
+    let order = U256::from_be_bytes(hex!(
+        "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
+    ));
+    let higher = tx().into_signed(Signature::new(r, order - s, !odd));
+    assert_eq!(remote(higher.into()).await.unwrap(), (hash, raw));
     let other = |error: Result<_, WalletError>| match error {
         Err(WalletError::Other(what)) => what,
         other => panic!("{other:?}"),
@@ -138,7 +157,7 @@ async fn a_remote_signer_signs_what_was_asked_for_or_nothing_is_sent() {
     for changed in [
         TxEip1559 { nonce: 8, ..tx() },
         TxEip1559 { to: TxKind::Call(Address::ZERO), ..tx() },
-        TxEip1559 { value: alloy_primitives::U256::from(1), ..tx() },
+        TxEip1559 { value: U256::from(1), ..tx() },
         TxEip1559 { max_fee_per_gas: 31, ..tx() },
         TxEip1559 { chain_id: 2, ..tx() },
         TxEip1559 { input: vec![9].into(), ..tx() },
