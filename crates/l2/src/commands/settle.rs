@@ -8,6 +8,7 @@ use clap::Args;
 use comfy_table::{Table, presets};
 use protocol::BlockRange;
 use serde::Serialize;
+use server::store::JobStore;
 use settlement::{GWEI, Trial};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,9 @@ pub(crate) struct Settle {
     /// Only say what would be settled next, and whether L1 would take it
     #[arg(long)]
     pub dry_run: bool,
+    /// Only forget that this server settled in the contract of --settle-rollup: status and alarms are of it no more
+    #[arg(long, conflicts_with = "dry_run")]
+    pub forget: bool,
     /// Where to, by whom and for how much
     #[command(flatten)]
     pub settle: SettleArgs,
@@ -39,6 +43,13 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let config = args.kept.config()?;
     let settle = settings::settle(&args.settle, overrides, args.kept.data.config.as_deref())?;
+    if args.forget {
+        let opened = server::beside::open(&config).await;
+        let (store, _) = opened.context("the server's jobs cannot be used")?;
+        let forgotten = forget(&store, settle.settle_rollup).await;
+        store.close().await;
+        return output.report(&forgotten?);
+    }
     settle.check()?;
     ensure!(settle.settle_rollup.is_some(), "--settle-rollup and --l1-rpc-url are needed");
     let opened = server::beside::open(&config).await;
@@ -57,6 +68,38 @@ pub(crate) async fn run(
     sender.run(shutdown).await;
     store.close().await;
     Ok(())
+}
+
+/// Forgets that anybody settled in a contract, on whichever chain.
+async fn forget(store: &JobStore, rollup: Option<Address>) -> anyhow::Result<Forgotten> {
+    let rollup = rollup.context("--settle-rollup is needed: the contract to forget")?;
+    let now = store.now().await?;
+    let mut contracts = 0;
+    for (found, _) in store.settled_on().await? {
+        if found.address != rollup {
+            continue;
+        }
+        ensure!(
+            store.forget_settling(&found, now).await?,
+            "a process settles in {rollup} on chain {} now: stop it, and wait as long as its --settle-lease",
+            found.chain_id
+        );
+        contracts += 1;
+    }
+    ensure!(contracts > 0, "this server never settled in {rollup}");
+    Ok(Forgotten { event: "forgotten", rollup })
+}
+
+#[derive(Serialize)]
+struct Forgotten {
+    event: &'static str,
+    rollup: Address,
+}
+
+impl fmt::Display for Forgotten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the contract {} counts no more; its transactions stay on record", self.rollup)
+    }
 }
 
 #[derive(Serialize)]

@@ -309,5 +309,8 @@ fn settling_can_be_set_up_in_the_settings_file() {
     assert!(error.contains("failed to try it") && error.contains("127.0.0.1:9"), "{error}");
     let error = fails(1, &[&settle[..], &["--l1-rpc-url", "http://127.0.0.1:7"]].concat());
     assert!(error.contains("127.0.0.1:7"), "{error}");
+    let forget = ["settle", "--forget", "--config", &config, "--data-dir", &data];
+    let error = fails(1, &forget);
+    assert!(error.contains("this server never settled in 0x"), "{error}");
     assert_eq!(server.terminate(), Some(0));
 }
