@@ -818,7 +818,7 @@ fn one_proof_says_little_about_speed() {
         crew.proved(id(2), 15_000_000, Duration::from_secs(1));
     }
     assert!(crew.speed(id(2)).unwrap() > 10e6 && taken(&crew, 2) > 200);
-    assert_eq!(taken(&crew, 3), 3, "others are not");
+    assert!(taken(&crew, 3) <= 3, "others are not");
 }
 
 /// On a GPU a batch of keccak permutations takes a second, and executing the run before it two.

@@ -73,10 +73,10 @@ async fn an_rpc_is_heard_only_so_far_and_its_key_stays_here() {
         http("200 OK", answer.to_string().as_bytes())
     })
     .await;
-    assert!(refused(&quotes).await.contains("no such key: …"));
+    assert!(refused(&quotes).await.contains("no such key: /…"));
     let wallet = Wallet::remote(&quotes, key(1).address()).unwrap();
     let error = wallet.sign(tx()).await.unwrap_err().to_string();
-    assert!(error.contains("no such key: …") && !error.contains("secret"), "{error}");
+    assert!(error.contains("no such key: /…") && !error.contains("secret"), "{error}");
     // An address behind this one is not asked.
     let elsewhere = serve(|request| result(&request, &json!("0x1"))).await;
     let redirect = format!("HTTP/1.1 307 Go\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n");
