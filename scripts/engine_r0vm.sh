@@ -80,6 +80,7 @@ wait "${pids[prove]}" || die "it is not proven"
 unset "pids[prove]"
 seconds=$((SECONDS - begun))
 "$prover" verify block.proof >verify.log 2>&1 || die "the proof does not verify"
-[ "$(sessions)" = 2 ] || die "there were $(sessions) sessions, not 2: was the worker idle when it was killed? Try another KILL_AFTER"
+# In the next session r0vm may give tasks to the killed worker too, which had asked for them ahead.
+[ "$(sessions)" -ge 2 ] || die "there was one session only: was the worker idle when it was killed? Try another KILL_AFTER"
 [ -z "$(ls sessions)" ] || die "a session was left behind"
-echo "proven in $seconds s, in the second session, with $(cpu) CPU seconds of r0vm's; the proof of $(stat -c %s block.proof) bytes verifies"
+echo "proven in $seconds s, in session $(sessions), with $(cpu) CPU seconds of r0vm's; the proof of $(stat -c %s block.proof) bytes verifies"

@@ -100,7 +100,7 @@ pub(crate) enum Command {
     Audit(Audit),
     /// Check the database and the artifacts of a Prover Server; changes nothing
     Fsck(Fsck),
-    /// Say what a node can do for a prover, and what to change
+    /// Say what a node can do for a prover, or what a prover lacks on this machine, and what to change
     Doctor(Doctor),
     /// Prove blocks from a file or a node, without a server
     Prove(Prove),

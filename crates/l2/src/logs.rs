@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 
 use clap::ValueEnum;
+use protocol::messages::disturbs;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
@@ -65,11 +66,9 @@ impl Visit for Line<'_> {
 
 /// `text` with escapes for control characters and for those that turn the direction of writing.
 pub(crate) fn escaped(text: &str) -> String {
-    let hostile =
-        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if hostile(c) { line.extend(c.escape_default()) } else { line.push(c) }
+        if disturbs(c) { line.extend(c.escape_default()) } else { line.push(c) }
     }
     line
 }

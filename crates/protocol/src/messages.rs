@@ -154,9 +154,14 @@ impl Capability {
     }
 }
 
-/// As much of a client's text about itself as is kept: the first 64 characters, without control characters.
+/// As much of a client's text about itself as is kept: the first 64 characters, without those that [disturb](disturbs) others.
 pub fn bounded(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MOST_CHARACTERS).collect()
+    text.chars().filter(|c| !disturbs(*c)).take(MOST_CHARACTERS).collect()
+}
+
+/// Whether a character disturbs what is shown beside it: a control character, or one that ends a line or turns the direction of writing.
+pub fn disturbs(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What a client makes that does not say.

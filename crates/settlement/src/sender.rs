@@ -250,7 +250,8 @@ impl Trial {
             Err(says) => return Some(format!("the contract refuses it: {says}")),
         };
         let Ok(fees) = self.fees else {
-            return Some("it takes higher fees than are allowed".to_owned());
+            let flags = "--settle-max-fee-gwei and --settle-max-priority-fee-gwei";
+            return Some(format!("it takes higher fees than are allowed: see {flags}"));
         };
         let afforded = afford(gas, fees, self.max_gas, self.wallet, self.balance);
         afforded.err().map(|error| error.to_string())

@@ -209,19 +209,6 @@ impl SettleArgs {
                 return problem(key, &format!("cannot be used: {}", error.root_cause()));
             }
         }
-        for (key, file) in [
-            ("settle_keystore", &self.settle_keystore),
-            ("settle_password_file", &self.settle_password_file),
-        ] {
-            if let Some(file) = file
-                && let Err(error) = std::fs::File::open(file)
-            {
-                return problem(
-                    key,
-                    &format!("is {}, which cannot be read: {error}", file.display()),
-                );
-            }
-        }
         if self.settle_max_priority_fee_gwei > self.settle_max_fee_gwei {
             return problem(
                 "settle_max_priority_fee_gwei",
@@ -259,6 +246,19 @@ impl SettleArgs {
         ] {
             if time.is_zero() {
                 return problem(key, "must not be zero");
+            }
+        }
+        for (key, file) in [
+            ("settle_keystore", &self.settle_keystore),
+            ("settle_password_file", &self.settle_password_file),
+        ] {
+            if let Some(file) = file
+                && let Err(error) = std::fs::File::open(file)
+            {
+                return problem(
+                    key,
+                    &format!("is {}, which cannot be read: {error}", file.display()),
+                );
             }
         }
         Ok(())

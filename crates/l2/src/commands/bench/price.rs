@@ -44,7 +44,8 @@ pub(super) async fn run(
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
     let segment_po2 = Some(args.segment_po2);
     let zkvm = ZkvmArgs { segment_po2, dev_mode: false, executable: args.executable };
-    let prover = ProverArg::Risc0.build(&zkvm, Workplace::attended(folder.path()), global)?;
+    let prover =
+        ProverArg::Risc0.build(&zkvm, Workplace::attended(folder.path().join("prover")), global)?;
     output.note("this proves a segment and a batch of keccak permutations: leave the machine alone meanwhile");
     let (cancel, path) = (Cancel::new(), folder.path().to_owned());
     let stop = cancel.clone();
