@@ -209,12 +209,6 @@ impl SettleArgs {
                 return problem(key, &format!("cannot be used: {}", error.root_cause()));
             }
         }
-        if self.settle_max_priority_fee_gwei > self.settle_max_fee_gwei {
-            return problem(
-                "settle_max_priority_fee_gwei",
-                "is more than settle_max_fee_gwei, of which it is a part",
-            );
-        }
         if files && remote {
             return problem(
                 "settle_signer_url",
@@ -234,6 +228,12 @@ impl SettleArgs {
             if !FEES.contains(&fee) {
                 return problem(key, &format!("must be in {FEES:?}"));
             }
+        }
+        if self.settle_max_priority_fee_gwei > self.settle_max_fee_gwei {
+            return problem(
+                "settle_max_priority_fee_gwei",
+                "is more than settle_max_fee_gwei, of which it is a part",
+            );
         }
         if !GAS.contains(&self.settle_max_gas) {
             return problem("settle_max_gas", &format!("must be in {GAS:?}"));

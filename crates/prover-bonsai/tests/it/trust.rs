@@ -215,7 +215,10 @@ fn the_key_goes_to_the_engine_and_nowhere_else() {
             .then(|| Reply::status(401, &format!("no such key: {key:?}")))
     });
     let mut bench = Bench::new(&engine);
-    contains(&bench.fails(), &["backend_unavailable", "refuses the key (HTTP 401)", "--key-file"]);
+    contains(
+        &bench.fails(),
+        &["backend_unavailable", "refuses the key (HTTP 401)", "--engine-key-file"],
+    );
 
     let file = bench.folder.path().join("key");
     bench.config.key_file = Some(file.clone());
