@@ -84,6 +84,12 @@ head_block() {
         -d '{"jsonrpc":"2.0","id":1,"method":"eth_blockNumber","params":[]}' | sed 's/.*"result":"\(0x[0-9a-f]*\)".*/\1/'
 }
 
+# Has the dev node make a block, with nothing in it unless somebody sent something.
+mine_block() {
+    curl -sf -H 'content-type: application/json' "http://127.0.0.1:$node_port" \
+        -d '{"jsonrpc":"2.0","id":1,"method":"evm_mine","params":[]}'
+}
+
 # How many rows a query has.
 count() { sql "SELECT count(*) FROM ($1) t"; }
 

@@ -52,8 +52,7 @@ start_worker worker2
 
 # A block without transactions: two segments, and a batch of keccak permutations.
 start_node "$prover" --no-traffic
-until_true "the node has a block" 'curl -sf -H "content-type: application/json" \
-    -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"evm_mine\",\"params\":[]}" "http://127.0.0.1:$node_port" && [ $(($(head_block))) -ge 1 ]'
+until_true "the node has a block" 'mine_block && [ $(($(head_block))) -ge 1 ]'
 
 begun=$SECONDS
 PROVER_BONSAI_PROGRESS_DEADLINE=$deadline PROVER_BONSAI_SESSIONS=sessions \

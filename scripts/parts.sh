@@ -2,7 +2,7 @@
 # One dev block is proven for real, in parts, by two clients. One of them is killed half way, and a third one comes.
 # It takes about half an hour of two cores, and 2.5 GB of memory for each client (2^18; 5 GB with PO2=19).
 #
-#   [PO2=18] [KILL_AFTER=60] scripts/parts.sh PATH/TO/l2-prover
+#   [PO2=18] [KILL_AFTER=60] [EMPTY=1: a block without a transaction] scripts/parts.sh PATH/TO/l2-prover
 set -euo pipefail
 
 prover=$(realpath "${1:?usage: $0 PATH/TO/l2-prover}")
@@ -16,8 +16,13 @@ cd "$folder"
 node_port=$(free_port)
 server_port=$(free_port)
 server=http://127.0.0.1:$server_port
-start_node "$prover" --traffic transfer --traffic-per-block 1
-until_true "the node has a block" '[ $(($(head_block))) -ge 1 ]'
+if [ -n "${EMPTY:-}" ]; then
+    start_node "$prover" --no-traffic
+    until_true "the node has a block" 'mine_block && [ $(($(head_block))) -ge 1 ]'
+else
+    start_node "$prover" --traffic transfer --traffic-per-block 1
+    until_true "the node has a block" '[ $(($(head_block))) -ge 1 ]'
+fi
 
 # One block is enough: no other is taken in while its job is not proved.
 echo "ready_jobs = 1" >server.toml
