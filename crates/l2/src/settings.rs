@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use program::ChainConfig;
+use protocol::ProofKind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -96,6 +97,21 @@ pub(crate) fn check_bridge(config: &server::Config, chain: &ChainConfig) -> anyh
         (false, Some(_)) => bail!("chain {id} has no bridge: deposits_start is of no use"),
         _ => Ok(()),
     }
+}
+
+/// What the server will never settle because it makes no such proofs, if so.
+pub(crate) fn never_settled(settings: &Settings) -> Option<String> {
+    let (config, wanted) = (&settings.config, ProofKind::from(settings.settle.settle_proof_kind));
+    let made = match wanted {
+        ProofKind::Aggregate => config.aggregate.is_some(),
+        ProofKind::Groth16 => config.groth16,
+        kind => kind == config.kind,
+    };
+    (settings.settle.settle_rollup.is_some() && !made).then(|| {
+        format!(
+            "settle_proof_kind is {wanted}, and this server makes no such proofs: nothing new will be settled (see groth16, aggregate, kind)"
+        )
+    })
 }
 
 impl Settings {

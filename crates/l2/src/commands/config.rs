@@ -33,5 +33,8 @@ pub(crate) fn run(args: Config, overrides: &Overrides, output: &Output) -> anyho
         let config = chain.config().context("setting chain cannot be used")?;
         crate::settings::check_bridge(&settings.config, &config)?;
     }
+    if let Some(why) = crate::settings::never_settled(&settings) {
+        output.warn(&why);
+    }
     output.report(&Checked::new(&settings, args.config)?)
 }

@@ -238,7 +238,11 @@ pub(crate) async fn run(
     output: &Output,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Settings { mut config, node: settings, settle, origins } = Settings::new(&args, overrides)?;
+    let settings = Settings::new(&args, overrides)?;
+    if let Some(why) = settings::never_settled(&settings) {
+        output.warn(&why);
+    }
+    let Settings { mut config, node: settings, settle, origins } = settings;
     settle.check()?;
     if config.danger_accept_exec {
         output.warn("this server accepts exec proofs, which prove NOTHING.");

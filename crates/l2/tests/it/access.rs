@@ -289,6 +289,14 @@ fn settling_can_be_set_up_in_the_settings_file() {
     let flag = ["--settle-rollup", "0x00000000000000000000000000000000000000aa"];
     text(&[&["config", "check", "--config", &config][..], &flag].concat());
 
+    // What would never be settled is said: the server makes composite proofs, and contracts verify others.
+    for (kind, warns) in [("groth16", true), ("composite", false)] {
+        let kind = ["--settle-proof-kind", kind];
+        let check = [&["config", "check", "--config", &config][..], &flag, &kind].concat();
+        let warning = String::from_utf8(run(&check).stderr).expect("it is UTF-8");
+        assert_eq!(warning.contains("this server makes no such proofs"), warns, "{warning}");
+    }
+
     // A process of its own takes the same file.
     let (mut server, _) = Service::start(&[
         "server",
