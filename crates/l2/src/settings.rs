@@ -102,11 +102,8 @@ pub(crate) fn check_bridge(config: &server::Config, chain: &ChainConfig) -> anyh
 /// What the server will never settle because it makes no such proofs, if so.
 pub(crate) fn never_settled(settings: &Settings) -> Option<String> {
     let (config, wanted) = (&settings.config, ProofKind::from(settings.settle.settle_proof_kind));
-    let made = match wanted {
-        ProofKind::Aggregate => config.aggregate.is_some(),
-        ProofKind::Groth16 => config.groth16,
-        kind => kind == config.kind,
-    };
+    let made =
+        config.kind == wanted || config.folding().iter().any(|step| step.into.kind == wanted);
     (settings.settle.settle_rollup.is_some() && !made).then(|| {
         format!(
             "settle_proof_kind is {wanted}, and this server makes no such proofs: nothing new will be settled (see groth16, aggregate, kind)"

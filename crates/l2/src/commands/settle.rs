@@ -43,17 +43,17 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let config = args.kept.config()?;
     let settle = settings::settle(&args.settle, overrides, args.kept.data.config.as_deref())?;
+    if !args.forget {
+        settle.check()?;
+        ensure!(settle.settle_rollup.is_some(), "--settle-rollup and --l1-rpc-url are needed");
+    }
+    let opened = server::beside::open(&config).await;
+    let (store, artifacts) = opened.context("the server's jobs cannot be used")?;
     if args.forget {
-        let opened = server::beside::open(&config).await;
-        let (store, _) = opened.context("the server's jobs cannot be used")?;
         let forgotten = forget(&store, settle.settle_rollup).await;
         store.close().await;
         return output.report(&forgotten?);
     }
-    settle.check()?;
-    ensure!(settle.settle_rollup.is_some(), "--settle-rollup and --l1-rpc-url are needed");
-    let opened = server::beside::open(&config).await;
-    let (store, artifacts) = opened.context("the server's jobs cannot be used")?;
     let sender = settle.sender(store.clone(), artifacts).await?;
     let mut sender = sender.expect("a contract is named");
     if args.dry_run {
