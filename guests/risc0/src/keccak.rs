@@ -144,57 +144,117 @@ unsafe extern "C" fn native_keccak256(bytes: *const u8, len: usize, output: *mut
     let input = unsafe { core::slice::from_raw_parts(bytes, len) };
     // SAFETY: nothing else holds the transcript now, and nothing below calls back.
     let transcript = unsafe { &mut *TRANSCRIPT.0.get() };
-    let mut blocks = input.chunks_exact(RATE);
+    let (blocks, rest) = input.as_chunks::<RATE>();
     let mut last = None;
-    for block in &mut blocks {
+    for block in blocks {
         transcript.absorb(last, block);
         last = Some(transcript.permute());
     }
-    let rest = blocks.remainder();
-    transcript.absorb(last, rest);
-    let state: &mut [u8] =
-        bytemuck::cast_slice_mut(&mut transcript.slots[transcript.used].before[..RATE_WORDS]);
-    state[rest.len()] ^= 0x01;
-    state[RATE - 1] ^= 0x80;
+    transcript.absorb_rest(last, rest);
     let hash = transcript.slots[transcript.permute()].after.as_ptr();
     // SAFETY: the caller gives 32 writable bytes, which cannot overlap the transcript.
     unsafe { core::ptr::copy_nonoverlapping(hash.cast::<u8>(), output, 32) };
 }
 
 impl Transcript {
-    /// Puts the state after slot `last`, or zeros, xored with `block`, at most [`RATE`] bytes, into the next slot.
-    #[inline]
-    fn absorb(&mut self, last: Option<usize>, block: &[u8]) {
-        const ZERO: &[u32; STATE] = &[0; STATE];
+    /// The next slot's state to fill in, and the state after slot `last`.
+    #[inline(always)]
+    fn states(&mut self, last: Option<usize>) -> (&mut [u32; STATE], Option<&[u32; STATE]>) {
         let next = self.used;
-        let (before, after): (&mut [u32; STATE], &[u32; STATE]) = match last {
-            // Disjoint fields of one slot or different slots; the slots are indexed below their number.
-            Some(last) => {
-                let after = self.slots[last].after.as_ptr().cast();
-                let before = self.slots[next].before.as_mut_ptr().cast();
-                // SAFETY: `before` and `after` of slots never overlap, and both are longer.
-                unsafe { (&mut *before, &*after) }
-            }
-            None => {
-                (self.slots[next].before.first_chunk_mut().expect("a state fits into a slot"), ZERO)
-            }
-        };
-        let (chunks, tail) = block.as_chunks::<4>();
-        let words = chunks.len();
-        match bytemuck::try_cast_slice::<[u8; 4], u32>(chunks) {
-            Ok(aligned) => {
-                for i in 0..words {
-                    before[i] = after[i] ^ aligned[i];
+        let before: *mut [u32; PADDED] = &mut self.slots[next].before;
+        let after = last.map(|last| {
+            let after: *const [u32; PADDED] = &self.slots[last].after;
+            // SAFETY: `before` and `after` of slots never overlap, and both are longer than a state.
+            unsafe { &*after.cast() }
+        });
+        // SAFETY: the same.
+        (unsafe { &mut *before.cast() }, after)
+    }
+
+    /// Puts the state after slot `last`, or zeros, xored with `block`, into the next slot.
+    #[inline]
+    fn absorb(&mut self, last: Option<usize>, block: &[u8; RATE]) {
+        let (before, after) = self.states(last);
+        match (words(block), after) {
+            (Some(words), Some(after)) => {
+                for i in 0..RATE_WORDS {
+                    put(&mut before[i], after[i] ^ words[i]);
                 }
             }
-            Err(_) => {
-                for i in 0..words {
-                    before[i] = after[i] ^ u32::from_le_bytes(chunks[i]);
+            (Some(words), None) => {
+                for i in 0..RATE_WORDS {
+                    put(&mut before[i], words[i]);
+                }
+            }
+            (None, after) => {
+                bytemuck::cast_slice_mut::<u32, u8>(before)[..RATE].copy_from_slice(block);
+                if let Some(after) = after {
+                    for i in 0..RATE_WORDS {
+                        let word = before[i];
+                        put(&mut before[i], word ^ after[i]);
+                    }
                 }
             }
         }
-        before[words..].copy_from_slice(&after[words..]);
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut before[words..]);
-        bytes.iter_mut().zip(tail).for_each(|(byte, new)| *byte ^= new);
+        for i in RATE_WORDS..STATE {
+            put(&mut before[i], after.map_or(0, |after| after[i]));
+        }
     }
+
+    /// Like [`Self::absorb`], with the end of the input, shorter than a block, and its padding.
+    #[inline]
+    fn absorb_rest(&mut self, last: Option<usize>, rest: &[u8]) {
+        let (before, after) = self.states(last);
+        let end = rest.len() / 4;
+        match after {
+            None => {
+                for word in before.iter_mut() {
+                    put(word, 0);
+                }
+                bytemuck::cast_slice_mut::<u32, u8>(before)[..rest.len()].copy_from_slice(rest);
+            }
+            Some(after) => {
+                for i in 0..STATE {
+                    put(&mut before[i], after[i]);
+                }
+                let (words, tail) = rest.as_chunks::<4>();
+                match bytemuck::try_cast_slice::<[u8; 4], u32>(words) {
+                    Ok(aligned) => {
+                        let (fours, few) = aligned.as_chunks::<4>();
+                        let (states, _) = before.as_chunks_mut::<4>();
+                        for (state, four) in states.iter_mut().zip(fours) {
+                            for i in 0..4 {
+                                state[i] ^= four[i];
+                            }
+                        }
+                        for (word, new) in before[4 * fours.len()..].iter_mut().zip(few) {
+                            *word ^= new;
+                        }
+                    }
+                    Err(_) => {
+                        for (word, new) in before.iter_mut().zip(words) {
+                            *word ^= u32::from_le_bytes(*new);
+                        }
+                    }
+                }
+                let byte = |i: usize| tail.get(i).map_or(0, |byte| u32::from(*byte) << (8 * i));
+                before[end] ^= byte(0) | byte(1) | byte(2);
+            }
+        }
+        before[end] ^= 1 << (8 * (rest.len() % 4));
+        before[RATE_WORDS - 1] ^= 0x8000_0000;
+    }
+}
+
+/// The words of a block that starts on one.
+#[inline(always)]
+fn words(block: &[u8; RATE]) -> Option<&[u32; RATE_WORDS]> {
+    bytemuck::try_cast_slice::<u8, u32>(block).ok()?.first_chunk()
+}
+
+/// Writes a word where the compiler would rather make a loop or call a function for many.
+#[inline(always)]
+fn put(place: &mut u32, word: u32) {
+    // SAFETY: a reference may be written to.
+    unsafe { core::ptr::write_volatile(place, word) }
 }
