@@ -34,7 +34,7 @@ mod tests;
 pub use path::Path;
 pub use stream::{StorageSpan, Streams, encode};
 
-use alloc::{borrow::Cow, vec::Vec};
+use alloc::{borrow::Cow, boxed::Box, vec::Vec};
 use alloy_primitives::{B256, b256, keccak256};
 use node::{Child, Kind, Node, Reference};
 
@@ -56,7 +56,7 @@ pub enum TrieError {
         /// The reference that the parent holds.
         hash: B256,
         /// The nibbles from the root to the node.
-        path: Path,
+        path: Path<'static>,
     },
     /// A node does not hash to the reference that its parent holds.
     #[error("a trie node does not hash to its reference {expected}")]
@@ -134,7 +134,7 @@ impl<'a> Trie<'a> {
     pub fn from_root(root: B256) -> Self {
         let mut trie = Self::empty();
         if root != EMPTY_ROOT {
-            trie.root = Some(trie.push(Node::clean(Kind::Blind, root)));
+            trie.root = Some(trie.push(Node::clean(Kind::Blind, &root)));
         }
         trie
     }
@@ -233,7 +233,7 @@ impl<'a> Trie<'a> {
                 self.insert_at(child, key, depth, value, source)?;
             }
             Kind::Extension { path, child, raw } => {
-                let (path, child, raw) = (*path, *child, *raw);
+                let (path, child, raw) = (path.clone(), *child, *raw);
                 let common = path.common(key, depth);
                 let rest = path.skip(common + 1);
                 let old = if rest.len() > 0 {
@@ -264,7 +264,7 @@ impl<'a> Trie<'a> {
     fn fork(
         &mut self,
         id: u32,
-        prefix: Path,
+        prefix: Path<'a>,
         old: (usize, Child),
         key: &B256,
         depth: usize,
@@ -272,7 +272,7 @@ impl<'a> Trie<'a> {
     ) {
         let depth = depth + prefix.len();
         let leaf = self.push(Node::leaf(Path::suffix(key, depth + 1), value));
-        let mut children = [Child::EMPTY; 16];
+        let mut children = Box::new([Child::EMPTY; 16]);
         children[old.0] = old.1;
         children[nibble(key, depth)] = Child::live(leaf);
         let branch = Kind::Branch { raw: &[], children };
@@ -313,7 +313,7 @@ impl<'a> Trie<'a> {
         match &self.nodes[id as usize].kind {
             Kind::Leaf { path, .. } if path.matches(key, depth) => return Ok(Removed::Whole),
             Kind::Extension { path, .. } if path.matches(key, depth) => {
-                let path = *path;
+                let path = path.clone();
                 let depth = depth + path.len();
                 let child = self.only_child(id, key, depth, source)?;
                 match self.remove_at(child, key, depth, source)? {
@@ -351,7 +351,7 @@ impl<'a> Trie<'a> {
     }
 
     /// Puts into `id` what leads over `prefix` to `child`, merged with `child` unless that is a branch.
-    fn join(&mut self, id: u32, prefix: Path, child: u32) {
+    fn join(&mut self, id: u32, prefix: Path<'a>, child: u32) {
         let kind = match &mut self.nodes[child as usize].kind {
             Kind::Leaf { path, value, storage } => Kind::Leaf {
                 path: prefix.join(path),
@@ -383,8 +383,10 @@ impl<'a> Trie<'a> {
         if self.nodes[id as usize].is_clean() {
             return;
         }
-        for index in 0..16 {
-            if let Some(child) = self.nodes[id as usize].live_child(index) {
+        for index in 0..self.nodes[id as usize].child_slots() {
+            if let Some(child) = self.nodes[id as usize].live_child(index)
+                && !self.nodes[child as usize].is_clean()
+            {
                 self.refresh(child);
             }
         }
@@ -409,7 +411,7 @@ impl<'a> Trie<'a> {
         if !self.nodes[id as usize].take_fresh() {
             return;
         }
-        for index in 0..16 {
+        for index in 0..self.nodes[id as usize].child_slots() {
             if let Some(child) = self.nodes[id as usize].live_child(index) {
                 self.export(child, false, sink);
             }
@@ -442,7 +444,7 @@ impl<'a> Trie<'a> {
         let node = &self.nodes[id as usize];
         if let (Kind::Blind, Reference::Hash(hash)) = (&node.kind, node.reference()) {
             let hash = *hash;
-            self.nodes[id as usize] = fetch(hash, key, depth, source)?;
+            self.nodes[id as usize] = fetch(&hash, key, depth, source)?;
         }
         Ok(())
     }
@@ -502,7 +504,7 @@ impl<'a> Trie<'a> {
     ) -> Result<u32, TrieError> {
         let Some(offset) = child.offset() else { return Ok(child.id()) };
         let node = match Reference::at(raw, offset) {
-            Reference::Hash(hash) => fetch(*hash, key, depth, source)?,
+            Reference::Hash(hash) => fetch(hash, key, depth, source)?,
             Reference::Inline(rlp) => Node::inline(rlp, depth)?,
         };
         let id = self.push(node);
@@ -514,7 +516,7 @@ impl<'a> Trie<'a> {
     fn detach(&mut self, child: Child, raw: &'a [u8], depth: usize) -> Result<u32, TrieError> {
         let Some(offset) = child.offset() else { return Ok(child.id()) };
         let node = match Reference::at(raw, offset) {
-            Reference::Hash(hash) => Node::clean(Kind::Blind, *hash),
+            Reference::Hash(hash) => Node::clean(Kind::Blind, hash),
             Reference::Inline(rlp) => Node::inline(rlp, depth)?,
         };
         Ok(self.push(node))
@@ -533,13 +535,14 @@ enum Removed {
 
 /// Gets a node from the source.
 fn fetch<'a>(
-    hash: B256,
+    hash: &B256,
     key: &B256,
     depth: usize,
     source: &mut impl NodeSource<'a>,
 ) -> Result<Node<'a>, TrieError> {
-    let Some(rlp) = source.node(&hash) else {
-        return Err(TrieError::MissingNode { hash, path: Path::suffix(key, 0).prefix(depth) });
+    let Some(rlp) = source.node(hash) else {
+        let path = Path::suffix(key, 0).prefix(depth);
+        return Err(TrieError::MissingNode { hash: *hash, path });
     };
     Node::verified(rlp, hash, depth)
 }

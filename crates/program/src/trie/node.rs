@@ -1,7 +1,7 @@
 //! One node: read in place, written when it has changed.
 
 use super::{MAX_NODE, Path, StorageSpan, Trie, TrieError};
-use alloc::{borrow::Cow, vec::Vec};
+use alloc::{borrow::Cow, boxed::Box, vec::Vec};
 use alloy_primitives::{B256, keccak256};
 
 /// The RLP of the empty string: no child here.
@@ -26,17 +26,18 @@ pub(super) enum Kind<'a> {
     /// Only the reference is known.
     Blind,
     Leaf {
-        path: Path,
+        path: Path<'a>,
         value: Cow<'a, [u8]>,
         storage: StorageSpan,
     },
     Extension {
-        path: Path,
+        path: Path<'a>,
         child: Child,
         raw: &'a [u8],
     },
     Branch {
-        children: [Child; 16],
+        /// Apart, so that nodes are small: they are moved when they are read.
+        children: Box<[Child; 16]>,
         raw: &'a [u8],
     },
 }
@@ -118,12 +119,12 @@ impl<'a> Node<'a> {
         Self { kind, reference: [0; 32], reference_len: 0, fresh: true }
     }
 
-    pub(super) fn leaf(path: Path, value: Vec<u8>) -> Self {
+    pub(super) fn leaf(path: Path<'a>, value: Vec<u8>) -> Self {
         Self::new(Kind::Leaf { path, value: Cow::Owned(value), storage: StorageSpan::default() })
     }
 
     /// A node that has `hash`.
-    pub(super) const fn clean(kind: Kind<'a>, hash: B256) -> Self {
+    pub(super) const fn clean(kind: Kind<'a>, hash: &B256) -> Self {
         Self { kind, reference: hash.0, reference_len: 32, fresh: false }
     }
 
@@ -136,10 +137,10 @@ impl<'a> Node<'a> {
     }
 
     /// A node from a witness or a source: `rlp` must have the hash `hash`.
-    pub(super) fn verified(rlp: &'a [u8], hash: B256, depth: usize) -> Result<Self, TrieError> {
+    pub(super) fn verified(rlp: &'a [u8], hash: &B256, depth: usize) -> Result<Self, TrieError> {
         // SOUNDNESS: nothing of a node is used before it is tied to the reference its parent holds.
-        if keccak256(rlp) != hash {
-            return Err(TrieError::HashMismatch { expected: hash });
+        if keccak256(rlp) != *hash {
+            return Err(TrieError::HashMismatch { expected: *hash });
         }
         if depth > 0 && rlp.len() < 32 {
             return Err(TrieError::BadNode {
@@ -182,6 +183,15 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// How many indices may have a child.
+    pub(super) const fn child_slots(&self) -> usize {
+        match &self.kind {
+            Kind::Branch { .. } => 16,
+            Kind::Extension { .. } => 1,
+            Kind::Leaf { .. } | Kind::Blind => 0,
+        }
+    }
+
     /// Child `index` of a branch, or child 0 of an extension, if it is in the arena.
     pub(super) fn live_child(&self, index: usize) -> Option<u32> {
         let child = match &self.kind {
@@ -193,19 +203,19 @@ impl<'a> Node<'a> {
     }
 
     /// Like [`Node::live_child`], for a child whose hash is all that is known.
-    pub(super) fn unopened_hash(&self, index: usize) -> Option<B256> {
+    pub(super) fn unopened_hash(&self, index: usize) -> Option<&'a B256> {
         let (child, raw) = match &self.kind {
             Kind::Branch { children, raw } => (children[index], *raw),
             Kind::Extension { child, raw, .. } if index == 0 => (*child, *raw),
             _ => return None,
         };
         match Reference::at(raw, child.offset()?) {
-            Reference::Hash(hash) => Some(*hash),
+            Reference::Hash(hash) => Some(hash),
             Reference::Inline(_) => None,
         }
     }
 
-    pub(super) const fn set_child(&mut self, index: usize, new: Child) {
+    pub(super) fn set_child(&mut self, index: usize, new: Child) {
         match &mut self.kind {
             Kind::Branch { children, .. } => children[index] = new,
             Kind::Extension { child, .. } => *child = new,
@@ -258,45 +268,54 @@ impl<'a> Kind<'a> {
         if path.len() == 0 || depth + path.len() >= 64 {
             return bad("an extension is empty or too long");
         }
-        match child_at(raw, first.end) {
-            Some((child, end)) if child != Child::EMPTY && end == raw.len() => {
-                Ok(Self::Extension { path, child, raw })
+        match reference_len(raw[first.end]) {
+            Some(len) if first.end + len == raw.len() => {
+                Ok(Self::Extension { path, child: Child::unopened(first.end), raw })
             }
             _ => bad("not a reference in an extension"),
         }
     }
 
     fn parse_branch(raw: &'a [u8], mut at: usize, depth: usize) -> Result<Self, TrieError> {
-        let mut children = [Child::EMPTY; 16];
+        const fn bad<T>(what: &'static str) -> Result<T, TrieError> {
+            Err(TrieError::BadNode { what })
+        }
+        let mut children = Box::new([Child::EMPTY; 16]);
         let mut count = 0;
-        for slot in &mut children {
-            let Some((child, end)) = child_at(raw, at) else {
-                return Err(TrieError::BadNode { what: "not a reference in a branch" });
+        for slot in &mut *children {
+            let len = match raw.get(at) {
+                Some(&EMPTY) => {
+                    at += 1;
+                    continue;
+                }
+                Some(&head) => reference_len(head),
+                None => None,
             };
-            count += usize::from(child != Child::EMPTY);
-            (*slot, at) = (child, end);
+            let Some(len) = len else { return bad("not a reference in a branch") };
+            *slot = Child::unopened(at);
+            count += 1;
+            // If this is beyond the end, so is the value.
+            at += len;
         }
         // Keys are all of one length, so none ends at a branch.
         if raw.get(at) != Some(&EMPTY) || at + 1 != raw.len() {
-            return Err(TrieError::BadNode { what: "a branch holds a value" });
+            return bad("a branch holds a value");
         }
         if count < 2 || depth >= 64 {
-            return Err(TrieError::BadNode { what: "a branch has one child or is too deep" });
+            return bad("a branch has one child or is too deep");
         }
         Ok(Self::Branch { children, raw })
     }
 }
 
-/// The reference at `at` and where it ends.
-fn child_at(raw: &[u8], at: usize) -> Option<(Child, usize)> {
-    let (len, child) = match *raw.get(at)? {
-        EMPTY => (1, Child::EMPTY),
-        HASH => (33, Child::unopened(at)),
+/// The length of a reference by its first byte; an empty one is not meant.
+fn reference_len(head: u8) -> Option<usize> {
+    match head {
+        HASH => Some(33),
         // A node of less than 32 bytes.
-        head @ 0xc1..=0xde => (1 + usize::from(head - 0xc0), Child::unopened(at)),
-        _ => return None,
-    };
-    (at + len <= raw.len()).then_some((child, at + len))
+        0xc1..=0xde => Some(1 + usize::from(head - 0xc0)),
+        _ => None,
+    }
 }
 
 /// One RLP item: where its payload lies.
@@ -369,7 +388,7 @@ impl Trie<'_> {
                     child => self.reference_to(child, raw).rlp_len(),
                 };
                 write_header(0xc0, 1 + children.iter().map(len).sum::<usize>(), out);
-                for child in children {
+                for child in children.iter() {
                     match *child {
                         Child::EMPTY => out.push(EMPTY),
                         child => self.reference_to(child, raw).write(out),
@@ -422,7 +441,7 @@ impl Trie<'_> {
     }
 }
 
-fn write_path(path: &Path, leaf: bool, out: &mut Vec<u8>) {
+fn write_path(path: &Path<'_>, leaf: bool, out: &mut Vec<u8>) {
     // A path of one byte has its flags in that byte, so it is below 0x80 and its own RLP.
     if path.compact_len() > 1 {
         write_header(0x80, path.compact_len(), out);

@@ -1,49 +1,43 @@
-//! A run of nibbles without heap memory.
+//! A run of nibbles.
 
 use super::nibble;
-use alloc::vec::Vec;
+use alloc::{borrow::Cow, vec, vec::Vec};
 use alloy_primitives::B256;
 use core::fmt;
 
 /// At most 64 nibbles: (part of) the way from a trie's root to a key.
 ///
-/// The nibbles lie packed, as in the RLP of a node or in a key, so that taking a path out of either is
-/// one copy.
-#[derive(Clone, Copy)]
-pub struct Path {
+/// The nibbles lie packed, as in the RLP of a node or in a key; a path that was read is never copied out of its node.
+#[derive(Clone)]
+pub struct Path<'a> {
     /// Nibble `i` of the path is nibble `start + i` of these bytes.
-    bytes: [u8; 33],
+    bytes: Cow<'a, [u8]>,
     start: u8,
-    len: u8, // invariant: start + len <= 66
+    len: u8, // invariant: start + len <= 66, and no more than the nibbles of `bytes`
 }
 
-impl Path {
+impl<'a> Path<'a> {
     /// What is left of `key` after `depth` nibbles.
     pub(super) fn suffix(key: &B256, depth: usize) -> Self {
-        let mut bytes = [0; 33];
-        bytes[1..].copy_from_slice(key.as_slice());
         let depth = small(depth.min(64));
-        Self { bytes, start: 2 + depth, len: 64 - depth }
+        Self { bytes: Cow::Owned(key.to_vec()), start: depth, len: 64 - depth }
     }
 
     /// The path of one nibble.
     pub(super) fn single(nibble: usize) -> Self {
-        let mut bytes = [0; 33];
-        bytes[0] = small(nibble & 15);
-        Self { bytes, start: 1, len: 1 }
+        Self { bytes: Cow::Owned(vec![small(nibble & 15)]), start: 1, len: 1 }
     }
 
     /// The path and whether it is a leaf's, from the form it has in a node.
-    pub(super) fn from_compact(compact: &[u8]) -> Option<(Self, bool)> {
+    pub(super) fn from_compact(compact: &'a [u8]) -> Option<(Self, bool)> {
         let flags = *compact.first()?;
         let odd = flags & 0x10 != 0;
         if compact.len() > 33 || flags & 0xc0 != 0 || (!odd && flags & 0x0f != 0) {
             return None;
         }
-        let mut bytes = [0; 33];
-        bytes[..compact.len()].copy_from_slice(compact);
         let start = if odd { 1 } else { 2 };
-        Some((Self { bytes, start, len: small(2 * compact.len()) - start }, flags & 0x20 != 0))
+        let len = small(2 * compact.len()) - start;
+        Some((Self { bytes: Cow::Borrowed(compact), start, len }, flags & 0x20 != 0))
     }
 
     /// Appends the form that the path has in a node: [`Path::compact_len`] bytes.
@@ -106,44 +100,45 @@ impl Path {
 
     pub(super) fn skip(&self, nibbles: usize) -> Self {
         let nibbles = small(nibbles.min(self.len()));
-        Self { bytes: self.bytes, start: self.start + nibbles, len: self.len - nibbles }
+        let (start, len) = (self.start + nibbles, self.len - nibbles);
+        Self { bytes: self.bytes.clone(), start, len }
     }
 
     pub(super) fn prefix(&self, nibbles: usize) -> Self {
-        Self { len: small(nibbles.min(self.len())), ..*self }
+        Self { len: small(nibbles.min(self.len())), ..self.clone() }
     }
 
     /// This path, then `next`. Nibbles beyond the 64th are cut; no two nodes lead to that.
-    pub(super) fn join(&self, next: &Self) -> Self {
+    pub(super) fn join(&self, next: &Path<'_>) -> Self {
         let len = (self.len() + next.len()).min(64);
         // So that the end lies on a byte.
         let start = 2 - len % 2;
-        let mut bytes = [0; 33];
+        let mut bytes = vec![0; 33];
         for i in 0..len {
             let nibble = if i < self.len() { self.nibble(i) } else { next.nibble(i - self.len()) };
             let at = start + i;
             bytes[at / 2] |= small(if at.is_multiple_of(2) { nibble << 4 } else { nibble });
         }
-        Self { bytes, start: small(start), len: small(len) }
+        Self { bytes: Cow::Owned(bytes), start: small(start), len: small(len) }
     }
 }
 
-impl PartialEq for Path {
+impl PartialEq for Path<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && (0..self.len()).all(|i| self.nibble(i) == other.nibble(i))
     }
 }
 
-impl Eq for Path {}
+impl Eq for Path<'_> {}
 
-impl fmt::Display for Path {
+impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("0x")?;
         (0..self.len()).try_for_each(|i| write!(f, "{:x}", self.nibble(i)))
     }
 }
 
-impl fmt::Debug for Path {
+impl fmt::Debug for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
                 return Err(self.bad("too many nodes"));
             }
             trie.nodes.reserve(count + count / 4 + 8);
-            trie.root = Some(self.node(&mut trie, root, 0)?);
+            trie.root = Some(self.node(&mut trie, &root, 0)?);
             if trie.nodes.len() != count {
                 return Err(self.bad("another number of nodes than said"));
             }
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
     /// Reads a node and all that is revealed below it.
     ///
     /// The recursion ends: each level takes at least one nibble, and no node is accepted below the 64th.
-    fn node(&mut self, trie: &mut Trie<'a>, hash: B256, depth: usize) -> Result<u32, TrieError> {
+    fn node(&mut self, trie: &mut Trie<'a>, hash: &B256, depth: usize) -> Result<u32, TrieError> {
         let header = self.word()?;
         let (len, mask) = ((header & 0xffff) as usize, header >> 16);
         let padded = len.next_multiple_of(4);
@@ -148,7 +148,16 @@ impl<'a> Reader<'a> {
         };
         let under_extension = matches!(node.kind, Kind::Extension { .. });
         let id = trie.push(node);
-        for index in (0..16).filter(|index| mask >> index & 1 == 1) {
+        let mut left = mask;
+        for index in 0.. {
+            if left == 0 {
+                break;
+            }
+            let named = left & 1 == 1;
+            left >>= 1;
+            if !named {
+                continue;
+            }
             let Some(hash) = trie.nodes[id as usize].unopened_hash(index) else {
                 return Err(self.bad("the mask names a child that is absent or lies in its parent"));
             };
@@ -209,13 +218,13 @@ impl<'w, 'n, F: Fn(&B256) -> Option<&'n [u8]>> Writer<'w, F> {
         if root != EMPTY_ROOT
             && let Some(rlp) = (self.nodes)(&root)
         {
-            self.node(rlp, root, 0)?;
+            self.node(rlp, &root, 0)?;
         }
         self.out[..4].copy_from_slice(&self.count.to_le_bytes());
         Ok(self.out)
     }
 
-    fn node(&mut self, rlp: &'n [u8], hash: B256, depth: usize) -> Result<(), TrieError> {
+    fn node(&mut self, rlp: &'n [u8], hash: &B256, depth: usize) -> Result<(), TrieError> {
         let node = Node::verified(rlp, hash, depth)?;
         let header = self.out.len();
         let len = u32::try_from(rlp.len()).map_err(|_| TrieError::TooLarge)?;
@@ -250,8 +259,8 @@ impl<'w, 'n, F: Fn(&B256) -> Option<&'n [u8]>> Writer<'w, F> {
         let mut mask = 0;
         for index in 0..16 {
             let Some(hash) = node.unopened_hash(index) else { continue };
-            let Some(rlp) = (self.nodes)(&hash) else { continue };
-            if self.seen.insert(hash) {
+            let Some(rlp) = (self.nodes)(hash) else { continue };
+            if self.seen.insert(*hash) {
                 mask |= 1 << index;
                 self.node(rlp, hash, depth)?;
             }
