@@ -1,21 +1,57 @@
 //! Hashes of addresses and words, which are trie keys and go into bloom filters; often the same hash is
 //! needed for both.
 
+use alloc::vec::Vec;
 use alloy_primitives::{
     Address, B256, Bloom, Log, keccak256,
     map::{AddressMap, B256Map},
 };
 
+/// An address by the order in which it was first asked for: an index where a map would be slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AccountId(u32);
+
+impl AccountId {
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Remembers Keccak-256 of addresses and words.
 #[derive(Debug, Default)]
 pub(crate) struct Hashes {
-    addresses: AddressMap<B256>,
+    ids: AddressMap<AccountId>,
+    /// The hashed addresses, by id.
+    addresses: Vec<B256>,
+    /// The last that was asked for, which often is the next.
+    last: Option<(Address, AccountId)>,
     words: B256Map<B256>,
 }
 
 impl Hashes {
+    pub(crate) fn id(&mut self, address: Address) -> AccountId {
+        if let Some((last, id)) = &self.last
+            && *last == address
+        {
+            return *id;
+        }
+        let id = *self.ids.entry(address).or_insert_with(|| {
+            let id = u32::try_from(self.addresses.len()).expect("2^32 hashes do not fit in memory");
+            self.addresses.push(keccak256(address));
+            AccountId(id)
+        });
+        self.last = Some((address, id));
+        id
+    }
+
+    /// The hash of the address with this id.
+    pub(crate) fn hashed(&self, id: AccountId) -> &B256 {
+        &self.addresses[id.index()]
+    }
+
     pub(crate) fn address(&mut self, address: Address) -> B256 {
-        *self.addresses.entry(address).or_insert_with(|| keccak256(address))
+        let id = self.id(address);
+        *self.hashed(id)
     }
 
     pub(crate) fn word(&mut self, word: B256) -> B256 {

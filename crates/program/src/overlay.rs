@@ -15,13 +15,14 @@
 use crate::{
     bound::Bound,
     evm::is_destroyed_by_authorization,
+    hashes::AccountId,
     state::{ReadError, State, StateSource},
 };
 use alloc::vec::Vec;
 use alloy_consensus::constants::{EMPTY_ROOT_HASH, KECCAK_EMPTY};
 use alloy_primitives::{
     Address, B256, U256,
-    map::{AddressMap, B256Map},
+    map::{B256Map, hash_map},
 };
 use revm::{
     Database,
@@ -52,8 +53,9 @@ struct Slot {
 }
 
 /// An account that the block has read or changed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entry {
+    id: AccountId,
     /// As it is now; `None` if it is absent.
     info: Option<AccountInfo>,
     old_storage: OldStorage,
@@ -94,7 +96,7 @@ pub(crate) struct Change {
 /// All that a block changed.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    pub(crate) accounts: Vec<(Address, Change)>,
+    pub(crate) accounts: Vec<(AccountId, Change)>,
     pub(crate) codes: B256Map<Bytecode>,
 }
 
@@ -103,7 +105,9 @@ pub(crate) struct Changes {
 #[expect(unreachable_pub, reason = "it is narrowed when the program id moves anyway")]
 pub struct Overlay<'s, 'a, S> {
     state: &'s mut State<'a, S>,
-    accounts: AddressMap<Entry>,
+    accounts: Vec<Entry>,
+    /// For the id of each account, one more than its index in `accounts`; 0, or nothing, if it is not there.
+    places: Vec<u32>,
     codes: B256Map<Bytecode>,
     /// Whether a code that designates another account is a delegation (EIP-7702, from Prague on), or just invalid.
     delegations: bool,
@@ -112,16 +116,32 @@ pub struct Overlay<'s, 'a, S> {
 impl<'s, 'a, S: StateSource<'a>> Overlay<'s, 'a, S> {
     /// `delegations` says whether EIP-7702 is in force.
     pub(crate) fn new(state: &'s mut State<'a, S>, delegations: bool) -> Self {
-        Self { state, accounts: AddressMap::default(), codes: B256Map::default(), delegations }
+        let (accounts, places) = (Vec::new(), Vec::new());
+        Self { state, accounts, places, codes: B256Map::default(), delegations }
     }
 
     fn entry(&mut self, address: Address) -> Result<&mut Entry, ReadError> {
-        // Not the map's `entry`: loading needs the other field.
-        if !self.accounts.contains_key(&address) {
-            let info = self.state.basic(address)?;
-            self.accounts.insert(address, Entry { info, ..Entry::default() });
+        let index = self.index(address)?;
+        Ok(&mut self.accounts[index])
+    }
+
+    /// Where in `accounts` the account is, after reading it if need be.
+    fn index(&mut self, address: Address) -> Result<usize, ReadError> {
+        let id = self.state.id(address);
+        match self.places.get(id.index()) {
+            Some(0) | None => {}
+            Some(place) => return Ok(*place as usize - 1),
         }
-        Ok(self.accounts.get_mut(&address).expect("inserted above"))
+        let info = self.state.info(id)?;
+        let old_storage = OldStorage::Kept;
+        let slots = StorageKeyMap::default();
+        self.accounts.push(Entry { id, info, old_storage, slots, changed: false });
+        if id.index() >= self.places.len() {
+            self.places.resize(id.index() + 1, 0);
+        }
+        let place = self.accounts.len();
+        self.places[id.index()] = u32::try_from(place).expect("no more accounts than ids");
+        Ok(place - 1)
     }
 
     /// Takes over what a transaction did. Returns the error that ends the block if the right result cannot be
@@ -170,7 +190,7 @@ impl<'s, 'a, S: StateSource<'a>> Overlay<'s, 'a, S> {
 
     /// Ends the block: what it changed, and the state below.
     pub(crate) fn into_changes(self) -> (Changes, &'s mut State<'a, S>) {
-        let accounts = self.accounts.into_iter().filter_map(|(address, entry)| {
+        let accounts = self.accounts.into_iter().filter_map(|entry| {
             let kept = entry.old_storage == OldStorage::Kept;
             let slots: Vec<(U256, U256)> = entry
                 .slots
@@ -178,8 +198,8 @@ impl<'s, 'a, S: StateSource<'a>> Overlay<'s, 'a, S> {
                 .map(|(key, slot)| (key, if kept { slot.before } else { U256::ZERO }, slot.now))
                 .filter_map(|(key, before, now)| (before != now).then_some((*key, now)))
                 .collect();
-            let Entry { info, old_storage, changed, .. } = entry;
-            (changed || !slots.is_empty()).then_some((address, Change { info, old_storage, slots }))
+            let Entry { id, info, old_storage, changed, .. } = entry;
+            (changed || !slots.is_empty()).then_some((id, Change { info, old_storage, slots }))
         });
         (Changes { accounts: accounts.collect(), codes: self.codes }, self.state)
     }
@@ -245,17 +265,18 @@ impl<'a, S: StateSource<'a>> Database for Overlay<'_, 'a, S> {
     }
 
     fn storage(&mut self, address: Address, key: U256) -> Result<U256, ReadError> {
-        let entry = self.entry(address)?;
-        if let Some(slot) = entry.slots.get(&key) {
-            return Ok(slot.now);
+        let index = self.index(address)?;
+        let entry = &mut self.accounts[index];
+        match entry.slots.entry(key) {
+            hash_map::Entry::Occupied(slot) => Ok(slot.get().now),
+            // SOUNDNESS: the storage of an account that was destroyed or created is not that of before the block.
+            hash_map::Entry::Vacant(_) if entry.old_storage != OldStorage::Kept => Ok(U256::ZERO),
+            hash_map::Entry::Vacant(vacant) => {
+                let now = self.state.value(entry.id, key)?;
+                vacant.insert(Slot { before: now, now });
+                Ok(now)
+            }
         }
-        // SOUNDNESS: the storage of an account that was destroyed or created is not that of before the block.
-        if entry.old_storage != OldStorage::Kept {
-            return Ok(U256::ZERO);
-        }
-        let now = self.state.storage(address, key)?;
-        self.entry(address)?.slots.insert(key, Slot { before: now, now });
-        Ok(now)
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256, ReadError> {

@@ -8,8 +8,8 @@
 use crate::{
     Error,
     code::{PaddedCode, bytecode},
-    hashes::Hashes,
-    overlay::{Changes, OldStorage, STORAGE_WITHOUT_CODE, has_storage_only},
+    hashes::{AccountId, Hashes},
+    overlay::{Change, Changes, OldStorage, STORAGE_WITHOUT_CODE, has_storage_only},
     phase::Phase,
     trie::{NodeSource, StorageSpan, Trie},
 };
@@ -54,8 +54,8 @@ pub struct State<'a, S> {
     accounts: Trie<'a>,
     /// The storage section of the encoded witness.
     storage_stream: &'a [u8],
-    /// Storage tries that have been opened, by hashed address.
-    storages: B256Map<Trie<'a>>,
+    /// What is known of accounts, by their ids.
+    known: Vec<Known<'a>>,
     codes: B256Map<Bytecode>,
     new_codes: Vec<(B256, Bytes)>,
     block_hashes: BTreeMap<u64, B256>,
@@ -63,6 +63,22 @@ pub struct State<'a, S> {
     hashes: Hashes,
     source: S,
     failure: Option<Error>,
+}
+
+/// What was read of an account, as the tries have it now.
+#[derive(Debug, Default)]
+struct Known<'a> {
+    /// What its leaf holds, if it was read; `Some(None)` if there is none.
+    leaf: Option<Option<Leaf>>,
+    /// Its storage trie, if that was opened.
+    storage: Option<Trie<'a>>,
+}
+
+/// An account, and where its storage trie lies.
+#[derive(Clone, Copy, Debug)]
+struct Leaf {
+    account: TrieAccount,
+    span: StorageSpan,
 }
 
 impl<'a> State<'a, NoSource> {
@@ -88,7 +104,7 @@ impl<'a, S> State<'a, S> {
         Self {
             accounts,
             storage_stream,
-            storages: B256Map::default(),
+            known: Vec::new(),
             codes: B256Map::default(),
             new_codes: Vec::new(),
             block_hashes: BTreeMap::new(),
@@ -137,7 +153,7 @@ impl<'a, S> State<'a, S> {
 
     /// Hands out the trie nodes made since the last call: what a node's database must add.
     pub fn new_nodes(&mut self, mut sink: impl FnMut(B256, &[u8])) {
-        for trie in self.storages.values_mut() {
+        for trie in self.known.iter_mut().filter_map(|known| known.storage.as_mut()) {
             trie.new_nodes(&mut sink);
         }
         self.accounts.new_nodes(sink);
@@ -148,8 +164,13 @@ impl<'a, S> State<'a, S> {
         &mut self.hashes
     }
 
-    fn hashed(&mut self, address: Address) -> B256 {
-        self.hashes.address(address)
+    /// The id of an address, and what is known of it.
+    pub(crate) fn id(&mut self, address: Address) -> AccountId {
+        let id = self.hashes.id(address);
+        if id.index() >= self.known.len() {
+            self.known.resize_with(id.index() + 1, Known::default);
+        }
+        id
     }
 }
 
@@ -168,35 +189,42 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
     /// [`Error::Trie`] if the witness does not show which; [`Error::Account`] if the leaf is not
     /// an account.
     pub fn account(&mut self, address: Address) -> Result<Option<TrieAccount>, Error> {
-        let hashed = self.hashed(address);
-        Ok(self.leaf(hashed)?.map(|(account, _)| account))
+        let id = self.id(address);
+        Ok(self.leaf(id)?.map(|leaf| leaf.account))
     }
 
-    fn leaf(&mut self, hashed: B256) -> Result<Option<(TrieAccount, StorageSpan)>, Error> {
-        let Some((mut rlp, span)) = self.accounts.get_account(&hashed, &mut self.source)? else {
-            return Ok(None);
-        };
-        let account = TrieAccount::decode(&mut rlp)
-            .ok()
-            .filter(|_| rlp.is_empty())
-            .ok_or(Error::Account { hashed_address: hashed })?;
-        Ok(Some((account, span)))
+    fn leaf(&mut self, id: AccountId) -> Result<Option<&Leaf>, Error> {
+        let known = &mut self.known[id.index()];
+        if known.leaf.is_none() {
+            let hashed = self.hashes.hashed(id);
+            known.leaf = Some(match self.accounts.get_account(hashed, &mut self.source)? {
+                Some((mut rlp, span)) => {
+                    let account = TrieAccount::decode(&mut rlp)
+                        .ok()
+                        .filter(|_| rlp.is_empty())
+                        .ok_or(Error::Account { hashed_address: *hashed })?;
+                    Some(Leaf { account, span })
+                }
+                None => None,
+            });
+        }
+        Ok(known.leaf.as_ref().and_then(Option::as_ref))
     }
 
-    /// The storage trie of an account, opened if need be.
-    fn storage_trie(&mut self, hashed: B256) -> Result<&mut Trie<'a>, Error> {
-        // Not `entry`: opening needs the other fields.
-        if !self.storages.contains_key(&hashed) {
+    /// The storage trie of an account, opened if need be, and the source.
+    fn storage_trie(&mut self, id: AccountId) -> Result<(&mut Trie<'a>, &mut S), Error> {
+        if self.known[id.index()].storage.is_none() {
+            let stream = self.storage_stream;
             // SOUNDNESS: the storage root comes from the account's leaf.
-            let trie = match self.leaf(hashed)? {
-                Some((account, span)) => Phase::PreState.run(|| {
-                    Trie::decode_storage(self.storage_stream, span, account.storage_root)
-                })?,
+            let trie = match self.leaf(id)? {
+                Some(Leaf { account, span }) => Phase::PreState
+                    .run(|| Trie::decode_storage(stream, *span, account.storage_root))?,
                 None => Trie::empty(),
             };
-            self.storages.insert(hashed, trie);
+            self.known[id.index()].storage = Some(trie);
         }
-        Ok(self.storages.get_mut(&hashed).expect("inserted above"))
+        let trie = self.known[id.index()].storage.as_mut().expect("opened above");
+        Ok((trie, &mut self.source))
     }
 
     /// The value of a storage slot; zero if it is shown to be absent.
@@ -204,11 +232,14 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
     /// # Errors
     /// [`Error::Trie`] if the witness does not show it; [`Error::Slot`] if it is not an integer.
     pub fn slot(&mut self, address: Address, slot: U256) -> Result<U256, Error> {
-        let hashed_address = self.hashed(address);
+        let id = self.id(address);
+        self.slot_of(id, slot)
+    }
+
+    fn slot_of(&mut self, id: AccountId, slot: U256) -> Result<U256, Error> {
         let hashed_slot = self.hashes.word(B256::from(slot));
-        self.storage_trie(hashed_address)?;
-        let trie = self.storages.get_mut(&hashed_address).expect("opened above");
-        let Some(mut rlp) = trie.get(&hashed_slot, &mut self.source)? else {
+        let (trie, source) = self.storage_trie(id)?;
+        let Some(mut rlp) = trie.get(&hashed_slot, source)? else {
             return Ok(U256::ZERO);
         };
         let value = U256::decode(&mut rlp).map_err(|_| Error::Slot { hashed_slot })?;
@@ -251,72 +282,111 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
                 vacant.insert(code);
             }
         }
-        // Sorted, so that what is asked of a source does not depend on a hash map's order.
-        let accounts: BTreeMap<B256, _> = changes
+        // Sorted by their hashes, so that what is asked of a source does not depend on who was read first. Four bytes nearly
+        // always decide.
+        let mut order: Vec<(u32, usize)> = changes
             .accounts
-            .into_iter()
-            .map(|(address, account)| (self.hashed(address), account))
+            .iter()
+            .enumerate()
+            .map(|(at, (id, _))| (leading(self.hashes.hashed(*id)), at))
             .collect();
+        order.sort_unstable_by(|(a, x), (b, y)| {
+            let hashed = |at: usize| self.hashes.hashed(changes.accounts[at].0);
+            a.cmp(b).then_with(|| hashed(*x).cmp(hashed(*y)))
+        });
         // ORDER: inserts before removals, in every trie: a branch that keeps two children
         // at the end never needs the siblings of one that collapses on the way.
         let mut removed = Vec::new();
-        for (hashed, account) in accounts {
-            let Some(info) = account.info else {
-                removed.push(hashed);
-                continue;
-            };
-            let mut slots: Vec<(B256, U256)> = account
-                .slots
-                .into_iter()
-                .map(|(slot, value)| (self.hashes.word(B256::from(slot)), value))
-                .collect();
-            let kept = account.old_storage == OldStorage::Kept;
-            if !kept {
-                // SOUNDNESS: a contract starts without storage, whatever the EVM thought of its account (EIP-7610).
-                if account.old_storage == OldStorage::None
-                    && self
-                        .leaf(hashed)?
-                        .is_some_and(|(old, _)| old.storage_root != EMPTY_ROOT_HASH)
-                {
-                    return Err(Error::CreatedOverStorage { hashed_address: hashed });
-                }
-                self.storages.insert(hashed, Trie::empty());
+        for (_, at) in order {
+            let (id, change) = &changes.accounts[at];
+            match &change.info {
+                Some(info) => self.write(*id, info, change)?,
+                None => removed.push(*id),
             }
-            let storage_root = if slots.is_empty() && kept {
-                // SOUNDNESS: untouched storage keeps the root in the account's leaf.
-                self.leaf(hashed)?.map_or(EMPTY_ROOT_HASH, |(account, _)| account.storage_root)
-            } else {
-                slots.sort_unstable_by_key(|(slot, value)| (value.is_zero(), *slot));
-                self.storage_trie(hashed)?;
-                let trie = self.storages.get_mut(&hashed).expect("opened above");
-                for (slot, value) in slots {
-                    match value.is_zero() {
-                        true => drop(trie.remove(&slot, &mut self.source)?),
-                        false => trie.insert(&slot, alloy_rlp::encode(value), &mut self.source)?,
-                    }
-                }
-                trie.root()
-            };
-            #[expect(clippy::needless_update, reason = "alloy's account-ext feature adds a field")]
-            let leaf = TrieAccount {
-                nonce: info.nonce,
-                balance: info.balance,
-                storage_root,
-                code_hash: match info.code_hash {
-                    STORAGE_WITHOUT_CODE => KECCAK_EMPTY,
-                    code_hash => code_hash,
-                },
-                ..Default::default()
-            };
-            let mut rlp = Vec::with_capacity(leaf.length());
-            leaf.encode(&mut rlp);
-            self.accounts.insert(&hashed, rlp, &mut self.source)?;
         }
-        for hashed in removed {
-            self.accounts.remove(&hashed, &mut self.source)?;
-            self.storages.remove(&hashed);
+        for id in removed {
+            let hashed = self.hashes.hashed(id);
+            self.accounts.remove(hashed, &mut self.source)?;
+            self.known[id.index()] = Known { leaf: Some(None), storage: None };
         }
         Ok(())
+    }
+
+    /// Writes an account that exists after the block, and its slots.
+    fn write(&mut self, id: AccountId, info: &AccountInfo, change: &Change) -> Result<(), Error> {
+        let old = self.leaf(id)?.copied();
+        // SOUNDNESS: untouched storage keeps the root in the account's leaf.
+        let mut storage_root = old.map_or(EMPTY_ROOT_HASH, |old| old.account.storage_root);
+        if change.old_storage != OldStorage::Kept {
+            // SOUNDNESS: a contract starts without storage, whatever the EVM thought of its account (EIP-7610).
+            if change.old_storage == OldStorage::None && storage_root != EMPTY_ROOT_HASH {
+                let hashed_address = *self.hashes.hashed(id);
+                return Err(Error::CreatedOverStorage { hashed_address });
+            }
+            self.known[id.index()].storage = Some(Trie::empty());
+            storage_root = EMPTY_ROOT_HASH;
+        }
+        if !change.slots.is_empty() {
+            let mut slots: Vec<(B256, &U256)> = change
+                .slots
+                .iter()
+                .map(|(slot, value)| (self.hashes.word(B256::from(*slot)), value))
+                .collect();
+            slots.sort_unstable_by(|(a, x), (b, y)| {
+                x.is_zero().cmp(&y.is_zero()).then_with(|| a.cmp(b))
+            });
+            let (trie, source) = self.storage_trie(id)?;
+            for (slot, value) in slots {
+                match value.is_zero() {
+                    true => drop(trie.remove(&slot, source)?),
+                    false => trie.insert(&slot, alloy_rlp::encode(value), source)?,
+                }
+            }
+            storage_root = trie.root();
+        }
+        #[expect(clippy::needless_update, reason = "alloy's account-ext feature adds a field")]
+        let account = TrieAccount {
+            nonce: info.nonce,
+            balance: info.balance,
+            storage_root,
+            code_hash: match info.code_hash {
+                STORAGE_WITHOUT_CODE => KECCAK_EMPTY,
+                code_hash => code_hash,
+            },
+            ..Default::default()
+        };
+        let mut rlp = Vec::with_capacity(account.length());
+        account.encode(&mut rlp);
+        self.accounts.insert(self.hashes.hashed(id), rlp, &mut self.source)?;
+        // The trie keeps the place of the storage trie, too.
+        let span = old.map_or(StorageSpan::default(), |old| old.span);
+        self.known[id.index()].leaf = Some(Some(Leaf { account, span }));
+        Ok(())
+    }
+
+    /// The account with this id as the EVM sees it.
+    pub(crate) fn info(&mut self, id: AccountId) -> Result<Option<AccountInfo>, ReadError> {
+        let leaf = match self.leaf(id) {
+            Ok(leaf) => leaf,
+            Err(error) => return Err(self.fail(error)),
+        };
+        Ok(leaf.map(|Leaf { account, .. }| {
+            // EIP-7610: see `overlay`.
+            let marked = has_storage_only(account);
+            AccountInfo {
+                nonce: account.nonce,
+                balance: account.balance,
+                code_hash: if marked { STORAGE_WITHOUT_CODE } else { account.code_hash },
+                code: marked.then(Bytecode::default),
+                ..Default::default()
+            }
+        }))
+    }
+
+    /// The value of a slot of the account with this id.
+    pub(crate) fn value(&mut self, id: AccountId, slot: U256) -> Result<U256, ReadError> {
+        let value = self.slot_of(id, slot);
+        self.noting(value)
     }
 
     /// Keeps the first failure for [`Self::take_failure`]: the executor passes on only its message.
@@ -331,6 +401,12 @@ impl<'a, S: StateSource<'a>> State<'a, S> {
     }
 }
 
+/// The first four bytes of a hash, which order hashes as all their bytes do unless they are equal.
+fn leading(hash: &B256) -> u32 {
+    let [a, b, c, d, ..] = hash.0;
+    u32::from_be_bytes([a, b, c, d])
+}
+
 /// A read that the state could not answer.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -342,18 +418,8 @@ impl<'a, S: StateSource<'a>> revm::Database for State<'a, S> {
     type Error = ReadError;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
-        let account = self.account(address);
-        Ok(self.noting(account)?.map(|account| {
-            // EIP-7610: see `overlay`.
-            let marked = has_storage_only(&account);
-            AccountInfo {
-                nonce: account.nonce,
-                balance: account.balance,
-                code_hash: if marked { STORAGE_WITHOUT_CODE } else { account.code_hash },
-                code: marked.then(Bytecode::default),
-                ..Default::default()
-            }
-        }))
+        let id = self.id(address);
+        self.info(id)
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, ReadError> {
@@ -362,8 +428,8 @@ impl<'a, S: StateSource<'a>> revm::Database for State<'a, S> {
     }
 
     fn storage(&mut self, address: Address, index: U256) -> Result<U256, ReadError> {
-        let value = self.slot(address, index);
-        self.noting(value)
+        let id = self.id(address);
+        self.value(id, index)
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256, ReadError> {
