@@ -161,6 +161,11 @@ impl<'a> Trie<'a> {
         loop {
             self.reveal(id, key, depth, source)?;
             match &self.nodes[id as usize].kind {
+                // Nearly all of the way.
+                Kind::Branch { children, .. } if children[nibble(key, depth)].is_live() => {
+                    id = children[nibble(key, depth)].id();
+                    depth += 1;
+                }
                 Kind::Leaf { path, .. } if path.matches(key, depth) => break,
                 Kind::Extension { path, .. } if path.matches(key, depth) => {
                     depth += path.len();
@@ -383,17 +388,25 @@ impl<'a> Trie<'a> {
         if self.nodes[id as usize].is_clean() {
             return;
         }
-        for index in 0..self.nodes[id as usize].child_slots() {
-            if let Some(child) = self.nodes[id as usize].live_child(index)
-                && !self.nodes[child as usize].is_clean()
-            {
-                self.refresh(child);
+        match &self.nodes[id as usize].kind {
+            Kind::Branch { children, .. } => {
+                for child in **children {
+                    self.refresh_child(child);
+                }
             }
+            Kind::Extension { child, .. } => self.refresh_child(*child),
+            Kind::Leaf { .. } | Kind::Blind => {}
         }
         let mut rlp = core::mem::take(&mut self.scratch);
         self.encode_node(id, &mut rlp);
         self.nodes[id as usize].set_reference(&rlp);
         self.scratch = rlp;
+    }
+
+    fn refresh_child(&mut self, child: Child) {
+        if child.is_live() && !self.nodes[child.id() as usize].is_clean() {
+            self.refresh(child.id());
+        }
     }
 
     /// Hands over the hash and RLP of every node made since the last call.
@@ -434,6 +447,7 @@ impl<'a> Trie<'a> {
     }
 
     /// Makes sure that the node itself is known, not only its hash. `key` and `depth` say where it is.
+    #[inline]
     fn reveal(
         &mut self,
         id: u32,
@@ -441,8 +455,21 @@ impl<'a> Trie<'a> {
         depth: usize,
         source: &mut impl NodeSource<'a>,
     ) -> Result<(), TrieError> {
-        let node = &self.nodes[id as usize];
-        if let (Kind::Blind, Reference::Hash(hash)) = (&node.kind, node.reference()) {
+        match self.nodes[id as usize].kind {
+            Kind::Blind => self.reveal_blind(id, key, depth, source),
+            _ => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn reveal_blind(
+        &mut self,
+        id: u32,
+        key: &B256,
+        depth: usize,
+        source: &mut impl NodeSource<'a>,
+    ) -> Result<(), TrieError> {
+        if let Reference::Hash(hash) = self.nodes[id as usize].reference() {
             let hash = *hash;
             self.nodes[id as usize] = fetch(&hash, key, depth, source)?;
         }
@@ -462,6 +489,9 @@ impl<'a> Trie<'a> {
         let (raw, child) = (*raw, children[index]);
         if child == Child::EMPTY {
             return Ok(None);
+        }
+        if child.is_live() {
+            return Ok(Some(child.id()));
         }
         self.open(id, index, child, raw, key, depth + 1, source).map(Some)
     }

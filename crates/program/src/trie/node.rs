@@ -8,6 +8,8 @@ use alloy_primitives::{B256, keccak256};
 const EMPTY: u8 = 0x80;
 /// The first byte of a reference by hash: a string of 32 bytes.
 const HASH: u8 = 0xa0;
+/// The length of a branch with sixteen hashes, three bytes before them and one after. None is longer, and no other is as long.
+const FULL: usize = 3 + 16 * 33 + 1;
 
 /// A node with the reference its parent has to it.
 #[derive(Clone, Debug)]
@@ -60,7 +62,7 @@ impl Child {
         Self(offset as u32)
     }
 
-    const fn is_live(self) -> bool {
+    pub(super) const fn is_live(self) -> bool {
         self.0 & Self::LIVE != 0
     }
 
@@ -404,6 +406,22 @@ impl Trie<'_> {
     fn patch_branch(&self, children: &[Child; 16], raw: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(list) = Item::first(raw) else { return false };
         out.extend_from_slice(raw);
+        if raw.len() == FULL {
+            for (index, child) in children.iter().enumerate() {
+                if child.is_live() {
+                    let Reference::Hash(hash) = self.nodes[child.id() as usize].reference() else {
+                        out.clear();
+                        return false;
+                    };
+                    let at = 3 + 33 * index;
+                    out[at + 1..at + 33].copy_from_slice(hash.as_slice());
+                } else if *child == Child::EMPTY {
+                    out.clear();
+                    return false;
+                }
+            }
+            return true;
+        }
         let mut at = list.start;
         for child in children {
             let len = match raw[at] {
