@@ -34,6 +34,8 @@ struct Slot {
     after: [u32; PADDED],
 }
 
+/// Words of a trie's full branch, sixteen hashes, after its last whole block: most of what is hashed are such branches.
+const BRANCH_END: usize = (3 + 16 * 33 + 1 - 3 * RATE) / 4;
 /// Hashes of 64 bytes that are remembered.
 const MEMOS: usize = 64;
 /// The words that these are.
@@ -160,9 +162,7 @@ unsafe extern "C" fn native_keccak256(bytes: *const u8, len: usize, output: *mut
     let input = unsafe { core::slice::from_raw_parts(bytes, len) };
     // SAFETY: nothing else holds the transcript now, and nothing below calls back.
     let transcript = unsafe { &mut *TRANSCRIPT.0.get() };
-    let pair =
-        bytemuck::try_cast_slice::<u8, u32>(input).ok().and_then(|pair| pair.try_into().ok());
-    if let Some(pair) = pair {
+    if let Some(pair) = words::<PAIR>(input) {
         let hash: *const [u32; 8] = transcript.hash_of_pair(pair);
         // SAFETY: the caller gives 32 writable bytes, which cannot overlap the transcript.
         unsafe { core::ptr::copy_nonoverlapping(hash.cast::<u8>(), output, 32) };
@@ -214,30 +214,13 @@ impl Transcript {
     #[inline]
     fn absorb(&mut self, last: Option<usize>, block: &[u8; RATE]) {
         let (before, after) = self.states(last);
-        match (words(block), after) {
-            (Some(words), Some(after)) => {
-                for i in 0..RATE_WORDS {
-                    put(&mut before[i], after[i] ^ words[i]);
-                }
-            }
-            (Some(words), None) => {
-                for i in 0..RATE_WORDS {
-                    put(&mut before[i], words[i]);
-                }
-            }
-            (None, after) => {
-                bytemuck::cast_slice_mut::<u32, u8>(before)[..RATE].copy_from_slice(block);
-                if let Some(after) = after {
-                    for i in 0..RATE_WORDS {
-                        let word = before[i];
-                        put(&mut before[i], word ^ after[i]);
-                    }
-                }
-            }
+        if let Some(words) = words::<RATE_WORDS>(block) {
+            fill(before, after, words);
+            return;
         }
-        for i in RATE_WORDS..STATE {
-            put(&mut before[i], after.map_or(0, |after| after[i]));
-        }
+        let mut words = [0; RATE_WORDS];
+        bytemuck::cast_slice_mut::<u32, u8>(&mut words).copy_from_slice(block);
+        fill(before, after, &words);
     }
 
     /// Like [`Self::absorb`], with the end of the input, shorter than a block, and its padding.
@@ -245,14 +228,15 @@ impl Transcript {
     fn absorb_rest(&mut self, last: Option<usize>, rest: &[u8]) {
         let (before, after) = self.states(last);
         let end = rest.len() / 4;
-        match after {
-            None => {
+        match (after, words::<BRANCH_END>(rest)) {
+            (after, Some(words)) => fill(before, after, words),
+            (None, None) => {
                 for word in before.iter_mut() {
                     put(word, 0);
                 }
                 bytemuck::cast_slice_mut::<u32, u8>(before)[..rest.len()].copy_from_slice(rest);
             }
-            Some(after) => {
+            (Some(after), None) => {
                 for i in 0..STATE {
                     put(&mut before[i], after[i]);
                 }
@@ -285,10 +269,36 @@ impl Transcript {
     }
 }
 
-/// The words of a block that starts on one.
+/// So many words, if the bytes are that and start on one.
 #[inline(always)]
-fn words(block: &[u8; RATE]) -> Option<&[u32; RATE_WORDS]> {
-    bytemuck::try_cast_slice::<u8, u32>(block).ok()?.first_chunk()
+fn words<const N: usize>(bytes: &[u8]) -> Option<&[u32; N]> {
+    if bytes.len() != 4 * N {
+        return None;
+    }
+    bytemuck::try_cast_slice::<u8, u32>(bytes).ok()?.first_chunk()
+}
+
+/// `before` is `after`, or zeros, xored with `words`. LLVM unrolls these loops only if nothing in them depends on the index.
+#[inline(always)]
+fn fill<const N: usize>(before: &mut [u32; STATE], after: Option<&[u32; STATE]>, words: &[u32; N]) {
+    match after {
+        Some(after) => {
+            for i in 0..N {
+                put(&mut before[i], after[i] ^ words[i]);
+            }
+            for i in N..STATE {
+                put(&mut before[i], after[i]);
+            }
+        }
+        None => {
+            for i in 0..N {
+                put(&mut before[i], words[i]);
+            }
+            for i in N..STATE {
+                put(&mut before[i], 0);
+            }
+        }
+    }
 }
 
 /// Writes a word where the compiler would rather make a loop or call a function for many.

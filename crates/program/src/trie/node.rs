@@ -243,6 +243,11 @@ impl<'a> Kind<'a> {
             Err(TrieError::BadNode { what })
         }
         const CUT: TrieError = TrieError::BadNode { what: "not one RLP list" };
+        // Most nodes are. Whatever is not goes the long way.
+        if is_full_branch(raw) && depth < 64 {
+            let children = Box::new(core::array::from_fn(|index| Child::unopened(3 + 33 * index)));
+            return Ok(Self::Branch { children, raw });
+        }
         let list = Item::first(raw).ok_or(CUT)?;
         if !list.is_list || list.end != raw.len() || raw.len() > MAX_NODE {
             return Err(CUT);
@@ -308,6 +313,14 @@ impl<'a> Kind<'a> {
         }
         Ok(Self::Branch { children, raw })
     }
+}
+
+/// Whether this is a branch with sixteen hashes.
+fn is_full_branch(raw: &[u8]) -> bool {
+    raw.len() == FULL
+        && raw[..3] == [0xf9, 0x02, 0x11]
+        && (0..16).all(|index| raw[3 + 33 * index] == HASH)
+        && raw[FULL - 1] == EMPTY
 }
 
 /// The length of a reference by its first byte; an empty one is not meant.

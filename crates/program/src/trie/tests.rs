@@ -566,3 +566,24 @@ fn a_path_reads_as_its_nibbles() {
     assert_eq!((path.to_string(), path.len()), ("0x234".into(), 3));
     assert_eq!(path.join(&Path::single(15)), Path::suffix(&key_of("234f"), 0).prefix(4));
 }
+
+#[test]
+fn a_full_branch_is_read_like_any_other() {
+    let mut raw = vec![0xf9, 0x02, 0x11];
+    for index in 0..16 {
+        raw.push(0xa0);
+        raw.extend([index; 32]);
+    }
+    raw.push(0x80);
+    let node = Node::verified(&raw, &keccak256(&raw), 63).unwrap();
+    for index in 0..16 {
+        let byte = u8::try_from(index).unwrap();
+        assert_eq!(node.unopened_hash(index), Some(&B256::repeat_byte(byte)));
+    }
+    assert!(Kind::parse(&raw, 64).is_err());
+    for at in [0, 1, 2, 531].into_iter().chain((0..16).map(|index| 3 + 33 * index)) {
+        let mut changed = raw.clone();
+        changed[at] ^= 1;
+        assert!(Kind::parse(&changed, 0).is_err(), "byte {at}");
+    }
+}
