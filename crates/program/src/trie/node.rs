@@ -141,7 +141,8 @@ impl<'a> Node<'a> {
     /// A node from a witness or a source: `rlp` must have the hash `hash`.
     pub(super) fn verified(rlp: &'a [u8], hash: &B256, depth: usize) -> Result<Self, TrieError> {
         // SOUNDNESS: nothing of a node is used before it is tied to the reference its parent holds.
-        if keccak256(rlp) != *hash {
+        let found = keccak256(rlp);
+        if found != *hash {
             return Err(TrieError::HashMismatch { expected: *hash });
         }
         if depth > 0 && rlp.len() < 32 {
@@ -149,7 +150,8 @@ impl<'a> Node<'a> {
                 what: "a node of less than 32 bytes is named by its hash",
             });
         }
-        Ok(Self::clean(Kind::parse(rlp, depth)?, hash))
+        // The same bytes as `hash`, but on words.
+        Ok(Self::clean(Kind::parse(rlp, depth)?, &found))
     }
 
     pub(super) const fn is_clean(&self) -> bool {
