@@ -8,6 +8,7 @@ use devnode::{Chain, Kind, Traffic, TrafficConfig, accounts, genesis};
 use program::{
     Block, ChainConfig, Error, Input, Transaction,
     consensus::{InvalidTransaction, Violation},
+    senders::{Claim, Hint},
     trie::TrieError,
 };
 
@@ -243,6 +244,91 @@ fn signatures_that_are_not_canonical_are_refused() {
         let bad = Transaction::Eip1559(transaction.clone().into_signed(bad));
         let violation = case.transaction(bad);
         assert!(matches!(violation, Violation::Signature { .. }), "{name}: {violation:?}");
+    }
+}
+
+/// Finds every claim true.
+fn credulous(claims: &[Claim<'_>]) -> Option<Vec<Address>> {
+    Some(claims.iter().map(|claim| Address::from_raw_public_key(claim.key())).collect())
+}
+
+/// A check that is sure of nothing.
+fn unsure(_: &[Claim<'_>]) -> Option<Vec<Address>> {
+    None
+}
+
+#[test]
+fn a_check_of_all_senders_is_not_asked_about_a_high_s() {
+    let mut case = Case::new();
+    let Transaction::Eip1559(signed) = sign(case.transfer(), &case) else { unreachable!() };
+    let good = *signed.signature();
+    let order = U256::from_be_bytes(alloy_primitives::hex!(
+        "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
+    ));
+    let bad = Signature::new(good.r(), order - good.s(), !good.v());
+    let index = case.block.body.transactions.len();
+    // The key is that of the same transaction with a low s.
+    case.block.body.transactions.push(Transaction::Eip1559(signed.clone()));
+    case.input.blocks = vec![alloy_rlp::encode(&case.block).into()];
+    let hints = case.input.hints();
+    let bad = Transaction::Eip1559(signed.tx().clone().into_signed(bad));
+    case.block.body.transactions[index] = bad;
+    case.block.header.transactions_root =
+        alloy_consensus::proofs::calculate_transaction_root(&case.block.body.transactions);
+    case.input.blocks = vec![alloy_rlp::encode(&case.block).into()];
+    let input = case.input.encode_with_hints(case.pre_state_root, &hints).unwrap();
+    for check in [credulous, unsure] {
+        match program::run_in_place(&input.clone().into(), check) {
+            Err(Error::Block { violation, .. }) => {
+                assert_eq!(violation, Violation::Signature { index });
+            }
+            other => panic!("expected an invalid signature, got {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn senders_are_those_of_the_check_or_recovered() {
+    let case = Case::new();
+    let input: Bytes = case.input.encode(case.pre_state_root).unwrap().into();
+    let statement = case.run().unwrap();
+    for check in [credulous, unsure] {
+        assert_eq!(program::run_in_place(&input, check), Ok(statement.clone()));
+    }
+    let nobody = |claims: &[Claim<'_>]| Some(vec![Address::repeat_byte(7); claims.len()]);
+    let refused = program::run_in_place(&input, nobody);
+    assert!(matches!(refused, Err(Error::Block { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_hint_that_names_another_key_is_refused() {
+    let case = Case::new();
+    let number = case.block.header.number;
+    let honest = case.input.hints();
+    assert_eq!(honest.len(), case.block.body.transactions.len());
+    let run = |hints: &[Hint]| {
+        let input = case.input.encode_with_hints(case.pre_state_root, hints).unwrap();
+        let alone = program::run(&input);
+        assert_eq!(program::run_in_place(&input.into(), unsure), alone);
+        alone
+    };
+    assert!(run(&honest).is_ok());
+    for index in 0..honest.len() {
+        for at in [0, 31, 32, 63] {
+            let mut hints = honest.clone();
+            hints[index][at] ^= 1;
+            assert_eq!(run(&hints), Err(Error::SenderHint { number, index }));
+        }
+        // Whoever is told a wrong nonce point has to recover the key, and finds the same.
+        let mut hints = honest.clone();
+        hints[index][64] ^= 1;
+        assert!(run(&hints).is_ok());
+    }
+    let mut hints = honest.clone();
+    hints[1] = [0; 96];
+    assert_eq!(run(&hints), Err(Error::SenderHint { number, index: 1 }));
+    for hints in [&honest[1..], &[honest.as_slice(), &[honest[0]]].concat(), &[]] {
+        assert!(matches!(run(hints), Err(Error::Input { what, .. }) if what.contains("one hint")));
     }
 }
 

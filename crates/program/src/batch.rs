@@ -1,11 +1,12 @@
 //! A batch: consecutive blocks on one live state, from an encoded input to the statement.
 
 use crate::{
-    ChainConfig, Error, Statement,
+    Error, Statement,
     consensus::{self, DecodedBlock, Violation},
     execute,
-    input::{InputRef, Terms},
+    input::InputRef,
     phase::Phase,
+    senders::{self, Check, Senders},
     state::{NoSource, State},
     statement::{self, DepositsChain},
 };
@@ -46,12 +47,13 @@ pub fn run(input: &[u8]) -> Result<Statement, Error> {
     run_detailed(input).map(|outcome| outcome.statement)
 }
 
-/// [`run`] on shared bytes: contract codes are executed in place, inside `input`.
+/// [`run`] on shared bytes: contract codes are executed in place, inside `input`. `check` finds out whether the input's
+/// claims about senders are true, if there are any.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_in_place(input: &Bytes) -> Result<Statement, Error> {
-    run_input(input, Some(input)).map(|outcome| outcome.statement)
+pub fn run_in_place(input: &Bytes, check: Check) -> Result<Statement, Error> {
+    run_input(input, Some(input), Some(check)).map(|outcome| outcome.statement)
 }
 
 /// [`run`], which also returns a summary of each block.
@@ -59,18 +61,18 @@ pub fn run_in_place(input: &Bytes) -> Result<Statement, Error> {
 /// # Errors
 /// As [`run`].
 pub fn run_detailed(input: &[u8]) -> Result<Outcome, Error> {
-    run_input(input, None)
+    run_input(input, None, None)
 }
 
 #[cfg(feature = "std")]
-fn run_input(input: &[u8], owner: Option<&Bytes>) -> Result<Outcome, Error> {
-    crate::heap::bounded(input.len(), || run_all(input, owner))
+fn run_input(input: &[u8], owner: Option<&Bytes>, check: Option<Check>) -> Result<Outcome, Error> {
+    crate::heap::bounded(input.len(), || run_all(input, owner, check))
 }
 
 #[cfg(not(feature = "std"))]
 use run_all as run_input;
 
-fn run_all(input: &[u8], owner: Option<&Bytes>) -> Result<Outcome, Error> {
+fn run_all(input: &[u8], owner: Option<&Bytes>, check: Option<Check>) -> Result<Outcome, Error> {
     let input = Phase::Input.run(|| InputRef::decode(input))?;
     let ancestors = Phase::Input.run(|| ancestors(&input.headers))?;
     let blocks = Phase::Input.run(|| decode_blocks(&input.blocks))?;
@@ -84,7 +86,13 @@ fn run_all(input: &[u8], owner: Option<&Bytes>) -> Result<Outcome, Error> {
     }
     let invalid = |violation: Violation| violation.in_block(first.header.number);
     consensus::check_against_parent(&input.config, &first.header, parent).map_err(invalid)?;
-    run_blocks(&input.config, &input.terms, &blocks, &mut state, parent.state_root)
+    let hints = senders::hints(input.hints, &blocks)?;
+    #[cfg(feature = "std")]
+    crate::heap::count(senders::GUEST_HEAP + hints.len() * senders::GUEST_HEAP_EACH);
+    let checked =
+        Phase::Senders.run(|| check.and_then(|check| senders::check(&blocks, hints, check)));
+    let senders = checked.as_deref().map_or(Senders::Claimed(hints), Senders::Checked);
+    run_blocks(&input, &blocks, senders, &mut state, parent.state_root)
 }
 
 /// What is taken on trust about the ancestors of an input's first block.
@@ -124,7 +132,8 @@ pub fn run_assuming_parent(
     for (number, hash) in (0..first.number).rev().zip(hashes) {
         state.remember_block(number, hash);
     }
-    run_blocks(&input.config, &input.terms, &blocks, &mut state, state_root)
+    let senders = Senders::Claimed(senders::hints(input.hints, &blocks)?);
+    run_blocks(&input, &blocks, senders, &mut state, state_root)
 }
 
 fn state<'a>(
@@ -173,9 +182,9 @@ fn ancestors(headers: &[&[u8]]) -> Result<Vec<Sealed<Header>>, Error> {
 }
 
 fn run_blocks(
-    config: &ChainConfig,
-    terms: &Terms,
+    InputRef { config, terms, .. }: &InputRef<'_>,
     blocks: &[DecodedBlock],
+    mut senders: Senders<'_>,
     state: &mut State<'_, NoSource>,
     pre_state_root: B256,
 ) -> Result<Outcome, Error> {
@@ -188,7 +197,9 @@ fn run_blocks(
         if let Some(parent) = index.checked_sub(1).map(|parent| &blocks[parent].header) {
             consensus::check_against_parent(config, &block.header, parent).map_err(invalid)?;
         }
-        let executed = Phase::Execution.run(|| execute::execute(config, block, state))?;
+        let senders = senders.split_off(block.body.transactions.len());
+        let executed =
+            Phase::Execution.run(|| execute::execute_sent(config, block, senders, state))?;
         // SOUNDNESS: withdrawals create ether. Those of a chain with a bridge are bound, all of them, in order.
         if config.bridge {
             block.body.withdrawals.iter().flatten().for_each(|deposit| deposits.push(deposit));

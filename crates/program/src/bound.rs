@@ -176,8 +176,8 @@ mod tests {
             nodes: Vec::new(),
         };
         let mut bytes = input.encode(crate::trie::EMPTY_ROOT).expect("there is nothing in it");
-        // Three counts, two lengths of streams, and the count in the first of them.
-        bytes.truncate(bytes.len() - 6 * 4);
+        // Three counts, the length of the hints, two lengths of streams, and the count in the first of them.
+        bytes.truncate(bytes.len() - 7 * 4);
         words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         bytes
     }
@@ -194,7 +194,10 @@ mod tests {
             assert_eq!(crate::run(&input(&words)), Err(expected), "{words:?}");
         }
         // The number of codes has no bound of its own: each code takes bytes of the input.
-        assert!(matches!(crate::run(&input(&[0, 0, u32::MAX])), Err(Error::Input { .. })));
+        // Nor have the hints.
+        for words in [[0, 0, u32::MAX, 0], [0, 0, 0, u32::MAX]] {
+            assert!(matches!(crate::run(&input(&words)), Err(Error::Input { .. })));
+        }
         let len = MAX_INPUT + 1;
         assert_eq!(crate::run(&vec![0; len]), Err(Bound::Input { len }.into()));
     }

@@ -166,6 +166,12 @@ pub enum Violation {
         /// Position in the block.
         index: usize,
     },
+    /// Not a rule: the input claims another signer. [`Self::in_block`] turns this into [`Error::SenderHint`].
+    #[error("the hint for transaction {index} is not its signer's key")]
+    SenderHint {
+        /// Position in the block.
+        index: usize,
+    },
     /// A transaction cannot be executed.
     #[error("transaction {index} is invalid: {reason}")]
     Transaction {
@@ -201,6 +207,7 @@ impl Violation {
     pub fn in_block(self, number: u64) -> Error {
         match self {
             Self::Bound(bound) => Error::Bound(bound),
+            Self::SenderHint { index } => Error::SenderHint { number, index },
             violation => Error::Block { number, violation },
         }
     }

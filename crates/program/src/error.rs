@@ -80,6 +80,14 @@ pub enum Error {
         /// The rule it breaks.
         violation: Violation,
     },
+    /// The input claims that somebody else signed a transaction: it has to be encoded again.
+    #[error("the hint for transaction {index} of block {number} is not its signer's key")]
+    SenderHint {
+        /// The block's number.
+        number: u64,
+        /// Position in the block.
+        index: usize,
+    },
     /// The executor failed for a reason that does not lie in the block.
     #[error("executing block {number} failed: {reason}")]
     Execution {

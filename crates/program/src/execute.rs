@@ -7,13 +7,14 @@ use crate::{
     evm::BlockEvm,
     overlay::{Changes, Overlay},
     phase::Phase,
+    senders::Senders,
     state::{State, StateSource},
 };
 use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use alloy_consensus::{Header, Transaction as _, transaction::SignerRecoverable};
+use alloy_consensus::{Header, Transaction as _};
 use alloy_eips::{
     eip2935::HISTORY_STORAGE_ADDRESS,
     eip4788::{BEACON_ROOTS_ADDRESS, SYSTEM_ADDRESS},
@@ -64,6 +65,16 @@ pub fn execute<'a, S: StateSource<'a>>(
     decoded: &DecodedBlock,
     state: &mut State<'a, S>,
 ) -> Result<Executed, Error> {
+    execute_sent(config, decoded, Senders::Unknown, state)
+}
+
+/// [`execute`], if something is known or claimed about the block's senders.
+pub(crate) fn execute_sent<'a, S: StateSource<'a>>(
+    config: &ChainConfig,
+    decoded: &DecodedBlock,
+    senders: Senders<'_>,
+    state: &mut State<'a, S>,
+) -> Result<Executed, Error> {
     let header = decoded.header.inner();
     let block = &decoded.body;
     let withdrawals = block.withdrawals.as_ref().map(|list| list.as_slice());
@@ -71,10 +82,7 @@ pub fn execute<'a, S: StateSource<'a>>(
     let outcome = (|| {
         executor.begin()?;
         for (index, transaction) in block.transactions.iter().enumerate() {
-            // SOUNDNESS: the sender is who signed; a high `s` is refused (EIP-2).
-            let sender = Phase::Senders
-                .run(|| transaction.recover_signer())
-                .map_err(|_| Violation::Signature { index })?;
+            let sender = Phase::Senders.run(|| senders.of(index, transaction))?;
             executor.transact(index, transaction, sender)?;
         }
         executor.end()

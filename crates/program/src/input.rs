@@ -4,29 +4,38 @@
 //! multiple of four, so that every item starts on a word boundary and can be used in place.
 //!
 //! ```text
-//! magic "L2P3"
+//! magic "L2P4"
 //! item                 chain config, as ChainConfig::encode
 //! item                 52 bytes: who is rewarded, and the first link of the chain of deposits
 //! count, items         ancestors' headers (RLP), oldest first; the last is the first block's parent
 //! count, items         blocks (RLP), in order
+//! item                 96 bytes for each transaction of all blocks, in order: senders::Hint
 //! count, items         contract codes, each followed by 36 more zeros, because it is executed in place
 //! item                 account trie, as trie::encode
 //! item                 storage tries, as trie::encode
 //! ```
 //!
-//! There is nothing after the last item, and padding is zero: one input has one encoding.
+//! There is nothing after the last item, and padding is zero: one input has one encoding, but for the hints. Those are
+//! what the host says about signatures; no statement depends on them.
 
 use crate::{
     ChainConfig, Error,
     bound::{Bound, MAX_BLOCKS, MAX_HEADERS, MAX_INPUT},
     code::{self, PaddedCode},
+};
+#[cfg(feature = "std")]
+use crate::{
+    consensus::DecodedBlock,
+    senders::{self, Hint},
     trie,
 };
 use alloc::vec::Vec;
-use alloy_primitives::{Address, B256, Bytes, keccak256, map::B256Map};
+use alloy_primitives::{Address, B256, Bytes};
+#[cfg(feature = "std")]
+use alloy_primitives::{keccak256, map::B256Map};
 
-/// "L2P3" as a little-endian word.
-const MAGIC: u32 = u32::from_le_bytes(*b"L2P3");
+/// "L2P4" as a little-endian word.
+const MAGIC: u32 = u32::from_le_bytes(*b"L2P4");
 
 /// The parts of a statement that the prover chooses and that a contract compares with its own values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,13 +64,26 @@ pub struct Input {
     pub nodes: Vec<Bytes>,
 }
 
+#[cfg(feature = "std")]
 impl Input {
     /// Encodes the input for [`crate::run`]. Nodes that cannot be reached from `pre_state_root`
-    /// are left out.
+    /// are left out. The hints are computed here: each signer's key, and what else speeds up its check.
     ///
     /// # Errors
     /// [`Error::Trie`] if a node that is reached is not a trie node.
     pub fn encode(&self, pre_state_root: B256) -> Result<Vec<u8>, Error> {
+        self.encode_with_hints(pre_state_root, &self.hints())
+    }
+
+    /// [`Self::encode`] with hints of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with_hints(
+        &self,
+        pre_state_root: B256,
+        hints: &[Hint],
+    ) -> Result<Vec<u8>, Error> {
         let nodes: B256Map<&[u8]> =
             self.nodes.iter().map(|node| (keccak256(node), node.as_ref())).collect();
         let streams = trie::encode(pre_state_root, &|hash| nodes.get(hash).copied())?;
@@ -74,6 +96,7 @@ impl Input {
             put_word(&mut out, length(items.len()));
             items.iter().for_each(|item| put_item(&mut out, item));
         }
+        put_item(&mut out, hints.as_flattened());
         put_word(&mut out, length(self.codes.len()));
         for code in &self.codes {
             put_item(&mut out, code);
@@ -83,16 +106,25 @@ impl Input {
         put_item(&mut out, &streams.storage);
         Ok(out)
     }
+
+    /// The hints for all transactions. A block that cannot be decoded has none, and the program refuses it.
+    pub fn hints(&self) -> Vec<Hint> {
+        let blocks = self.blocks.iter().filter_map(|block| DecodedBlock::decode(block).ok());
+        blocks.flat_map(|block| block.body.transactions).map(|tx| senders::hint(&tx)).collect()
+    }
 }
 
+#[cfg(feature = "std")]
 fn length(len: usize) -> u32 {
     u32::try_from(len).expect("an input item is shorter than 4 GiB")
 }
 
+#[cfg(feature = "std")]
 fn put_word(out: &mut Vec<u8>, word: u32) {
     out.extend_from_slice(&word.to_le_bytes());
 }
 
+#[cfg(feature = "std")]
 fn put_item(out: &mut Vec<u8>, item: &[u8]) {
     put_word(out, length(item.len()));
     out.extend_from_slice(item);
@@ -106,6 +138,7 @@ pub(crate) struct InputRef<'a> {
     pub(crate) terms: Terms,
     pub(crate) headers: Vec<&'a [u8]>,
     pub(crate) blocks: Vec<&'a [u8]>,
+    pub(crate) hints: &'a [u8],
     pub(crate) codes: Vec<PaddedCode<'a>>,
     pub(crate) accounts: &'a [u8],
     pub(crate) storages: &'a [u8],
@@ -119,13 +152,14 @@ impl<'a> InputRef<'a> {
         }
         let mut reader = Reader { bytes, offset: 0 };
         if reader.word()? != MAGIC {
-            return Err(Error::Input { what: "expected the magic bytes L2P3", offset: 0 });
+            return Err(Error::Input { what: "expected the magic bytes L2P4", offset: 0 });
         }
         let input = Self {
             config: ChainConfig::decode(reader.item()?)?,
             terms: reader.terms()?,
             headers: reader.items(MAX_HEADERS, |count| Bound::Headers { count })?,
             blocks: reader.items(MAX_BLOCKS, |count| Bound::Blocks { count })?,
+            hints: reader.item()?,
             codes: reader.codes()?,
             accounts: reader.item()?,
             storages: reader.item()?,

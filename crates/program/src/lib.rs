@@ -51,6 +51,7 @@ mod hashes;
 pub mod input;
 mod overlay;
 pub mod phase;
+pub mod senders;
 pub mod state;
 pub mod statement;
 pub mod trie;

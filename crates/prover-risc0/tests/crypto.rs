@@ -8,7 +8,8 @@
 //! | operation | in the guest | on the host |
 //! |---|---|---|
 //! | keccak | RISC Zero's circuit | tiny-keccak's permutation |
-//! | ecrecover, senders | ours, on `risc0-crypto`'s fields and curve | libsecp256k1 |
+//! | ecrecover | ours, on `risc0-crypto`'s fields and curve | libsecp256k1 |
+//! | senders | the same, in one sum: `senders.rs` beside this file | libsecp256k1 |
 //! | P-256 | `risc0-crypto-evm` | RustCrypto `p256` |
 //! | SHA-256 | RISC Zero's circuit | RustCrypto `sha2` |
 //! | modexp | `risc0-crypto-evm` | `aurora-engine-modexp` |

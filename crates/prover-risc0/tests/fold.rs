@@ -109,7 +109,7 @@ fn proofs_that_do_not_make_up_a_chain_are_refused_in_words() {
             (bundled(&[&swapped_proof, &two]), "another statement than the bundle says"),
             (bundled(&[&one, &damaged]), ""),
             (bundled(&[&one])[..100].to_vec(), "malformed"),
-            (b"L2P3".to_vec(), "not a bundle of proofs"),
+            (b"L2P4".to_vec(), "not a bundle of proofs"),
         ] {
             let refused = folded(by, &bundle).unwrap_err();
             assert_eq!(refused.class(), FailureClass::GuestPanic, "{refused}");

@@ -4,6 +4,7 @@ use client::{Cancel, PERMUTATION_CYCLES, Progress, ProveError, Prover};
 use devnode::{Chain, Kind, Traffic, TrafficConfig, genesis};
 use expect_test::expect_file;
 use program::phase::Phase;
+use program::senders::Hint;
 use prover_risc0::{Config, Risc0Prover, measure};
 use verifier::{Policy, RISC0_PROGRAM_ID, System, VerifyError};
 
@@ -117,6 +118,52 @@ fn an_input_that_the_program_refuses_has_no_proof() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn a_sender_that_the_host_makes_up_has_no_proof() {
+    let mut chain = Chain::new(&genesis::dev()).unwrap();
+    let config =
+        TrafficConfig { seed: 5, per_block: 6, kinds: Kind::ALL.to_vec(), stop_after: None };
+    Traffic::new(config).fill(&mut chain).unwrap();
+    chain.mine(chain.head().timestamp + 2).unwrap();
+    let (input, root) = chain.input(1..=1).unwrap();
+    let guest = prover(false);
+    let run = |hints: &[Hint]| {
+        let input = input.encode_with_hints(root, hints).unwrap();
+        let native = program::run(&input).map(|statement| statement.abi_encode());
+        match (native, guest.execute(&input)) {
+            (Ok(native), Ok(execution)) => {
+                assert_eq!(execution.public_values, native);
+                Ok(execution.cycles.unwrap().user)
+            }
+            (Err(native), Err(ProveError::BadInput(reason))) => {
+                assert!(reason.contains(&native.to_string()), "{reason}, natively {native}");
+                Err(native)
+            }
+            (native, guest) => panic!("natively {native:?}, in the guest {guest:?}"),
+        }
+    };
+    let honest = input.hints();
+    let cycles = run(&honest).unwrap();
+    // A forged key, a stranger's, none, one off the curve; a key and a y of the nonce point from elsewhere.
+    let stranger = honest.iter().find(|hint| hint[..64] != honest[0][..64]).unwrap();
+    for index in [0, honest.len() - 1] {
+        let was = honest[index];
+        let other = if was[..64] == stranger[..64] { honest[0] } else { *stranger };
+        let mut off_curve = was;
+        off_curve[63] ^= 1;
+        for forged in [other, [0; 96], [0xff; 96], off_curve] {
+            let mut hints = honest.clone();
+            hints[index] = forged;
+            let refused = run(&hints);
+            assert_eq!(refused, Err(program::Error::SenderHint { number: 1, index }));
+        }
+    }
+    // A wrong nonce point shows nothing: senders are recovered, which takes longer.
+    let mut hints = honest.clone();
+    hints[0][95] ^= 1;
+    assert!(run(&hints).unwrap() > cycles);
 }
 
 /// About one in this many inputs of [`conformance::extremes`] runs in the zkVM.

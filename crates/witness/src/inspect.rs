@@ -30,6 +30,8 @@ pub struct Inspection {
     pub transactions: u64,
     /// Bytes of the blocks.
     pub block_bytes: u64,
+    /// Bytes of the hints: a key for each transaction.
+    pub hint_bytes: u64,
     /// Number of ancestors' headers.
     pub headers: u64,
     /// Bytes of those.
@@ -95,13 +97,14 @@ pub fn place_deposits(
 /// [`Error::Input`] if the bytes are not an input; other errors if an item in it is malformed.
 pub fn inspect(input: &[u8], most: usize) -> Result<Inspection, Error> {
     let mut reader = Reader { input, at: 0 };
-    if reader.take(4)? != b"L2P3" {
-        return Err(Error::Input { what: "expected the magic bytes L2P3", offset: 0 });
+    if reader.take(4)? != b"L2P4" {
+        return Err(Error::Input { what: "expected the magic bytes L2P4", offset: 0 });
     }
     let config = ChainConfig::decode(reader.item()?)?;
     let terms = reader.terms()?;
     let (headers, header_bytes) = reader.items(0)?;
     let (blocks, block_bytes) = reader.items(0)?;
+    let hints = reader.item()?;
     let (codes, code_bytes) = reader.items(CODE_PADDING)?;
     let accounts = reader.item()?;
     let storage = reader.item()?;
@@ -113,6 +116,7 @@ pub fn inspect(input: &[u8], most: usize) -> Result<Inspection, Error> {
         gas_used: 0,
         transactions: 0,
         block_bytes,
+        hint_bytes: hints.len() as u64,
         headers: headers.len() as u64,
         header_bytes,
         codes: codes.len() as u64,

@@ -2,7 +2,8 @@
 //!
 //! * `alloy_primitives::keccak256` is in [`crate::keccak`].
 //! * revm's precompiles call [`Accelerated`]; what it leaves to revm's own software is marked, for the meter to count.
-//! * Senders and EIP-7702 authorities are recovered by [`Accelerated`] as alloy's crypto provider.
+//! * EIP-7702 authorities are recovered by [`Accelerated`] as alloy's crypto provider; so are senders if
+//!   [`crate::senders`] finds that the host's claims about them are not all true.
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ struct Accelerated;
 
 impl Crypto for Accelerated {
     fn sha256(&self, input: &[u8]) -> [u8; 32] {
-        risc0::sha256(input)
+        sha256(input)
     }
 
     fn bn254_g1_add(&self, p1: &[u8], p2: &[u8]) -> Result<[u8; 64], PrecompileHalt> {
@@ -130,6 +131,11 @@ impl Crypto for Accelerated {
     ) -> bool {
         risc0::secp256r1_verify(message, signature, key)
     }
+}
+
+/// SHA-256 by RISC Zero's circuit.
+pub(crate) fn sha256(input: &[u8]) -> [u8; 32] {
+    risc0::sha256(input)
 }
 
 /// Recovery ids above 1, which no transaction and no precompile has, name a point whose x is above the order.

@@ -10,13 +10,14 @@ mod field;
 mod keccak;
 mod memory;
 mod secp256k1;
+mod senders;
 
 use alloy_primitives::Bytes;
 use risc0_zkvm::guest::env;
 
 fn main() {
     crypto::install();
-    match program::run_in_place(&read_input()) {
+    match program::run_in_place(&read_input(), senders::check) {
         Ok(statement) => {
             env::commit_slice(&statement.abi_encode());
             // SOUNDNESS: last of all, so that no hash escapes it.

@@ -13,7 +13,8 @@ use risc0_crypto::{BigInt, fp};
 
 /// A cube root of one in the field of scalars, and the one in the field of coordinates that belongs to it.
 const LAMBDA: Fr = fp!("0x5363ad4cc05c30e0a5261c028812645a122e22ea20816678df02967c1b23bd72");
-const BETA: Fq = fp!("0x7ae96a2b657c07106e64479eac3434e99cf0497512f58995c1396c28719501ee");
+pub(crate) const BETA: Fq =
+    fp!("0x7ae96a2b657c07106e64479eac3434e99cf0497512f58995c1396c28719501ee");
 /// A short basis of the lattice of `(a, b)` with `a + b * lambda = 0`, as `-b` of its two vectors.
 const MINUS_B1: Fr = fp!("0xe4437ed6010e88286f547fa90abfe4c3");
 const MINUS_B2: Fr = fp!("0xfffffffffffffffffffffffffffffffe8a280ac50774346dd765cda83db1562c");
@@ -43,7 +44,7 @@ const G2: [u32; 8] = [
 const GENERATOR_WINDOW: usize = 7;
 const WINDOW: usize = 5;
 /// Digits of a half scalar: it has at most 129 bits, and recoding may carry.
-const DIGITS: usize = 132;
+pub(crate) const DIGITS: usize = 132;
 
 /// The signer's address, if the signature is one. `parity` is that of the nonce point's y.
 pub fn recover(signature: &[u8; 64], parity: u8, message: &[u8; 32]) -> Option<Address> {
@@ -112,8 +113,16 @@ fn sum(a: &Fr, b: &Fr, point: &Affine) -> Affine {
     let generator = GENERATOR.get_or_init(|| Multiples::of(&Affine::GENERATOR));
     let multiples = Multiples::<{ 1 << (WINDOW - 1) }>::of(point);
     let mut digits = [[0_i8; DIGITS]; 4];
-    let [a1, a2, b1, b2] = &mut digits;
-    let top = recode(a, GENERATOR_WINDOW, a1, a2).max(recode(b, WINDOW, b1, b2));
+    let mut top = 0;
+    for (index, (k, window)) in [(a, GENERATOR_WINDOW), (b, WINDOW)].into_iter().enumerate() {
+        for (half, part) in split(k).iter().enumerate() {
+            write_digits(part, window, |at, digit| {
+                digits[2 * index + half][at] = digit;
+                top = top.max(at + 1);
+            });
+        }
+    }
+    let [a1, a2, b1, b2] = &digits;
 
     let (mut one, mut other) = (Affine::IDENTITY, Affine::IDENTITY);
     let (mut now, mut next) = (&mut one, &mut other);
@@ -168,14 +177,13 @@ impl<const N: usize> Multiples<N> {
     }
 }
 
-/// Splits `k` into `k1 + k2 * lambda` and writes the digits of both, the lowest first. Returns how many there are.
-fn recode(k: &Fr, window: usize, k1: &mut [i8; DIGITS], k2: &mut [i8; DIGITS]) -> usize {
+/// Splits `k` into two short parts: the first and lambda times the second add up to it.
+pub(crate) fn split(k: &Fr) -> [Fr; 2] {
     let [c1, c2] = [G1, G2].map(|g| Fr::from_bigint(high(k.as_bigint().as_ref(), &g)));
     let [c1, c2] = [c1, c2].map(|c| c.expect("it has 128 bits"));
     // Whatever c1 and c2 are, the parts add up to k; they make both parts short.
     let second = &(&c1 * &MINUS_B1) + &(&c2 * &MINUS_B2);
-    let first = k - &(&second * &LAMBDA);
-    write_digits(&first, window, k1).max(write_digits(&second, window, k2))
+    [k - &(&second * &LAMBDA), second]
 }
 
 /// About `a * b / 2^384`. Products of lower limbs are left out, so it may be too small by one.
@@ -199,33 +207,31 @@ fn high(a: &[u32; 8], b: &[u32; 8]) -> BigInt<8> {
     BigInt::new(limbs)
 }
 
-/// The non-adjacent form: odd digits below half of the window in absolute value, or zero.
-fn write_digits(k: &Fr, window: usize, digits: &mut [i8; DIGITS]) -> usize {
+/// The non-adjacent form of a short `k`, or of one whose negative is short: `put` gets each digit that is not zero and
+/// its place, the lowest first. Digits are odd, and below half of the window in absolute value.
+#[inline(always)]
+pub(crate) fn write_digits(k: &Fr, window: usize, mut put: impl FnMut(usize, i8)) {
     let negative = k.is_high();
     let k = if negative { -k } else { *k };
     let limbs: &[u32; 8] = k.as_bigint().as_ref();
-    let bit = |at: usize, count: usize| {
+    let bit = |at: usize| limbs[at / 32] >> (at % 32) & 1;
+    let bits = |at: usize| {
         let (limb, shift) = (at / 32, at % 32);
         let two = u64::from(limbs[limb]) | u64::from(limbs[limb + 1]) << 32;
-        (two >> shift) as u32 & ((1 << count) - 1)
+        (two >> shift) as u32 & ((1 << window) - 1)
     };
-    let (mut at, mut carry, mut top) = (0, 0, 0);
+    let (mut at, mut carry) = (0, 0);
     while at < DIGITS {
-        if bit(at, 1) == carry {
+        if bit(at) == carry {
             at += 1;
             continue;
         }
-        let value = bit(at, window) + carry;
+        let value = bits(at) + carry;
         carry = value >> (window - 1);
         let digit = value as i32 - ((carry as i32) << window);
-        digits[at] = if negative { -digit } else { digit } as i8;
-        top = at + 1;
+        put(at, if negative { -digit } else { digit } as i8);
         at += window;
     }
     // SOUNDNESS: nothing of the scalar is left out.
-    assert!(
-        carry == 0 && k.as_bigint().bit_len() <= DIGITS as u32 - 1,
-        "a half scalar is too long"
-    );
-    top
+    assert!(carry == 0 && k.as_bigint().bit_len() < DIGITS as u32, "a half scalar is too long");
 }

@@ -107,6 +107,7 @@ fn words(encoded: &[u8]) -> Vec<(&'static str, usize)> {
     word("a header's length in the input", true);
     word("the number of blocks", false);
     word("a block's length in the input", true);
+    word("the hints' length", true);
     word("the number of codes", false);
     word("a code's length", true);
     words

@@ -100,7 +100,7 @@ impl fmt::Display for Report {
             table.add_row([what.to_owned(), thousands(count), bytes]);
         };
         row("blocks", found.blocks.len() as u64, Some(found.block_bytes));
-        row("transactions", found.transactions, None);
+        row("transactions, hints", found.transactions, Some(found.hint_bytes));
         row("gas", found.gas_used, None);
         row("ancestors' headers", found.headers, Some(found.header_bytes));
         row("codes", found.codes, Some(found.code_bytes));

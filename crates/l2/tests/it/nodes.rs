@@ -86,7 +86,14 @@ async fn many_blocks_are_fetched_one_by_one_and_a_run_that_was_cut_goes_on() {
     assert_eq!(found["blocks"], serde_json::json!([1, 2, 3]));
     assert_eq!(found["bytes"], input.len());
     assert_eq!(found["chain_config_digest"], made["statement"]["chain_config_digest"]);
-    let parts = ["block_bytes", "header_bytes", "code_bytes", "account_bytes", "storage_bytes"];
+    let parts = [
+        "block_bytes",
+        "hint_bytes",
+        "header_bytes",
+        "code_bytes",
+        "account_bytes",
+        "storage_bytes",
+    ];
     let sum: u64 = parts.iter().map(|part| found[part].as_u64().expect("a number")).sum();
     let rest = input.len() as u64 - sum;
     assert!(rest < 200, "magic, chain config and two lengths: {rest} bytes");
