@@ -1,7 +1,8 @@
-//! Contract codes in the form that the EVM needs: with their jump destinations, and with zeros after their end.
+//! Contract codes in the form that the EVM needs: with zeros after their end, and with their jump destinations, which are
+//! searched for when a jump asks for them.
 
 use alloc::{vec, vec::Vec};
-use alloy_primitives::Bytes;
+use alloy_primitives::{B256, Bytes, map::B256Map};
 use revm::bytecode::{Bytecode, JumpTable, opcode};
 
 /// Number of zero bytes after a code that is executed in place: room for the longest immediate, and STOP. It is a
@@ -21,7 +22,7 @@ impl<'a> PaddedCode<'a> {
         &self.padded[..self.len]
     }
 
-    /// The code for the EVM: a copy, unless it lies in `owner`.
+    /// The code for the EVM: a copy, unless it lies in `owner`. Its jump destinations are left to a [`Search`].
     pub(crate) fn bytecode(&self, owner: Option<&Bytes>) -> Bytecode {
         if self.len == 0 || self.bytes().starts_with(&[0xef, 0x01, 0x00]) {
             return bytecode(self.bytes());
@@ -30,12 +31,10 @@ impl<'a> PaddedCode<'a> {
             Some(owner) => owner.slice_ref(self.padded),
             None => Bytes::copy_from_slice(self.padded),
         };
-        let jumps = JumpTable::from_slice(&jump_destinations(self.bytes()), self.len);
-        // SOUNDNESS: the table is of these very bytes.
         #[expect(unsafe_code, reason = "revm's constructor for what is already analysed")]
         // SAFETY: the code is followed by as many zeros as its last instruction can take, and STOP.
         unsafe {
-            Bytecode::new_analyzed(padded, self.len, jumps)
+            Bytecode::new_analyzed(padded, self.len, table(self.bytes()))
         }
     }
 }
@@ -46,23 +45,149 @@ pub(crate) fn bytecode(code: &[u8]) -> Bytecode {
     Bytecode::new_raw_checked(bytes.clone()).unwrap_or_else(|_| Bytecode::new_legacy(bytes))
 }
 
-/// One bit for each byte, lowest bit first: whether the byte is a `JUMPDEST` and not part of a push.
-fn jump_destinations(code: &[u8]) -> Vec<u8> {
-    const JUMPDEST: i8 = opcode::JUMPDEST.cast_signed();
-    const PUSH1: i8 = opcode::PUSH1.cast_signed();
-    let mut bits = vec![0; code.len().div_ceil(8)];
-    let mut at = 0;
-    while let Some(&op) = code.get(at) {
-        at += 1;
-        // As a signed number: DUP1 and everything above it is negative.
-        match op.cast_signed() {
-            ..JUMPDEST => {}
-            JUMPDEST => bits[(at - 1) / 8] |= 1 << ((at - 1) % 8),
-            PUSH1.. => at += usize::from(op - opcode::PUSH0),
-            _ => {}
+/// The code's table: one without destinations, unless revm's own jumps will ask it.
+fn table(code: &[u8]) -> JumpTable {
+    #[cfg(feature = "std")]
+    if crate::counts::counting() {
+        let mut all = Search { found: vec![0; code.len().div_ceil(8)], ..Search::default() };
+        all.read(code, 0, code.len() - 1);
+        return JumpTable::from_slice(&all.found, code.len());
+    }
+    unsearched(code.len())
+}
+
+/// A table without destinations for a code of `len` bytes. It is one bit longer than the code, unlike any other table.
+fn unsearched(len: usize) -> JumpTable {
+    static NONE: [u8; 4096] = [0; 4096];
+    match NONE.get(..len / 8 + 1) {
+        Some(none) => JumpTable::from_static_slice(none, len + 1),
+        None => JumpTable::from_slice(&vec![0; len / 8 + 1], len + 1),
+    }
+}
+
+/// Whether the code's table says nothing, because its destinations are left to a [`Search`].
+pub(crate) fn is_unsearched(code: &Bytecode) -> bool {
+    code.legacy_jump_table().is_some_and(|table| table.len() != code.len())
+}
+
+/// What is known of the jump destinations of each code, by its hash.
+#[derive(Debug, Default)]
+pub(crate) struct Destinations(B256Map<Search>);
+
+impl Destinations {
+    /// The search in the code with this hash.
+    pub(crate) fn of(&mut self, hash: B256) -> &mut Search {
+        self.0.entry(hash).or_default()
+    }
+}
+
+/// The jump destinations of one code, as far as jumps have asked for them.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    /// One bit for each byte of the code, lowest bit first: a byte that is known to be a destination.
+    found: Vec<u8>,
+    /// An instruction starts here, and all destinations before it are found.
+    searched: usize,
+    /// How often something certain was looked for nearby.
+    nearby: u8,
+}
+
+/// How many suspected pushes [`starts_instruction`] follows back before it gives up.
+const SUSPECTS: u32 = 3;
+/// How far before a destination something is looked for that is certain, among how many candidates, and how often in one code:
+/// nobody pays gas for it.
+const NEAR: usize = 256;
+const CANDIDATES: usize = 4;
+const TRIES: u8 = 16;
+
+impl Search {
+    /// Whether `at` is a destination of `code`, which is the same code in every call: a `JUMPDEST` that is not part of a
+    /// push.
+    pub(crate) fn is_destination(&mut self, code: &[u8], at: usize) -> bool {
+        // SOUNDNESS: a jump goes to a `JUMPDEST` within the code, and nowhere else.
+        if code.get(at) != Some(&opcode::JUMPDEST) {
+            return false;
+        }
+        self.has(at) || (at >= self.searched && self.find(code, at))
+    }
+
+    fn has(&self, at: usize) -> bool {
+        self.found.get(at / 8).is_some_and(|found| found & 1 << (at % 8) != 0)
+    }
+
+    /// Whether the byte at `at`, which looks like a destination, is one.
+    #[inline(never)]
+    fn find(&mut self, code: &[u8], at: usize) -> bool {
+        if self.found.is_empty() {
+            self.found = vec![0; code.len().div_ceil(8)];
+        }
+        // SOUNDNESS: nor does a jump go to an operand of a push.
+        match starts_instruction(code, at, &mut { SUSPECTS }) {
+            Some(starts) => {
+                if starts {
+                    self.found[at / 8] |= 1 << (at % 8);
+                }
+                return starts;
+            }
+            None => match self.certain_before(code, at) {
+                Some(start) => _ = self.read(code, start, at),
+                // From where everything is known, so that no byte of a code is read here more than once.
+                None => self.searched = self.read(code, self.searched, at),
+            },
+        }
+        self.has(at)
+    }
+
+    /// Somewhere close before `at` where an instruction starts for certain.
+    fn certain_before(&mut self, code: &[u8], at: usize) -> Option<usize> {
+        if self.nearby == TRIES {
+            return None;
+        }
+        self.nearby += 1;
+        let near = at.saturating_sub(NEAR);
+        let candidates = (near..at).rev().filter(|at| code[*at] == opcode::JUMPDEST);
+        candidates
+            .take(CANDIDATES)
+            .find(|at| starts_instruction(code, *at, &mut { SUSPECTS }) == Some(true))
+    }
+
+    /// Reads the instructions from `start` on, notes the destinations up to `last`, and returns where the next instruction
+    /// starts.
+    fn read(&mut self, code: &[u8], start: usize, last: usize) -> usize {
+        const JUMPDEST: i8 = opcode::JUMPDEST.cast_signed();
+        const PUSH1: i8 = opcode::PUSH1.cast_signed();
+        let mut at = start;
+        while at <= last {
+            let op = code[at];
+            // As a signed number: DUP1 and everything above it is negative.
+            match op.cast_signed() {
+                ..JUMPDEST => {}
+                JUMPDEST => self.found[at / 8] |= 1 << (at % 8),
+                PUSH1.. => at += usize::from(op - opcode::PUSH0),
+                _ => {}
+            }
+            at += 1;
+        }
+        at
+    }
+}
+
+/// Whether an instruction starts at `at`: whether no push before it has it in its operand. A byte that looks like such a
+/// push is one if an instruction starts there. `None` if there are more of those than `suspects`.
+fn starts_instruction(code: &[u8], at: usize, suspects: &mut u32) -> Option<bool> {
+    const LONGEST: usize = (opcode::PUSH32 - opcode::PUSH0) as usize;
+    let before = &code[at.saturating_sub(LONGEST)..at];
+    for (distance, byte) in before.iter().rev().enumerate() {
+        // A push of so many bytes less than 32, if it is one; it must have more than `distance`.
+        let less = u32::from(opcode::PUSH32).wrapping_sub(u32::from(*byte)) as usize;
+        if less < LONGEST - distance {
+            *suspects = suspects.checked_sub(1)?;
+            if starts_instruction(code, at - 1 - distance, suspects)? {
+                return Some(false);
+            }
         }
     }
-    bits
+    Some(true)
 }
 
 #[cfg(test)]
@@ -85,9 +210,58 @@ mod tests {
             for owner in [None, Some(&owner)] {
                 let (ours, theirs) = (ours.bytecode(owner), bytecode(&code));
                 prop_assert_eq!(ours.original_bytes(), theirs.original_bytes());
-                prop_assert_eq!(ours.legacy_jump_table(), theirs.legacy_jump_table());
                 prop_assert!(theirs.bytes_slice().len() <= ours.bytes_slice().len());
+                prop_assert!(!is_unsearched(&theirs) && is_unsearched(&ours) != code.is_empty());
             }
+        }
+
+        /// Whatever is asked for, in whatever order.
+        #[test]
+        fn a_search_finds_what_revm_finds(
+            code in prop::collection::vec(
+                prop_oneof![
+                    3 => Just(opcode::JUMPDEST),
+                    1 => Just(opcode::PUSH32),
+                    1 => 0x58u8..0x80,
+                    1 => any::<u8>(),
+                ],
+                1..700,
+            ),
+            asked in prop::collection::vec(0usize..720, 0..100),
+            all in any::<bool>(),
+        ) {
+            let table = Bytecode::new_legacy(code.clone().into());
+            let table = table.legacy_jump_table().unwrap();
+            let mut search = Search::default();
+            let every = if all { 0..code.len() + 3 } else { 0..0 };
+            for at in asked.into_iter().chain(every) {
+                prop_assert_eq!(search.is_destination(&code, at), table.is_valid(at), "{}", at);
+            }
+        }
+    }
+
+    #[test]
+    fn codes_are_unsearched_whatever_their_length() {
+        for len in [1, 7, 8, 9, 24_576, 32_760, 32_768, 100_000] {
+            let padded = vec![opcode::JUMPDEST; len + PADDING];
+            assert!(is_unsearched(&PaddedCode { padded: &padded, len }.bytecode(None)), "{len}");
+        }
+    }
+
+    #[test]
+    fn no_code_makes_a_search_long() {
+        // Each byte may belong to the push before it.
+        let suspicious = [[opcode::PUSH32; 40].as_slice(), &[opcode::JUMPDEST]].concat();
+        let code = suspicious.repeat(600);
+        let table = Bytecode::new_legacy(code.clone().into());
+        let mut search = Search::default();
+        for at in (0..code.len()).filter(|at| code[*at] == opcode::JUMPDEST) {
+            assert_eq!(starts_instruction(&code, at, &mut { SUSPECTS }), None);
+            let before = search.searched;
+            let is_destination = table.legacy_jump_table().unwrap().is_valid(at);
+            assert_eq!(search.is_destination(&code, at), is_destination);
+            // It goes on where it was, and not beyond the instruction there.
+            assert!((at + 1..=at + 33).contains(&search.searched) && search.searched > before);
         }
     }
 }

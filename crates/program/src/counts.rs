@@ -1,6 +1,7 @@
 //! Counts natively what a run does. The cost of a proof is estimated from these counts.
 //!
-//! Counting uses revm's inspector and takes somewhat longer than [`crate::run_detailed`]; it changes no result.
+//! Counting uses revm's inspector, and with it revm's interpreter instead of ours. It takes somewhat longer than
+//! [`crate::run_detailed`] and changes no result: a server that counts judges proofs by an interpreter that is not the guest's.
 
 use crate::{Error, Outcome, batch, input::InputRef};
 use revm::{

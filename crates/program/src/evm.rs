@@ -8,17 +8,22 @@
 //!   EIP-161, as in the executable specification).
 //! * Fees are computed as products of 256 bits.
 //! * What goes beyond the program's domain ends the block with a [`Bound`].
-//!
-//! The file has more than 600 lines because moving code out of it moves the program id: it is taken apart when that moves anyway.
+
+mod instructions;
+#[cfg(feature = "std")]
+mod native;
 
 use crate::{
     bound::{self, Bound},
+    code::Destinations,
+    interpreter::{self, Around},
     overlay::STORAGE_WITHOUT_CODE,
 };
 use alloc::{boxed::Box, string::ToString as _};
 use alloy_evm::{Database, Evm, EvmEnv, eth::EthEvmContext, precompiles::PrecompilesMap};
-use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, TxKind, U256, map::AddressSet};
+use alloy_primitives::{Address, Bytes, KECCAK256_EMPTY, TxKind, U256, map::AddressSet};
 use core::{cell::Cell, marker::PhantomData};
+use instructions::{code_hash, self_destruct, sload_after_destruction, sstore_after_destruction};
 use revm::{
     Context, ExecuteEvm, MainBuilder, MainContext,
     bytecode::{
@@ -36,16 +41,15 @@ use revm::{
         pre_execution::validate_account_nonce_and_code_with_components,
     },
     interpreter::{
-        CallValue, FrameInput, Gas, GasTracker, Host, InitialAndFloorGas, Instruction,
-        InstructionContext, InstructionExecResult, InstructionResult, Interpreter,
-        instructions::host::{extcodehash, selfdestruct, sload, sstore},
+        CallValue, FrameInput, Gas, GasTracker, InitialAndFloorGas, Instruction, InstructionResult,
+        instructions::host::{sload, sstore},
         interpreter::EthInterpreter,
         interpreter_action::FrameInit,
-        interpreter_types::{InputsTr, InterpreterTypes, MemoryTr, StackTr},
+        interpreter_types::MemoryTr,
     },
     precompile::{PrecompileSpecId, Precompiles},
     primitives::hardfork::SpecId,
-    state::{Account, AccountStatus, EvmStorageSlot},
+    state::{Account, AccountStatus},
 };
 
 /// The precompile of modular exponentiation (EIP-198).
@@ -72,6 +76,7 @@ type Inner<DB> = RevmEvm<
 pub struct BlockEvm<DB: Database> {
     evm: Inner<DB>,
     bound: Option<Bound>,
+    destinations: Destinations,
 }
 
 impl<DB: Database> BlockEvm<DB> {
@@ -87,7 +92,7 @@ impl<DB: Database> BlockEvm<DB> {
         let table = evm.instruction.instruction_table_mut();
         table[usize::from(EXTCODEHASH)] = Instruction::new(code_hash);
         table[usize::from(SELFDESTRUCT)] = Instruction::new(self_destruct);
-        Self { evm, bound: None }
+        Self { evm, bound: None, destinations: Destinations::default() }
     }
 
     /// The bound that an execution exceeded, if it did: then its result means nothing.
@@ -109,11 +114,13 @@ impl<DB: Database> BlockEvm<DB> {
             extraordinary_gas: (!ordinary).then_some(gas),
             system_call,
             destroyed: Cell::new(false),
+            destinations: core::mem::take(&mut self.destinations),
             database: PhantomData,
         };
         #[cfg(feature = "std")]
         native::watch_heap(self.evm.instruction.instruction_table_mut(), !ordinary);
         let result = run(&mut rules, &mut self.evm);
+        self.destinations = rules.destinations;
         if rules.destroyed.get() {
             let table = self.evm.instruction.instruction_table_mut();
             table[usize::from(SLOAD)] = Instruction::new(sload);
@@ -129,148 +136,9 @@ type TransactionResult<DB> = Result<
     EVMError<<DB as revm::Database>::Error>,
 >;
 
-/// `EXTCODEHASH`, which returns the true code hash of a marked account: that of empty code.
-fn code_hash<IT: InterpreterTypes, H: Host + ?Sized>(
-    context: InstructionContext<'_, H, IT>,
-) -> InstructionExecResult {
-    let InstructionContext { interpreter, host } = context;
-    let address = interpreter.stack.top().map(|top| Address::from_word(B256::from(*top)));
-    extcodehash(InstructionContext { interpreter: &mut *interpreter, host: &mut *host })?;
-    if let (Some(address), Some(top)) = (address, interpreter.stack.top())
-        && top.is_zero()
-        // The account was loaded just now, so this costs no gas.
-        && !host.load_account_info_skip_cold_load(address, false, false)?.is_empty()
-    {
-        *top = KECCAK256_EMPTY.into();
-    }
-    Ok(())
-}
-
-/// `SELFDESTRUCT`, which does not let the beneficiary's balance wrap, and which removes a beneficiary that is empty
-/// afterwards, with its storage.
-fn self_destruct<DB: Database>(
-    context: InstructionContext<'_, EthEvmContext<DB>, EthInterpreter>,
-) -> InstructionExecResult {
-    let InstructionContext { interpreter, host } = context;
-    let target = interpreter.stack.top().map(|top| Address::from_word(B256::from(*top)));
-    let own = interpreter.input.target_address();
-    let given = host.balance(own).unwrap_or_default().data;
-    // It always returns an error, which ends the frame: `SelfDestruct` if all went well.
-    let ended =
-        selfdestruct(InstructionContext { interpreter: &mut *interpreter, host: &mut *host });
-    if let (Err(InstructionResult::SelfDestruct), Some(target)) = (&ended, target)
-        && target != own
-    {
-        if host.balance(target).unwrap_or_default().data < given {
-            return Err(InstructionResult::OverflowPayment);
-        }
-        // The account was loaded just now. Only the mark shows that it has storage.
-        let account = host.load_account_info_skip_cold_load(target, false, false)?;
-        if account.is_empty() && account.account.code_hash == STORAGE_WITHOUT_CODE {
-            host.journal_mut().set_code_with_hash(target, Bytecode::default(), KECCAK256_EMPTY);
-        }
-    }
-    ended
-}
-
 /// Whether an authorization destroyed the account. The journal has no other status for this.
 pub(crate) fn is_destroyed_by_authorization(account: &Account, existed: bool) -> bool {
     existed && account.is_loaded_as_not_existing()
-}
-
-/// `SLOAD` in a transaction whose authorizations have destroyed an account.
-fn sload_after_destruction<DB: Database>(
-    context: InstructionContext<'_, EthEvmContext<DB>, EthInterpreter>,
-) -> InstructionExecResult {
-    forget_slot(&*context.interpreter, &mut *context.host);
-    sload(context)
-}
-
-/// `SSTORE` in a transaction whose authorizations have destroyed an account.
-fn sstore_after_destruction<DB: Database>(
-    context: InstructionContext<'_, EthEvmContext<DB>, EthInterpreter>,
-) -> InstructionExecResult {
-    forget_slot(&*context.interpreter, &mut *context.host);
-    sstore(context)
-}
-
-/// Call this before a slot is loaded: the slot is zero if its account was destroyed or never existed.
-fn forget_slot<DB: Database>(
-    interpreter: &Interpreter<EthInterpreter>,
-    host: &mut EthEvmContext<DB>,
-) {
-    let journal = &mut host.journaled_state.inner;
-    let own = interpreter.input.target_address();
-    if let (Some(key), Some(account)) =
-        (interpreter.stack.data().last(), journal.state.get_mut(&own))
-        && account.is_loaded_as_not_existing()
-    {
-        // SOUNDNESS: the storage from before the destruction is gone.
-        account.storage.entry(*key).or_insert_with(|| {
-            let mut slot = EvmStorageSlot::new(U256::ZERO, journal.transaction_id);
-            slot.mark_cold();
-            slot
-        });
-    }
-}
-
-/// What only a native run does, so that no input takes more memory on the machine that judges it than a guest has.
-#[cfg(feature = "std")]
-mod native {
-    use super::{
-        Address, Database, EthEvmContext, EthInterpreter, Instruction, InstructionContext,
-        InstructionExecResult, InstructionResult,
-    };
-    use revm::{
-        bytecode::opcode::{JUMP, JUMPI, LOG0, LOG1, LOG2, LOG3, LOG4},
-        interpreter::{
-            InstructionTable,
-            instructions::{
-                control::{jump, jumpi},
-                host::log,
-            },
-        },
-    };
-
-    type Context<'c, DB> = InstructionContext<'c, EthEvmContext<DB>, EthInterpreter>;
-    type Table<DB> = InstructionTable<EthInterpreter, EthEvmContext<DB>>;
-
-    /// Checks the heap at each jump (as in a loop) and each log (which outlives its frame), or only between frames.
-    pub(super) fn watch_heap<DB: Database>(table: &mut Table<DB>, everywhere: bool) {
-        macro_rules! watch {
-            ($($opcode:ident: $instruction:expr),*) => {
-                $(table[usize::from($opcode)] = match everywhere {
-                    true => Instruction::new(|context: Context<'_, DB>| {
-                        fits()?;
-                        $instruction(context)
-                    }),
-                    false => Instruction::new($instruction),
-                };)*
-            };
-        }
-        watch!(
-            JUMP: jump, JUMPI: jumpi,
-            LOG0: log::<0, _>, LOG1: log::<1, _>, LOG2: log::<2, _>, LOG3: log::<3, _>, LOG4: log::<4, _>
-        );
-    }
-
-    /// Counts at least what a guest's curve arithmetic allocates: the native libraries allocate nothing, or not here.
-    pub(super) fn count_curves(precompile: Address, len: usize) {
-        // A pairing prepares its points as long lists; a sum of products has buckets.
-        let (pair, bytes) = match precompile.into_array() {
-            [zeros @ .., 0x08] if zeros == [0; 19] => (192, 48 << 10),
-            [zeros @ .., 0x0a] if zeros == [0; 19] => (96, 96 << 10),
-            [zeros @ .., 0x0c] if zeros == [0; 19] => (160, 8 << 10),
-            [zeros @ .., 0x0e] if zeros == [0; 19] => (288, 8 << 10),
-            [zeros @ .., 0x0f] if zeros == [0; 19] => (384, 96 << 10),
-            _ => return,
-        };
-        crate::heap::count(len.div_ceil(pair) * bytes);
-    }
-
-    fn fits() -> InstructionExecResult {
-        crate::heap::check().map_err(|_| InstructionResult::MemoryLimitOOG)
-    }
 }
 
 /// How transactions and system calls run.
@@ -282,6 +150,7 @@ struct Rules<DB> {
     system_call: bool,
     /// Whether an authorization has destroyed an account.
     destroyed: Cell<bool>,
+    destinations: Destinations,
     database: PhantomData<DB>,
 }
 
@@ -334,6 +203,31 @@ impl<DB: Database> Rules<DB> {
             }
         }
         Ok(init)
+    }
+
+    /// Runs the topmost frame until it ends or calls.
+    fn frame_run(
+        &mut self,
+        evm: &mut Inner<DB>,
+    ) -> Result<ItemOrResult<FrameInit, FrameResult>, EVMError<DB::Error>> {
+        let frame = evm.frame_stack.get();
+        let around = Around {
+            destinations: &mut self.destinations,
+            #[cfg(feature = "std")]
+            watch_heap: self.extraordinary_gas.is_some(),
+        };
+        let action = interpreter::run(
+            &mut frame.interpreter,
+            evm.instruction.instruction_table(),
+            evm.instruction.gas_table(),
+            &mut evm.ctx,
+            around,
+        );
+        let next = frame.process_next_action::<_, EVMError<DB::Error>>(&mut evm.ctx, action)?;
+        if next.is_result() {
+            frame.set_finished(true);
+        }
+        Ok(next)
     }
 
     fn exceed(&self, bound: Bound) -> EVMError<DB::Error> {
@@ -396,7 +290,7 @@ impl<DB: Database> Handler for Rules<DB> {
             return Ok(result);
         }
         loop {
-            let result = match evm.frame_run()? {
+            let result = match self.frame_run(evm)? {
                 ItemOrResult::Item(init) => {
                     let ready = self.prepare(evm, init)?;
                     let ItemOrResult::Result(result) = evm.frame_init(ready)? else { continue };

@@ -49,6 +49,7 @@ pub mod execute;
 pub mod fold;
 mod hashes;
 pub mod input;
+mod interpreter;
 mod overlay;
 pub mod phase;
 pub mod senders;

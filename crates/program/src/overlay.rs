@@ -102,8 +102,7 @@ pub(crate) struct Changes {
 
 /// The state before a block and what the block has changed so far.
 #[derive(Debug)]
-#[expect(unreachable_pub, reason = "it is narrowed when the program id moves anyway")]
-pub struct Overlay<'s, 'a, S> {
+pub(crate) struct Overlay<'s, 'a, S> {
     state: &'s mut State<'a, S>,
     accounts: Vec<Entry>,
     /// For the id of each account, one more than its index in `accounts`; 0, or nothing, if it is not there.
