@@ -5,8 +5,9 @@
     l2-prover --json bench worst > worst.json                # for the precompiles
     python3 scripts/fit_cost.py --cycles cycles.json --worst worst.json --out crates/witness/src/cost/risc0.json
 
-Each phase of the program is fitted by itself, to the few numbers that it is about. Prints the error of each real block,
-predicted by a fit that did not see it. Needs numpy and scipy.
+Each phase of the program is fitted by itself, to the few numbers that it is about, and the keccak permutations likewise. Prints the
+errors of each real block, predicted by a fit that did not see it: of total cycles, and of proving cycles, which count permutations too.
+Needs numpy and scipy.
 """
 
 import argparse
@@ -29,6 +30,11 @@ PHASES = {
     "receipts": ("log", "transactions"),
     "outside": ("blocks", "instruction"),
 }
+# A permutation takes in 136 bytes; the last one of a code or node is half empty. What else is hashed goes with these.
+ABSORBED = {"code bytes": 1 / 136, "codes": 0.5, "node bytes": 1 / 120, "block bytes": 1 / 136}
+HASHED = ("SSTORE", "transactions", "hash")
+# What a permutation costs to prove, in cycles: protocol::PERMUTATION_CYCLES.
+PERMUTATION_CYCLES = 680
 GROUPS = {
     "arithmetic": ("MUL", "DIV", "SDIV", "MOD", "SMOD", "ADDMOD", "MULMOD", "EXP"),
     "frame": ("CALL", "STATICCALL", "DELEGATECALL", "CALLCODE", "CREATE", "CREATE2"),
@@ -74,23 +80,33 @@ def linear(coefficients, features):
     return sum(coefficients.get(name, 0) * value for name, value in features.items())
 
 
+def least(real, names, target, whole):
+    """Non-negative coefficients of `names` for the numbers `target`, with the least errors relative to the numbers `whole`."""
+    matrix = np.array([[summed(row["features"])[name] / row[whole] for name in names] for row in real])
+    scale = np.maximum(matrix.max(axis=0), 1e-12)
+    solution, _ = nnls(matrix / scale, np.array([value / row[whole] for value, row in zip(target, real)]))
+    return dict(zip(names, solution / scale))
+
+
+def fit_permutations(real):
+    """Permutations for each number that decides how much is hashed."""
+    rest = [row["keccak_permutations"] - linear(ABSORBED, row["features"]) for row in real]
+    found = least(real, HASHED, rest, "keccak_permutations")
+    return ABSORBED | {"SSTORE": found["SSTORE"], "transactions": found["transactions"], "KECCAK256": found["hash"]}
+
+
 def fit(real, known):
     """Non-negative cycles for each number of each phase, with the least errors relative to the whole block."""
     phases = {}
     for phase, names in PHASES.items():
-        matrix, target = [], []
+        target = []
         for row in real:
             cycles = dict(row["phases"])[phase]
             cycles = cycles["user"] + cycles["paging"]
             if phase == "execution":
                 cycles -= linear(known, row["features"])
-            numbers = summed(row["features"])
-            matrix.append([numbers[name] / row["user_cycles"] for name in names])
-            target.append(cycles / row["user_cycles"])
-        matrix = np.array(matrix)
-        scale = np.maximum(matrix.max(axis=0), 1e-12)
-        solution, _ = nnls(matrix / scale, np.array(target))
-        for name, value in zip(names, solution / scale):
+            target.append(cycles)
+        for name, value in least(real, names, target, "user_cycles").items():
             phases[name] = phases.get(name, 0) + value
     # The flat numbers: cycles for one use of each opcode.
     flat = {name: value for name, value in phases.items() if name in SIZES or name == "instruction"}
@@ -112,15 +128,22 @@ def main():
     arguments = parser.parse_args()
 
     real, known = rows(arguments.cycles), precompiles(rows(arguments.worst))
-    print("| block | total cycles | predicted without it | error | in the fit |\n|---|---|---|---|---|")
-    everything = fit(real, known)
+    print("| block | total cycles | predicted without it | error | in the fit | proving cycles | error without it |\n|---|---|---|---|---|---|---|")
+    everything, permutations = fit(real, known), fit_permutations(real)
     for held_out, row in enumerate(real):
-        predicted = predict(fit(real[:held_out] + real[held_out + 1 :], known), row["features"])
+        others = real[:held_out] + real[held_out + 1 :]
+        predicted = predict(fit(others, known), row["features"])
         name = row["name"].rsplit("/", 1)[-1].removesuffix(".json.zst")
         errors = [100 * (value / row["total_cycles"] - 1) for value in (predicted, predict(everything, row["features"]))]
-        print(f"| {name} | {row['total_cycles']:,} | {predicted:,.0f} | {errors[0]:+.1f} % | {errors[1]:+.1f} % |")
+        price = row["total_cycles"] + PERMUTATION_CYCLES * row["keccak_permutations"]
+        predicted_price = predicted + PERMUTATION_CYCLES * linear(fit_permutations(others), row["features"])
+        print(
+            f"| {name} | {row['total_cycles']:,} | {predicted:,.0f} | {errors[0]:+.1f} % | {errors[1]:+.1f} % "
+            f"| {price:,} | {100 * (predicted_price / price - 1):+.1f} % |"
+        )
+    rounded = lambda model: {name: float(f"{value:.5g}") for name, value in sorted(model.items()) if value > 0}
     with open(arguments.out, "w") as file:
-        json.dump({name: float(f"{value:.5g}") for name, value in sorted(everything.items()) if value > 0}, file, indent=1)
+        json.dump({"cycles": rounded(everything), "permutations": rounded(permutations)}, file, indent=1)
         file.write("\n")
 
 

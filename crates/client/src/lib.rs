@@ -90,9 +90,10 @@ pub use access::{Access, Secret};
 pub use config::Config;
 pub use exec::ExecProver;
 pub use process::ProverProcess;
+pub use protocol::PERMUTATION_CYCLES;
 pub use prover::{
-    BoxError, Cancel, Cycles, Execution, FailureClass, Gpu, Hardware, Measurement,
-    PERMUTATION_CYCLES, PhaseCycles, Progress, ProofKind, ProofSystem, ProveError, Prover,
+    BoxError, Cancel, Cycles, Execution, FailureClass, Gpu, Hardware, Measurement, PhaseCycles,
+    Progress, ProofKind, ProofSystem, ProveError, Prover,
 };
 pub use status::{JobInfo, Phase, Status};
 

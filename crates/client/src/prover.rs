@@ -326,10 +326,6 @@ pub struct Measurement {
     pub phases: Vec<(String, PhaseCycles)>,
 }
 
-/// So many cycles cost as much to prove as one keccak permutation in the circuit of its own: docs/benchmarks.md says how that was
-/// measured.
-pub const PERMUTATION_CYCLES: u64 = 680;
-
 /// Cycles of one phase of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseCycles {

@@ -45,8 +45,8 @@ pub use ids::{
 };
 pub use messages::{
     Advice, Capability, Fail, FailAck, FailureClass, Gpu, Heartbeat, HeartbeatAck, NoWork,
-    NoWorkReason, Origin, Progress, ProofData, ProofKind, ProofSystem, Request, Response, Submit,
-    SubmitAck, UnknownName, Verdict,
+    NoWorkReason, Origin, PERMUTATION_CYCLES, Progress, ProofData, ProofKind, ProofSystem, Request,
+    Response, Submit, SubmitAck, UnknownName, Verdict,
 };
 pub use part::{Part, PartOf, PartWork};
 pub use status::{

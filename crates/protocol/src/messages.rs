@@ -320,6 +320,10 @@ pub struct Heartbeat {
     pub instance: Option<InstanceId>,
 }
 
+/// So many cycles of RISC Zero cost as much to prove as one keccak permutation in the circuit of its own: docs/benchmarks.md says
+/// how that was measured. With them, cycles and permutations add up to *proving cycles*.
+pub const PERMUTATION_CYCLES: u64 = 680;
+
 /// How far a prover is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "phase", rename_all = "snake_case")]

@@ -1,6 +1,10 @@
 //! Turns blocks and their witnesses, wherever they come from, into an executed input.
 
-use crate::{Error, ErrorSource, Prepared, Rules, Withdrawal, cost, genesis};
+use crate::{
+    Error, ErrorSource, Prepared, Rules, Withdrawal,
+    cost::{self, Estimate},
+    genesis,
+};
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, Sealed, keccak256, map::B256Map};
 use alloy_rlp::Decodable;
@@ -227,16 +231,15 @@ pub(crate) fn prepare(
         Parent::Header => {
             program::run_counted(&input).map(|(run, counts)| (run, cost::estimate(&counts)))
         }
-        Parent::Assumed(parent) => {
-            program::run_assuming_parent(&input, parent.clone()).map(|run| (run, 0))
-        }
+        Parent::Assumed(parent) => program::run_assuming_parent(&input, parent.clone())
+            .map(|run| (run, Estimate::default())),
     };
-    let (Outcome { statement, blocks, .. }, estimated_cycles) = run.map_err(refused)?;
+    let (Outcome { statement, blocks, .. }, estimate) = run.map_err(refused)?;
     let deposits = match rules.config.bridge {
         true => Some(deposits(claims).map_err(refused)?),
         false => None,
     };
-    Ok(Prepared { input, statement, blocks, deposits, estimated_cycles })
+    Ok(Prepared { input, statement, blocks, deposits, estimate })
 }
 
 /// The withdrawals of blocks, in order.

@@ -111,6 +111,7 @@ pub use proofs::KnownKeys;
 pub use rpc::Limits;
 pub use secrets::Secrets;
 
+use cost::Estimate;
 use program::{ChainConfig, Statement, Terms};
 
 /// What blocks are proven under.
@@ -140,6 +141,6 @@ pub struct Prepared {
     pub blocks: Vec<BlockSummary>,
     /// The deposits that the blocks consume, if their chain has a bridge: all their withdrawals, in order.
     pub deposits: Option<Vec<Withdrawal>>,
-    /// What a proof is expected to cost: see [`cost::estimate`]. Zero if there can be none, because the parent is assumed.
-    pub estimated_cycles: u64,
+    /// What a proof is expected to take: see [`cost::estimate`]. Nothing if there can be none, because the parent is assumed.
+    pub estimate: Estimate,
 }

@@ -161,6 +161,7 @@ fn measure(
     profile: Option<&Path>,
 ) -> anyhow::Result<Cost> {
     let (outcome, counts) = program::run_counted(input)?;
+    let estimate = witness::cost::estimate(&counts);
     let cost = Cost::from(prover.measure(input, program, profile)?);
     ensure!(
         cost.public_values == outcome.statement.abi_encode(),
@@ -172,7 +173,8 @@ fn measure(
         blocks: outcome.blocks.len(),
         transactions: outcome.blocks.iter().map(|block| block.transactions).sum(),
         input_bytes: input.len(),
-        estimated_cycles: witness::cost::estimate(&counts),
+        estimated_cycles: estimate.cycles,
+        estimated_permutations: estimate.permutations,
         features: counts.features().collect(),
         ..cost
     })
@@ -209,6 +211,8 @@ pub(crate) struct Cost {
     pub transactions: usize,
     /// What was expected of `total_cycles` from a native run.
     pub estimated_cycles: u64,
+    /// What was expected of `keccak_permutations` from it.
+    pub estimated_permutations: u64,
     /// What the native run counted.
     pub features: BTreeMap<String, u64>,
     /// Whether people are told of it too.

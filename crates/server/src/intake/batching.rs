@@ -3,6 +3,7 @@
 use super::{
     Intake,
     error::IntakeError,
+    policy::proving_cycles,
     source::{BatchSource, BoxError, PreparedBatch},
 };
 use crate::{
@@ -140,7 +141,7 @@ impl<S: BatchSource> Intake<S> {
                 tracing::warn!(
                     code = "dear_block",
                     block = prepared.blocks.first(),
-                    cycles = lately.correct(prepared.estimated_cycles),
+                    cycles = proving_cycles(&prepared, &lately),
                     gas = prepared.gas_used,
                     bytes = prepared.input.len(),
                     exceeded = what,
@@ -169,7 +170,7 @@ impl<S: BatchSource> Intake<S> {
             input: protocol::ArtifactRef::of(&[]),
             gas_used: prepared.gas_used,
             transactions: prepared.transactions,
-            estimated_cycles: prepared.estimated_cycles,
+            estimated_cycles: prepared.estimate.cycles,
             deposits: None,
         };
         if let Some(tip) = tip {

@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use program::Statement;
 use protocol::BlockRange;
-use witness::{HeaderSummary, Withdrawal};
+use witness::{HeaderSummary, Withdrawal, cost::Estimate};
 
 /// Any error, where only its text matters.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -62,8 +62,8 @@ pub struct PreparedBatch {
     pub gas_used: u64,
     /// Transactions in the blocks.
     pub transactions: u64,
-    /// What a proof is expected to cost, in cycles: see [`witness::cost::estimate`].
-    pub estimated_cycles: u64,
+    /// What a proof is expected to take: see [`witness::cost::estimate`].
+    pub estimate: Estimate,
     /// The deposits that the blocks consume, in order, if their chain has a bridge. Which link of the chain of deposits they come after is
     /// said when the batch is enqueued.
     pub deposits: Option<Vec<Withdrawal>>,
@@ -120,7 +120,7 @@ impl BatchSource for witness::Nodes {
             statement: statement.abi_encode(),
             gas_used: prepared.blocks.iter().map(|block| block.gas_used).sum(),
             transactions: prepared.blocks.iter().map(|block| block.transactions as u64).sum(),
-            estimated_cycles: prepared.estimated_cycles,
+            estimate: prepared.estimate,
             deposits: prepared.deposits,
             input: prepared.input,
         })

@@ -18,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use witness::{ErrorSource, HeaderSummary, MissingNode};
+use witness::{ErrorSource, HeaderSummary, MissingNode, cost::Estimate};
 
 /// A chain whose blocks are determined by its name and their numbers.
 #[derive(Clone)]
@@ -103,9 +103,12 @@ impl Chain {
             gas_used: 21_000 * (blocks.last() - blocks.first() + 1),
             transactions: 1,
             // A thousand cycles for each block, a million for those divisible by five.
-            estimated_cycles: (blocks.first()..=blocks.last())
-                .map(|block| if block % 5 == 0 { 1_000_000 } else { 1_000 })
-                .sum(),
+            estimate: Estimate {
+                cycles: (blocks.first()..=blocks.last())
+                    .map(|block| if block % 5 == 0 { 1_000_000 } else { 1_000 })
+                    .sum(),
+                permutations: 0,
+            },
             deposits: None,
         }
     }

@@ -9,7 +9,7 @@ use protocol::{ArtifactRef, BlockRange, ProofData, ProofSystem, Response, paths}
 use serde_json::{Value, json};
 use server::{BatchSource, Config, PreparedBatch, Running, Server};
 use std::{fs, path::Path};
-use witness::HeaderSummary;
+use witness::{HeaderSummary, cost::Estimate};
 
 /// A chain of which only the third block is proven, and what a proof of it must state.
 struct ThirdBlock(Vec<u8>);
@@ -41,7 +41,7 @@ impl BatchSource for ThirdBlock {
             input: b"input".to_vec(),
             gas_used: 25_300,
             transactions: 1,
-            estimated_cycles: 7,
+            estimate: Estimate { cycles: 7, permutations: 0 },
             deposits: None,
         })
     }

@@ -64,7 +64,7 @@ pub(crate) fn batch(chain: &Chain, number: u64) -> NewBatch {
         input: ArtifactRef::of(&prepared.input),
         gas_used: 0,
         transactions: 0,
-        estimated_cycles: prepared.estimated_cycles,
+        estimated_cycles: prepared.estimate.cycles,
         deposits: None,
     }
 }
