@@ -220,3 +220,38 @@ impl Peaks {
 fn failed(error: anyhow::Error) -> ProveError {
     ProveError::Failed(error.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Risc0Prover, guest};
+    use guest::Start;
+    use verifier::RISC0_PROGRAM_ID;
+
+    /// Proves the input `dev-block-1.input` in the folder PROOFS as one segment, and writes its composite proof and its succinct one there.
+    #[test]
+    #[ignore = "proves for real, for half an hour"]
+    fn the_proofs_of_one_block_that_are_checked_in() {
+        let folder = std::env::var_os("PROOFS").expect("PROOFS is a folder");
+        let folder = std::path::PathBuf::from(folder);
+        let input = std::fs::read(folder.join("dev-block-1.input")).unwrap();
+        let prover = Risc0Prover::new(Config { segment_po2: 20, dev_mode: false }).unwrap();
+        let (spill, cancel) = (guest::Spill::new().unwrap(), Cancel::new());
+        let start = Start::Image(&prover.image);
+        let run = guest::run(start, &input, 20, &cancel, None, |segment| spill.keep(&segment));
+        let run = run.unwrap();
+        let progress = |_: Progress| {};
+        let mut steps = Steps::new(0, &cancel, &progress).unwrap();
+        let write = |name: &str, receipt| {
+            let proof = prover.config.finished(RISC0_PROGRAM_ID, receipt, run.journal.clone());
+            std::fs::write(folder.join(name), proof.unwrap()).unwrap();
+        };
+        let segments = steps.segments(run.session.segments.iter()).unwrap();
+        let keccak = steps.keccak(&run.keccak).unwrap().expect("something is hashed");
+        let composite = verifier::risc0::composite(&segments, std::slice::from_ref(&keccak));
+        write("dev-block.composite.proof", InnerReceipt::Composite(composite.unwrap()));
+        let lifted = steps.lift_and_join(segments).unwrap();
+        let resolved = steps.resolve(&lifted, &keccak).unwrap();
+        write("dev-block.proof", InnerReceipt::Succinct(resolved));
+    }
+}

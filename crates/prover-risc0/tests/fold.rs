@@ -118,10 +118,12 @@ fn proofs_that_do_not_make_up_a_chain_are_refused_in_words() {
     }
 }
 
-/// The chain whose first three blocks the proofs that are checked in are of: it began when `verifier`'s `dev-block.proof` was made, with
-/// one transfer; the other two are empty.
+/// The chain whose first three blocks the proofs that are checked in are of, and what `verifier`'s `dev-block.json` says that the first
+/// states: it has one transfer; the other two are empty.
 fn checked_in() -> (Vec<u8>, Chain) {
-    let first = values("dev-block", RISC0_PROGRAM_ID);
+    let about = include_str!("../../verifier/tests/fixtures/dev-block.json");
+    let (_, text) = about.split_once("\"public_values\": \"0x").unwrap();
+    let first = hex::decode(text.split('"').next().unwrap()).unwrap();
     let begun = program::Statement::abi_decode(&first).unwrap().last_timestamp;
     let mut chain = Chain::new(&genesis::dev()).unwrap();
     let kinds = vec![Kind::Transfer];
@@ -133,10 +135,11 @@ fn checked_in() -> (Vec<u8>, Chain) {
     (first, chain)
 }
 
-/// What a proof that is checked in states.
-fn values(name: &str, program_id: [u8; 32]) -> Vec<u8> {
+/// What a proof that is checked in states, of whichever program it says that it is.
+fn values(name: &str) -> Vec<u8> {
     let file = format!("{}/../verifier/tests/fixtures/{name}.proof", env!("CARGO_MANIFEST_DIR"));
     let proof = std::fs::read(file).unwrap();
+    let program_id = proof[6..38].try_into().unwrap();
     verify(System::Risc0, program_id, &proof, &Policy::default()).unwrap().public_values
 }
 
@@ -150,21 +153,22 @@ fn the_proofs_that_are_checked_in_are_of_one_chain_and_folded() {
     let (first, chain) = checked_in();
     let stated = |blocks| program::run(&input(&chain, blocks)).unwrap().abi_encode();
     assert_eq!(first, stated(1..=1));
-    for block in [2, 3] {
-        let values = values(&format!("dev-block-{block}"), RISC0_PROGRAM_ID);
+    assert_eq!(first, values("dev-block"));
+    for block in 1..=3 {
+        let values = values(&format!("dev-block-{block}"));
         assert_eq!(values, stated(block..=block), "block {block}");
     }
-    assert_eq!(values("folded", RISC0_AGGREGATE_ID), stated(1..=3));
+    assert_eq!(values("folded"), stated(1..=3));
 }
 
-/// Writes the inputs of the second and the third block into the folder INPUTS, for `l2-prover prove`.
+/// Writes the inputs of the three blocks into the folder INPUTS, for `l2-prover prove`.
 #[test]
 #[ignore = "only to make the proofs that are checked in"]
 fn the_inputs_of_the_proofs_that_are_checked_in() {
     let folder = std::path::PathBuf::from(std::env::var_os("INPUTS").expect("INPUTS is a folder"));
     let (first, chain) = checked_in();
     assert_eq!(first, program::run(&input(&chain, 1..=1)).unwrap().abi_encode());
-    for block in [2, 3] {
+    for block in 1..=3 {
         let name = format!("dev-block-{block}.input");
         std::fs::write(folder.join(name), input(&chain, block..=block)).unwrap();
     }

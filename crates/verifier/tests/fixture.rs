@@ -2,7 +2,8 @@
 //! are refused.
 //!
 //! `fixtures/NAME.proof` is what `l2-prover prove --kind KIND --segment-po2 20` wrote; `fixtures/NAME.json` says which program
-//! it proves and which public values, as hexadecimal text. `mainnet-22615247` was made of `blocks/1-22615247.json.zst` on an NVIDIA H200.
+//! it proves and which public values, as hexadecimal text. `mainnet-22615247` was made of `blocks/1-22615247.json.zst` on an NVIDIA H200,
+//! by the program that was pinned before.
 
 use std::fs;
 use std::path::Path;

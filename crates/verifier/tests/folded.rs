@@ -1,13 +1,16 @@
 //! A real folded proof of the three real proofs beside it: it holds, each byte of it is bound, and it holds no earlier than when those
-//! proofs have resolved its conditions.
+//! proofs have resolved its conditions. All four are of the programs that were pinned before.
 
-use verifier::{
-    Kind, Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID, System, VerifyError, verify, verify_pinned,
-};
+use verifier::{Kind, Policy, RISC0_PROGRAM_ID, System, VerifyError, verify, verify_pinned};
 
 fn proof(name: &str) -> Vec<u8> {
     let file = format!("{}/tests/fixtures/{name}.proof", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(file).expect("it is checked in")
+}
+
+/// The program that the three prove, and the one that folded them.
+fn programs() -> [[u8; 32]; 2] {
+    ["dev-block-2", "folded"].map(|name| proof(name)[6..38].try_into().expect("32 bytes"))
 }
 
 fn verified(program_id: [u8; 32], proof: &[u8]) -> Result<Vec<u8>, VerifyError> {
@@ -18,9 +21,10 @@ fn verified(program_id: [u8; 32], proof: &[u8]) -> Result<Vec<u8>, VerifyError> 
 
 #[test]
 fn a_real_folded_proof_states_what_its_proofs_state_together() {
-    let [first, second, third] = ["dev-block", "dev-block-2", "dev-block-3"]
-        .map(|name| verified(RISC0_PROGRAM_ID, &proof(name)).unwrap());
-    let whole = verified(RISC0_AGGREGATE_ID, &proof("folded")).unwrap();
+    let [program, aggregate] = programs();
+    let [first, second, third] = ["dev-block-1", "dev-block-2", "dev-block-3"]
+        .map(|name| verified(program, &proof(name)).unwrap());
+    let whole = verified(aggregate, &proof("folded")).unwrap();
     let word = |of: &[u8], at: usize| of[32 * at..32 * at + 32].to_vec();
     for at in 0..14 {
         let expected = match at {
@@ -38,42 +42,43 @@ fn a_real_folded_proof_states_what_its_proofs_state_together() {
 
 #[test]
 fn it_is_of_its_own_program() {
-    let refused = verified(RISC0_PROGRAM_ID, &proof("folded"));
+    let [program, aggregate] = programs();
+    let refused = verified(program, &proof("folded"));
     assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
-    let refused = verified(RISC0_AGGREGATE_ID, &proof("dev-block-2"));
+    let refused = verified(aggregate, &proof("dev-block-2"));
     assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
-    // Whoever takes either is told which it is, and takes no third.
-    for (name, program_id) in [("folded", RISC0_AGGREGATE_ID), ("dev-block-2", RISC0_PROGRAM_ID)] {
-        let (found, _) = verify_pinned(System::Risc0, &proof(name), &Policy::default()).unwrap();
-        assert_eq!(found, program_id);
+    // Whoever takes what is pinned is told which it is, and takes nothing else.
+    let (found, _) = verify_pinned(System::Risc0, &proof("dev-block"), &Policy::default()).unwrap();
+    assert_eq!(found, RISC0_PROGRAM_ID);
+    for (name, found) in [("folded", aggregate), ("dev-block-2", program)] {
+        let refused = verify_pinned(System::Risc0, &proof(name), &Policy::default());
+        let expected = RISC0_PROGRAM_ID;
+        assert_eq!(refused, Err(VerifyError::WrongProgram { expected, found }));
     }
-    let mut third = proof("folded");
-    third[6..38].copy_from_slice(&[7; 32]);
-    let refused = verify_pinned(System::Risc0, &third, &Policy::default());
-    let (expected, found) = (RISC0_PROGRAM_ID, [7; 32]);
-    assert_eq!(refused, Err(VerifyError::WrongProgram { expected, found }));
     // Passed off as the other one.
     let mut posing = proof("dev-block-2");
-    posing[6..38].copy_from_slice(&RISC0_AGGREGATE_ID);
-    assert!(matches!(verified(RISC0_AGGREGATE_ID, &posing), Err(VerifyError::Invalid(_))));
+    posing[6..38].copy_from_slice(&aggregate);
+    assert!(matches!(verified(aggregate, &posing), Err(VerifyError::Invalid(_))));
 }
 
 #[test]
 fn what_is_conditional_on_other_proofs_proves_nothing() {
+    let [_, aggregate] = programs();
     let conditional = proof("folded-conditional");
     assert_eq!(conditional[..38], proof("folded")[..38], "the same program and kind");
-    let refused = verified(RISC0_AGGREGATE_ID, &conditional);
+    let refused = verified(aggregate, &conditional);
     assert!(matches!(refused, Err(VerifyError::Invalid(_))), "{refused:?}");
 }
 
 #[test]
 fn no_byte_of_it_can_be_another() {
+    let [_, aggregate] = programs();
     let good = proof("folded");
     // All of the envelope and of the statement, and samples of the seal, which is long.
     let all = (0..800).chain((800..good.len()).step_by(7_919)).chain([good.len() - 1]);
     for at in all {
         let mut bad = good.clone();
         bad[at] ^= 1;
-        assert!(verified(RISC0_AGGREGATE_ID, &bad).is_err(), "byte {at}");
+        assert!(verified(aggregate, &bad).is_err(), "byte {at}");
     }
 }

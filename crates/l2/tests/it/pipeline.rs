@@ -123,17 +123,19 @@ fn proofs_are_folded_in_order_and_in_no_other() {
     );
 }
 
-/// A real one, without a flag that names its program.
+/// A real one. The programs that it is of were pinned before: it is refused unless they are named.
 #[test]
 fn a_real_folded_proof_is_verified() {
+    let program = "0xee870a5bc15698c8c719cec0238fe977b06a97440eab34f0ef267bce9b1a72fb";
     let proof = concat!(env!("CARGO_MANIFEST_DIR"), "/../verifier/tests/fixtures/folded.proof");
-    let verified = run(&["verify", proof, "--chain", "dev", "--json"]);
+    let refused = run(&["verify", proof, "--chain", "dev"]);
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains(program), "{said}");
+    let verified = run(&["verify", proof, "--chain", "dev", "--program-id", program, "--json"]);
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
     let verified = &json_lines(&verified.stdout)[0];
-    assert_eq!(
-        verified["program_id"],
-        json!(alloy_primitives::B256::new(verifier::RISC0_AGGREGATE_ID))
-    );
+    assert_eq!(verified["program_id"], json!(program));
     assert_eq!(
         (&verified["statement"]["first_number"], &verified["statement"]["last_number"]),
         (&json!(1), &json!(3))
