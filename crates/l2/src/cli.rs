@@ -7,6 +7,7 @@ use crate::args::{Global, Operated};
 use crate::commands::bench::Bench;
 use crate::commands::claim::Claim;
 use crate::commands::client::Client;
+use crate::commands::completions::Completions;
 use crate::commands::config::Config;
 use crate::commands::conformance::Conformance;
 use crate::commands::correct_clock::CorrectClock;
@@ -19,6 +20,7 @@ use crate::commands::fold::Fold;
 use crate::commands::fsck::Fsck;
 use crate::commands::gc::{Backup, Gc};
 use crate::commands::inspect::Inspect;
+use crate::commands::man::Man;
 use crate::commands::migrate::Migrate;
 use crate::commands::node::Node;
 use crate::commands::operate::{Audit, Clients, Intake, Jobs};
@@ -119,6 +121,10 @@ pub(crate) enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(Bench),
+    /// Write completions for a shell to stdout
+    Completions(Completions),
+    /// Write a man page for each command
+    Man(Man),
     /// Prove one job for the Prover Client that started this process
     #[command(hide = true)]
     ProverProcess,

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod claim;
 pub(crate) mod client;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod conformance;
 pub(crate) mod correct_clock;
@@ -15,6 +16,7 @@ pub(crate) mod fold;
 pub(crate) mod fsck;
 pub(crate) mod gc;
 pub(crate) mod inspect;
+pub(crate) mod man;
 pub(crate) mod migrate;
 pub(crate) mod node;
 pub(crate) mod operate;

@@ -81,7 +81,12 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
     let done = runtime.block_on(async {
         let computes = matches!(
             cli.command,
-            Command::Config(_) | Command::Verify(_) | Command::Inspect(_) | Command::Conformance(_)
+            Command::Config(_)
+                | Command::Verify(_)
+                | Command::Inspect(_)
+                | Command::Conformance(_)
+                | Command::Completions(_)
+                | Command::Man(_)
         );
         // A command that waits for nothing cannot be asked to stop: a signal ends its process.
         let shutdown = match computes {
@@ -181,6 +186,8 @@ fn run(cli: Cli, overrides: &Overrides, output: &Output) -> anyhow::Result<()> {
             Command::Inspect(args) => commands::inspect::run(args, output),
             Command::Conformance(args) => commands::conformance::run(&args, &cli.global, output),
             Command::Bench(args) => commands::bench::run(args, &cli.global, output, shutdown).await,
+            Command::Completions(args) => commands::completions::run(&args, output),
+            Command::Man(args) => commands::man::run(&args, output),
             Command::ProverProcess => commands::prover_process::run(),
         };
         telemetry.stop().await;

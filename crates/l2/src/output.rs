@@ -49,9 +49,17 @@ impl Output {
     /// If stdout was closed.
     pub(crate) fn report<R: Serialize + Display>(&self, report: &R) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string(report)? } else { report.to_string() };
+        self.raw(format!("{text}\n").as_bytes())
+    }
+
+    /// Writes bytes to stdout as they are: what another program reads, whose form is not ours.
+    ///
+    /// # Errors
+    /// If stdout was closed.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> anyhow::Result<()> {
         self.bars.suspend(|| {
             let mut stdout = std::io::stdout().lock();
-            match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+            match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
                 // Whoever read has seen enough, as `head` does.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
                 done => done.context("failed to write to stdout"),

@@ -6,6 +6,7 @@ mod clients;
 mod codes;
 mod common;
 mod executables;
+mod manual;
 mod nodes;
 mod operate;
 mod pipeline;

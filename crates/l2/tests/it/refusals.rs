@@ -30,6 +30,8 @@ fn the_help_is_reviewed() {
         "witness",
         "inspect",
         "conformance",
+        "completions",
+        "man",
     ] {
         let arguments = [command, "--help"];
         let output = run(&arguments[usize::from(command.is_empty())..]);
