@@ -5,6 +5,7 @@ mod chaos;
 mod clients;
 mod codes;
 mod common;
+mod deploy;
 mod executables;
 mod manual;
 mod nodes;
