@@ -8,6 +8,7 @@ mod common;
 mod crowd;
 mod cut;
 mod disk;
+mod expressions;
 mod fold;
 mod forged;
 mod garbage;

@@ -217,18 +217,15 @@ async fn metrics_tell_what_happened_and_docs_name_them_all() {
          | metric | type | labels | meaning |\n|---|---|---|---|\n"
         .to_owned();
     let families: Vec<_> = scrape.families.into_iter().chain(mine.families).collect();
-    for text in
-        [include_str!("../../../../docs/alerts.yml"), include_str!("../../../../docs/operate.md")]
-    {
-        let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-        let named = words.filter(|word| {
-            ["prover_server_", "prover_client_"].iter().any(|ours| word.starts_with(ours))
-        });
-        for word in named {
-            let ends = ["", "_total", "_bucket", "_sum", "_count"];
-            let known = |name: &str| ends.iter().any(|end| word.strip_suffix(end) == Some(name));
-            assert!(families.iter().any(|(name, _)| known(name)), "{word} is no metric");
-        }
+    let [alerts, panels] = crate::expressions::check(&families.iter().cloned().collect());
+    assert!(alerts > 20 && panels > 30, "{alerts} and {panels}");
+    let words = include_str!("../../../../docs/operate.md")
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .filter(|word| ["prover_server_", "prover_client_"].iter().any(|o| word.starts_with(o)));
+    for word in words {
+        let ends = ["", "_total", "_bucket", "_sum", "_count"];
+        let known = |name: &str| ends.iter().any(|end| word.strip_suffix(end) == Some(name));
+        assert!(families.iter().any(|(name, _)| known(name)), "{word} is no metric");
     }
     for (name, [kind, labels, help]) in families {
         writeln!(table, "| `{name}` | {kind} | {labels} | {help} |").unwrap();
