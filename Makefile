@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle settle-risc0 settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release release-check deploy-check services setup-services setup-sbom dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle settle-risc0 settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,6 +31,19 @@ release: setup-build ## The executables as they are shipped, in dist/ of the tar
 	$(RISC0) --locked
 	$(CARGO) xtask unlinked --binary $(CARGO_TARGET_DIR)/release/l2-prover
 	scripts/symbols.sh $(CARGO_TARGET_DIR)/dist $(addprefix $(CARGO_TARGET_DIR)/release/,l2-prover l2-prover-bonsai l2-prover-risc0)
+
+# PROFILE: release as it is shipped, or quick to try the steps. The zkVM's executable is left out: its build takes most of an hour.
+PROFILE ?= release
+CHECKED = $(CARGO_TARGET_DIR)/release-check
+
+release-check: setup-build setup-sbom ## What can be tried of a release here: cargo install, stripping, the archive with its SBOM and checksums, the files of deploy/
+	$(CARGO) install --locked --force --profile $(PROFILE) --path crates/l2 --root $(CHECKED)/installed
+	scripts/symbols.sh $(CHECKED)/dist $(addprefix $(CHECKED)/installed/bin/,l2-prover l2-prover-bonsai)
+	ZKVM=no scripts/release.sh $(CHECKED)/dist $(CHECKED)/out
+	scripts/deploy_check.sh
+
+deploy-check: ## Check the files of deploy/ with the programs that read them, as far as they are installed (ARGS=--all: all must be)
+	scripts/deploy_check.sh $(ARGS)
 
 test: setup-build setup-nextest offer-postgres ## Set up and run all tests; the zkVM's in release
 	$(CARGO) nextest run
@@ -54,6 +67,10 @@ two-servers: setup-build setup-test ## Two servers on one PostgreSQL, one of the
 upgrade: setup-build setup-test ## Two servers on one PostgreSQL, and their clients, replaced one by one: from OLD=PATH/TO/l2-prover to this version
 	$(CARGO) build --profile quick -p l2
 	scripts/upgrade.sh $(OLD) $(CARGO_TARGET_DIR)/quick/l2-prover
+
+services: setup-build setup-services ## The services of deploy/compose without containers: Prometheus sees every metric, and alerts fire when a client and a server die
+	$(CARGO) build --profile quick -p l2 -p server --bin l2-prover --example s3_server
+	scripts/services.sh $(CARGO_TARGET_DIR)/quick/l2-prover $(CARGO_TARGET_DIR)/quick/examples/s3_server
 
 restarts: setup-build ## A server and the node it follows, killed and started again for two minutes: every block proven once, in order
 	$(CARGO) build --profile quick -p l2
@@ -176,6 +193,14 @@ setup-test: setup-nextest
 ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb 2>/dev/null),)
 	$(call install,postgresql)
 endif
+
+setup-services: setup-test
+ifeq ($(shell command -v prometheus 2>/dev/null),)
+	$(call install,prometheus)
+endif
+
+setup-sbom:
+	@$(CARGO) cyclonedx --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-cyclonedx
 
 setup-nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
