@@ -52,5 +52,6 @@ pub use part::{Part, PartOf, PartWork};
 pub use status::{
     AuditEntry, ChangeJobs, ChangedJobs, Check, ClientSummary, CollectGarbage, Counts, DeadCause,
     Delivered, Garbage, IntakeStatus, JobHistory, JobProof, JobState, JobSummary, JobsDeed,
-    LeaseSummary, Priority, ProvedBatch, Readiness, SettlementStatus, Status, SubmittedProof,
+    LeaseSummary, Priority, ProvedBatch, Readiness, Session, SettlementStatus, Status,
+    SubmittedProof,
 };

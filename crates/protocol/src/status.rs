@@ -295,6 +295,23 @@ pub struct Check {
     pub problem: Option<String>,
 }
 
+/// Who uses the dashboard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Session {
+    /// What it may do: `operator` or `viewer`. On a server that needs no token everybody is an operator.
+    pub role: String,
+    /// The token's name, if one was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whoever has signed in sends this in the header `x-csrf-token` with every request that changes something: a page of another
+    /// origin cannot read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csrf: Option<String>,
+    /// When the session ends, in milliseconds since the Unix epoch, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
+}
+
 /// The body of a request to change a job's priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Priority {

@@ -34,6 +34,7 @@ pub mod access;
 pub mod artifacts;
 pub mod clock;
 pub mod config;
+pub mod dashboard;
 pub mod data_folder;
 pub mod database;
 pub mod dispatch;
@@ -57,13 +58,14 @@ pub use observe::traces;
 
 use access::gate::Gate;
 use artifacts::{Artifacts, Place, Sharing};
+use dashboard::feed::Feed;
 use data_folder::Space;
 pub use dispatch::Planner;
 use dispatch::{
     Folder, Jobs, JobsConfig, Splitter,
     peers::{Leadership, NodeHealth, Peers},
 };
-use http::{connection, limits::Limiter, router, service::Service};
+use http::{connection, limits::Limiter, look::Looker, router, service::Service};
 use intake::{BatchPolicy, Intake, Progress, Repair};
 use jobs::state::Rules;
 use maintenance::upkeep::Upkeep;
@@ -307,6 +309,7 @@ impl Server {
         if let Some(tls) = tls.clone() {
             parts.start("tls", tls.run(stopping.clone()));
         }
+        let feed = Feed::new(config.limits.streams, stopping.clone());
         let service = Service::new(
             jobs,
             artifacts.clone(),
@@ -317,7 +320,10 @@ impl Server {
             limiter,
             space,
             parts.crashed(),
+            feed.clone(),
         );
+        let looker = Looker::new(service.clone());
+        parts.start("dashboard", feed.run(move || looker.clone().look()));
         let router = router::router(service.clone());
         let http =
             tokio::spawn(connection::serve(listener, router, tls, config.limits, stopping.clone()));

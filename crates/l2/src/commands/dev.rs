@@ -246,6 +246,7 @@ impl fmt::Display for Started {
             self.node, self.chain_id
         )?;
         writeln!(f, "Prover Server   {}", self.server)?;
+        writeln!(f, "dashboard       {}/ in your browser", self.server)?;
         write!(
             f,
             "Prover Clients  {} with {}, program {}",

@@ -17,6 +17,9 @@ pub enum Foreign {
     /// The page is not of this server.
     #[error("a web page of another origin may not use this server")]
     Origin,
+    /// It has a session's cookie, and not what a page of this server sends with it.
+    #[error("a request with a session needs the header x-csrf-token of that session")]
+    Csrf,
     /// The server is called by a name that anybody may give it.
     #[error(
         "this server needs no token, so it answers only to localhost and loopback addresses: the Host header names another host"
@@ -41,6 +44,12 @@ pub(crate) fn check(headers: &HeaderMap, trusts_loopback: bool) -> Result<(), Fo
         return Err(Foreign::Host);
     }
     Ok(())
+}
+
+/// Whether a browser says that a page of another origin caused the request. Another port of this host is another origin, although it is
+/// the same site: it gets the same cookies.
+pub(crate) fn is_of_another_origin(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 /// Whether `authority` (`HOST` or `HOST:PORT`) names this machine's loopback interface, whoever is asked.

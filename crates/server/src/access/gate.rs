@@ -6,16 +6,21 @@
 
 use super::{
     browser::{self, Foreign},
+    session::{Sessions, ShownSession},
     tokens::{BearerToken, Kind, Role, Token, TokenId, Tokens},
 };
 use crate::{
     clock::Timestamp,
     config::{Auth, Config},
     database::DatabaseError,
+    error::Error,
     jobs::Actor,
 };
-use axum::http::{HeaderMap, header::AUTHORIZATION};
-use protocol::ClientId;
+use axum::http::{
+    HeaderMap, Method,
+    header::{AUTHORIZATION, ORIGIN},
+};
+use protocol::{ClientId, Session};
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
@@ -40,22 +45,26 @@ pub enum Access {
 
 /// A caller that has been let in: the token that it showed, if it needed one.
 #[derive(Clone, Debug)]
-pub struct Caller(Option<Arc<Token>>);
+pub struct Caller {
+    token: Option<Arc<Token>>,
+    /// If it showed a session in place of the token: what proves that a request is of this server's page, and the session's end.
+    session: Option<(String, u64)>,
+}
 
 impl Caller {
     /// The token's id.
     pub fn token(&self) -> Option<TokenId> {
-        self.0.as_ref().map(|token| token.id)
+        self.token.as_ref().map(|token| token.id)
     }
 
     /// The only client that it may speak for.
     pub fn client(&self) -> Option<ClientId> {
-        self.0.as_ref().and_then(|token| token.client)
+        self.token.as_ref().and_then(|token| token.client)
     }
 
     /// As what it does is recorded.
     pub fn actor(&self) -> Actor {
-        match &self.0 {
+        match &self.token {
             Some(token) => Actor::new(format_args!("{} ({})", token.id, token.name)),
             None => Actor::anybody(),
         }
@@ -63,7 +72,16 @@ impl Caller {
 
     /// As what it has taken is recorded: by the token's name, which a token that takes its place keeps.
     pub fn consumer(&self) -> Actor {
-        self.0.as_ref().map_or_else(Actor::anybody, |token| Actor::new(&token.name))
+        self.token.as_ref().map_or_else(Actor::anybody, |token| Actor::new(&token.name))
+    }
+
+    /// Who it is, for its browser.
+    pub fn session(&self) -> Session {
+        // Where no token is needed everybody may do everything.
+        let role = self.token.as_ref().map_or(Role::Operator, |token| token.role);
+        let (csrf, expires_at) = self.session.clone().unzip();
+        let name = self.token.as_ref().map(|token| token.name.clone());
+        Session { role: role.name().into(), name, csrf, expires_at }
     }
 }
 
@@ -93,6 +111,8 @@ struct Inner {
     /// Only this machine can reach the server, and needs no token.
     trusts_loopback: bool,
     tokens: Tokens,
+    /// Of browsers, where tokens are asked for.
+    sessions: Option<Sessions>,
     known: RwLock<Known>,
 }
 
@@ -126,9 +146,13 @@ impl Gate {
     /// A gate for the holders of `tokens`, as `config` has it.
     ///
     /// # Errors
-    /// [`DatabaseError`] if they cannot be read.
-    pub async fn new(config: &Config, tokens: Tokens) -> Result<Self, DatabaseError> {
+    /// [`Error`] if they cannot be read, or the key of sessions can be neither read nor made.
+    pub async fn new(config: &Config, tokens: Tokens) -> Result<Self, Error> {
         let auth = config.auth;
+        let sessions = match auth {
+            Auth::Open => None,
+            Auth::Required => Some(Sessions::open(&config.data_dir, config.tls_cert.is_some())?),
+        };
         let known = known(&tokens).await?;
         if auth == Auth::Required && known.secrets.is_empty() && known.certificates.is_empty() {
             tracing::warn!(
@@ -137,7 +161,8 @@ impl Gate {
             );
         }
         let trusts_loopback = auth == Auth::Open && config.listen_ip.is_loopback();
-        Ok(Self(Arc::new(Inner { auth, trusts_loopback, tokens, known: RwLock::new(known) })))
+        let known = RwLock::new(known);
+        Ok(Self(Arc::new(Inner { auth, trusts_loopback, tokens, sessions, known })))
     }
 
     /// When the first of the tokens expires that nobody has revoked or rotated, if one does. One that has expired in the last month
@@ -148,7 +173,7 @@ impl Gate {
 
     /// Whether a token may speak for `client`: one that is bound to a client for no other, and others for none that is bound.
     pub fn may_speak(&self, token: &Caller, client: ClientId) -> bool {
-        match (&token.0, token.client()) {
+        match (&token.token, token.client()) {
             (None, _) => true,
             (_, Some(bound)) => bound == client,
             (_, None) => {
@@ -186,30 +211,103 @@ impl Gate {
     pub fn admit(
         &self,
         access: Access,
+        method: &Method,
         certificate: Option<[u8; 32]>,
         headers: &HeaderMap,
     ) -> (Option<TokenId>, Result<Caller, Denied>) {
         if let Err(foreign) = browser::check(headers, self.0.trusts_loopback) {
             return (None, Err(foreign.into()));
         }
-        let open = Ok(Caller(None));
+        let open = Ok(Caller { token: None, session: None });
         if self.0.auth == Auth::Open || access == Access::Public {
             return (None, open);
         }
-        let Some(token) = self.identify(certificate, headers) else {
+        let Some((token, session)) = self.identify(certificate, headers) else {
             return (None, Err(Denied::Unknown));
+        };
+        let session = match session {
+            None => None,
+            Some((sessions, shown)) => {
+                let foreign = if browser::is_of_another_origin(headers) {
+                    Some(Foreign::Origin)
+                } else if !method.is_safe() && !sessions.has_csrf(&shown, headers) {
+                    Some(Foreign::Csrf)
+                } else {
+                    None
+                };
+                if let Some(foreign) = foreign {
+                    return (Some(token.id), Err(foreign.into()));
+                }
+                Some((sessions.csrf_of(&shown), shown.expires()))
+            }
         };
         let may = match access {
             Access::Public | Access::Known => true,
             Access::Only(roles) => roles.contains(&token.role),
         };
         let (id, role) = (token.id, token.role);
-        (Some(id), if may { Ok(Caller(Some(token))) } else { Err(Denied::Role(role)) })
+        (
+            Some(id),
+            if may { Ok(Caller { token: Some(token), session }) } else { Err(Denied::Role(role)) },
+        )
     }
 
-    fn identify(&self, certificate: Option<[u8; 32]>, headers: &HeaderMap) -> Option<Arc<Token>> {
+    /// Whether a caller that was let in still would be: its token may have ended since, or its session.
+    pub fn still_admits(&self, caller: &Caller) -> bool {
+        let Some(token) = &caller.token else { return true };
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         let now = known.now + known.read.elapsed();
+        let ended = caller.session.as_ref().is_some_and(|(_, expires)| now.0 >= *expires);
+        let of_secret = known.secrets.get(&token.id);
+        let token = of_secret.or_else(|| known.certificates.get(&token.hash));
+        !ended && token.is_some_and(|token| token.valid_at(now.0))
+    }
+
+    /// Signs `caller` in: the cookie for its browser, and what its page has to know. Whoever has a session, or needs none, gets no other.
+    pub fn sign_in(&self, caller: &Caller, headers: &HeaderMap) -> (Option<String>, Session) {
+        let mut session = caller.session();
+        let (Some(sessions), Some(token), None) =
+            (&self.0.sessions, &caller.token, &caller.session)
+        else {
+            return (None, session);
+        };
+        // A certificate is shown with every request anyway.
+        if token.kind != Kind::Secret {
+            return (None, session);
+        }
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let now = known.now + known.read.elapsed();
+        let (cookie, csrf, expires) = sessions.begin(token, now, came_over_tls(headers));
+        (session.csrf, session.expires_at) = (Some(csrf), Some(expires));
+        (Some(cookie), session)
+    }
+
+    /// What makes a browser forget its session.
+    pub fn sign_out(&self, headers: &HeaderMap) -> Option<String> {
+        self.0.sessions.as_ref().map(|sessions| sessions.end(came_over_tls(headers)))
+    }
+
+    /// Whose token a caller shows, and the session, if it shows one of those.
+    fn identify(
+        &self,
+        certificate: Option<[u8; 32]>,
+        headers: &HeaderMap,
+    ) -> Option<Identified<'_>> {
+        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
+        let now = known.now + known.read.elapsed();
+        let of_session = || {
+            let sessions = self.0.sessions.as_ref()?;
+            let shown = sessions.shown(headers)?;
+            let token = known.secrets.get(&shown.token)?;
+            let good = token.valid_at(now.0) && sessions.is_good(&shown, token, now);
+            good.then(|| (token.clone(), Some((sessions, shown))))
+        };
+        // A token that is shown counts, whatever cookie the browser adds.
+        if !headers.contains_key(AUTHORIZATION)
+            && let Some(found) = of_session()
+        {
+            return Some(found);
+        }
         let token = match headers.get(AUTHORIZATION) {
             Some(header) => {
                 let (scheme, text) = header.to_str().ok()?.split_once(' ')?;
@@ -221,8 +319,17 @@ impl Gate {
             }
             None => known.certificates.get(&certificate?),
         };
-        token.filter(|token| token.valid_at(now.0)).cloned()
+        let token = token.filter(|token| token.valid_at(now.0)).cloned();
+        Some((token?, None))
     }
+}
+
+/// Whose token is shown, and the session, if one is.
+type Identified<'a> = (Arc<Token>, Option<(&'a Sessions, ShownSession)>);
+
+/// Whether a browser reached this server, or a proxy before it, over TLS.
+fn came_over_tls(headers: &HeaderMap) -> bool {
+    headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))
 }
 
 async fn known(tokens: &Tokens) -> Result<Known, DatabaseError> {

@@ -1,5 +1,6 @@
-//! Who may call a server: the tokens it knows, and the gate that asks for them.
+//! Who may call a server: the tokens it knows, the sessions of browsers, and the gate that asks for either.
 
 pub mod browser;
 pub mod gate;
+pub mod session;
 pub mod tokens;

@@ -38,6 +38,10 @@ pub struct Limits {
     /// The most requests of one caller that are being answered: so many that wait for work, so many heartbeats, so many uploads
     /// and so many others.
     pub requests_open: usize,
+    /// The most dashboards that are open.
+    pub streams: usize,
+    /// The most that one caller has open.
+    pub streams_per_caller: usize,
     /// The most artifacts that one caller uploads at the same time.
     pub uploads: usize,
     /// With less free space in the data folder, in bytes, no new batch is taken in.
@@ -63,6 +67,8 @@ impl Default for Limits {
             requests_per_second: number(1_000),
             requests_at_once: number(2_000),
             requests_open: 1_024,
+            streams: 256,
+            streams_per_caller: 128,
             uploads: 32,
             min_free_bytes: 1 << 30,
             reserved_free_bytes: 256 << 20,

@@ -5,13 +5,14 @@
 //! document shows it.
 
 use super::{
-    handlers,
+    dashboard, handlers,
     limits::Budget,
     schema::{Answers, Content, Takes, json, message},
     service::Service,
 };
 use crate::{
     access::{gate::Access, tokens::Role},
+    dashboard::page::{File, ICON, PAGE, PLOTS, SCRIPT, STYLE},
     observe::metrics,
 };
 use axum::{
@@ -22,7 +23,7 @@ use axum::{
 use protocol::{
     AuditEntry, ChangeJobs, ChangedJobs, ClientSummary, CollectGarbage, Delivered, Fail, FailAck,
     Garbage, Heartbeat, HeartbeatAck, JobHistory, JobSummary, NoWork, Priority, ProvedBatch,
-    Readiness, Request, Response, Status, Submit, SubmitAck,
+    Readiness, Request, Response, Session, Status, Submit, SubmitAck,
 };
 
 /// An endpoint: what it is called, who may call it, and what it does.
@@ -135,6 +136,23 @@ pub fn endpoints() -> Vec<Endpoint> {
             .does("Removes artifacts that nothing needs any more")
             .takes(json!(CollectGarbage))
             .answers(&[json!(Garbage)]),
+        file("/", PAGE).does("The dashboard"),
+        file("/dashboard.js", SCRIPT).does("What the dashboard does"),
+        file("/plots.js", PLOTS).does("How the dashboard draws"),
+        file("/dashboard.css", STYLE).does("How the dashboard looks"),
+        file("/icon.svg", ICON).does("The dashboard's icon"),
+        get("/v1/session", LOOKS, dashboard::session)
+            .does("Who uses the dashboard")
+            .answers(&[json!(Session)]),
+        post("/v1/session", LOOKS, dashboard::sign_in)
+            .does("Signs a browser in: it gets a cookie in place of the token that it shows")
+            .answers(&[json!(Session)]),
+        endpoint(Method::DELETE, "/v1/session", LOOKS, dashboard::sign_out)
+            .does("Signs a browser out"),
+        get("/v1/events", LOOKS, dashboard::events)
+            .counts(Budget::Stream)
+            .does("What the dashboard shows, whole and then each change of it, as server-sent events. Its form is the page's own, and may change with every version")
+            .answers(&[Content::Text(dashboard::EVENTS)]),
         get("/livez", Access::Public, handlers::live)
             .does("Answers as long as all parts of the server live")
             .answers(&[Content::Text("text/plain")]),
@@ -163,6 +181,17 @@ fn post<H: Handler<T, Service>, T: 'static>(
     handler: H,
 ) -> Endpoint {
     endpoint(Method::POST, path, access, handler)
+}
+
+/// A file of the dashboard. It has nothing that is not in every copy of this program.
+fn file(path: &'static str, file: File) -> Endpoint {
+    let answers = match file.kind.split(';').next() {
+        Some("text/html") => &[Content::Text("text/html")],
+        Some("text/css") => &[Content::Text("text/css")],
+        Some("text/javascript") => &[Content::Text("text/javascript")],
+        _ => &[Content::Text("image/svg+xml")],
+    };
+    get(path, Access::Public, move || async move { dashboard::file(file) }).answers(answers)
 }
 
 /// An endpoint that takes nothing and answers without a body.

@@ -4,6 +4,7 @@ use super::limits::{TooSlow, Wait};
 use crate::{
     access::gate::Denied,
     artifacts::ArtifactError,
+    dashboard::feed::Crowded,
     data_folder::NoRoom,
     dispatch::{Busy, JobError},
     store::StoreError,
@@ -91,6 +92,13 @@ impl From<Wait> for Refusal {
             retry(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, wait.to_string());
         refusal.1.retry_after_ms = Some(pause);
         refusal
+    }
+}
+
+impl From<Crowded> for Refusal {
+    fn from(crowded: Crowded) -> Self {
+        let code = ErrorCode::RateLimited;
+        retry_later(StatusCode::SERVICE_UNAVAILABLE, code, crowded.to_string())
     }
 }
 

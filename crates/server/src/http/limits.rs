@@ -37,6 +37,12 @@ pub enum Wait {
         /// The limit.
         most: usize,
     },
+    /// Too many dashboards.
+    #[error("{most} dashboards are open already (streams_per_caller)")]
+    Streams {
+        /// The limit.
+        most: usize,
+    },
     /// Too many uploads at the same time.
     #[error("{most} uploads are under way already (uploads)")]
     Uploads {
@@ -50,7 +56,9 @@ impl Wait {
     pub fn pause(&self) -> Duration {
         match self {
             Self::Rate { pause, .. } => *pause,
-            Self::Open { .. } | Self::Uploads { .. } => Duration::from_secs(1),
+            Self::Open { .. } | Self::Streams { .. } | Self::Uploads { .. } => {
+                Duration::from_secs(1)
+            }
         }
     }
 }
@@ -106,6 +114,8 @@ pub enum Budget {
     Heartbeat,
     /// Stores an artifact.
     Upload,
+    /// Watches the dashboard.
+    Stream,
     /// Everything else.
     Other,
 }
@@ -159,9 +169,10 @@ impl Limiter {
     /// # Errors
     /// [`Wait`].
     pub fn open(&self, who: Who, budget: Budget) -> Result<Open, Wait> {
-        let Limits { requests_open, uploads, .. } = self.limits;
+        let Limits { requests_open, uploads, streams_per_caller, .. } = self.limits;
         let (most, wait) = match budget {
             Budget::Upload if uploads < requests_open => (uploads, Wait::Uploads { most: uploads }),
+            Budget::Stream => (streams_per_caller, Wait::Streams { most: streams_per_caller }),
             _ => (requests_open, Wait::Open { most: requests_open }),
         };
         self.open.take((who, budget), most).ok_or(wait)

@@ -2,12 +2,14 @@
 
 mod body;
 pub mod connection;
+mod dashboard;
 pub mod endpoints;
 mod error;
 mod extract;
 mod handlers;
 pub mod health;
 pub mod limits;
+pub(crate) mod look;
 pub mod openapi;
 pub mod peer;
 pub mod router;

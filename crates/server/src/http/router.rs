@@ -2,6 +2,7 @@
 
 use super::{
     body::{Paced, With},
+    dashboard,
     endpoints::{Endpoint, endpoints},
     error::{Answer, no_such_endpoint},
     limits::Budget,
@@ -15,7 +16,7 @@ use axum::{
     body::Body,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
     handler::Handler,
-    middleware::{Next, from_fn_with_state},
+    middleware::{Next, from_fn_with_state, map_response},
     response::Response,
 };
 use std::{collections::BTreeSet, net::Ipv6Addr, sync::LazyLock, time::Instant};
@@ -38,6 +39,7 @@ pub fn router(service: Service) -> Router {
     router
         .fallback(nowhere.clone())
         .method_not_allowed_fallback(nowhere)
+        .layer(map_response(dashboard::with_headers))
         .layer(from_fn_with_state(service.metrics().clone(), count))
         .with_state(service)
 }
@@ -50,7 +52,8 @@ async fn guard(
 ) -> Answer<Response> {
     let nobody = Peer { ip: Ipv6Addr::UNSPECIFIED.into(), certificate: None };
     let peer = request.extensions().get().copied().unwrap_or(nobody);
-    let (token, caller) = service.gate().admit(access, peer.certificate, request.headers());
+    let (token, caller) =
+        service.gate().admit(access, request.method(), peer.certificate, request.headers());
     let who = token.map_or_else(|| Who::peer(peer.ip), Who::Token);
     let limiter = service.limiter();
     limiter.rate(who, budget)?;

@@ -5,6 +5,7 @@ use crate::{
     access::gate::Gate,
     artifacts::Artifacts,
     clock::Timestamp,
+    dashboard::feed::Feed,
     data_folder::{NoRoom, Room, Space},
     dispatch::{JobError, Jobs, peers::Leadership},
     intake::Progress,
@@ -30,6 +31,7 @@ pub struct Service {
     limiter: Limiter,
     space: Space,
     crashed: Crashed,
+    feed: Feed,
 }
 
 impl Service {
@@ -45,8 +47,9 @@ impl Service {
         limiter: Limiter,
         space: Space,
         crashed: Crashed,
+        feed: Feed,
     ) -> Self {
-        Self { jobs, artifacts, intake, leadership, gate, tls, limiter, space, crashed }
+        Self { jobs, artifacts, intake, leadership, gate, tls, limiter, space, crashed, feed }
     }
 
     /// Who may come in.
@@ -57,6 +60,11 @@ impl Service {
     /// How much of it.
     pub fn limiter(&self) -> &Limiter {
         &self.limiter
+    }
+
+    /// What the dashboard shows.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// Room on the disk for an upload of so many bytes; 0 if nobody has said how many.

@@ -27,6 +27,7 @@ pub mod splits;
 pub mod stranded;
 pub mod submissions;
 mod transitions;
+pub mod trends;
 
 pub use crate::jobs::Actor;
 pub use chain::Superseded;

@@ -217,7 +217,9 @@ async fn ask(
         request = request.header("authorization", header);
     }
     let answer = request.send().await.unwrap();
-    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    let status = answer.status();
+    let endless = answer.headers().get("content-type").is_some_and(|it| it == "text/event-stream");
+    let text = if endless { String::new() } else { answer.text().await.unwrap() };
     let error = (!status.is_success()).then(|| {
         serde_json::from_str::<ApiError>(&text)
             .unwrap_or_else(|error| panic!("{method} {path}: {status} {text:?}: {error}"))

@@ -7,6 +7,7 @@ mod capabilities;
 mod common;
 mod crowd;
 mod cut;
+mod dashboard;
 mod disk;
 mod expressions;
 mod fold;
