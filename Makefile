@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release release-check deploy-check services setup-services setup-sbom dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle settle-risc0 settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios
+.PHONY: help release release-check deploy-check services setup-services setup-sbom dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle settle-risc0 settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios setup-browser dashboard-test dashboard-pictures
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -111,6 +111,12 @@ engine-r0vm: setup-build ## A dev block proven for real by r0vm's cluster (from 
 	[ -x $(R0VM)/bin/r0vm ] || CXX=$(if $(CXX_GIVEN),$(CXX),clang++) CARGO_TARGET_DIR=$(R0VM)/target $(CARGO) install --locked --root $(R0VM) --version =3.1.0-rc.1 risc0-r0vm
 	scripts/engine_r0vm.sh $(CARGO_TARGET_DIR)/release/l2-prover $(R0VM)/bin/r0vm
 
+dashboard-test: setup-build setup-nextest setup-browser ## The dashboard in a real browser (Chromium from Debian's packages), on a real server
+	BROWSER=required $(CARGO) nextest run -p server -E 'binary(browser) | test(dashboard)'
+
+dashboard-pictures: setup-build setup-browser ## Make the pictures of docs/dashboard.md anew, in docs/images/
+	PICTURES=$(CURDIR)/docs/images $(CARGO) test -p server --test browser -- --exact pictures::the_pictures_of_the_docs
+
 SCENARIOS = PYTHONPATH=scripts $(CARGO_TARGET_DIR)/scenarios/bin/python -m
 
 scenarios: setup-build setup-scenarios ## Scenarios from SEEDS (10000) seeds, judged by the executable specification (from PyPI); or SEEDS=FROM..TO
@@ -172,7 +178,7 @@ fuzz: setup-fuzz ## Fuzz every target for FUZZ_SECONDS (600) each, on top of the
 fuzz-smoke: ## The same for 4 seconds each
 	$(MAKE) fuzz FUZZ_SECONDS=4
 
-setup: setup-build setup-test setup-guests setup-32 ## Install what building, testing and rebuilding guests needs
+setup: setup-build setup-test setup-guests setup-32 setup-browser ## Install what building, testing and rebuilding guests needs
 
 # $(call install,PACKAGES): with apt as root, or say what is missing.
 define install
@@ -201,6 +207,11 @@ endif
 
 setup-sbom:
 	@$(CARGO) cyclonedx --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-cyclonedx
+
+setup-browser:
+ifeq ($(shell command -v chromedriver 2>/dev/null),)
+	$(call install,chromium chromium-driver fonts-dejavu-core)
+endif
 
 setup-nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
