@@ -27,6 +27,19 @@ fn instructions() -> InstructionTable<EthInterpreter, DummyHost> {
     table
 }
 
+/// As a code of an input is, whose destinations are left to a search.
+fn of_input(code: &[u8]) -> Bytecode {
+    let padded = [code, &[0; PADDING]].concat();
+    PaddedCode { padded: &padded, len: code.len() }.bytecode(None)
+}
+
+fn ended(action: InterpreterAction) -> InstructionResult {
+    match action {
+        InterpreterAction::Return(result) => result.result,
+        InterpreterAction::NewFrame(_) => unreachable!("nothing is called"),
+    }
+}
+
 /// A frame to run.
 #[derive(Clone, Debug)]
 struct Start {
@@ -95,22 +108,27 @@ impl Start {
     }
 
     /// As a code of an input, or as one that revm has analysed.
-    fn ours(&self, of_input: bool) -> End {
-        let mut padded = self.code.clone();
-        padded.resize(self.code.len() + PADDING, 0);
-        let code = match of_input && !self.code.is_empty() {
-            true => PaddedCode { padded: &padded, len: self.code.len() }.bytecode(None),
+    fn ours(&self, is_of_input: bool) -> End {
+        let code = match is_of_input && !self.code.is_empty() {
+            true => of_input(&self.code),
             false => Bytecode::new_legacy(self.code.clone().into()),
         };
         let code = ExtBytecode::new_with_hash(code, keccak256(&self.code));
-        let mut interpreter = self.interpreter(code);
-        let table = instructions();
-        let mut host = DummyHost::new(self.fork);
-        let mut destinations = Destinations::default();
-        let around = Around { destinations: &mut destinations, watch_heap: false };
-        let gas_table = gas_table_spec(self.fork);
-        let action = run(&mut interpreter, &table, &gas_table, &mut host, around);
+        let (interpreter, action) = self.run(code, &mut Destinations::default());
         End::new(interpreter, action)
+    }
+
+    fn run(
+        &self,
+        code: ExtBytecode,
+        destinations: &mut Destinations,
+    ) -> (Interpreter, InterpreterAction) {
+        let mut interpreter = self.interpreter(code);
+        let mut host = DummyHost::new(self.fork);
+        let around = Around { destinations, watch_heap: false };
+        let gas_table = gas_table_spec(self.fork);
+        let action = run(&mut interpreter, &instructions(), &gas_table, &mut host, around);
+        (interpreter, action)
     }
 
     #[track_caller]
@@ -400,18 +418,8 @@ proptest! {
 fn codes_that_run_one_after_the_other_keep_their_own_destinations() {
     let mut destinations = Destinations::default();
     let mut run_code = |code: &[u8]| {
-        let mut padded = code.to_vec();
-        padded.resize(code.len() + PADDING, 0);
-        let bytecode = PaddedCode { padded: &padded, len: code.len() }.bytecode(None);
-        let mut interpreter =
-            Start::new(code).interpreter(ExtBytecode::new_with_hash(bytecode, keccak256(code)));
-        let around = Around { destinations: &mut destinations, watch_heap: false };
-        let (table, gas) = (instructions(), gas_table_spec(SpecId::OSAKA));
-        let mut host = DummyHost::new(SpecId::OSAKA);
-        match run(&mut interpreter, &table, &gas, &mut host, around) {
-            InterpreterAction::Return(result) => result.result,
-            InterpreterAction::NewFrame(_) => unreachable!("nothing is called"),
-        }
+        let bytecode = ExtBytecode::new_with_hash(of_input(code), keccak256(code));
+        ended(Start::new(code).run(bytecode, &mut destinations).1)
     };
     for _ in 0..2 {
         assert_eq!(run_code(&[PUSH1, 4, JUMP, PUSH1, JUMPDEST]), InstructionResult::InvalidJump);
@@ -423,17 +431,9 @@ fn codes_that_run_one_after_the_other_keep_their_own_destinations() {
 #[test]
 fn a_code_without_a_hash_is_searched_for_its_own_frame() {
     for (target, end) in [(3, InstructionResult::Stop), (1, InstructionResult::InvalidJump)] {
-        let mut padded = vec![PUSH1, target, JUMP, JUMPDEST];
-        padded.resize(4 + PADDING, 0);
-        let code = ExtBytecode::new(PaddedCode { padded: &padded, len: 4 }.bytecode(None));
-        let mut interpreter = Start::new(vec![]).interpreter(code);
-        let mut destinations = Destinations::default();
-        let around = Around { destinations: &mut destinations, watch_heap: false };
-        let (table, gas) = (instructions(), gas_table_spec(SpecId::OSAKA));
-        let mut host = DummyHost::new(SpecId::OSAKA);
-        let action = run(&mut interpreter, &table, &gas, &mut host, around);
-        let InterpreterAction::Return(result) = action else { unreachable!("nothing is called") };
-        assert_eq!(result.result, end);
+        let code = ExtBytecode::new(of_input(&[PUSH1, target, JUMP, JUMPDEST]));
+        let (_, action) = Start::new(vec![]).run(code, &mut Destinations::default());
+        assert_eq!(ended(action), end);
     }
 }
 
