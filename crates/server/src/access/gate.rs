@@ -23,7 +23,7 @@ use axum::http::{
 use protocol::{ClientId, Session};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, Instant},
 };
 use subtle::ConstantTimeEq;
@@ -128,6 +128,13 @@ struct Known {
     bound: HashSet<ClientId>,
 }
 
+impl Known {
+    /// The time now: that at which the tokens were read, and how long ago that was.
+    fn time(&self) -> Timestamp {
+        self.now + self.read.elapsed()
+    }
+}
+
 /// A token that has ended for so long is not missed any more.
 const MISSED: Duration = Duration::from_secs(30 * 86_400);
 
@@ -165,10 +172,14 @@ impl Gate {
         Ok(Self(Arc::new(Inner { auth, trusts_loopback, tokens, sessions, known })))
     }
 
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// When the first of the tokens expires that nobody has revoked or rotated, if one does. One that has expired in the last month
     /// counts: its owner may not know.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.0.known.read().unwrap_or_else(PoisonError::into_inner).next_expiry
+        self.known().next_expiry
     }
 
     /// Whether a token may speak for `client`: one that is bound to a client for no other, and others for none that is bound.
@@ -176,10 +187,7 @@ impl Gate {
         match (&token.token, token.client()) {
             (None, _) => true,
             (_, Some(bound)) => bound == client,
-            (_, None) => {
-                let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-                !known.bound.contains(&client)
-            }
+            (_, None) => !self.known().bound.contains(&client),
         }
     }
 
@@ -255,8 +263,8 @@ impl Gate {
     /// Whether a caller that was let in still would be: its token may have ended since, or its session.
     pub fn still_admits(&self, caller: &Caller) -> bool {
         let Some(token) = &caller.token else { return true };
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        let now = known.now + known.read.elapsed();
+        let known = self.known();
+        let now = known.time();
         let ended = caller.session.as_ref().is_some_and(|(_, expires)| now.0 >= *expires);
         let of_secret = known.secrets.get(&token.id);
         let token = of_secret.or_else(|| known.certificates.get(&token.hash));
@@ -275,8 +283,7 @@ impl Gate {
         if token.kind != Kind::Secret {
             return (None, session);
         }
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        let now = known.now + known.read.elapsed();
+        let now = self.known().time();
         let (cookie, csrf, expires) = sessions.begin(token, now, came_over_tls(headers));
         (session.csrf, session.expires_at) = (Some(csrf), Some(expires));
         (Some(cookie), session)
@@ -293,8 +300,8 @@ impl Gate {
         certificate: Option<[u8; 32]>,
         headers: &HeaderMap,
     ) -> Option<Identified<'_>> {
-        let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        let now = known.now + known.read.elapsed();
+        let known = self.known();
+        let now = known.time();
         let of_session = || {
             let sessions = self.0.sessions.as_ref()?;
             let shown = sessions.shown(headers)?;

@@ -8,6 +8,7 @@
 
 use super::tokens::{Token, TokenId};
 use crate::{clock::Timestamp, error::Error};
+use alloy_primitives::hex;
 use axum::http::{HeaderMap, HeaderValue, header::COOKIE};
 use cookie::{Cookie, SameSite};
 use hmac::{Hmac, Mac};
@@ -54,7 +55,7 @@ impl Sessions {
     }
 
     fn new(key: [u8; 32], secure: bool) -> Self {
-        let name: String = hex(&Sha256::digest(key)[..4]);
+        let name = hex::encode(&Sha256::digest(key)[..4]);
         Self { key, name: format!("l2p_{name}"), secure }
     }
 
@@ -66,7 +67,7 @@ impl Sessions {
         secure: bool,
     ) -> (String, String, u64) {
         let expires = (now + LIFETIME).0.min(token.expires_at.unwrap_or(u64::MAX));
-        let text = format!("{}-{expires}-{}", token.id, hex(&self.seal(token, expires)));
+        let text = format!("{}-{expires}-{}", token.id, hex::encode(self.seal(token, expires)));
         let csrf = self.csrf(&text);
         let seconds = Timestamp(expires).after(now).as_secs();
         let cookie = self.cookie(text, secure, seconds);
@@ -102,7 +103,7 @@ impl Sessions {
 
     /// Whether this server made the session, for this token, and it has not ended.
     pub(crate) fn is_good(&self, shown: &ShownSession, token: &Token, now: Timestamp) -> bool {
-        let seal = hex(&self.seal(token, shown.expires));
+        let seal = hex::encode(self.seal(token, shown.expires));
         let right = format!("{}-{}-{seal}", token.id, shown.expires);
         bool::from(right.as_bytes().ct_eq(shown.text.as_bytes())) && now.0 < shown.expires
     }
@@ -124,7 +125,7 @@ impl Sessions {
     }
 
     fn csrf(&self, text: &str) -> String {
-        hex(&self.mac(&[b"csrf", text.as_bytes()]))
+        hex::encode(self.mac(&[b"csrf", text.as_bytes()]))
     }
 
     fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
@@ -142,10 +143,6 @@ impl ShownSession {
     pub(crate) fn expires(&self) -> u64 {
         self.expires
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The key in `folder`, which only the server's user can read.

@@ -15,6 +15,7 @@ use crate::{
     },
     error::Error,
 };
+use alloy_primitives::hex;
 use protocol::ClientId;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::{Serialize, Serializer};
@@ -121,8 +122,7 @@ impl BearerToken {
 
     /// What its owner has to keep.
     pub fn text(&self) -> String {
-        let digits: String = self.secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("l2p_{}_{digits}", self.id)
+        format!("l2p_{}_{}", self.id, hex::encode(self.secret))
     }
 
     pub(crate) fn hash(&self) -> [u8; 32] {

@@ -1,5 +1,6 @@
 //! The page's files.
 
+use alloy_primitives::hex;
 use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
 
@@ -41,7 +42,7 @@ pub fn version() -> &'static str {
         for file in ALL {
             hash.update(file.text);
         }
-        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&hash.finalize()[..8])
     });
     &VERSION
 }

@@ -15,11 +15,10 @@ use crate::{
     },
     store::{
         JobStore, StoreError,
-        needed::hex,
         rows::{batch_columns, job_columns, made_of_proofs},
     },
 };
-use alloy_primitives::keccak256;
+use alloy_primitives::{hex, keccak256};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
@@ -221,7 +220,7 @@ impl JobStore {
             for row in self.database().ok(rows)? {
                 let subject: Vec<u8> = self.get(&row, "subject")?;
                 report.findings.push(Finding {
-                    subject: format!("{} {}", check.subject, hex(&subject)),
+                    subject: format!("{} {}", check.subject, hex::encode(&subject)),
                     problem: check.problem.into(),
                     advice: RESTORE,
                 });

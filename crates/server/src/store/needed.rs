@@ -59,8 +59,3 @@ impl JobStore {
         rows.iter().map(|row| self.get(row, "hash")).collect()
     }
 }
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
