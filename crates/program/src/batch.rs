@@ -5,6 +5,7 @@ use crate::{
     consensus::{self, DecodedBlock, Violation},
     execute,
     input::InputRef,
+    interpreter::Product,
     phase::Phase,
     senders::{self, Check, Senders},
     state::{NoSource, State},
@@ -47,13 +48,21 @@ pub fn run(input: &[u8]) -> Result<Statement, Error> {
     run_detailed(input).map(|outcome| outcome.statement)
 }
 
-/// [`run`] on shared bytes: contract codes are executed in place, inside `input`. `check` finds out whether the input's
-/// claims about senders are true, if there are any.
+/// What a machine computes in ways of its own, with the same results.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Whether the input's claims about senders are true.
+    pub check: Check,
+    /// `MULMOD`.
+    pub product: Product,
+}
+
+/// [`run`] on shared bytes: contract codes are executed in place, inside `input`, on this machine.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_in_place(input: &Bytes, check: Check) -> Result<Statement, Error> {
-    run_input(input, Some(input), Some(check)).map(|outcome| outcome.statement)
+pub fn run_in_place(input: &Bytes, machine: Machine) -> Result<Statement, Error> {
+    run_input(input, Some((input, machine))).map(|outcome| outcome.statement)
 }
 
 /// [`run`], which also returns a summary of each block.
@@ -61,18 +70,19 @@ pub fn run_in_place(input: &Bytes, check: Check) -> Result<Statement, Error> {
 /// # Errors
 /// As [`run`].
 pub fn run_detailed(input: &[u8]) -> Result<Outcome, Error> {
-    run_input(input, None, None)
+    run_input(input, None)
 }
 
 #[cfg(feature = "std")]
-fn run_input(input: &[u8], owner: Option<&Bytes>, check: Option<Check>) -> Result<Outcome, Error> {
-    crate::heap::bounded(input.len(), || run_all(input, owner, check))
+fn run_input(input: &[u8], place: Option<(&Bytes, Machine)>) -> Result<Outcome, Error> {
+    crate::heap::bounded(input.len(), || run_all(input, place))
 }
 
 #[cfg(not(feature = "std"))]
 use run_all as run_input;
 
-fn run_all(input: &[u8], owner: Option<&Bytes>, check: Option<Check>) -> Result<Outcome, Error> {
+fn run_all(input: &[u8], place: Option<(&Bytes, Machine)>) -> Result<Outcome, Error> {
+    let (owner, machine) = place.unzip();
     let input = Phase::Input.run(|| InputRef::decode(input))?;
     let ancestors = Phase::Input.run(|| ancestors(&input.headers))?;
     let blocks = Phase::Input.run(|| decode_blocks(&input.blocks))?;
@@ -81,6 +91,7 @@ fn run_all(input: &[u8], owner: Option<&Bytes>, check: Option<Check>) -> Result<
         return Err(Error::MissingParent { number: first.header.number });
     };
     let mut state = state(&input, parent.state_root, owner)?;
+    state.lasting.product = machine.map(|machine| machine.product);
     for ancestor in &ancestors {
         state.remember_block(ancestor.number, ancestor.hash());
     }
@@ -89,8 +100,8 @@ fn run_all(input: &[u8], owner: Option<&Bytes>, check: Option<Check>) -> Result<
     let hints = senders::hints(input.hints, &blocks)?;
     #[cfg(feature = "std")]
     crate::heap::count(senders::GUEST_HEAP + hints.len() * senders::GUEST_HEAP_EACH);
-    let checked =
-        Phase::Senders.run(|| check.and_then(|check| senders::check(&blocks, hints, check)));
+    let checked = Phase::Senders
+        .run(|| machine.and_then(|machine| senders::check(&blocks, hints, machine.check)));
     let senders = checked.as_deref().map_or(Senders::Claimed(hints), Senders::Checked);
     run_blocks(&input, &blocks, senders, &mut state, parent.state_root)
 }

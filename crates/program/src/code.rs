@@ -3,6 +3,7 @@
 
 use alloc::{vec, vec::Vec};
 use alloy_primitives::{B256, Bytes, map::B256Map};
+use core::ops::Range;
 use revm::bytecode::{Bytecode, JumpTable, opcode};
 
 /// Number of zero bytes after a code that is executed in place: room for the longest immediate, and STOP. It is a
@@ -99,6 +100,8 @@ const SUSPECTS: u32 = 3;
 const NEAR: usize = 256;
 const CANDIDATES: usize = 4;
 const TRIES: u8 = 16;
+/// Bytes of the longest push's operand.
+const LONGEST: usize = (opcode::PUSH32 - opcode::PUSH0) as usize;
 
 impl Search {
     /// Whether `at` is a destination of `code`, which is the same code in every call: a `JUMPDEST` that is not part of a
@@ -108,34 +111,38 @@ impl Search {
         if code.get(at) != Some(&opcode::JUMPDEST) {
             return false;
         }
-        self.has(at) || (at >= self.searched && self.find(code, at))
-    }
-
-    fn has(&self, at: usize) -> bool {
-        self.found.get(at / 8).is_some_and(|found| found & 1 << (at % 8) != 0)
-    }
-
-    /// Whether the byte at `at`, which looks like a destination, is one.
-    #[inline(never)]
-    fn find(&mut self, code: &[u8], at: usize) -> bool {
+        if self.has_found(at) || at < self.searched {
+            return self.has_found(at);
+        }
         if self.found.is_empty() {
             self.found = vec![0; code.len().div_ceil(8)];
         }
         // SOUNDNESS: nor does a jump go to an operand of a push.
+        match starts_clearly(code, at) {
+            true => self.found[at / 8] |= 1 << (at % 8),
+            false => self.find(code, at),
+        }
+        self.has_found(at)
+    }
+
+    /// Whether `at` is known to be a destination.
+    #[inline(always)]
+    pub(crate) fn has_found(&self, at: usize) -> bool {
+        self.found.get(at / 8).is_some_and(|found| found & 1 << (at % 8) != 0)
+    }
+
+    /// Finds out whether the byte at `at`, which looks like a destination, is one.
+    #[inline(never)]
+    fn find(&mut self, code: &[u8], at: usize) {
         match starts_instruction(code, at, &mut { SUSPECTS }) {
-            Some(starts) => {
-                if starts {
-                    self.found[at / 8] |= 1 << (at % 8);
-                }
-                return starts;
-            }
+            Some(true) => self.found[at / 8] |= 1 << (at % 8),
+            Some(false) => {}
             None => match self.certain_before(code, at) {
                 Some(start) => _ = self.read(code, start, at),
                 // From where everything is known, so that no byte of a code is read here more than once.
                 None => self.searched = self.read(code, self.searched, at),
             },
         }
-        self.has(at)
     }
 
     /// Somewhere close before `at` where an instruction starts for certain.
@@ -172,15 +179,43 @@ impl Search {
     }
 }
 
+/// Whether an instruction starts at `at`, as far as that shows at a glance: no byte that may be a push reaches it. `false`
+/// says nothing.
+fn starts_clearly(code: &[u8], at: usize) -> bool {
+    const EACH: u32 = 0x0101_0101;
+    let (words, last) = code[..at].split_at(at - at % 4);
+    let reaches = |(distance, byte): (usize, &u8)| looks_like_push_over(*byte, distance);
+    let words = bytemuck::try_cast_slice::<u8, u32>(words).ok();
+    let Some(words) = words.and_then(|words| words.last_chunk::<{ LONGEST / 4 }>()) else {
+        return false;
+    };
+    if last.iter().rev().enumerate().any(reaches) {
+        return false;
+    }
+    // What makes the top bit of a byte set if the byte is at least the shortest push that reaches: one more for each byte
+    // that is nearer, which are the higher ones. No byte carries into the next, since none is more than 127 before.
+    let mut lift = (LONGEST - last.len()) as u32 * EACH - 0x0001_0203;
+    let mut reaching = 0;
+    let mut look_at = |word: u32, lift: u32| {
+        let word = u32::from_le(word);
+        reaching |= (word & (0x7f * EACH)).wrapping_add(lift) & !word;
+    };
+    let [farthest, words @ ..] = words;
+    for word in words.iter().rev() {
+        look_at(*word, lift);
+        lift = lift.wrapping_sub(4 * EACH);
+    }
+    // Some of its bytes are too far away: all are taken to be as near as the nearest.
+    look_at(*farthest, lift.wrapping_add(0x0001_0203));
+    reaching & (0x80 * EACH) == 0
+}
+
 /// Whether an instruction starts at `at`: whether no push before it has it in its operand. A byte that looks like such a
 /// push is one if an instruction starts there. `None` if there are more of those than `suspects`.
 fn starts_instruction(code: &[u8], at: usize, suspects: &mut u32) -> Option<bool> {
-    const LONGEST: usize = (opcode::PUSH32 - opcode::PUSH0) as usize;
     let before = &code[at.saturating_sub(LONGEST)..at];
     for (distance, byte) in before.iter().rev().enumerate() {
-        // A push of so many bytes less than 32, if it is one; it must have more than `distance`.
-        let less = u32::from(opcode::PUSH32).wrapping_sub(u32::from(*byte)) as usize;
-        if less < LONGEST - distance {
+        if looks_like_push_over(*byte, distance) {
             *suspects = suspects.checked_sub(1)?;
             if starts_instruction(code, at - 1 - distance, suspects)? {
                 return Some(false);
@@ -188,6 +223,14 @@ fn starts_instruction(code: &[u8], at: usize, suspects: &mut u32) -> Option<bool
         }
     }
     Some(true)
+}
+
+/// Whether the byte looks like a push of more than `distance` bytes, which is less than 32.
+#[inline(always)]
+fn looks_like_push_over(byte: u8, distance: usize) -> bool {
+    // A push of so many bytes less than 32, if it is one.
+    let less = u32::from(opcode::PUSH32).wrapping_sub(u32::from(byte)) as usize;
+    less < LONGEST - distance
 }
 
 #[cfg(test)]
@@ -229,13 +272,40 @@ mod tests {
             ),
             asked in prop::collection::vec(0usize..720, 0..100),
             all in any::<bool>(),
+            before in 0_usize..4,
         ) {
             let table = Bytecode::new_legacy(code.clone().into());
             let table = table.legacy_jump_table().unwrap();
+            // Wherever it lies in a word.
+            let placed = [&[opcode::PUSH32; 3][..before], &code].concat();
+            let code = &placed[before..];
             let mut search = Search::default();
             let every = if all { 0..code.len() + 3 } else { 0..0 };
             for at in asked.into_iter().chain(every) {
-                prop_assert_eq!(search.is_destination(&code, at), table.is_valid(at), "{}", at);
+                prop_assert_eq!(search.is_destination(code, at), table.is_valid(at), "{}", at);
+            }
+        }
+    }
+
+    /// Nor does the other way round fail often: by one byte before, wherever it is.
+    #[test]
+    fn what_is_clear_at_a_glance_is_true() {
+        for at in 32..40 {
+            for place in 0..at {
+                for byte in 0..=u8::MAX {
+                    let mut code = vec![0_u32; 10];
+                    let code: &mut [u8] = bytemuck::cast_slice_mut(&mut code);
+                    code[place] = byte;
+                    let reaches = at - place <= 32 && looks_like_push_over(byte, at - 1 - place);
+                    let glance = starts_clearly(code, at);
+                    assert!(!(glance && reaches), "{at} {place} {byte:x}");
+                    assert!(
+                        glance || reaches || (at - place > 28 && byte >> 2 == 31),
+                        "{at} {place} {byte:x}"
+                    );
+                    // Where it is not on a word, nothing is clear.
+                    assert!(!starts_clearly(&code[1..], at - 1));
+                }
             }
         }
     }

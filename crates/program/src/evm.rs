@@ -15,8 +15,7 @@ mod native;
 
 use crate::{
     bound::{self, Bound},
-    code::Destinations,
-    interpreter::{self, Around},
+    interpreter::{self, Around, Lasting},
     overlay::STORAGE_WITHOUT_CODE,
 };
 use alloc::{boxed::Box, string::ToString as _};
@@ -76,7 +75,7 @@ type Inner<DB> = RevmEvm<
 pub struct BlockEvm<DB: Database> {
     evm: Inner<DB>,
     bound: Option<Bound>,
-    destinations: Destinations,
+    pub(crate) lasting: Lasting,
 }
 
 impl<DB: Database> BlockEvm<DB> {
@@ -92,7 +91,7 @@ impl<DB: Database> BlockEvm<DB> {
         let table = evm.instruction.instruction_table_mut();
         table[usize::from(EXTCODEHASH)] = Instruction::new(code_hash);
         table[usize::from(SELFDESTRUCT)] = Instruction::new(self_destruct);
-        Self { evm, bound: None, destinations: Destinations::default() }
+        Self { evm, bound: None, lasting: Lasting::default() }
     }
 
     /// The bound that an execution exceeded, if it did: then its result means nothing.
@@ -114,13 +113,13 @@ impl<DB: Database> BlockEvm<DB> {
             extraordinary_gas: (!ordinary).then_some(gas),
             system_call,
             destroyed: Cell::new(false),
-            destinations: core::mem::take(&mut self.destinations),
+            lasting: core::mem::take(&mut self.lasting),
             database: PhantomData,
         };
         #[cfg(feature = "std")]
         native::watch_heap(self.evm.instruction.instruction_table_mut(), !ordinary);
         let result = run(&mut rules, &mut self.evm);
-        self.destinations = rules.destinations;
+        self.lasting = rules.lasting;
         if rules.destroyed.get() {
             let table = self.evm.instruction.instruction_table_mut();
             table[usize::from(SLOAD)] = Instruction::new(sload);
@@ -150,7 +149,7 @@ struct Rules<DB> {
     system_call: bool,
     /// Whether an authorization has destroyed an account.
     destroyed: Cell<bool>,
-    destinations: Destinations,
+    lasting: Lasting,
     database: PhantomData<DB>,
 }
 
@@ -212,7 +211,7 @@ impl<DB: Database> Rules<DB> {
     ) -> Result<ItemOrResult<FrameInit, FrameResult>, EVMError<DB::Error>> {
         let frame = evm.frame_stack.get();
         let around = Around {
-            destinations: &mut self.destinations,
+            lasting: &mut self.lasting,
             #[cfg(feature = "std")]
             watch_heap: self.extraordinary_gas.is_some(),
         };

@@ -194,9 +194,12 @@ impl<'s, 'a, S: StateSource<'a>> Executor<'s, 'a, S> {
         state: &'s mut State<'a, S>,
     ) -> Self {
         let delegations = config.is_prague_active_at_timestamp(header.timestamp);
+        let lasting = core::mem::take(&mut state.lasting);
+        let mut evm = BlockEvm::new(Overlay::new(state, delegations), evm_env(config, header));
+        evm.lasting = lasting;
         Self {
             config,
-            evm: BlockEvm::new(Overlay::new(state, delegations), evm_env(config, header)),
+            evm,
             withdrawals,
             parent_hash: header.parent_hash,
             parent_beacon_block_root: header.parent_beacon_block_root,
@@ -213,8 +216,10 @@ impl<'s, 'a, S: StateSource<'a>> Executor<'s, 'a, S> {
     }
 
     /// What was gathered, what the block changed, and the state below.
-    pub(crate) fn into_parts(self) -> (Executing, Changes, &'s mut State<'a, S>) {
+    pub(crate) fn into_parts(mut self) -> (Executing, Changes, &'s mut State<'a, S>) {
+        let lasting = core::mem::take(&mut self.evm.lasting);
         let (changes, state) = self.evm.into_db().into_changes();
+        state.lasting = lasting;
         (self.result, changes, state)
     }
 

@@ -13,8 +13,8 @@ use core::mem::MaybeUninit;
 use revm::{
     bytecode::opcode::*,
     interpreter::{
-        GasTable, Host, InstructionContext, InstructionResult, InstructionTable, Interpreter,
-        InterpreterAction, STACK_LIMIT, SharedMemory, Stack,
+        CallInput, GasTable, Host, InstructionContext, InstructionResult, InstructionTable,
+        Interpreter, InterpreterAction, STACK_LIMIT, SharedMemory, Stack,
         interpreter::{EthInterpreter, ExtBytecode},
         interpreter_types::{Jumps as _, LoopControl as _},
     },
@@ -22,17 +22,28 @@ use revm::{
 
 /// Gas of the instructions of ours, which no fork has changed.
 mod cost {
-    pub(super) const BASE: u32 = 2;
-    pub(super) const VERY_LOW: u32 = 3;
-    pub(super) const LOW: u32 = 5;
-    pub(super) const MID: u32 = 8;
-    pub(super) const HIGH: u32 = 10;
-    pub(super) const JUMPDEST: u32 = 1;
+    pub(super) const BASE: u16 = 2;
+    pub(super) const VERY_LOW: u16 = 3;
+    pub(super) const LOW: u16 = 5;
+    pub(super) const MID: u16 = 8;
+    pub(super) const HIGH: u16 = 10;
+    pub(super) const JUMPDEST: u16 = 1;
+}
+
+/// The product of two numbers modulo a third one, which is not zero.
+pub type Product = fn(&U256, &U256, &U256) -> U256;
+
+/// What lasts from block to block.
+#[derive(Debug, Default)]
+pub(crate) struct Lasting {
+    pub(crate) destinations: Destinations,
+    /// The machine's own way to multiply, if it has one.
+    pub(crate) product: Option<Product>,
 }
 
 /// What is to be known beyond the frame.
 pub(crate) struct Around<'a> {
-    pub(crate) destinations: &'a mut Destinations,
+    pub(crate) lasting: &'a mut Lasting,
     /// Whether every jump checks how much memory a guest would have taken.
     #[cfg(feature = "std")]
     pub(crate) watch_heap: bool,
@@ -70,7 +81,8 @@ fn steps<H: Host>(
     let mut gas = Fuel::of(interpreter.gas.remaining());
     let mut stack = Words::of(&mut interpreter.stack);
     let mut memory = Window::of(&mut interpreter.memory);
-    let mut jumps = JumpsOf::Unknown(around.destinations);
+    let Lasting { destinations, product } = around.lasting;
+    let (mut jumps, product) = (JumpsOf::Unknown(destinations), *product);
 
     let end = 'run: loop {
         macro_rules! end {
@@ -114,9 +126,10 @@ fn steps<H: Host>(
                 }
             }};
         }
+        // Whether it holds; the place for that is then the topmost word.
         macro_rules! compare {
             ($holds:expr) => {
-                binary!(VERY_LOW, |a: &U256, b: &mut U256| *b = truth($holds(a, b)))
+                binary!(VERY_LOW, |a: &U256, b: &mut U256| $holds(a, b))
             };
         }
         macro_rules! bitwise {
@@ -135,9 +148,11 @@ fn steps<H: Host>(
                 if around.watch_heap && crate::heap::check().is_err() {
                     end!(MemoryLimitOOG)
                 }
-                match index($target) {
+                match $target {
+                    // The instruction there is done with this one.
                     Some(target) if jumps.is_destination(&mut interpreter.bytecode, target) => {
-                        rest = code[target..].iter();
+                        pay!(JUMPDEST);
+                        rest = code[target + 1..].iter();
                     }
                     _ => end!(InvalidJump),
                 }
@@ -159,154 +174,263 @@ fn steps<H: Host>(
             }};
         }
 
+        macro_rules! duplicate {
+            ($above:literal) => {{
+                pay!(VERY_LOW);
+                // revm's name for it, whichever limit it is.
+                if !stack.duplicate($above) {
+                    end!(StackOverflow)
+                }
+            }};
+        }
+        macro_rules! swap {
+            ($below:literal) => {{
+                pay!(VERY_LOW);
+                if !stack.swap($below) {
+                    end!(StackUnderflow)
+                }
+            }};
+        }
+
         // After the end of a code comes STOP, as the yellow paper has it.
         let opcode = rest.next().copied().unwrap_or(STOP);
         'ours: {
-            match opcode {
-                STOP => end!(Stop),
-                ADD => binary!(VERY_LOW, add),
-                SUB => binary!(VERY_LOW, subtract),
-                MUL => binary!(LOW, multiply),
-                DIV => binary!(LOW, divide),
-                LT => compare!(is_less),
-                GT => compare!(|a, b| is_less(b, a)),
-                SLT => compare!(is_less_signed),
-                SGT => compare!(|a, b| is_less_signed(b, a)),
-                EQ => compare!(|a: &U256, b: &U256| halves(a) == halves(b)),
-                ISZERO => {
-                    pay!(VERY_LOW);
-                    let top = top!();
-                    *top = truth(is_zero(top));
-                }
-                AND => bitwise!(|b: &mut u64, a: u64| *b &= a),
-                OR => bitwise!(|b: &mut u64, a: u64| *b |= a),
-                XOR => bitwise!(|b: &mut u64, a: u64| *b ^= a),
-                NOT => {
-                    pay!(VERY_LOW);
-                    limbs_mut(top!()).iter_mut().for_each(|limb| *limb = !*limb);
-                }
-                SHL => binary!(VERY_LOW, |shift: &U256, word: &mut U256| match index(shift) {
-                    Some(shift) if shift < 256 => shift_left(word, shift),
-                    _ => *word = U256::ZERO,
-                }),
-                SHR => binary!(VERY_LOW, |shift: &U256, word: &mut U256| match index(shift) {
-                    Some(shift) if shift < 256 => shift_right(word, shift),
-                    _ => *word = U256::ZERO,
-                }),
-                ADDRESS => {
-                    pay!(BASE);
-                    push!(from_big_endian(interpreter.input.target_address.as_ref()));
-                }
-                CALLER => {
-                    pay!(BASE);
-                    push!(from_big_endian(interpreter.input.caller_address.as_ref()));
-                }
-                CALLVALUE => {
-                    pay!(BASE);
-                    push!(interpreter.input.call_value);
-                }
-                CALLDATALOAD => {
-                    pay!(VERY_LOW);
-                    let (top, input) = (top!(), &interpreter.input.input);
-                    // ORDER: an empty input may have a range that no memory has.
-                    *top = match index(top).filter(|offset| *offset < input.len()) {
-                        None => U256::ZERO,
-                        Some(offset) => {
-                            let input = &input.as_bytes_memory(&interpreter.memory)[offset..];
-                            match input.first_chunk::<32>() {
-                                Some(bytes) => from_big_endian(bytes),
-                                None => from_big_endian(&cut_off::<32>(input)),
+            let holds = 'compared: {
+                match opcode {
+                    STOP => end!(Stop),
+                    ADD => binary!(VERY_LOW, add),
+                    SUB => binary!(VERY_LOW, subtract),
+                    MUL => binary!(LOW, multiply),
+                    DIV => binary!(LOW, divide),
+                    MULMOD => {
+                        pay!(MID);
+                        let Some(product) = product else { break 'ours };
+                        let Some([a, b]) = stack.peek() else { end!(StackUnderflow) };
+                        stack.pop();
+                        match stack.two() {
+                            Some((_, modulus)) if is_zero(modulus) => {}
+                            Some((_, modulus)) => *modulus = product(a, b, modulus),
+                            None => end!(StackUnderflow),
+                        }
+                    }
+                    LT => break 'compared compare!(is_less),
+                    GT => break 'compared compare!(|a, b| is_less(b, a)),
+                    SLT => break 'compared compare!(is_less_signed),
+                    SGT => break 'compared compare!(|a, b| is_less_signed(b, a)),
+                    EQ => break 'compared compare!(|a: &U256, b: &U256| halves(a) == halves(b)),
+                    ISZERO => {
+                        pay!(VERY_LOW);
+                        break 'compared is_zero(top!());
+                    }
+                    AND => bitwise!(|b: &mut u64, a: u64| *b &= a),
+                    OR => bitwise!(|b: &mut u64, a: u64| *b |= a),
+                    XOR => bitwise!(|b: &mut u64, a: u64| *b ^= a),
+                    NOT => {
+                        pay!(VERY_LOW);
+                        limbs_mut(top!()).iter_mut().for_each(|limb| *limb = !*limb);
+                    }
+                    SHL => binary!(VERY_LOW, |shift: &U256, word: &mut U256| match index(shift) {
+                        Some(shift) if shift < 256 => shift_left(word, shift),
+                        _ => *word = U256::ZERO,
+                    }),
+                    SHR => binary!(VERY_LOW, |shift: &U256, word: &mut U256| match index(shift) {
+                        Some(shift) if shift < 256 => shift_right(word, shift),
+                        _ => *word = U256::ZERO,
+                    }),
+                    ADDRESS => {
+                        pay!(BASE);
+                        push!(from_big_endian(interpreter.input.target_address.as_ref()));
+                    }
+                    CALLER => {
+                        pay!(BASE);
+                        push!(from_big_endian(interpreter.input.caller_address.as_ref()));
+                    }
+                    CALLVALUE => {
+                        pay!(BASE);
+                        push!(interpreter.input.call_value);
+                    }
+                    CALLDATALOAD => {
+                        pay!(VERY_LOW);
+                        let (top, input) = (top!(), &interpreter.input.input);
+                        // ORDER: an empty input may have a range that no memory has.
+                        *top = match index(top).filter(|offset| *offset < input.len()) {
+                            None => U256::ZERO,
+                            Some(offset) => {
+                                let word = {
+                                    let input =
+                                        &input.as_bytes_memory(&interpreter.memory)[offset..];
+                                    match input.first_chunk::<32>() {
+                                        Some(bytes) => from_big_endian(bytes),
+                                        None => from_big_endian(&cut_off::<32>(input)),
+                                    }
+                                };
+                                if let CallInput::SharedBuffer(_) = input {
+                                    memory = Window::of(&mut interpreter.memory);
+                                }
+                                word
+                            }
+                        };
+                    }
+                    CALLDATASIZE => {
+                        pay!(BASE);
+                        push!(U256::from(interpreter.input.input.len()));
+                    }
+                    RETURNDATASIZE => {
+                        pay!(BASE);
+                        push!(U256::from(interpreter.return_data.0.len()));
+                    }
+                    POP => {
+                        pay!(BASE);
+                        if stack.pop().is_none() {
+                            end!(StackUnderflow)
+                        }
+                    }
+                    MLOAD => {
+                        pay!(VERY_LOW);
+                        let top = top!();
+                        match index(top).and_then(|offset| memory.bytes(offset)) {
+                            Some(bytes) => *top = from_big_endian(bytes),
+                            None => break 'ours,
+                        }
+                    }
+                    MSTORE => {
+                        pay!(VERY_LOW);
+                        let Some([offset, word]) = stack.peek() else { end!(StackUnderflow) };
+                        match index(offset).and_then(|offset| memory.bytes(offset)) {
+                            Some(bytes) => write_big_endian(word, bytes),
+                            None => break 'ours,
+                        }
+                        stack.pop();
+                        stack.pop();
+                    }
+                    JUMP => {
+                        pay!(MID);
+                        let Some(target) = stack.pop() else { end!(StackUnderflow) };
+                        jump!(index(target));
+                    }
+                    JUMPI => {
+                        pay!(HIGH);
+                        let Some([target, condition]) = stack.peek() else { end!(StackUnderflow) };
+                        stack.pop();
+                        stack.pop();
+                        if !is_zero(condition) {
+                            jump!(index(target));
+                        }
+                    }
+                    PC => {
+                        pay!(BASE);
+                        push!(U256::from(code.len() - rest.len() - 1));
+                    }
+                    GAS => {
+                        pay!(BASE);
+                        push!(U256::from(gas.total()));
+                    }
+                    JUMPDEST => pay!(JUMPDEST),
+                    PUSH1 => match rest.as_slice() {
+                        [small, ADD, after @ ..] => {
+                            pay!(VERY_LOW);
+                            if stack.is_full() {
+                                end!(StackOverflow)
+                            }
+                            pay!(VERY_LOW);
+                            add_small(*small, top!());
+                            rest = after.iter();
+                        }
+                        _ => push_bytes!(1),
+                    },
+                    PUSH2 => match rest.as_slice() {
+                        // Most jumps go to where a push right before them says: both in one step.
+                        [high, low, jump @ (JUMP | JUMPI), after @ ..] => {
+                            pay!(VERY_LOW);
+                            if stack.is_full() {
+                                end!(StackOverflow)
+                            }
+                            let target = Some(usize::from(u16::from_be_bytes([*high, *low])));
+                            if *jump == JUMP {
+                                pay!(MID);
+                                jump!(target);
+                            } else {
+                                pay!(HIGH);
+                                let Some(condition) = stack.pop() else { end!(StackUnderflow) };
+                                rest = after.iter();
+                                if !is_zero(condition) {
+                                    jump!(target);
+                                }
                             }
                         }
-                    };
-                }
-                CALLDATASIZE => {
-                    pay!(BASE);
-                    push!(U256::from(interpreter.input.input.len()));
-                }
-                RETURNDATASIZE => {
-                    pay!(BASE);
-                    push!(U256::from(interpreter.return_data.0.len()));
-                }
-                POP => {
-                    pay!(BASE);
-                    if stack.pop().is_none() {
-                        end!(StackUnderflow)
+                        _ => push_bytes!(2),
+                    },
+                    PUSH4 => push_bytes!(4),
+                    PUSH20 => push_bytes!(20),
+                    PUSH32 => push_bytes!(32),
+                    // One by one, as all below: rustc makes a comparison of a range, and a table of the others.
+                    PUSH3 | PUSH5 | PUSH6 | PUSH7 | PUSH8 | PUSH9 | PUSH10 | PUSH11 | PUSH12
+                    | PUSH13 | PUSH14 | PUSH15 | PUSH16 | PUSH17 | PUSH18 | PUSH19 | PUSH21
+                    | PUSH22 | PUSH23 | PUSH24 | PUSH25 | PUSH26 | PUSH27 | PUSH28 | PUSH29
+                    | PUSH30 | PUSH31 => {
+                        pay!(VERY_LOW);
+                        let len = usize::from(opcode - PUSH0);
+                        let bytes = rest.as_slice();
+                        push!(operand(bytes, len));
+                        rest = bytes.get(len..).unwrap_or_default().iter();
+                    }
+                    DUP1 => duplicate!(0),
+                    DUP2 => duplicate!(1),
+                    DUP3 => duplicate!(2),
+                    DUP4 => duplicate!(3),
+                    DUP5 => duplicate!(4),
+                    DUP6 => duplicate!(5),
+                    DUP7 => duplicate!(6),
+                    DUP8 => duplicate!(7),
+                    DUP9 => duplicate!(8),
+                    DUP10 => duplicate!(9),
+                    DUP11 => duplicate!(10),
+                    DUP12 => duplicate!(11),
+                    DUP13 => duplicate!(12),
+                    DUP14 => duplicate!(13),
+                    DUP15 => duplicate!(14),
+                    DUP16 => duplicate!(15),
+                    SWAP1 => swap!(1),
+                    SWAP2 => swap!(2),
+                    SWAP3 => swap!(3),
+                    SWAP4 => swap!(4),
+                    SWAP5 => swap!(5),
+                    SWAP6 => swap!(6),
+                    SWAP7 => swap!(7),
+                    SWAP8 => swap!(8),
+                    SWAP9 => swap!(9),
+                    SWAP10 => swap!(10),
+                    SWAP11 => swap!(11),
+                    SWAP12 => swap!(12),
+                    SWAP13 => swap!(13),
+                    SWAP14 => swap!(14),
+                    SWAP15 => swap!(15),
+                    SWAP16 => swap!(16),
+                    _ => {
+                        match gas.pay(gas_table[usize::from(opcode)]) {
+                            Some(left) => gas = left,
+                            None => end!(OutOfGas),
+                        }
+                        break 'ours;
                     }
                 }
-                MLOAD => {
+                continue 'run;
+            };
+            // What follows is most often a jump if it holds: all in one step.
+            match rest.as_slice() {
+                [PUSH2, high, low, JUMPI, after @ ..] => {
                     pay!(VERY_LOW);
-                    let top = top!();
-                    match index(top).and_then(|offset| memory.bytes(offset)) {
-                        Some(bytes) => *top = from_big_endian(bytes),
-                        None => break 'ours,
-                    }
-                }
-                MSTORE => {
-                    pay!(VERY_LOW);
-                    let Some([offset, word]) = stack.peek() else { end!(StackUnderflow) };
-                    match index(offset).and_then(|offset| memory.bytes(offset)) {
-                        Some(bytes) => write_big_endian(word, bytes),
-                        None => break 'ours,
-                    }
-                    stack.pop();
-                    stack.pop();
-                }
-                JUMP => {
-                    pay!(MID);
-                    let Some(target) = stack.pop() else { end!(StackUnderflow) };
-                    jump!(target);
-                }
-                JUMPI => {
-                    pay!(HIGH);
-                    let Some([target, condition]) = stack.peek() else { end!(StackUnderflow) };
-                    stack.pop();
-                    stack.pop();
-                    if !is_zero(condition) {
-                        jump!(target);
-                    }
-                }
-                PC => {
-                    pay!(BASE);
-                    push!(U256::from(code.len() - rest.len() - 1));
-                }
-                GAS => {
-                    pay!(BASE);
-                    push!(U256::from(gas.total()));
-                }
-                JUMPDEST => pay!(JUMPDEST),
-                PUSH1 => push_bytes!(1),
-                PUSH2 => push_bytes!(2),
-                PUSH4 => push_bytes!(4),
-                PUSH20 => push_bytes!(20),
-                PUSH32 => push_bytes!(32),
-                PUSH3..=PUSH31 => {
-                    pay!(VERY_LOW);
-                    let len = usize::from(opcode - PUSH0);
-                    let bytes = rest.as_slice();
-                    push!(operand(bytes, len));
-                    rest = bytes.get(len..).unwrap_or_default().iter();
-                }
-                DUP1..=DUP16 => {
-                    pay!(VERY_LOW);
-                    // revm's name for it, whichever limit it is.
-                    if !stack.duplicate(usize::from(opcode - DUP1)) {
+                    if stack.is_full() {
                         end!(StackOverflow)
                     }
-                }
-                SWAP1..=SWAP16 => {
-                    pay!(VERY_LOW);
-                    if !stack.swap(usize::from(opcode - SWAP1) + 1) {
-                        end!(StackUnderflow)
+                    pay!(HIGH);
+                    stack.pop();
+                    rest = after.iter();
+                    if holds {
+                        jump!(Some(usize::from(u16::from_be_bytes([*high, *low]))));
                     }
                 }
-                _ => {
-                    match gas.pay(u32::from(gas_table[usize::from(opcode)])) {
-                        Some(left) => gas = left,
-                        None => end!(OutOfGas),
-                    }
-                    break 'ours;
-                }
+                _ => *top!() = truth(holds),
             }
             continue 'run;
         }
@@ -343,6 +467,11 @@ enum JumpsOf<'a> {
 impl<'a> JumpsOf<'a> {
     #[inline(always)]
     fn is_destination(&mut self, code: &mut ExtBytecode, target: usize) -> bool {
+        matches!(self, Self::Kept(search) if search.has_found(target)) || self.ask(code, target)
+    }
+
+    #[inline(never)]
+    fn ask(&mut self, code: &mut ExtBytecode, target: usize) -> bool {
         if let Self::Unknown(_) = self {
             self.look(code);
         }
@@ -353,7 +482,6 @@ impl<'a> JumpsOf<'a> {
         }
     }
 
-    #[inline(never)]
     fn look(&mut self, code: &ExtBytecode) {
         let known = core::mem::replace(self, Self::InTable);
         if is_unsearched(code) {
@@ -366,36 +494,37 @@ impl<'a> JumpsOf<'a> {
     }
 }
 
-/// Gas that is left: 32 bits to count with, and what goes beyond them.
+/// Gas that is left: 31 bits to count with, and what goes beyond them.
 #[derive(Clone, Copy)]
 struct Fuel {
-    left: u32,
+    /// Never negative.
+    left: i32,
     rest: u64,
 }
 
 impl Fuel {
     fn of(gas: u64) -> Self {
-        let left = u32::try_from(gas).unwrap_or(u32::MAX);
-        Self { left, rest: gas - u64::from(left) }
+        let left = i32::try_from(gas).unwrap_or(i32::MAX);
+        Self { left, rest: gas - u64::from(left.cast_unsigned()) }
     }
 
     fn total(self) -> u64 {
-        self.rest + u64::from(self.left)
+        self.rest + u64::from(self.left.cast_unsigned())
     }
 
     /// What is left when this much is paid, if there is as much.
     #[inline(always)]
-    fn pay(self, cost: u32) -> Option<Self> {
+    fn pay(self, cost: u16) -> Option<Self> {
         // SOUNDNESS: gas never wraps.
-        match self.left.checked_sub(cost) {
-            Some(left) => Some(Self { left, ..self }),
-            None => self.pay_from_rest(cost),
+        match self.left.wrapping_sub(i32::from(cost)) {
+            left @ 0.. => Some(Self { left, ..self }),
+            _ => self.pay_from_rest(cost),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn pay_from_rest(self, cost: u32) -> Option<Self> {
+    fn pay_from_rest(self, cost: u16) -> Option<Self> {
         self.total().checked_sub(u64::from(cost)).map(Self::of)
     }
 }
@@ -655,26 +784,38 @@ fn limbs_mut(word: &mut U256) -> &mut [u64; 4] {
 
 #[inline(always)]
 fn add(a: &U256, b: &mut U256) {
-    let mut carry = false;
-    let (a, mut sum) = (halves(a), halves(b));
-    for i in 0..8 {
-        let (half, first) = a[i].overflowing_add(sum[i]);
-        let (half, second) = half.overflowing_add(u32::from(carry));
-        (sum[i], carry) = (half, first | second);
+    chain(a, b, u32::overflowing_add);
+}
+
+#[inline(always)]
+fn add_small(a: u8, b: &mut U256) {
+    let mut carry = u64::from(a);
+    for limb in limbs_mut(b) {
+        let (sum, carries) = limb.overflowing_add(carry);
+        *limb = sum;
+        if !carries {
+            break;
+        }
+        carry = 1;
     }
-    *b = from_halves(sum);
 }
 
 #[inline(always)]
 fn subtract(a: &U256, b: &mut U256) {
-    let mut borrow = false;
-    let (a, mut difference) = (halves(a), halves(b));
+    chain(a, b, u32::overflowing_sub);
+}
+
+/// Puts `step` of both, from the lowest halves to the highest with what is carried over, into `b`.
+#[inline(always)]
+fn chain(a: &U256, b: &mut U256, step: impl Fn(u32, u32) -> (u32, bool)) {
+    let mut carry = false;
+    let (a, mut result) = (halves(a), halves(b));
     for i in 0..8 {
-        let (half, first) = a[i].overflowing_sub(difference[i]);
-        let (half, second) = half.overflowing_sub(u32::from(borrow));
-        (difference[i], borrow) = (half, first | second);
+        let (half, first) = step(a[i], result[i]);
+        let (half, second) = step(half, u32::from(carry));
+        (result[i], carry) = (half, first | second);
     }
-    *b = from_halves(difference);
+    *b = from_halves(result);
 }
 
 #[inline(always)]

@@ -65,7 +65,8 @@ mod counts;
 pub mod heap;
 
 pub use batch::{
-    AssumedParent, BlockSummary, Outcome, run, run_assuming_parent, run_detailed, run_in_place,
+    AssumedParent, BlockSummary, Machine, Outcome, run, run_assuming_parent, run_detailed,
+    run_in_place,
 };
 pub use bound::Bound;
 pub use chain::{BlobFork, ChainConfig};
@@ -73,6 +74,7 @@ pub use chain::{BlobFork, ChainConfig};
 pub use counts::{Counts, Uses, run_counted};
 pub use error::Error;
 pub use input::{Input, Terms};
+pub use interpreter::Product;
 pub use statement::Statement;
 
 /// A transaction as blocks contain it: blob transactions come without their sidecar.

@@ -9,6 +9,7 @@ use crate::{
     Error,
     code::{PaddedCode, bytecode},
     hashes::{AccountId, Hashes},
+    interpreter::Lasting,
     overlay::{Change, Changes, OldStorage, STORAGE_WITHOUT_CODE, has_storage_only},
     phase::Phase,
     trie::{NodeSource, StorageSpan, Trie},
@@ -61,6 +62,8 @@ pub struct State<'a, S> {
     block_hashes: BTreeMap<u64, B256>,
     oldest_block_asked: Option<u64>,
     hashes: Hashes,
+    /// For the EVMs of the blocks, one after the other.
+    pub(crate) lasting: Lasting,
     source: S,
     failure: Option<Error>,
 }
@@ -110,6 +113,7 @@ impl<'a, S> State<'a, S> {
             block_hashes: BTreeMap::new(),
             oldest_block_asked: None,
             hashes: Hashes::default(),
+            lasting: Lasting::default(),
             source,
             failure: None,
         }

@@ -12,10 +12,11 @@ use alloy_consensus::crypto::{
     RecoveryError,
     backend::{CryptoProvider, install_default_provider},
 };
-use alloy_primitives::{Address, keccak256};
+use alloy_primitives::{Address, U256, keccak256};
 use program::phase::software_call;
 use revm::precompile::bls12_381::{G1Point, G1PointScalar, G2Point, G2PointScalar};
 use revm::precompile::{Crypto, DefaultCrypto, PrecompileHalt, install_crypto};
+use risc0_bigint2::field::modmul_256;
 use risc0_crypto_evm as risc0;
 
 /// Installs every hook. Panics if one is already taken.
@@ -131,6 +132,15 @@ impl Crypto for Accelerated {
     ) -> bool {
         risc0::secp256r1_verify(message, signature, key)
     }
+}
+
+/// `a` times `b` modulo `modulus`, which is not zero.
+pub fn product(a: &U256, b: &U256, modulus: &U256) -> U256 {
+    let words = |number: &U256| bytemuck::cast::<[u64; 4], [u32; 8]>(*number.as_limbs());
+    let mut product = [0; 8];
+    // SOUNDNESS: the library's function checks that what the circuit gives is reduced.
+    modmul_256(&words(a), &words(b), &words(modulus), &mut product);
+    U256::from_limbs(bytemuck::cast(product))
 }
 
 /// SHA-256 by RISC Zero's circuit.

@@ -13,11 +13,13 @@ mod secp256k1;
 mod senders;
 
 use alloy_primitives::Bytes;
+use program::Machine;
 use risc0_zkvm::guest::env;
 
 fn main() {
     crypto::install();
-    match program::run_in_place(&read_input(), senders::check) {
+    let machine = Machine { check: senders::check, product: crypto::product };
+    match program::run_in_place(&read_input(), machine) {
         Ok(statement) => {
             env::commit_slice(&statement.abi_encode());
             // SOUNDNESS: last of all, so that no hash escapes it.

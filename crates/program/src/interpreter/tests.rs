@@ -114,18 +114,20 @@ impl Start {
             false => Bytecode::new_legacy(self.code.clone().into()),
         };
         let code = ExtBytecode::new_with_hash(code, keccak256(&self.code));
-        let (interpreter, action) = self.run(code, &mut Destinations::default());
+        // As a guest has it, and as all others have it.
+        let product: Option<Product> = is_of_input.then_some(|a, b, modulus| {
+            assert!(!modulus.is_zero());
+            a.mul_mod(*b, *modulus)
+        });
+        let mut lasting = Lasting { product, ..Lasting::default() };
+        let (interpreter, action) = self.run(code, &mut lasting);
         End::new(interpreter, action)
     }
 
-    fn run(
-        &self,
-        code: ExtBytecode,
-        destinations: &mut Destinations,
-    ) -> (Interpreter, InterpreterAction) {
+    fn run(&self, code: ExtBytecode, lasting: &mut Lasting) -> (Interpreter, InterpreterAction) {
         let mut interpreter = self.interpreter(code);
         let mut host = DummyHost::new(self.fork);
-        let around = Around { destinations, watch_heap: false };
+        let around = Around { lasting, watch_heap: false };
         let gas_table = gas_table_spec(self.fork);
         let action = run(&mut interpreter, &instructions(), &gas_table, &mut host, around);
         (interpreter, action)
@@ -238,8 +240,8 @@ fn every_opcode_with_just_enough_gas() {
                 for gas in needed.saturating_sub(2)..needed + 3 {
                     Start { gas, ..start.clone() }.compare();
                 }
-                // Beyond 32 bits, and where these end.
-                for beyond in [1_u64 << 32, 1 << 33, 1 << 40, u64::MAX - 1_000_000] {
+                // Beyond 31 bits, and where these and 32 end.
+                for beyond in [1_u64 << 31, 1 << 32, 1 << 33, 1 << 40, u64::MAX - 1_000_000] {
                     for gas in beyond - 3..beyond + 4 {
                         Start { gas, ..start.clone() }.compare();
                     }
@@ -250,21 +252,21 @@ fn every_opcode_with_just_enough_gas() {
 }
 
 #[test]
-fn gas_that_runs_over_32_bits_is_counted_on() {
+fn gas_that_runs_over_31_bits_is_counted_on() {
     // Three gas for each push, one for the destination, eight for the jump.
     let code = [JUMPDEST, GAS, POP, PUSH0, JUMP];
     for gas in [0, 1, 14, 15, 16, 1_000] {
-        let mut fuel = Fuel::of((1 << 32) + gas);
-        for _ in 0..4 {
-            fuel = fuel.pay(u32::MAX / 4).unwrap();
+        let mut fuel = Fuel::of((1 << 31) + gas);
+        for _ in 0..1 << 15 {
+            fuel = fuel.pay(u16::MAX).unwrap();
         }
-        assert_eq!(fuel.total(), (1 << 32) + gas - 4 * u64::from(u32::MAX / 4));
+        assert_eq!(fuel.total(), (1 << 15) + gas);
     }
     for gas in [0, 1, 2, 15, 16, 17, 1_000, 12_345] {
         Start { gas, ..Start::new(code) }.compare();
     }
-    for (left, rest) in [(0_u32, 0_u64), (1, 0), (0, 1), (2, 3), (u32::MAX, 7), (3, u64::MAX - 3)] {
-        for cost in [0, 1, 2, 5, 6, u32::MAX] {
+    for (left, rest) in [(0_i32, 0_u64), (1, 0), (0, 1), (2, 3), (i32::MAX, 7), (3, u64::MAX - 3)] {
+        for cost in [0, 1, 2, 5, 6, u16::MAX] {
             let fuel = Fuel { left, rest };
             let after = fuel.total().checked_sub(u64::from(cost));
             assert_eq!(fuel.pay(cost).map(Fuel::total), after);
@@ -376,6 +378,73 @@ fn jumps_to_every_place() {
 }
 
 /// A program that mostly does something.
+/// Comparisons, pushes and jumps that follow each other are one step here.
+#[test]
+fn instructions_in_one_step() {
+    let comparisons = [LT, GT, SLT, SGT, EQ, ISZERO].map(Some);
+    for (first, jump) in
+        comparisons.into_iter().chain([None]).flat_map(|first| [(first, JUMP), (first, JUMPI)])
+    {
+        // Good, in an operand, no destination, beyond the end.
+        for target in [10, 7, 9, 300] {
+            let [high, low] = u16::to_be_bytes(target);
+            let code = [
+                first.unwrap_or(JUMPDEST),
+                PUSH2,
+                high,
+                low,
+                jump,
+                PUSH2,
+                STOP,
+                JUMPDEST,
+                STOP,
+                PUSH0,
+                JUMPDEST,
+                PC,
+            ];
+            for len in 1..=code.len() {
+                for height in [0, 1, 2, 3, 1022, 1023, 1024] {
+                    for top in [U256::ZERO, U256::ONE, U256::MAX, U256::ONE << 200] {
+                        let mut stack = vec![U256::ONE; height];
+                        if let Some(last) = stack.last_mut() {
+                            *last = top;
+                        }
+                        Start { stack, ..Start::new(&code[..len]) }.compare();
+                    }
+                }
+            }
+            for gas in 0..30 {
+                for top in [U256::ZERO, U256::ONE] {
+                    Start { gas, stack: vec![top; 3], ..Start::new(code) }.compare();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn small_numbers_are_added_with_all_carries() {
+    let code = |small| [PUSH1, small, ADD, PUSH1, 1, ADD, STOP];
+    let near =
+        [0, 64, 128, 192, 255, 256].map(|bits| U256::ONE.checked_shl(bits).unwrap_or_default());
+    for near in near {
+        for less in 0..=260_u64 {
+            for small in [0, 1, 2, 0x7f, 0xfe, 0xff] {
+                let top = near.wrapping_sub(U256::from(less));
+                Start { stack: vec![top], ..Start::new(code(small)) }.compare();
+            }
+        }
+    }
+    for height in [0, 1, 1023, 1024] {
+        for len in 1..=7 {
+            for gas in 0..14 {
+                Start { gas, stack: vec![U256::MAX; height], ..Start::new(&code(1)[..len]) }
+                    .compare();
+            }
+        }
+    }
+}
+
 fn program() -> impl Strategy<Value = Vec<u8>> {
     let instruction = prop_oneof![
         6 => (0u8..=90, any::<u8>()).prop_map(|(value, _)| vec![PUSH1, value]),
@@ -416,7 +485,7 @@ proptest! {
 /// A search is kept for a code, and not for another one.
 #[test]
 fn codes_that_run_one_after_the_other_keep_their_own_destinations() {
-    let mut destinations = Destinations::default();
+    let mut destinations = Lasting::default();
     let mut run_code = |code: &[u8]| {
         let bytecode = ExtBytecode::new_with_hash(of_input(code), keccak256(code));
         ended(Start::new(code).run(bytecode, &mut destinations).1)
@@ -432,7 +501,7 @@ fn codes_that_run_one_after_the_other_keep_their_own_destinations() {
 fn a_code_without_a_hash_is_searched_for_its_own_frame() {
     for (target, end) in [(3, InstructionResult::Stop), (1, InstructionResult::InvalidJump)] {
         let code = ExtBytecode::new(of_input(&[PUSH1, target, JUMP, JUMPDEST]));
-        let (_, action) = Start::new(vec![]).run(code, &mut Destinations::default());
+        let (_, action) = Start::new(vec![]).run(code, &mut Lasting::default());
         assert_eq!(ended(action), end);
     }
 }
