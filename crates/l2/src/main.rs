@@ -1,7 +1,7 @@
 //! The command `l2-prover`: flags, wiring, and everything a person or a script reads.
 //!
 //! * What is decided here is only which parts run with which settings; the parts live in their crates.
-//! * Exit codes: 0 done, 1 failed, 2 called in a wrong way.
+//! * Exit codes: 0 done, 1 failed, 2 called in a wrong way, 130 interrupted twice.
 
 mod args;
 mod blocks;

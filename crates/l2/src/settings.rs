@@ -4,6 +4,8 @@
 //! * Every mistake in it is named, not only the first.
 
 mod node;
+#[cfg(test)]
+mod page;
 
 pub(crate) use node::{NodeSettings, address, one_or_several};
 

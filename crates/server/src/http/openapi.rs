@@ -3,6 +3,9 @@
 //! * It shows the table of [`endpoints`], and the schemas are derived from the types that are read and written.
 //! * A test compares the document with `docs/openapi.json`.
 
+#[cfg(test)]
+mod page;
+
 use super::{
     endpoints::endpoints,
     schema::{Answers, Content, Takes, schema},
