@@ -11,7 +11,7 @@ ARGS ?=
 SEEDS ?= 10000
 ROUNDS ?= 100
 
-.PHONY: help release release-check deploy-check services setup-services setup-sbom dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle settle-risc0 settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios setup-browser dashboard-test dashboard-pictures
+.PHONY: help book release release-check deploy-check services setup-services setup-sbom dev dev-exec test test-32 simulate chaos two-servers upgrade restarts anvil settle settle-risc0 settle-chaos parts engine-r0vm contracts contracts-write contracts-mutants parts-speed cuda-check lint deny advisories soundness mutants guests fuzz fuzz-smoke scenarios scenarios-fixed setup setup-build setup-test setup-nextest setup-book offer-postgres setup-deny setup-mutants setup-fuzz setup-guests setup-32 setup-scenarios setup-browser dashboard-test dashboard-pictures
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -150,6 +150,9 @@ lint: ## Format, clippy, rustdoc, layers, links
 	$(CARGO) xtask unlinked
 	$(CARGO) xtask soundness --list
 
+book: setup-book ## The book of docs/, in the target folder; fails on a page that is not in it and on a broken link
+	$(CARGO) xtask book
+
 deny: setup-deny ## Licences, duplicates and sources of all dependencies (deny.toml)
 	$(CARGO) deny check licenses bans sources
 
@@ -178,7 +181,7 @@ fuzz: setup-fuzz ## Fuzz every target for FUZZ_SECONDS (600) each, on top of the
 fuzz-smoke: ## The same for 4 seconds each
 	$(MAKE) fuzz FUZZ_SECONDS=4
 
-setup: setup-build setup-test setup-guests setup-32 setup-browser ## Install what building, testing and rebuilding guests needs
+setup: setup-build setup-test setup-book setup-guests setup-32 setup-browser ## Install what building, testing and rebuilding guests needs
 
 # $(call install,PACKAGES): with apt as root, or say what is missing.
 define install
@@ -215,6 +218,13 @@ endif
 
 setup-nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+
+MDBOOK = 0.5.4
+
+# Without its server: whoever reads the book opens the files.
+setup-book:
+	@[ "$$(mdbook --version 2>/dev/null)" = "mdbook v$(MDBOOK)" ] || \
+		$(CARGO) install --locked --version =$(MDBOOK) --no-default-features --features search mdbook
 
 # For `make test`, which skips the tests on PostgreSQL where it cannot be installed.
 offer-postgres:

@@ -1,9 +1,11 @@
 //! Maintenance commands of this repository: `cargo xtask <command>`.
 
+mod book;
 mod guests;
 mod house;
 mod layers;
 mod pages;
+mod pictures;
 mod rooms;
 mod soundness;
 mod test32;
@@ -51,6 +53,14 @@ enum Chore {
     },
     /// Fails on a link between pages that leads nowhere, and on a walk of ARCHITECTURE.md through files that do not exist.
     Pages,
+    /// Makes the book of docs/ in the target folder, with mdbook; fails on a page that is not in it and on a broken link.
+    Book,
+    /// Draws the pictures of docs/how-it-works.md from the tables of docs/benchmarks.md and docs/cycles.md.
+    Pictures {
+        /// Draws nothing; fails if a picture is older than its table.
+        #[arg(long)]
+        check: bool,
+    },
     /// Fails on an unchecked operation in the guest's sources that guests/risc0/unchecked.toml does not explain.
     Unchecked {
         /// Brings the table up to date; new rows need a reason.
@@ -97,6 +107,9 @@ fn main() -> ExitCode {
         }),
         Chore::House { tree } => house::measure(&tree.unwrap_or(root)),
         Chore::Pages => pages::check(&root),
+        Chore::Book => book::make(&root),
+        Chore::Pictures { check: true } => pictures::check(&root),
+        Chore::Pictures { check: false } => pictures::draw(&root),
         Chore::Unchecked { write: false } => unchecked::check(&root),
         Chore::Unchecked { write: true } => unchecked::write(&root),
         Chore::Unlinked { binary } => unlinked::check(&root, binary.as_deref()),

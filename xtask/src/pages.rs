@@ -101,7 +101,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 }
 
 /// The targets of the Markdown links in `text` that point into the checkout, outside code.
-fn relative_links(text: &str) -> Vec<String> {
+pub(crate) fn relative_links(text: &str) -> Vec<String> {
     let mut links = Vec::new();
     for line in outside_fences(text) {
         // A code span's content is no link.
@@ -120,7 +120,7 @@ fn relative_links(text: &str) -> Vec<String> {
 }
 
 /// The lines of `text` that are not in a fenced block.
-fn outside_fences(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn outside_fences(text: &str) -> impl Iterator<Item = &str> {
     let mut fenced = false;
     text.lines().filter(move |line| {
         let fence = line.trim_start().starts_with("```");
