@@ -4,10 +4,12 @@
 # curl and python3.
 #
 #   scripts/operate_demo.sh PATH/TO/l2-prover
+#
+# PAGE: another page than docs/operate.md.
 set -euo pipefail
 
 prover=$(realpath "${1:?usage: $0 PATH/TO/l2-prover}")
-page=$(dirname "$(realpath "$0")")/../docs/operate.md
+page=${PAGE:-$(dirname "$(realpath "$0")")/../docs/operate.md}
 folder=$(mktemp -d)
 declare -A pids
 

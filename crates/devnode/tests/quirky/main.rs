@@ -332,7 +332,7 @@ out, and that the dev node has no `eth_config`. *Fair* is what the server has an
 async fn the_page_of_screens_is_that_of_this_version() {
     let node = dev_node().await;
     let well = steady(&examine(&node, &node.url()).await.to_string());
-    let mut page = format!("{PAGE}```\n{}\n```\n{QUIRKY}", well.replace(&node.url(), "URL"));
+    let mut page = format!("{PAGE}```text\n{}\n```\n{QUIRKY}", well.replace(&node.url(), "URL"));
     let mut unseen = Vec::new();
     let modes = WORKS.iter().map(|(name, mode)| (*name, *mode));
     let modes = modes.chain(REFUSED.iter().map(|(name, mode, _)| (*name, *mode)));
@@ -351,7 +351,7 @@ async fn the_page_of_screens_is_that_of_this_version() {
             continue;
         }
         let screen = steady(&checkup.to_string()).replace(&url, "URL");
-        page += &format!("`{name}`\n\n```\n{screen}\n```\n\n");
+        page += &format!("`{name}`\n\n```text\n{screen}\n```\n\n");
     }
     page += &format!(
         "## Faults that cost nothing but a second call\n\nOf these the doctor says nothing, since what it asked for came: {}.\n",

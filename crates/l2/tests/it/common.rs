@@ -16,11 +16,19 @@ pub(crate) fn l2_prover(arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("l2-prover"));
     // For the test's own HTTP.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    without_settings(&mut command);
+    command.args(arguments).stdin(Stdio::null()).env("COLUMNS", "100");
+    command
+}
+
+/// Takes the caller's settings away from a command.
+pub(crate) fn without_settings(command: &mut Command) {
     let ours = [
         "PROVER_",
         "DEV_NODE_",
         "L2_PROVER_LOG",
         "L2_PROVER_TOKEN",
+        "L2_PROVER_SERVER",
         "L2_PROVER_C",
         "RISC0_",
         "OTEL_",
@@ -30,8 +38,6 @@ pub(crate) fn l2_prover(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.args(arguments).stdin(Stdio::null()).env("COLUMNS", "100");
-    command
 }
 
 /// Runs the command to its end.

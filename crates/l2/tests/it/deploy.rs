@@ -46,7 +46,7 @@ const OTHERS: [&str; 27] = [
 /// Programs other than ours that a list of words may start with.
 const PROGRAMS: [&str; 6] = ["chown", "curl", "l2-prover-ready", "mc", "pg_isready", "wget"];
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
     Path::new(&manifest).join("../..")
 }
@@ -72,7 +72,7 @@ fn files() -> Vec<(PathBuf, String)> {
 }
 
 /// The variables that our commands read, by their help and by crates/l2/.example.env.
-fn variables() -> BTreeSet<String> {
+pub(crate) fn variables() -> BTreeSet<String> {
     let mut known: BTreeSet<String> = OTHERS.iter().map(ToString::to_string).collect();
     let commands =
         [&["server"][..], &["client"], &["node"], &["dev"], &["status"], &["tokens", "create"]];
@@ -90,7 +90,7 @@ fn variables() -> BTreeSet<String> {
 }
 
 /// What looks like a variable in `text` and is in `known` not.
-fn unknown_variables<'a>(text: &'a str, known: &BTreeSet<String>) -> Vec<&'a str> {
+pub(crate) fn unknown_variables<'a>(text: &'a str, known: &BTreeSet<String>) -> Vec<&'a str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words
         .filter(|word| {
@@ -106,7 +106,7 @@ fn unknown_variables<'a>(text: &'a str, known: &BTreeSet<String>) -> Vec<&'a str
 
 /// The calls of our command in `text`: lists of words after `command:`, `args:`, `CMD` and the like, and the rest of a line after
 /// `l2-prover` in a unit or in backticks. The error is a list that starts with no program that we know.
-fn calls(text: &str) -> Vec<Result<Vec<String>, String>> {
+pub(crate) fn calls(text: &str) -> Vec<Result<Vec<String>, String>> {
     let mut calls = Vec::new();
     for line in text.lines() {
         let lists = ["command: [", "args: [", "test: [", "entrypoint: [", "CMD [", "ENTRYPOINT ["];
@@ -117,6 +117,8 @@ fn calls(text: &str) -> Vec<Result<Vec<String>, String>> {
             match words.first().map(String::as_str) {
                 None | Some("l2-prover") if words.len() < 2 => {}
                 Some("l2-prover") => calls.push(Ok(words[1..].to_vec())),
+                // The S3 store's: no command of ours takes a folder without a flag.
+                Some("server") if words.get(1).is_some_and(|word| word.starts_with('/')) => {}
                 Some(first) if first.starts_with("--") || PROGRAMS.contains(&first) => {}
                 Some(first) if first.starts_with(|c: char| c.is_ascii_lowercase()) => {
                     calls.push(Ok(words));
@@ -135,27 +137,65 @@ fn calls(text: &str) -> Vec<Result<Vec<String>, String>> {
     calls
 }
 
-/// What is wrong with a call: a command or a flag that there is not.
-fn wrong(call: &[String]) -> Option<String> {
-    let plain = |word: &&String| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-    let commands: Vec<&str> = call
-        .iter()
-        .take_while(|word| plain(word) && !word.starts_with('-'))
-        .take(2)
-        .map(String::as_str)
-        .collect();
-    let output = run(&[&commands[..], &["--help"]].concat());
-    if commands.is_empty() || !output.status.success() {
+/// Values to try where a text has a placeholder, such as `URL` or `0x…`.
+const STAND_INS: [&str; 12] = [
+    "1",
+    "1..2",
+    "1s",
+    "http://127.0.0.1:1",
+    "127.0.0.1:1",
+    "0x0000000000000000000000000000000000000001",
+    "0x0000000000000000000000000000000000000000000000000000000000000001",
+    "00000000000000000000000000000001",
+    "0000000000000001",
+    "client",
+    "exec",
+    "bash",
+];
+
+/// Whether a reader has to put something in place of `value`.
+fn placeholder(value: &str) -> bool {
+    let upper = |c: char| c.is_ascii_uppercase();
+    let capitals = value.split(|c: char| !upper(c) && !c.is_ascii_digit()).any(|word| {
+        word.len() > 1 && word.starts_with(upper) || word == value && value.starts_with(upper)
+    });
+    capitals || value.contains(['…', '$', '*'])
+}
+
+/// What is wrong with a call: a command, a flag or a value that there is not. `…` stands for more flags.
+pub(crate) fn wrong(call: &[String]) -> Option<String> {
+    let mut words: Vec<_> = call.iter().filter(|word| *word != "…").cloned().collect();
+    if !words.first().is_some_and(|word| word.starts_with(|c: char| c.is_ascii_lowercase())) {
         return Some(format!("{call:?} is no command"));
     }
-    let help = String::from_utf8(output.stdout).expect("UTF-8");
-    let flags: BTreeSet<_> = help
-        .split(|c: char| c.is_whitespace() || c == '[' || c == ']' || c == ',')
-        .filter(|word| word.starts_with("--"))
-        .collect();
-    let named = call.iter().filter(|word| word.starts_with("--"));
-    let mut named = named.map(|word| word.split('=').next().unwrap_or(word));
-    named.find(|flag| !flags.contains(flag)).map(|flag| format!("{commands:?} has no {flag}"))
+    // A placeholder with the words around it, and which value stands in for it.
+    let mut stand_in: Option<(Vec<String>, String, usize)> = None;
+    loop {
+        // The flags before `--help` are judged, and nothing is done.
+        let arguments = words.iter().map(String::as_str).chain(["--help"]);
+        let output = run(&arguments.collect::<Vec<_>>());
+        if output.status.success() {
+            return None;
+        }
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let value = error.split("invalid value '").nth(1).and_then(|rest| rest.split('\'').next());
+        let next = match (stand_in.take(), value) {
+            (Some((before, value, at)), Some(refused)) if STAND_INS[at] == refused => {
+                (before, value, at + 1)
+            }
+            (_, Some(value)) if placeholder(value) => (words.clone(), value.to_owned(), 0),
+            _ => return Some(format!("{call:?}: {}", error.lines().next().unwrap_or_default())),
+        };
+        let Some(value) = STAND_INS.get(next.2) else {
+            return Some(format!("{call:?}: what stands for {}?", next.1));
+        };
+        // Several may be written alike: the first of them, then the next.
+        words.clone_from(&next.0);
+        if let Some(word) = words.iter_mut().find(|word| word.contains(&next.1)) {
+            *word = word.replace(&next.1, value);
+        }
+        stand_in = Some(next);
+    }
 }
 
 #[test]

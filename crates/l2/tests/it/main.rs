@@ -1,6 +1,7 @@
 //! The command `l2-prover` from outside: its processes, what they print and their exit codes.
 
 mod access;
+mod book;
 mod chaos;
 mod clients;
 mod codes;
