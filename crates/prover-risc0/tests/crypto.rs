@@ -8,6 +8,7 @@
 //! | operation | in the guest | on the host |
 //! |---|---|---|
 //! | keccak | RISC Zero's circuit | tiny-keccak's permutation |
+//! | `MULMOD` | RISC Zero's circuit | ruint |
 //! | ecrecover | ours, on `risc0-crypto`'s fields and curve | libsecp256k1 |
 //! | senders | the same, in one sum: `senders.rs` beside this file | libsecp256k1 |
 //! | P-256 | `risc0-crypto-evm` | RustCrypto `p256` |
@@ -81,11 +82,7 @@ impl Calls {
 
     /// A chain whose last block makes all the calls, and how many of them succeed.
     fn chain(&self) -> (Chain, usize) {
-        let mut genesis = genesis::dev();
-        genesis.gas_limit = 10_000_000_000;
-        let account = GenesisAccount { code: Some(CODE.into()), ..Default::default() };
-        genesis.alloc.insert(RUNNER, account);
-        let mut chain = Chain::new(&genesis).unwrap();
+        let mut chain = chain_with(CODE.to_vec());
         let (mut succeeded, mut data, mut gas) = (0, Vec::new(), 0);
         for input in &self.inputs {
             let answer = Self::host(self.precompile, input);
@@ -103,12 +100,26 @@ impl Calls {
             gas += needed;
         }
         send(&mut chain, data);
-        chain.mine(chain.head().timestamp + 2).unwrap();
-        assert!(chain.pool().is_empty(), "a transaction was left out");
-        let mined = chain.block(1).unwrap();
-        assert!(mined.receipts.iter().all(|receipt| receipt.success), "a transaction failed");
+        mine(&mut chain);
         (chain, succeeded)
     }
+}
+
+/// A chain on which [`RUNNER`] has this code.
+fn chain_with(code: Vec<u8>) -> Chain {
+    let mut genesis = genesis::dev();
+    genesis.gas_limit = 10_000_000_000;
+    let account = GenesisAccount { code: Some(code.into()), ..Default::default() };
+    genesis.alloc.insert(RUNNER, account);
+    Chain::new(&genesis).unwrap()
+}
+
+/// Mines a block of what was sent.
+fn mine(chain: &mut Chain) {
+    chain.mine(chain.head().timestamp + 2).unwrap();
+    assert!(chain.pool().is_empty(), "a transaction was left out");
+    let mined = chain.block(1).unwrap();
+    assert!(mined.receipts.iter().all(|receipt| receipt.success), "a transaction failed");
 }
 
 fn send(chain: &mut Chain, data: Vec<u8>) {
@@ -130,14 +141,19 @@ fn send(chain: &mut Chain, data: Vec<u8>) {
 /// is kept in a file; `UPDATE_EXPECT=1` writes it.
 fn check(name: &str, calls: &Calls, expected_to_succeed: usize) {
     let (chain, succeeded) = calls.chain();
+    assert_eq!(succeeded, expected_to_succeed, "{name}: calls that succeed");
+    check_block(name, &chain, calls.inputs.len(), succeeded);
+}
+
+/// The same for the block of a chain, with `count` calls in it.
+fn check_block(name: &str, chain: &Chain, count: usize, succeeded: usize) {
     let (input, root) = chain.input(1..=1).unwrap();
     let input = input.encode(root).unwrap();
     let prover = Risc0Prover::new(Config::default()).unwrap();
     let execution = prover.execute(&input).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(execution.public_values, program::run(&input).unwrap().abi_encode(), "{name}");
-    assert_eq!(succeeded, expected_to_succeed, "{name}: calls that succeed");
     // A change that disconnects the operation from its accelerator shows here, by name.
-    let (count, user) = (calls.inputs.len(), execution.cycles.unwrap().user);
+    let user = execution.cycles.unwrap().user;
     let cost = format!(
         "{name}: {count} calls, {succeeded} succeed; {user} user cycles, {} a call\n",
         user / count as u64
@@ -302,6 +318,39 @@ fn modexp() {
     inputs.push([word(U256::MAX), word(U256::MAX), word(U256::MAX)].concat());
     let count = inputs.len();
     check("modexp", &Calls::new(5, inputs), count - 2);
+}
+
+/// `MULMOD` is an opcode: the contract's code has the numbers, and keeps a hash over all products.
+#[test]
+fn mulmod() {
+    use revm::bytecode::opcode::*;
+    let mut rng = rng();
+    let one = U256::from(1);
+    let mut numbers = vec![U256::ZERO, U256::MAX, U256::MAX - one];
+    for bits in [0, 1, 32, 128, 192, 255] {
+        numbers.extend([one << bits, (one << bits) - one, rng.random::<U256>() >> (255 - bits)]);
+    }
+    let mut code = Vec::new();
+    let mut count = 0;
+    for modulus in &numbers {
+        for (index, a) in numbers.iter().enumerate() {
+            for b in &numbers[index..] {
+                for number in [modulus, b, a] {
+                    code.push(PUSH32);
+                    code.extend(word(*number));
+                }
+                code.extend([
+                    MULMOD, PUSH1, 32, MSTORE, PUSH1, 64, PUSH0, KECCAK256, PUSH0, MSTORE,
+                ]);
+                count += 1;
+            }
+        }
+    }
+    code.extend([PUSH0, MLOAD, PUSH0, SSTORE, STOP]);
+    let mut chain = chain_with(code);
+    send(&mut chain, Vec::new());
+    mine(&mut chain);
+    check_block("MULMOD", &chain, count, count);
 }
 
 /// Multiples of BN254's generator.
