@@ -30,15 +30,16 @@ struct Live {
 }
 
 impl View {
-    /// `goal` is the number of blocks after which the run ends, if it does.
-    pub(crate) fn new(output: &Output, goal: Option<u64>) -> Self {
+    /// `goal` is the number of blocks after which the run ends, if it does; `mocked`: their proofs prove nothing.
+    pub(crate) fn new(output: &Output, goal: Option<u64>, mocked: bool) -> Self {
+        let done = if mocked { "blocks executed, NOT proven" } else { "blocks proven" };
         let live = output.live().then(|| {
             let table = output.bars().add(ProgressBar::new_spinner());
             table.set_style(style("{msg}"));
             let proved = output.bars().add(ProgressBar::new(goal.unwrap_or(0)));
-            proved.set_style(style(match goal {
-                Some(_) => "{spinner} {wide_bar} {pos}/{len} blocks proven, {elapsed}",
-                None => "{spinner} {pos} blocks proven, {elapsed} (ctrl-c stops)",
+            proved.set_style(style(&match goal {
+                Some(_) => format!("{{spinner}} {{wide_bar}} {{pos}}/{{len}} {done}, {{elapsed}}"),
+                None => format!("{{spinner}} {{pos}} {done}, {{elapsed}} (ctrl-c stops)"),
             }));
             proved.enable_steady_tick(Duration::from_millis(200));
             Live { table, proved }

@@ -1,6 +1,7 @@
 //! `l2-prover dev`: dev node, traffic, Prover Server and Prover Clients in one process, over HTTP as if they were apart.
 
 use std::fmt;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -45,9 +46,10 @@ pub(crate) struct Dev {
     /// Folded proofs
     #[command(flatten)]
     pub aggregate: AggregateArgs,
-    /// Port of the Prover Server; 0 picks one
-    #[arg(long, default_value_t = 0, value_name = "PORT")]
-    pub server_port: u16,
+    /// Port of the Prover Server and its dashboard; 0 picks one [default: 3900, or one that is free if another program
+    /// listens there]
+    #[arg(long, value_name = "PORT")]
+    pub server_port: Option<u16>,
     /// Where jobs and proofs are kept [default: a temporary folder]
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
@@ -67,6 +69,9 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// How often clients report progress: people watch.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The port of a server unless its settings say otherwise.
+const USUAL_PORT: u16 = 3900;
 
 /// The dev chain's first provable block.
 const FIRST_BLOCK: u64 = 1;
@@ -105,15 +110,14 @@ pub(crate) async fn run(
         prover.program_id()
     );
 
-    let node =
-        node::start(&args.node, None, if mocked { &Defaults::MOCKED } else { &Defaults::PROVEN })
-            .await?;
+    let defaults = if mocked { &Defaults::MOCKED } else { &Defaults::PROVEN };
+    let node = node::start(&args.node, None, defaults).await?;
     let (urls, chain) = ([node.url()], node.chain_config().clone());
     let source = witness::Nodes::connect(&urls, chain, Default::default(), Default::default())
         .await
         .context("failed to use the dev node")?;
     let config = server::Config {
-        listen_port: args.server_port,
+        listen_port: args.server_port.unwrap_or_else(usual_port_if_free),
         data_dir: data.path().join("server"),
         system: arg.system(),
         kind,
@@ -134,17 +138,20 @@ pub(crate) async fn run(
     let planner = config.split.then(|| provers::planner(prover.clone(), data.path().join("plans")));
     let server = server::Server::start_with(config, Some(source), planner)
         .await
-        .context("failed to start the Prover Server")?;
+        .context("failed to start the Prover Server (--server-port 0 picks a free port)")?;
     let endpoint = format!("http://{}", server.addr());
     output.report(&Started {
         event: "started",
         node: node.url(),
         server: endpoint.clone(),
+        dashboard: format!("{endpoint}/"),
         chain_id: node.chain_config().chain_id,
         clients: args.clients,
         prover: arg.system(),
         program_id,
         proves_nothing: mocked,
+        blocks: node::blocks(&args.node, defaults),
+        command: std::env::args().next().unwrap_or_else(|| "l2-prover".to_owned()),
     })?;
     let mut clients = Vec::new();
     for index in 1..=args.clients {
@@ -160,7 +167,7 @@ pub(crate) async fn run(
     }
 
     let folds = args.aggregate.aggregate.is_some();
-    let mut view = View::new(output, args.blocks);
+    let mut view = View::new(output, args.blocks, mocked);
     let mut ticks = tokio::time::interval(TICK);
     let outcome = loop {
         let stop = tokio::select! {
@@ -226,32 +233,73 @@ fn dead(status: &Status) -> Option<String> {
     Some(format!("block {} was given up: {error}", job.block_numbers))
 }
 
+/// Where other commands look for a server. Whoever runs a second chain, or a server, keeps it.
+fn usual_port_if_free() -> u16 {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, USUAL_PORT)) {
+        Ok(_) => USUAL_PORT,
+        Err(_) => 0,
+    }
+}
+
+fn usual_server() -> String {
+    format!("http://{}:{USUAL_PORT}", Ipv4Addr::LOCALHOST)
+}
+
 #[derive(Serialize)]
 struct Started {
     event: &'static str,
     node: String,
     server: String,
+    dashboard: String,
     chain_id: u64,
     clients: u32,
     prover: protocol::ProofSystem,
     program_id: B256,
     proves_nothing: bool,
+    /// When the node makes blocks, and of what.
+    #[serde(skip)]
+    blocks: String,
+    /// This command, as it was called.
+    #[serde(skip)]
+    command: String,
 }
 
 impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, server, prover, command, .. } = self;
+        writeln!(f, "dashboard       {} in your browser", self.dashboard)?;
+        writeln!(f, "dev node        {node} (chain {}): {}", self.chain_id, self.blocks)?;
+        writeln!(f, "Prover Server   {server}: makes a job of each block, checks each proof")?;
+        write!(f, "Prover Clients  {} with {prover}", self.clients)?;
+        // exec runs whatever program this executable was built with.
+        match self.program_id.is_zero() {
+            true => writeln!(f)?,
+            false => writeln!(f, ", program {}", self.program_id)?,
+        }
+        if self.proves_nothing {
+            let why = match prover {
+                protocol::ProofSystem::Exec => {
+                    "exec runs the program without a zkVM, in milliseconds instead of minutes; `make dev` proves"
+                }
+                _ => {
+                    "the zkVM runs the program, and the proof is mocked; `make dev` without RISC0_DEV_MODE proves"
+                }
+            };
+            writeln!(f, "nothing proven  {why}")?;
+        }
+        let named = match *server == usual_server() {
+            true => String::new(),
+            false => format!(" --server {server}"),
+        };
+        writeln!(f, "\nNext, in another terminal:")?;
+        writeln!(f, "  {command} top{named}")?;
         writeln!(
             f,
-            "dev node        {} (chain {}; try `cast block-number`)",
-            self.node, self.chain_id
+            "  cast send --rpc-url {node} --private-key {} --value 1ether {}",
+            devnode::accounts::KEYS[0],
+            devnode::accounts::addresses()[1]
         )?;
-        writeln!(f, "Prover Server   {}", self.server)?;
-        writeln!(f, "dashboard       {}/ in your browser", self.server)?;
-        write!(
-            f,
-            "Prover Clients  {} with {}, program {}",
-            self.clients, self.prover, self.program_id
-        )
+        writeln!(f, "docs/dev-chain.md says more. ctrl-c stops everything.")
     }
 }
 
@@ -267,5 +315,44 @@ impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.proves_nothing { "executed, but NOT proven (mocked)" } else { "proven" };
         write!(f, "{} blocks {what} in {:.1} s", self.blocks, self.seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn the_first_lines_say_what_runs_where_and_what_is_next() {
+        let started = Started {
+            event: "started",
+            node: "http://127.0.0.1:8545".to_owned(),
+            server: usual_server(),
+            dashboard: format!("{}/", usual_server()),
+            chain_id: 1337,
+            clients: 1,
+            prover: protocol::ProofSystem::Exec,
+            program_id: B256::ZERO,
+            proves_nothing: true,
+            blocks: "a block every 2s, of 3 transactions and what you send".to_owned(),
+            command: "target/quick/l2-prover".to_owned(),
+        };
+        expect![[r#"
+            dashboard       http://127.0.0.1:3900/ in your browser
+            dev node        http://127.0.0.1:8545 (chain 1337): a block every 2s, of 3 transactions and what you send
+            Prover Server   http://127.0.0.1:3900: makes a job of each block, checks each proof
+            Prover Clients  1 with exec
+            nothing proven  exec runs the program without a zkVM, in milliseconds instead of minutes; `make dev` proves
+
+            Next, in another terminal:
+              target/quick/l2-prover top
+              cast send --rpc-url http://127.0.0.1:8545 --private-key 0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80 --value 1ether 0x70997970C51812dc3A010C7d01b50e0d17dc79C8
+            docs/dev-chain.md says more. ctrl-c stops everything.
+        "#]]
+        .assert_eq(&started.to_string());
+        let elsewhere = Started { server: "http://127.0.0.1:4000".to_owned(), ..started };
+        let text = elsewhere.to_string();
+        assert!(text.contains("l2-prover top --server http://127.0.0.1:4000\n"), "{text}");
     }
 }

@@ -155,9 +155,26 @@ pub(crate) async fn start(
         traffic: (!args.no_traffic).then_some(traffic),
         blocks,
     };
-    DevNode::start(config).await.context(
-        "failed to start the dev node (see --node-ip, --node-port, --genesis, --blocks-file)",
-    )
+    let started = DevNode::start(config).await;
+    let hint = match &started {
+        Err(devnode::Error::AddressInUse(_)) => "--node-port 0 picks a free one",
+        _ => "see --node-ip, --node-port, --genesis, --blocks-file",
+    };
+    started.with_context(|| format!("failed to start the dev node ({hint})"))
+}
+
+/// Says when the node makes blocks, and of what, as the flags say.
+pub(crate) fn blocks(args: &NodeArgs, defaults: &Defaults) -> String {
+    let period = args.block_time.unwrap_or(defaults.block_time);
+    let made = args.traffic_per_block.map_or(defaults.traffic_per_block, usize::from);
+    let every = humantime::format_duration(period);
+    match (period.is_zero(), args.no_traffic) {
+        (true, _) => "a block of each transaction you send".to_owned(),
+        (false, true) => format!("a block of what you send, every {every}"),
+        (false, false) => {
+            format!("a block every {every}, of {made} transactions and what you send")
+        }
+    }
 }
 
 /// JSON either way: the format is geth's.

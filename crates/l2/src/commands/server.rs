@@ -468,6 +468,7 @@ impl fmt::Display for Makes {
 impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Prover Server at {}", self.server)?;
+        writeln!(f, "  dashboard  {}/ in your browser", self.server)?;
         writeln!(f, "  node       {} (chain {})", self.node, self.chain_id)?;
         writeln!(f, "  config     {}", self.chain_config_digest)?;
         writeln!(f, "  data       {}", self.data_dir.display())?;

@@ -77,7 +77,10 @@ mod built {
     fn dev_proves_blocks_with_risc_zero_in_an_executable_of_its_own() {
         let dev =
             ["dev", "--prover", "risc0", "--blocks", "1", "--clients", "2", "--node-port", "0"];
-        let output = l2_prover(&dev).arg("--json").env("RISC0_DEV_MODE", "1").output();
+        let output = l2_prover(&dev)
+            .args(["--server-port", "0", "--json"])
+            .env("RISC0_DEV_MODE", "1")
+            .output();
         let output = output.expect("the command can be started");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{stderr}");

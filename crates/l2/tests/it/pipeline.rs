@@ -12,7 +12,8 @@ use crate::common::{Service, json_lines, rpc, run, status_when, text};
 /// Two clients prove so many blocks of a dev chain.
 fn dev(blocks: &str, block_time: &str, more: &[&str]) -> Output {
     let args = ["dev", "--prover", "exec", "--blocks", blocks, "--block-time", block_time];
-    run(&[&args[..], &["--clients", "2", "--node-port", "0", "--json"], more].concat())
+    run(&[&args[..], &["--clients", "2", "--node-port", "0", "--server-port", "0", "--json"], more]
+        .concat())
 }
 
 #[test]
@@ -32,6 +33,19 @@ fn dev_proves_blocks_and_ends() {
         .filter_map(|line| line["block_numbers"]["first"].as_u64())
         .collect();
     assert!(proved.is_superset(&BTreeSet::from([1, 2, 3])), "{proved:?}");
+}
+
+#[test]
+fn dev_finds_a_port_where_the_usual_one_is_taken() {
+    // By this test, or by another server of this machine.
+    let _taken = TcpListener::bind("127.0.0.1:3900");
+    let dev = ["dev", "--prover", "exec", "--blocks", "1", "--block-time", "500ms"];
+    let output = run(&[&dev[..], &["--node-port", "0", "--json"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let started = &json_lines(&output.stdout)[0];
+    let server = text(started, "server");
+    assert!(!server.ends_with(":3900"), "{server}");
+    assert_eq!(text(started, "dashboard"), format!("{server}/"));
 }
 
 #[test]
