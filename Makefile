@@ -17,14 +17,19 @@ help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 # Two calls of cargo: in one, `l2-prover` would get RISC Zero's proving code through the features it shares with the executable.
-RISC0 = $(CARGO) build --release -p l2 --features build_zkvm --bin l2-prover-risc0
+RISC0_ARGS = --release -p l2 --features build_zkvm --bin l2-prover-risc0
+RISC0 = $(CARGO) build $(RISC0_ARGS)
+# For whoever waits and watches: how much there is to build, and how long it takes.
+BUILD = @CARGO="$(CARGO)" scripts/build.sh
 
 dev: setup-build ## Set up, build with RISC Zero and prove blocks of a dev chain (RISC0_DEV_MODE=1 mocks the proofs)
-	$(RISC0)
-	$(CARGO) run --release -p l2 -- dev --prover risc0 $(ARGS)
+	$(BUILD) $(RISC0_ARGS)
+	$(BUILD) --release -p l2 --bin l2-prover
+	@$(CARGO) run --quiet --release -p l2 -- dev --prover risc0 $(ARGS)
 
 dev-exec: setup-build ## The same with the exec prover: no zkVM is built, nothing is proven
-	$(CARGO) run --profile quick -p l2 -- dev --prover exec $(ARGS)
+	$(BUILD) --profile quick -p l2 --bin l2-prover
+	@$(CARGO) run --quiet --profile quick -p l2 -- dev --prover exec $(ARGS)
 
 release: setup-build ## The executables as they are shipped, in dist/ of the target folder: stripped, with the symbols in .debug beside them
 	$(CARGO) build --locked --release -p l2
