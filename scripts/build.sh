@@ -132,7 +132,7 @@ tell() {
             echo "$meanwhile" >&2
         fi
     elif [ "$remaining" -lt "$shown" ]; then
-        shown=$remaining
+        shown=$remaining slower=''
     elif [ "$remaining" -gt $((shown * 3 / 2 + 15000)) ]; then
         shown=$remaining
         slower=', slower than thought'

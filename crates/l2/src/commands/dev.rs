@@ -314,7 +314,8 @@ struct Finished {
 impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.proves_nothing { "executed, but NOT proven (mocked)" } else { "proven" };
-        write!(f, "{} blocks {what} in {:.1} s", self.blocks, self.seconds)
+        let blocks = if self.blocks == 1 { "block" } else { "blocks" };
+        write!(f, "{} {blocks} {what} in {:.1} s", self.blocks, self.seconds)
     }
 }
 
