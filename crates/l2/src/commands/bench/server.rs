@@ -44,6 +44,9 @@ pub(crate) struct BenchServer {
     /// Clients that wait for work, each on a connection of its own. The process opens two files for each of them
     #[arg(long, default_value_t = 400, value_name = "N")]
     pub waiting: usize,
+    /// Pages of the dashboard that are open while an operator decides something again and again
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub pages: usize,
     /// An empty PostgreSQL database, `postgres://USER@HOST/DATABASE`, for the clients' jobs instead of SQLite; nothing but
     /// the load is measured then
     #[arg(long, value_name = "URL")]
@@ -74,6 +77,7 @@ pub(super) async fn run(
         output.report(&cold_start(args.jobs).await?)?;
         output.report(&death().await?)?;
         output.report(&waiting(args.waiting).await?)?;
+        output.report(&watched(args.pages).await?)?;
     }
     Ok(())
 }
@@ -563,4 +567,146 @@ async fn death() -> anyhow::Result<Death> {
     server.stop().await;
     let milliseconds = leased_again.duration_since(last_word).as_millis();
     Ok(Death { lease: LEASE.as_millis(), milliseconds })
+}
+
+/// Pages of the dashboard that are open.
+#[derive(Debug, Serialize)]
+struct Watched {
+    pages: usize,
+    /// What an operator decided meanwhile, one after the other.
+    decisions: usize,
+    /// From the operator's request until a page has heard of it, in microseconds.
+    news_p50: u64,
+    /// The same; one of a hundred takes longer.
+    news_p99: u64,
+    /// CPU time of this process in milliseconds for each second, while nothing happens; the pages' ends of the connections are in it too.
+    cpu_quiet: Option<u64>,
+    /// The same while the operator decides.
+    cpu_busy: Option<u64>,
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |micros: u64| micros / 1000;
+        let cpu = |ms: Option<u64>| ms.map_or("?".into(), |ms| ms.to_string());
+        write!(
+            f,
+            "{} pages of the dashboard hear of a decision after {} ms (median), {} ms (p99 of {}); {} ms of CPU time a second meanwhile, {} ms while nothing happens",
+            self.pages,
+            ms(self.news_p50),
+            ms(self.news_p99),
+            self.pages * self.decisions,
+            cpu(self.cpu_busy),
+            cpu(self.cpu_quiet)
+        )
+    }
+}
+
+/// So often the operator decides, and so much time is between that.
+const DECISIONS: (usize, Duration) = (100, Duration::from_millis(300));
+
+/// How long nothing happens.
+const QUIET: Duration = Duration::from_secs(10);
+
+async fn watched(pages: usize) -> anyhow::Result<Watched> {
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    let mut config = config(folder.path(), Duration::from_secs(60));
+    config.limits.connections = pages + 10;
+    config.limits.connections_per_address = pages + 10;
+    (config.limits.streams, config.limits.streams_per_caller) = (pages, pages);
+    config.limits.requests_open = pages + 10;
+    config.limits.requests_at_once = u32::try_from(pages + 10)?.try_into()?;
+    let server = Server::start(config, None::<witness::Nodes>).await?;
+    let http = reqwest::Client::new();
+    let (heard, mut news) = tokio::sync::mpsc::unbounded_channel();
+    let mut open = JoinSet::new();
+    for _ in 0..pages {
+        let page = http.get(format!("{}/v1/events", server.url())).send().await?;
+        open.spawn(listen(page.error_for_status()?, heard.clone()));
+    }
+    // What each page is told at first.
+    all(&mut news, pages, false).await?;
+
+    let begun = (Instant::now(), cpu_time());
+    tokio::time::sleep(QUIET).await;
+    let cpu_quiet = per_second(begun);
+    let (begun, mut took) = ((Instant::now(), cpu_time()), Vec::new());
+    for decision in 0..DECISIONS.0 {
+        let paused = decision % 2 == 0;
+        let method = if paused { reqwest::Method::POST } else { reqwest::Method::DELETE };
+        let asked = Instant::now();
+        http.request(method, format!("{}/v1/pause", server.url()))
+            .send()
+            .await?
+            .error_for_status()?;
+        for at in all(&mut news, pages, paused).await? {
+            took.push(u64::try_from(at.duration_since(asked).as_micros())?);
+        }
+        tokio::time::sleep(DECISIONS.1).await;
+    }
+    let cpu_busy = per_second(begun);
+    open.abort_all();
+    server.stop().await;
+    took.sort_unstable();
+    Ok(Watched {
+        pages,
+        decisions: DECISIONS.0,
+        news_p50: took[took.len() / 2],
+        news_p99: took[took.len() * 99 / 100],
+        cpu_quiet,
+        cpu_busy,
+    })
+}
+
+/// Says of each event on a page's stream that tells whether the intake is paused, when it came and what it says.
+async fn listen(
+    mut page: reqwest::Response,
+    heard: tokio::sync::mpsc::UnboundedSender<(Instant, bool)>,
+) -> anyhow::Result<()> {
+    const SAYS: &str = "\"paused_since\":";
+    let mut text = String::new();
+    while let Some(piece) = page.chunk().await? {
+        let came = Instant::now();
+        text.push_str(std::str::from_utf8(&piece)?);
+        while let Some(end) = text.find("\n\n") {
+            if let Some(at) = text[..end].find(SAYS) {
+                heard.send((came, !text[at + SAYS.len()..].starts_with("null")))?;
+            }
+            text.drain(..end + 2);
+        }
+    }
+    anyhow::bail!("the server ended a stream")
+}
+
+/// When each page heard that the intake is paused, or is not.
+async fn all(
+    news: &mut tokio::sync::mpsc::UnboundedReceiver<(Instant, bool)>,
+    pages: usize,
+    paused: bool,
+) -> anyhow::Result<Vec<Instant>> {
+    let mut heard = Vec::with_capacity(pages);
+    while heard.len() < pages {
+        let next = tokio::time::timeout(Duration::from_secs(60), news.recv()).await;
+        let (at, is) =
+            next.context("a page heard nothing for a minute")?.context("all streams ended")?;
+        if is == paused {
+            heard.push(at);
+        }
+    }
+    Ok(heard)
+}
+
+/// CPU time of this process so far, of all threads.
+fn cpu_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The fields after the command's name, which may hold blanks: utime and stime, in hundredths of a second.
+    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 10))
+}
+
+/// Milliseconds of CPU time for each second since then.
+fn per_second((at, cpu): (Instant, Option<Duration>)) -> Option<u64> {
+    let spent = cpu_time()?.checked_sub(cpu?)?.as_millis();
+    u64::try_from(spent * 1000 / at.elapsed().as_millis().max(1)).ok()
 }
