@@ -2,6 +2,7 @@
 
 mod access;
 mod book;
+mod building;
 mod chaos;
 mod clients;
 mod codes;
