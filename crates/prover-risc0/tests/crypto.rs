@@ -26,7 +26,8 @@ use alloy_genesis::GenesisAccount;
 use alloy_primitives::{Address, U256, address};
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
-use client::Prover;
+use client::prover::{PartFiles, PartWork};
+use client::{Cancel, Prover};
 use devnode::{Chain, accounts, genesis};
 use expect_test::expect_file;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
@@ -34,6 +35,7 @@ use prover_risc0::{Config, Risc0Prover};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use revm::precompile::Precompiles;
 use sha2::Digest as _;
+use verifier::Plan;
 
 const RUNNER: Address = address!("00000000000000000000000000000000000c0de5");
 
@@ -320,9 +322,9 @@ fn modexp() {
     check("modexp", &Calls::new(5, inputs), count - 2);
 }
 
-/// `MULMOD` is an opcode: the contract's code has the numbers, and keeps a hash over all products.
-#[test]
-fn mulmod() {
+/// `MULMOD` is an opcode: the contract's code has the numbers, and keeps a hash over all products. A block of it, and how
+/// many there are.
+fn products() -> (Chain, usize) {
     use revm::bytecode::opcode::*;
     let mut rng = rng();
     let one = U256::from(1);
@@ -350,7 +352,37 @@ fn mulmod() {
     let mut chain = chain_with(code);
     send(&mut chain, Vec::new());
     mine(&mut chain);
+    (chain, count)
+}
+
+#[test]
+fn mulmod() {
+    let (chain, count) = products();
     check_block("MULMOD", &chain, count, count);
+}
+
+/// The circuit is made for numbers below the modulus. That it proves products of any numbers, only a proof can show: of a
+/// segment in the middle, which is full of them.
+///
+/// ```text
+/// cargo nextest run --release -p l2 -p prover-risc0 --features l2/build_zkvm --run-ignored only -E 'test(a_real_proof_of_products)'
+/// ```
+#[test]
+#[ignore = "proves for minutes"]
+fn a_real_proof_of_products() {
+    const PO2: u32 = 16;
+    let (chain, _) = products();
+    let (input, root) = chain.input(1..=1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (input_file, plan_file) = (folder.path().join("input"), folder.path().join("plan"));
+    std::fs::write(&input_file, input.encode(root).unwrap()).unwrap();
+    let prover = Risc0Prover::new(Config { segment_po2: PO2, dev_mode: false }).unwrap();
+    let plan = prover.plan(&input_file, PO2).unwrap();
+    let middle = Plan::decode(&plan).unwrap().segments() / 2;
+    std::fs::write(&plan_file, plan).unwrap();
+    let work = PartWork::Segments { first: middle, end: middle + 1 };
+    let files = PartFiles { work, segment_po2: PO2, plan: plan_file, proofs: vec![] };
+    prover.prove_part(&input_file, &files, &Cancel::new(), &|_| {}).unwrap();
 }
 
 /// Multiples of BN254's generator.
