@@ -3,7 +3,7 @@
 
 use alloc::{vec, vec::Vec};
 use alloy_primitives::{B256, Bytes, map::B256Map};
-use core::ops::Range;
+
 use revm::bytecode::{Bytecode, JumpTable, opcode};
 
 /// Number of zero bytes after a code that is executed in place: room for the longest immediate, and STOP. It is a
