@@ -12,8 +12,8 @@ pub const STATUS: &str = "/v1/status";
 pub const LIVEZ: &str = "/livez";
 /// `GET` the [`Readiness`](crate::Readiness): status 200, or 503 if a check fails.
 pub const READYZ: &str = "/readyz";
-/// `POST` nothing, with a token: the answer is a [`Session`](crate::Session), and for a browser a cookie. `GET`: whose it is. `DELETE`:
-/// the browser forgets it.
+/// `POST` nothing, with a token: the answer is a [`Session`](crate::Session), and for a browser a cookie. With the cookie and the header
+/// `x-csrf-token`, `GET`: whose it is. `DELETE`: the browser forgets it.
 pub const SESSION: &str = "/v1/session";
 /// `GET`: what the dashboard shows, and then what changes in it, as server-sent events.
 pub const EVENTS: &str = "/v1/events";

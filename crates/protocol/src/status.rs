@@ -303,8 +303,8 @@ pub struct Session {
     /// The token's name, if one was needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Whoever has signed in sends this in the header `x-csrf-token` with every request that changes something: a page of another
-    /// origin cannot read it.
+    /// The second half of the session: whoever has signed in sends it in the header `x-csrf-token` with every request, beside the cookie.
+    /// It is told once, in answer to the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csrf: Option<String>,
     /// When the session ends, in milliseconds since the Unix epoch, if it does.

@@ -5,8 +5,8 @@
 //! * Tokens are held in memory and read anew every [`REFRESH`], so that strangers cost the database nothing.
 
 use super::{
-    browser::{self, Foreign},
-    session::{Sessions, ShownSession},
+    browser::{self, Foreign, Reached},
+    session::Sessions,
     tokens::{BearerToken, Kind, Role, Token, TokenId, Tokens},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     jobs::Actor,
 };
 use axum::http::{
-    HeaderMap, Method,
+    HeaderMap,
     header::{AUTHORIZATION, ORIGIN},
 };
 use protocol::{ClientId, Session};
@@ -47,8 +47,8 @@ pub enum Access {
 #[derive(Clone, Debug)]
 pub struct Caller {
     token: Option<Arc<Token>>,
-    /// If it showed a session in place of the token: what proves that a request is of this server's page, and the session's end.
-    session: Option<(String, u64)>,
+    /// If it showed a session in place of the token: when that ends.
+    session: Option<u64>,
 }
 
 impl Caller {
@@ -75,13 +75,21 @@ impl Caller {
         self.token.as_ref().map_or_else(Actor::anybody, |token| Actor::new(&token.name))
     }
 
+    /// As what it acts. Where no token is needed everybody may do everything.
+    fn role(&self) -> Role {
+        self.token.as_ref().map_or(Role::Operator, |token| token.role)
+    }
+
+    /// Whether it may decide.
+    pub fn operates(&self) -> bool {
+        self.role() == Role::Operator
+    }
+
     /// Who it is, for its browser.
     pub fn session(&self) -> Session {
-        // Where no token is needed everybody may do everything.
-        let role = self.token.as_ref().map_or(Role::Operator, |token| token.role);
-        let (csrf, expires_at) = self.session.clone().unzip();
         let name = self.token.as_ref().map(|token| token.name.clone());
-        Session { role: role.name().into(), name, csrf, expires_at }
+        // SOUNDNESS: the second half is told to whoever shows the token, and never for the cookie: all ports of this host get that.
+        Session { role: self.role().name().into(), name, csrf: None, expires_at: self.session }
     }
 }
 
@@ -108,8 +116,7 @@ pub struct Gate(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     auth: Auth,
-    /// Only this machine can reach the server, and needs no token.
-    trusts_loopback: bool,
+    reached: Reached,
     tokens: Tokens,
     /// Of browsers, where tokens are asked for.
     sessions: Option<Sessions>,
@@ -168,8 +175,9 @@ impl Gate {
             );
         }
         let trusts_loopback = auth == Auth::Open && config.listen_ip.is_loopback();
+        let reached = Reached { trusts_loopback, over_tls: config.tls_cert.is_some() };
         let known = RwLock::new(known);
-        Ok(Self(Arc::new(Inner { auth, trusts_loopback, tokens, sessions, known })))
+        Ok(Self(Arc::new(Inner { auth, reached, tokens, sessions, known })))
     }
 
     fn known(&self) -> RwLockReadGuard<'_, Known> {
@@ -219,35 +227,28 @@ impl Gate {
     pub fn admit(
         &self,
         access: Access,
-        method: &Method,
         certificate: Option<[u8; 32]>,
         headers: &HeaderMap,
     ) -> (Option<TokenId>, Result<Caller, Denied>) {
-        if let Err(foreign) = browser::check(headers, self.0.trusts_loopback) {
+        if let Err(foreign) = browser::check(headers, self.0.reached) {
             return (None, Err(foreign.into()));
         }
         let open = Ok(Caller { token: None, session: None });
-        if self.0.auth == Auth::Open || access == Access::Public {
+        if access == Access::Public {
             return (None, open);
         }
-        let Some((token, session)) = self.identify(certificate, headers) else {
-            return (None, Err(Denied::Unknown));
-        };
-        let session = match session {
-            None => None,
-            Some((sessions, shown)) => {
-                let foreign = if browser::is_of_another_origin(headers) {
-                    Some(Foreign::Origin)
-                } else if !method.is_safe() && !sessions.has_csrf(&shown, headers) {
-                    Some(Foreign::Csrf)
-                } else {
-                    None
-                };
-                if let Some(foreign) = foreign {
-                    return (Some(token.id), Err(foreign.into()));
-                }
-                Some((sessions.csrf_of(&shown), shown.expires()))
-            }
+        // SOUNDNESS: before anything that a browser adds by itself is looked at: a cookie, a certificate, that it is on this machine.
+        if browser::is_of_another_origin(headers) {
+            return (None, Err(Foreign::Origin.into()));
+        }
+        if self.0.auth == Auth::Open {
+            return (None, open);
+        }
+        let (token, session) = match self.identify(certificate, headers) {
+            Identified::Nobody => return (None, Err(Denied::Unknown)),
+            Identified::Half(token) => return (Some(token.id), Err(Foreign::Csrf.into())),
+            Identified::Token(token) => (token, None),
+            Identified::Session(token, expires) => (token, Some(expires)),
         };
         let may = match access {
             Access::Public | Access::Known => true,
@@ -265,7 +266,7 @@ impl Gate {
         let Some(token) = &caller.token else { return true };
         let known = self.known();
         let now = known.time();
-        let ended = caller.session.as_ref().is_some_and(|(_, expires)| now.0 >= *expires);
+        let ended = caller.session.is_some_and(|expires| now.0 >= expires);
         let of_secret = known.secrets.get(&token.id);
         let token = of_secret.or_else(|| known.certificates.get(&token.hash));
         !ended && token.is_some_and(|token| token.valid_at(now.0))
@@ -274,8 +275,7 @@ impl Gate {
     /// Signs `caller` in: the cookie for its browser, and what its page has to know. Whoever has a session, or needs none, gets no other.
     pub fn sign_in(&self, caller: &Caller, headers: &HeaderMap) -> (Option<String>, Session) {
         let mut session = caller.session();
-        let (Some(sessions), Some(token), None) =
-            (&self.0.sessions, &caller.token, &caller.session)
+        let (Some(sessions), Some(token), None) = (&self.0.sessions, &caller.token, caller.session)
         else {
             return (None, session);
         };
@@ -294,45 +294,56 @@ impl Gate {
         self.0.sessions.as_ref().map(|sessions| sessions.end(came_over_tls(headers)))
     }
 
-    /// Whose token a caller shows, and the session, if it shows one of those.
-    fn identify(
-        &self,
-        certificate: Option<[u8; 32]>,
-        headers: &HeaderMap,
-    ) -> Option<Identified<'_>> {
+    fn identify(&self, certificate: Option<[u8; 32]>, headers: &HeaderMap) -> Identified {
         let known = self.known();
         let now = known.time();
-        let of_session = || {
-            let sessions = self.0.sessions.as_ref()?;
-            let shown = sessions.shown(headers)?;
-            let token = known.secrets.get(&shown.token)?;
-            let good = token.valid_at(now.0) && sessions.is_good(&shown, token, now);
-            good.then(|| (token.clone(), Some((sessions, shown))))
-        };
+        let valid = |token: &&Arc<Token>| token.valid_at(now.0);
         // A token that is shown counts, whatever cookie the browser adds.
-        if !headers.contains_key(AUTHORIZATION)
-            && let Some(found) = of_session()
-        {
-            return Some(found);
-        }
-        let token = match headers.get(AUTHORIZATION) {
-            Some(header) => {
+        if let Some(header) = headers.get(AUTHORIZATION) {
+            let of_secret = || {
                 let (scheme, text) = header.to_str().ok()?.split_once(' ')?;
                 let shown = BearerToken::parse(text.trim())?;
                 let token = known.secrets.get(&shown.id)?;
                 // In constant time: how much of a hash is right must not be told by a clock.
                 let right = bool::from(token.hash.ct_eq(&shown.hash()));
                 (right && scheme.eq_ignore_ascii_case("bearer")).then_some(token)
+            };
+            let token = of_secret().filter(valid).cloned();
+            return token.map_or(Identified::Nobody, Identified::Token);
+        }
+        let mut half = None;
+        for (sessions, shown) in
+            self.0.sessions.iter().flat_map(|of| of.shown(headers).map(move |shown| (of, shown)))
+        {
+            let token = known.secrets.get(&shown.token).filter(valid);
+            let Some(token) = token.filter(|token| sessions.is_good(&shown, token, now)) else {
+                continue;
+            };
+            // SOUNDNESS: programs on other ports of this host have the cookie too, but not what the page got that signed in.
+            if sessions.has_csrf(&shown, headers) {
+                return Identified::Session(token.clone(), shown.expires());
             }
-            None => known.certificates.get(&certificate?),
-        };
-        let token = token.filter(|token| token.valid_at(now.0)).cloned();
-        Some((token?, None))
+            half.get_or_insert_with(|| token.clone());
+        }
+        let certificate = certificate.and_then(|it| known.certificates.get(&it)).filter(valid);
+        match (certificate, half) {
+            (Some(token), _) => Identified::Token(token.clone()),
+            (None, Some(token)) => Identified::Half(token),
+            (None, None) => Identified::Nobody,
+        }
     }
 }
 
-/// Whose token is shown, and the session, if one is.
-type Identified<'a> = (Arc<Token>, Option<(&'a Sessions, ShownSession)>);
+/// Whose token is shown.
+enum Identified {
+    Nobody,
+    /// Itself, or a certificate that counts as one.
+    Token(Arc<Token>),
+    /// By a session, which ends then.
+    Session(Arc<Token>, u64),
+    /// By a session's cookie, without what goes with it.
+    Half(Arc<Token>),
+}
 
 /// Whether a browser reached this server, or a proxy before it, over TLS.
 fn came_over_tls(headers: &HeaderMap) -> bool {

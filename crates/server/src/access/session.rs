@@ -3,8 +3,9 @@
 //! * The cookie names a token and an end, and is sealed with a key that lies in the server's folder. Whoever reads the database, or a backup
 //!   of it, cannot make one; whoever steals one does not have the token, and has it until its end at most.
 //! * A session ends with its token. Nothing is kept for it, so it outlives a restart.
-//! * What changes something needs more than the cookie: a header that only a page of this server can know. Cookies are shared by all
-//!   ports of a host, so another program's page on the same machine may send one.
+//! * The cookie alone opens nothing. Browsers send it to every port of the host, so other programs there read it. Each request needs the
+//!   second half too, in a header: it is told once, in answer to the token, and kept where only pages of this very origin can read it.
+//! * Other programs of the host can set cookies as well. A request may show several of our name; the one that is good counts.
 
 use super::tokens::{Token, TokenId};
 use crate::{clock::Timestamp, error::Error};
@@ -19,8 +20,11 @@ use subtle::ConstantTimeEq;
 /// After so long a user has to sign in again.
 pub const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 
-/// The header that a request needs which changes something.
+/// The header with the second half of a session.
 pub(crate) const CSRF: &str = "x-csrf-token";
+
+/// So many cookies of ours are looked at: more than a browser keeps for a host.
+const MOST_SHOWN: usize = 256;
 
 /// Name of the file with the key, in a server's folder.
 const KEY: &str = "session.key";
@@ -87,18 +91,17 @@ impl Sessions {
         cookie.same_site(SameSite::Strict).max_age(age).build().to_string()
     }
 
-    /// The session that a request shows, if it shows one.
-    pub(crate) fn shown(&self, headers: &HeaderMap) -> Option<ShownSession> {
-        let sent = |name: &str| {
-            let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-            let mut cookies = lines.flat_map(Cookie::split_parse).filter_map(Result::ok);
-            cookies.find(|it| it.name() == name).map(|it| it.value().to_owned())
+    /// The sessions that a request shows, whoever set them.
+    pub(crate) fn shown(&self, headers: &HeaderMap) -> impl Iterator<Item = ShownSession> {
+        let names =
+            [Some(format!("__Host-{}", self.name)), (!self.secure).then(|| self.name.clone())];
+        let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+        let cookies: Vec<_> = lines.flat_map(Cookie::split_parse).filter_map(Result::ok).collect();
+        let of_name = move |name: String| {
+            let ours = cookies.iter().filter(|it| it.name() == name);
+            ours.filter_map(|it| ShownSession::read(it.value())).collect::<Vec<_>>()
         };
-        let plain = || sent(&self.name).filter(|_| !self.secure);
-        let text = sent(&format!("__Host-{}", self.name)).or_else(plain)?;
-        let mut parts = text.splitn(3, '-');
-        let (token, expires) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        Some(ShownSession { token, expires, text })
+        names.into_iter().flatten().flat_map(of_name).take(MOST_SHOWN)
     }
 
     /// Whether this server made the session, for this token, and it has not ended.
@@ -108,15 +111,10 @@ impl Sessions {
         bool::from(right.as_bytes().ct_eq(shown.text.as_bytes())) && now.0 < shown.expires
     }
 
-    /// What a page of this server sends beside the cookie.
-    pub(crate) fn csrf_of(&self, shown: &ShownSession) -> String {
-        self.csrf(&shown.text)
-    }
-
-    /// Whether a request has it.
+    /// Whether a request has the second half too.
     pub(crate) fn has_csrf(&self, shown: &ShownSession, headers: &HeaderMap) -> bool {
         let sent = headers.get(CSRF).map_or(&[][..], HeaderValue::as_bytes);
-        bool::from(self.csrf_of(shown).as_bytes().ct_eq(sent))
+        bool::from(self.csrf(&shown.text).as_bytes().ct_eq(sent))
     }
 
     fn seal(&self, token: &Token, expires: u64) -> [u8; 32] {
@@ -139,6 +137,12 @@ impl Sessions {
 }
 
 impl ShownSession {
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '-');
+        let (token, expires) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some(Self { token, expires, text: text.to_owned() })
+    }
+
     /// When it ends.
     pub(crate) fn expires(&self) -> u64 {
         self.expires
@@ -200,7 +204,7 @@ mod tests {
         let now = Timestamp(1_000);
         let (cookie, csrf, expires) = sessions.begin(&ours, now, false);
         assert_eq!(expires, 1_000 + 12 * 3_600_000);
-        let shown = sessions.shown(&with(&cookie)).unwrap();
+        let shown = sessions.shown(&with(&cookie)).next().unwrap();
         assert_eq!(shown.token, ours.id);
         assert!(sessions.is_good(&shown, &ours, now));
         assert!(!sessions.is_good(&shown, &ours, Timestamp(expires)), "it has ended");
@@ -208,7 +212,7 @@ mod tests {
         let other = Token { hash: [8; 32], ..ours.clone() };
         assert!(!sessions.is_good(&shown, &other, now), "another secret");
         let later = cookie.replacen(&expires.to_string(), &(expires + 1).to_string(), 1);
-        let later = sessions.shown(&with(&later)).unwrap();
+        let later = sessions.shown(&with(&later)).next().unwrap();
         assert!(!sessions.is_good(&later, &ours, now), "its end was put off");
         let elsewhere = Sessions { key: [2; 32], ..Sessions::new([1; 32], false) };
         assert!(!elsewhere.is_good(&shown, &ours, now), "another server's key");
@@ -243,8 +247,8 @@ mod tests {
         assert!(plain.end(false).ends_with("Max-Age=0"));
         // Under TLS one that may have been set without it is not looked at.
         let unsafe_one = plain.begin(&ours, Timestamp(0), false).0;
-        assert!(tls.shown(&with(&unsafe_one)).is_none());
-        assert!(plain.shown(&with(&unsafe_one)).is_some());
+        assert_eq!(tls.shown(&with(&unsafe_one)).count(), 0);
+        assert_eq!(plain.shown(&with(&unsafe_one)).count(), 1);
     }
 
     #[test]

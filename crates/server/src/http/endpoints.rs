@@ -142,7 +142,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         file("/dashboard.css", STYLE).does("How the dashboard looks"),
         file("/icon.svg", ICON).does("The dashboard's icon"),
         get("/v1/session", LOOKS, dashboard::session)
-            .does("Who uses the dashboard")
+            .does("Who uses the dashboard. A session is its cookie and the header `x-csrf-token`, both with every request")
             .answers(&[json!(Session)]),
         post("/v1/session", LOOKS, dashboard::sign_in)
             .does("Signs a browser in: it gets a cookie in place of the token that it shows")

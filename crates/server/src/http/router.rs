@@ -52,8 +52,7 @@ async fn guard(
 ) -> Answer<Response> {
     let nobody = Peer { ip: Ipv6Addr::UNSPECIFIED.into(), certificate: None };
     let peer = request.extensions().get().copied().unwrap_or(nobody);
-    let (token, caller) =
-        service.gate().admit(access, request.method(), peer.certificate, request.headers());
+    let (token, caller) = service.gate().admit(access, peer.certificate, request.headers());
     let who = token.map_or_else(|| Who::peer(peer.ip), Who::Token);
     let limiter = service.limiter();
     limiter.rate(who, budget)?;

@@ -126,9 +126,10 @@ async fn an_operator_decides_by_buttons_and_is_asked_before() {
     until("the jobs are ready", async || in_state(&server, JobState::Ready).await == 3).await;
     scene::visit(&server, 7, "gamma", Some(&client)).await;
     sign_in(&browser, &server, &operator).await;
-    // No script can read what keeps the user signed in, and the token is nowhere.
-    let seen = browser.script("return document.cookie + JSON.stringify([localStorage, sessionStorage]) + document.getElementById('token').value").await;
-    assert_eq!(seen, "[{},{}]");
+    // Scripts of this page can read one half of what keeps the user signed in, and none the other; the token is nowhere.
+    let seen = browser.script("return [document.cookie, Object.keys(localStorage).join(), JSON.stringify(sessionStorage), document.getElementById('token').value, JSON.stringify(localStorage)]").await;
+    assert_eq!(seen.as_array().unwrap()[..4], ["", "l2p.session", "{}", ""]);
+    assert!(!seen[4].as_str().unwrap().contains(&operator[22..]));
 
     // Saying no changes nothing; Escape says no.
     browser.press("#controls", "Drain all").await;
@@ -238,10 +239,10 @@ async fn a_viewer_sees_no_buttons_and_a_client_nothing() {
     // Not the page decides who may do something: the same request is refused, with all that the page has.
     let refused = browser
         .script_async(
-            "fetch('/v1/session').then(it => it.json()).then(it => fetch('/v1/drain', { method: 'POST', headers: { 'x-csrf-token': it.csrf } })).then(it => done(it.status))",
+            "fetch('/v1/drain', { method: 'POST', headers: { 'x-csrf-token': localStorage.getItem('l2p.session') } }).then(it => it.json().then(text => done([it.status, text.message])))",
         )
         .await;
-    assert_eq!(refused, 403);
+    assert_eq!(refused, serde_json::json!([403, "a token of role viewer may not do this"]));
     assert!(server.status().await.unwrap().draining_since.is_none());
     // The page goes when the token ends.
     let tokens = Tokens::open(&config.data_dir, None).await.unwrap();
@@ -263,6 +264,7 @@ async fn no_name_and_no_error_text_becomes_markup() {
     let server = serve(config(dir.path()), &Chain::new(3)).await;
     until("the jobs are ready", async || in_state(&server, JobState::Ready).await == 3).await;
     let (name, error) = hostile(&server).await;
+    assert!(!error.contains(['\u{202e}', '\u{1b}', '\0']), "terminals show it too: {error:?}");
     browser.goto(&server.url()).await;
     let shown = |of: &str, text: &str| {
         format!("document.getElementById('{of}').textContent.includes({})", serde_json::json!(text))
@@ -299,10 +301,31 @@ async fn another_page_on_this_machine_can_neither_use_nor_frame_nor_read_it() {
     let server = serve(config, &Chain::new(1)).await;
     sign_in(&browser, &server, &operator).await;
     // The same host, so the cookie goes along; but another port.
-    let evil =
+    let (evil, heads) =
         scene::page("<!doctype html><title>evil</title><form method=post id=form></form>").await;
     browser.goto(&evil).await;
     let url = server.url();
+    // It gets the cookie, which is of no use to it, from wherever it sends it.
+    let cookie = heads.lock().unwrap().lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("cookie").then(|| value.to_owned())
+    });
+    let cookie = cookie.expect("browsers send it to all ports");
+    assert!(cookie.contains("l2p_"), "{cookie}");
+    for (method, path) in [
+        (reqwest::Method::GET, "/v1/session"),
+        (reqwest::Method::POST, "/v1/session"),
+        (reqwest::Method::GET, "/v1/status"),
+        (reqwest::Method::POST, "/v1/pause"),
+        (reqwest::Method::DELETE, "/v1/session"),
+    ] {
+        let request = http().request(method.clone(), format!("{url}{path}"));
+        let answer = request.header("cookie", &cookie).send().await.unwrap();
+        assert_eq!(answer.status(), 403, "{method} {path}");
+        let text = answer.text().await.unwrap();
+        assert!(!text.contains("csrf\""), "{method} {path}: {text}");
+    }
+    assert!(server.status().await.unwrap().paused_since.is_none());
     let tried = browser
         .script_async(&format!(
             "const tries = [

@@ -9,10 +9,14 @@ use protocol::{
 };
 use server::{Running, store::JobStore};
 use sqlx::{AssertSqlSafe, Executor as _};
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 /// Clients that prove.
@@ -91,7 +95,7 @@ pub(crate) async fn visit(
 pub(crate) async fn hostile(server: &Running) -> (String, String) {
     let name = "</span><img src=x onerror='owned=1'><script>owned=1</script>";
     let error = "<script>window.owned = 1</script>\"'><svg onload=owned=1><iframe srcdoc='<script>parent.owned=1</script>'></iframe> \
-                 javascript:owned=1 {{owned=1}} ${owned=1} &lt;b&gt; \u{202e}reversed";
+                 javascript:owned=1 {{owned=1}} ${owned=1} &lt;b&gt; \u{202e}reversed\u{1b}[2J\0";
     let lease = visit(server, 66, name, None).await.expect("there is a job");
     let client = ClientId::from_bytes([66; 16]);
     let class = FailureClass::BackendFailed;
@@ -142,16 +146,20 @@ pub(crate) async fn fill(store: &JobStore, jobs: u32) {
     }
 }
 
-/// Serves a page of somebody else, on a port of its own.
-pub(crate) async fn page(html: &'static str) -> String {
+/// Serves a page of somebody else, on a port of its own, and keeps the heads of the requests that it gets.
+pub(crate) async fn page(html: &'static str) -> (String, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
+    let heads = Arc::new(Mutex::new(String::new()));
+    let kept = heads.clone();
     tokio::spawn(async move {
         loop {
             let Ok((mut stream, _)) = listener.accept().await else { return };
+            let kept = kept.clone();
             tokio::spawn(async move {
                 let mut request = [0; 8 << 10];
-                let _ = stream.read(&mut request).await;
+                let read = stream.read(&mut request).await.unwrap_or_default();
+                kept.lock().unwrap().push_str(&String::from_utf8_lossy(&request[..read]));
                 let answer = format!(
                     "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{html}",
                     html.len()
@@ -160,7 +168,64 @@ pub(crate) async fn page(html: &'static str) -> String {
             });
         }
     });
-    url
+    (url, heads)
+}
+
+/// What becomes of the server's answers on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// They arrive after so long.
+    Takes(Duration),
+    /// They do not arrive, and nothing says so.
+    Stalls,
+    /// The connection is cut in their place.
+    Cuts,
+}
+
+/// A network between a browser and a server.
+pub(crate) struct Wire {
+    pub(crate) url: String,
+    way: Arc<Mutex<Way>>,
+}
+
+impl Wire {
+    pub(crate) async fn to(server: &Running) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let way = Arc::new(Mutex::new(Way::Takes(Duration::ZERO)));
+        let (addr, now) = (server.addr(), way.clone());
+        tokio::spawn(async move {
+            while let Ok((browser, _)) = listener.accept().await {
+                let (Ok(server), now) = (TcpStream::connect(addr).await, now.clone()) else {
+                    return;
+                };
+                let (mut from_browser, mut to_browser) = browser.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                tokio::spawn(async move {
+                    let _ = tokio::io::copy(&mut from_browser, &mut to_server).await;
+                });
+                tokio::spawn(async move {
+                    let mut bytes = vec![0; 64 << 10];
+                    while let Ok(read @ 1..) = from_server.read(&mut bytes).await {
+                        let way = *now.lock().unwrap();
+                        match way {
+                            Way::Takes(time) => tokio::time::sleep(time).await,
+                            Way::Stalls => return std::future::pending().await,
+                            Way::Cuts => return,
+                        }
+                        if to_browser.write_all(&bytes[..read]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { url, way }
+    }
+
+    pub(crate) fn is(&self, way: Way) {
+        *self.way.lock().unwrap() = way;
+    }
 }
 
 /// Text whose contrast to what is behind it is less than 4.5 to 1.

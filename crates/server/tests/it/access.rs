@@ -48,8 +48,25 @@ async fn a_web_page_cannot_use_a_server_that_needs_no_token() {
             assert_eq!(error.code, ErrorCode::Forbidden);
         }
     }
-    let (status, text) = send(Method::POST, "/v1/drain", ("origin", &url)).await;
-    assert_eq!(status, StatusCode::NO_CONTENT, "{text}");
+    // A form or a picture of another page may come without an origin; the browser says all the same that it is of another page.
+    for site in ["cross-site", "same-site"] {
+        for (method, path) in [(Method::POST, "/v1/drain"), (Method::GET, "/v1/status")] {
+            let (status, text) = send(method, path, ("sec-fetch-site", site)).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{site}: {path}: {text}");
+        }
+        // A link elsewhere may lead to the dashboard.
+        assert_eq!(send(Method::GET, "/", ("sec-fetch-site", site)).await.0, StatusCode::OK);
+    }
+    let strange = url.replace("http:", "x-evil:");
+    assert_eq!(
+        send(Method::POST, "/v1/drain", ("origin", &strange)).await.0,
+        StatusCode::FORBIDDEN
+    );
+    assert!(server.status().await.unwrap().draining_since.is_none());
+    for header in [("origin", url.as_str()), ("sec-fetch-site", "same-origin"), ("x-none", "")] {
+        let (status, text) = send(Method::POST, "/v1/drain", header).await;
+        assert_eq!(status, StatusCode::NO_CONTENT, "{header:?}: {text}");
+    }
     let port = url.rsplit(':').next().unwrap();
     let named = format!("localhost:{port}");
     assert_eq!(send(Method::GET, "/v1/status", ("host", &named)).await.0, StatusCode::OK);

@@ -47,7 +47,8 @@ impl Browser {
 
     /// A request as the page sends it.
     fn send(&self, method: Method, path: &str) -> RequestBuilder {
-        self.bare(method, path).header("x-csrf-token", self.session.csrf.as_ref().unwrap())
+        let half = self.session.csrf.as_ref().expect("it has signed in with a token");
+        self.bare(method, path).header("x-csrf-token", half)
     }
 }
 
@@ -86,8 +87,10 @@ async fn a_token_is_exchanged_for_a_cookie_that_outlives_a_restart() {
     server.stop().await;
     let server = serve(config, &Chain::new(0)).await;
     let browser = Browser { url: server.url(), ..browser };
-    let again = browser.bare(Method::GET, "/v1/session").send().await.unwrap();
-    assert_eq!(again.json::<Session>().await.unwrap(), browser.session);
+    let again = browser.send(Method::GET, "/v1/session").send().await.unwrap();
+    // The second half is told once.
+    let told = Session { csrf: None, ..browser.session.clone() };
+    assert_eq!(again.json::<Session>().await.unwrap(), told);
     // A session does not prolong itself.
     let more = browser.send(Method::POST, "/v1/session").send().await.unwrap();
     assert_eq!((more.status(), more.headers().get("set-cookie")), (StatusCode::OK, None));
@@ -114,13 +117,14 @@ async fn only_the_servers_own_page_changes_something_with_a_session() {
         ("another site", drain().header("origin", "http://evil.example")),
         ("a sandbox", drain().header("origin", "null")),
         ("another port of this host", drain().header("origin", "http://127.0.0.1:1")),
+        ("another scheme", drain().header("origin", format!("x-evil://{}", server.addr()))),
         ("another site, as the browser says", drain().header("sec-fetch-site", "cross-site")),
         ("another port, as the browser says", drain().header("sec-fetch-site", "same-site")),
     ] {
         assert_eq!(status(request).await, StatusCode::FORBIDDEN, "{what}");
         assert!(!drains().await, "{what}");
     }
-    let read = browser.bare(Method::GET, "/v1/status").header("sec-fetch-site", "same-site");
+    let read = browser.send(Method::GET, "/v1/status").header("sec-fetch-site", "same-site");
     assert_eq!(status(read).await, StatusCode::FORBIDDEN, "another port does not read either");
     let own = drain().header("origin", server.url()).header("sec-fetch-site", "same-origin");
     assert_eq!(status(own).await, StatusCode::NO_CONTENT);
@@ -169,7 +173,72 @@ async fn a_viewers_session_looks_and_decides_nothing() {
     }
     assert!(refused > 10);
     assert_eq!(crate::common::everything(&config).await, before);
-    assert_eq!(status(browser.bare(Method::GET, "/v1/jobs")).await, StatusCode::OK);
+    assert_eq!(status(browser.send(Method::GET, "/v1/jobs")).await, StatusCode::OK);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_the_cookie_alone_can_do_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = closed(dir.path());
+    let (_, operator) = token(&config, Role::Operator).await;
+    let server = serve(config.clone(), &Chain::new(0)).await;
+    let browser = Browser::sign_in(&server, &operator).await;
+    let before = crate::common::everything(&config).await;
+    // As a program on another port of this host gets it, from a browser that visits it.
+    for endpoint in server::http::endpoints::endpoints() {
+        if endpoint.access == Access::Public {
+            continue;
+        }
+        let path = endpoint.path.replace("{deed}", "quarantine");
+        let path = path.replace("{sha256}", &"0".repeat(64));
+        let path = path.replace("{job}", &"0".repeat(32)).replace("{client}", &"0".repeat(32));
+        let request = browser.bare(endpoint.method.clone(), &path).body("{");
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{} {path}", endpoint.method);
+        let text = answer.text().await.unwrap();
+        let half = browser.session.csrf.as_ref().unwrap();
+        assert!(!text.contains(half) && text.contains("sign in again"), "{path}: {text}");
+    }
+    assert_eq!(crate::common::everything(&config).await, before);
+    // With both halves, by the same words.
+    assert_eq!(
+        status(browser.send(Method::POST, "/v1/pause")).await,
+        StatusCode::NO_CONTENT,
+        "the page itself may"
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cookies_that_others_have_planted_lock_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = closed(dir.path());
+    let (_, operator) = token(&config, Role::Operator).await;
+    let (_, viewer) = token(&config, Role::Viewer).await;
+    let server = serve(config, &Chain::new(0)).await;
+    let browser = Browser::sign_in(&server, &operator).await;
+    // Another session, which is good: whoever plants it may have a token.
+    let other = Browser::sign_in(&server, &viewer).await;
+    let (name, value) = browser.cookie.split_once('=').unwrap();
+    let half = browser.session.csrf.as_ref().unwrap();
+    let session = async |cookies: String| {
+        let get = http().get(format!("{}/v1/session", server.url())).header("cookie", cookies);
+        let answer = get.header("x-csrf-token", half).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.json::<Session>().await.unwrap().role
+    };
+    let well_formed = format!("{}-{}", value.rsplit_once('-').unwrap().0, "0".repeat(64));
+    for planted in ["bad", "", &well_formed, other.cookie.split_once('=').unwrap().1] {
+        for name in [name.to_owned(), format!("__Host-{name}")] {
+            let (ours, planted) = (&browser.cookie, format!("{name}={planted}"));
+            assert_eq!(session(format!("{planted}; {ours}")).await, "operator", "{planted}");
+            assert_eq!(session(format!("{ours}; {planted}")).await, "operator", "{planted}");
+        }
+    }
+    // As many as a browser keeps.
+    let many = vec![format!("{name}=bad"); 150].join("; ");
+    assert_eq!(session(format!("{many}; {}", browser.cookie)).await, "operator");
     server.stop().await;
 }
 
@@ -219,7 +288,7 @@ async fn a_stream_tells_soon_what_changes_and_ends_with_the_token() {
     let chain = Chain::new(3);
     let server = serve(config.clone(), &chain).await;
     let browser = Browser::sign_in(&server, &viewer).await;
-    let mut events = Events::open(browser.bare(Method::GET, "/v1/events")).await;
+    let mut events = Events::open(browser.send(Method::GET, "/v1/events")).await;
     let whole = events.next().await.unwrap();
     assert_eq!(whole["whole"], true);
     for key in ["version", "page", "chain", "counts", "queue", "switches", "intake"] {
@@ -256,7 +325,7 @@ async fn a_stream_tells_soon_what_changes_and_ends_with_the_token() {
     let begun = Instant::now();
     while events.next().await.is_some() {}
     assert!(begun.elapsed() < Duration::from_secs(30));
-    assert_eq!(status(browser.bare(Method::GET, "/v1/events")).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(status(browser.send(Method::GET, "/v1/events")).await, StatusCode::UNAUTHORIZED);
     // One that is open does not keep the server from stopping.
     let path = format!("{}/v1/events", server.url());
     let mut last = Events::open(http().get(path).bearer_auth(&operator)).await;

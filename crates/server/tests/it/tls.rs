@@ -180,6 +180,80 @@ async fn a_registered_certificate_is_as_good_as_a_token_and_no_other_gets_in() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_other_page_uses_the_certificate_or_the_session_of_an_operators_browser() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Authority::new(dir.path(), "ours");
+    let config = Config { tls_client_ca: Some(ours.path("ca.pem")), ..secure(dir.path(), &ours) };
+    for name in ["operator", "browser"] {
+        ours.sign(name);
+    }
+    let tokens = Tokens::open(&config.data_dir, None).await.unwrap();
+    let new = NewToken {
+        name: "operator".into(),
+        role: Role::Operator,
+        client: None,
+        certificate: Some(ours.path("operator.pem")),
+        lifetime: None,
+    };
+    tokens.create(&new).await.unwrap();
+    tokens.close().await;
+    let (_, secret) = token(&config, Role::Operator).await;
+    let running = serve(config, &Chain::new(0)).await;
+    let url: reqwest::Url = running.url().parse().unwrap();
+    let http = |certificate: &str| {
+        let certificate = Some(ours.path(&format!("{certificate}.both")));
+        let access =
+            Access { ca_file: Some(ours.path("ca.pem")), certificate, ..Access::default() };
+        access.http(&url).unwrap().build().unwrap()
+    };
+    // One has a certificate that counts as a token; the other has signed in.
+    let (certified, signed_in) = (http("operator"), http("browser"));
+    let session = signed_in.post(url.join("v1/session").unwrap()).bearer_auth(&secret);
+    let session = session.send().await.unwrap().error_for_status().unwrap();
+    let cookie = session.headers()["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let half = session.json::<protocol::Session>().await.unwrap().csrf.unwrap();
+    let own = url.as_str().trim_end_matches('/').to_owned();
+    let plain = own.replace("https:", "http:");
+    for (origin, site, expected) in [
+        (None, Some("cross-site"), 403),
+        (None, Some("same-site"), 403),
+        (Some(own.as_str()), Some("cross-site"), 403),
+        (Some(plain.as_str()), None, 403),
+        (Some("x-evil://127.0.0.1"), None, 403),
+        (Some("null"), None, 403),
+        (Some(own.as_str()), Some("same-origin"), 204),
+        (Some(own.as_str()), None, 204),
+        (None, None, 204),
+    ] {
+        let switch = url.join("v1/pause").unwrap();
+        let session = signed_in.post(switch.clone()).header("cookie", &cookie);
+        let session = session.header("x-csrf-token", &half);
+        for (who, mut request) in
+            [("certificate", certified.post(switch.clone())), ("session", session)]
+        {
+            for (name, value) in [("origin", origin), ("sec-fetch-site", site)] {
+                if let Some(value) = value {
+                    request = request.header(name, value);
+                }
+            }
+            let answer = request.send().await.unwrap().status().as_u16();
+            assert_eq!(answer, expected, "{who}: {origin:?} {site:?}");
+            let paused = running.status().await.unwrap().paused_since.is_some();
+            assert_eq!(paused, expected == 204, "{who}: {origin:?} {site:?}");
+            if paused {
+                let resumed = certified.delete(switch.clone()).send().await.unwrap();
+                assert_eq!(resumed.status().as_u16(), 204);
+            }
+        }
+    }
+    // A cookie that somebody planted takes nothing from whoever has a certificate.
+    let both = certified.get(url.join("v1/session").unwrap()).header("cookie", &cookie);
+    assert_eq!(both.send().await.unwrap().status().as_u16(), 200);
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_database_is_reached_over_tls_if_its_authority_is_known() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,9 @@
 
 (() => {
   const $ = id => document.getElementById(id);
-  const SHOWN_JOBS = 100, PAGE_JOBS = 50, SHOWN_EVENTS = 40, WINDOW = 600e3;
+  const SHOWN_JOBS = 100, PAGE_JOBS = 50, MOST_LISTED = 1000, SHOWN_EVENTS = 40, WINDOW = 600e3;
+  const PATIENCE = 15e3; // an answer takes so long at most
+  const DOUBT = 12e3; // the server says every five seconds that it lives
   const STATES = { ready: 'ready', leased: 'leased', verifying: 'verifying', proved: 'proved', dead: 'given up', superseded: 'superseded' };
 
   // What the server has told: sections of things by their keys.
@@ -42,9 +44,10 @@
   const clock = at => new Date(at).toLocaleTimeString('en-GB');
   const moment = at => new Date(at).toLocaleString('en-GB');
 
+  // What a client calls itself, with its id. The name is isolated: letters that are written from right to left turn nothing else.
   function clientName(id) {
     const client = section('clients').get(id);
-    return client && client.name ? client.name : short(id);
+    return client && client.name ? `\u2068${client.name}\u2069 (${short(id)})` : short(id);
   }
 
   function progressText(progress) {
@@ -120,20 +123,40 @@
 
   // ---- Requests
 
-  async function ask(method, path, { body, token } = {}) {
-    const headers = {};
-    if (token) headers.authorization = `Bearer ${token}`;
-    if (session && session.csrf) headers['x-csrf-token'] = session.csrf;
-    if (body !== undefined) headers['content-type'] = 'application/json';
-    const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: 'no-store' });
-    if (answer.ok) return answer;
-    let why = `the server answered ${answer.status}`;
+  // The second half of the session is kept where pages of this origin alone can read it, and goes along with every request: all ports of
+  // this host get the cookie.
+  const HALF = 'l2p.session', WHY = 'l2p.why';
+  function half() {
     try {
-      why = (await answer.json()).message || why;
-    } catch { /* not from this server, but from a proxy before it */ }
-    const error = new Error(why);
-    error.status = answer.status;
-    if (answer.status === 401 && !token) signedOut('The session has ended.');
+      return localStorage.getItem(HALF);
+    } catch {
+      return null; // nothing may be kept here: no session either
+    }
+  }
+
+  async function ask(method, path, { body, token, signal, patience = PATIENCE } = {}) {
+    const headers = {}, sent = token ? null : half(), signals = [];
+    if (token) headers.authorization = `Bearer ${token}`;
+    if (sent) headers['x-csrf-token'] = sent;
+    if (body !== undefined) headers['content-type'] = 'application/json';
+    if (signal) signals.push(signal);
+    if (patience !== null) signals.push(AbortSignal.timeout(patience));
+    let answer;
+    try {
+      answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: 'no-store', signal: AbortSignal.any(signals) });
+    } catch (error) {
+      throw new Error(error.name === 'TimeoutError' ? `the server has not answered for ${patience / 1e3} s` : 'the server cannot be reached');
+    }
+    if (answer.ok) return answer;
+    const error = new Error(`the answer was ${answer.status}`);
+    try {
+      error.message = (await answer.json()).message || error.message;
+      error.status = answer.status;
+    } catch {
+      // Not from this server, but from a proxy before it, which may have passed the request on.
+      if (answer.status < 500) error.status = answer.status;
+    }
+    if (answer.status === 401 && !token) signedOut(session || sent ? 'The session has ended.' : '', sent);
     throw error;
   }
 
@@ -245,7 +268,7 @@
       if (after !== undefined) body.after = after;
       let answer;
       try {
-        answer = await (await ask('POST', '/v1/jobs/change', { body })).json();
+        answer = await (await ask('POST', '/v1/jobs/change', { body, patience: 4 * PATIENCE })).json();
       } catch (error) {
         return toast(`Requeued ${plural(changed, 'job')}, then it failed: ${error.message}`);
       }
@@ -465,7 +488,7 @@
   function took(job) {
     if (job.state === 'leased' || job.state === 'verifying') return `${duration(now() - job.leased_at)} so far`;
     if (job.state === 'proved' && job.leased_at && job.finished_at >= job.leased_at) return duration(job.finished_at - job.leased_at);
-    return job.state === 'ready' ? `waits ${duration(now() - job.created_at)}` : '';
+    return job.state === 'ready' ? `waits ${duration(at - job.created_at)}` : '';
   }
 
   function jobRow(job) {
@@ -744,8 +767,9 @@
   }
 
   function told(event) {
-    heard = Date.now();
-    const change = JSON.parse(event.data);
+    // The others say only that the server lives.
+    if (!event.startsWith('data: ')) return;
+    const change = JSON.parse(event.slice(6));
     offset = change.now - Date.now();
     if (change.whole) board = new Map();
     for (const [name, things] of Object.entries(change.set)) {
@@ -763,23 +787,40 @@
   }
 
   function disconnect() {
-    if (stream) stream.close();
+    const mine = stream;
     clearTimeout(retry);
     stream = retry = null;
+    if (mine) mine.abort();
   }
 
-  function connect() {
+  function rest() {
     disconnect();
+    link('connecting', 'resting while hidden');
+  }
+
+  // Not an EventSource: that sends no header, and does not say why it is refused.
+  async function connect() {
+    disconnect();
+    if (document.hidden) return rest();
     heard = Date.now();
-    stream = new EventSource('/v1/events');
-    stream.onmessage = told;
-    stream.addEventListener('alive', () => { heard = Date.now(); });
-    stream.onerror = () => lost();
+    const mine = stream = new AbortController(), decoder = new TextDecoder();
+    try {
+      const answer = await ask('GET', '/v1/events', { signal: mine.signal, patience: null }), reader = answer.body.getReader();
+      for (let text = '', end; ;) {
+        const { value, done } = await reader.read();
+        if (stream !== mine) return;
+        if (done) return lost();
+        heard = Date.now();
+        for (text += decoder.decode(value, { stream: true }); (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2)) told(text.slice(0, end));
+      }
+    } catch (error) {
+      if (stream === mine) lost(error.status ? error.message : undefined);
+    }
   }
 
-  function lost() {
+  function lost(why) {
     disconnect();
-    link('lost', 'connection lost, trying again');
+    link('lost', why ? `not connected: ${why}` : 'connection lost, trying again');
     retry = setTimeout(resume, pause);
     pause = Math.min(pause * 2, 5000);
   }
@@ -790,8 +831,8 @@
       session = await (await ask('GET', '/v1/session')).json();
     } catch (error) {
       if (error.status === 401) return;
-      if (error.status === 403) return signedOut(error.message);
-      return lost();
+      if (error.status === 403) return signedOut(error.message, half());
+      return lost(error.status ? error.message : undefined);
     }
     signedIn();
   }
@@ -801,28 +842,26 @@
   function signedIn() {
     $('sign-in').hidden = true;
     $('main').hidden = false;
-    $('sign-out').hidden = !session.csrf;
+    $('sign-out').hidden = !session.expires_at;
     $('who').textContent = session.name ? `${session.name}, ${session.role}` : session.role;
     connect();
   }
 
-  function signedOut(why) {
+  // `used` is the half that no longer counts; another tab may have got another meanwhile.
+  function signedOut(why, used) {
     disconnect();
-    session = null;
-    board = new Map();
-    for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
-    // What was private leaves the page too.
-    for (const it of document.querySelectorAll('#notices, #chain, #queue, #rates, #clients, #failures, #events, #job-facts, tbody, .plot')) {
-      it.replaceChildren();
-      it.known = undefined;
+    if (used && half() === used) localStorage.removeItem(HALF);
+    if (session) {
+      // What was private goes with the page.
+      session = null;
+      $('main').replaceChildren();
+      sessionStorage.setItem(WHY, why);
+      return location.reload();
     }
-    plotted = 0;
     $('main').hidden = true;
-    $('sign-out').hidden = true;
-    $('who').textContent = '';
-    $('controls').replaceChildren();
     $('sign-in').hidden = false;
-    $('sign-in-problem').textContent = why || '';
+    $('sign-in-problem').textContent = why || sessionStorage.getItem(WHY) || '';
+    sessionStorage.removeItem(WHY);
     link('out', 'not signed in');
     $('token').focus();
   }
@@ -837,7 +876,9 @@
       return;
     }
     try {
-      session = await (await ask('POST', '/v1/session', { token })).json();
+      const { csrf, ...mine } = await (await ask('POST', '/v1/session', { token })).json();
+      if (csrf) localStorage.setItem(HALF, csrf);
+      session = mine;
       signedIn();
       $('main').focus();
     } catch (error) {
@@ -850,9 +891,9 @@
     try {
       await ask('DELETE', '/v1/session');
     } catch (error) {
-      if (error.status !== 401) return toast(`Not signed out: ${error.message}`);
+      if (error.status !== 401 && error.status !== 403) return toast(`Not signed out: ${error.message}`);
     }
-    signedOut('You have signed out.');
+    signedOut('You have signed out.', half());
   });
 
   // ---- Start
@@ -873,15 +914,19 @@
     soon();
   });
 
+  // Another tab has signed out, or in.
+  addEventListener('storage', event => {
+    if (event.key !== HALF && event.key !== null) return;
+    if (session && event.newValue === null) sessionStorage.setItem(WHY, 'You have signed out.');
+    location.reload();
+  });
+
   // A browser lends a host six connections: a page that nobody sees keeps none.
   document.addEventListener('visibilitychange', () => {
     clearTimeout(leaving);
     if (!session) return;
     if (document.hidden) {
-      leaving = setTimeout(() => {
-        disconnect();
-        link('connecting', 'resting while hidden');
-      }, 10e3);
+      leaving = setTimeout(rest, 10e3);
     } else if (!stream && !retry) resume();
   });
 
@@ -889,7 +934,7 @@
     if (!session || document.hidden) return;
     // Times go on without news. A connection can die without a word.
     if (Date.now() - drawn > 900) soon();
-    if (stream && Date.now() - heard > 40e3) lost();
+    if (stream && Date.now() - heard > DOUBT) lost();
   }, 1000);
 
   resume();
