@@ -38,7 +38,7 @@ pub struct Limits {
     /// The most requests of one caller that are being answered: so many that wait for work, so many heartbeats, so many uploads
     /// and so many others.
     pub requests_open: usize,
-    /// The most dashboards that are open.
+    /// The most dashboards that are open. An eighth of them is kept for operators.
     pub streams: usize,
     /// The most that one caller has open.
     pub streams_per_caller: usize,
@@ -68,7 +68,7 @@ impl Default for Limits {
             requests_at_once: number(2_000),
             requests_open: 1_024,
             streams: 256,
-            streams_per_caller: 128,
+            streams_per_caller: 16,
             uploads: 32,
             min_free_bytes: 1 << 30,
             reserved_free_bytes: 256 << 20,

@@ -2,6 +2,7 @@
 //!
 //! * The board is put together once for all viewers, and not while nobody looks.
 //! * A viewer who is too slow misses changes, and gets the whole board then.
+//! * Some streams are kept for operators: whoever only looks cannot take them all.
 //! * A stream ends when its viewer may not look any more, and when the server stops.
 
 use super::board::Board;
@@ -13,7 +14,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -23,23 +24,29 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The shortest time from one look to the next.
+/// The shortest pause from one look to the next, once something has changed.
+const SOON: Duration = Duration::from_millis(100);
+
+/// The shortest without news.
 const QUICK: Duration = Duration::from_millis(200);
 
-/// The longest, and that while the database fails.
-const SLOW: Duration = Duration::from_secs(1);
+/// The longest, unless a look itself takes longer.
+const SLOW: Duration = Duration::from_millis(400);
 
-/// Looking takes one part in so many of the time at most.
+/// Without news, looking takes one part in so many of the time, as far as the pauses go.
 const SHARE: u32 = 20;
 
 /// So many changes wait for a viewer who is slow.
 const BEHIND: usize = 16;
 
 /// A stream without news says so often that it lives.
-const ALIVE: Duration = Duration::from_secs(15);
+const ALIVE: Duration = Duration::from_secs(5);
 
 /// Whether a viewer may still look is asked so often.
 const CHECKED: Duration = Duration::from_secs(1);
+
+/// One stream in so many is kept for operators.
+const KEPT: usize = 8;
 
 /// Brings the board to its viewers. Clones share them.
 #[derive(Clone)]
@@ -52,6 +59,10 @@ struct Inner {
     most: usize,
     /// Somebody has come to look.
     wanted: Notify,
+    /// Something has changed here.
+    changed: Notify,
+    /// An operator decided something since that was asked last.
+    decided: AtomicBool,
     stopping: CancellationToken,
 }
 
@@ -73,6 +84,24 @@ impl fmt::Debug for Feed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} dashboards are open already (limits.streams)")]
 pub struct Crowded(pub usize);
+
+/// What a stream may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// One that anybody may have who may look.
+    Common,
+    /// Also one that is kept for operators.
+    Operators,
+}
+
+/// What has changed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Jobs or clients.
+    Moved,
+    /// What operators decided.
+    Decided,
+}
 
 /// A viewer, until it is dropped.
 struct Viewer(Feed);
@@ -97,7 +126,21 @@ impl Feed {
     pub fn new(most: usize, stopping: CancellationToken) -> Self {
         let (changes, _) = broadcast::channel(BEHIND);
         let (latest, viewers, wanted) = Default::default();
-        Self(Arc::new(Inner { latest, changes, viewers, most, wanted, stopping }))
+        let (changed, decided) = Default::default();
+        Self(Arc::new(Inner { latest, changes, viewers, most, wanted, changed, decided, stopping }))
+    }
+
+    /// Something has changed here: viewers are told soon.
+    pub fn news(&self, news: News) {
+        if news == News::Decided {
+            self.0.decided.store(true, Ordering::SeqCst);
+        }
+        self.0.changed.notify_one();
+    }
+
+    /// Whether an operator decided something here since this was asked last.
+    pub(crate) fn take_decided(&self) -> bool {
+        self.0.decided.swap(false, Ordering::SeqCst)
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
@@ -115,9 +158,13 @@ impl Feed {
     /// [`Crowded`].
     pub fn watch<A: Fn() -> bool + Send + 'static>(
         &self,
+        seat: Seat,
         may_look: A,
     ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + Send + use<A>, Crowded> {
-        let most = self.0.most;
+        let most = match seat {
+            Seat::Common => self.0.most - self.0.most / KEPT,
+            Seat::Operators => self.0.most,
+        };
         let one_more = |viewers: usize| (viewers < most).then_some(viewers + 1);
         let (get, set) = (Ordering::SeqCst, Ordering::SeqCst);
         let counted = self.0.viewers.fetch_update(set, get, one_more);
@@ -180,10 +227,17 @@ impl Feed {
                 looked = look() => looked,
             };
             self.publish(board, now);
-            let pause = (begun.elapsed() * SHARE).clamp(QUICK, SLOW);
+            // A database that is slow is left alone for half of the time, whatever happens.
+            let took = begun.elapsed();
+            let pause = (took * SHARE).clamp(QUICK, SLOW).max(took);
+            let news = async {
+                tokio::time::sleep(SOON.max(took)).await;
+                self.0.changed.notified().await;
+            };
             tokio::select! {
                 () = self.0.stopping.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
+                () = news => {}
             }
         }
     }
@@ -262,8 +316,8 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(looks.load(Ordering::SeqCst), 0, "nobody looks");
         let mut streams: Vec<_> =
-            (0..100).map(|_| Box::pin(feed.watch(|| true).unwrap())).collect();
-        assert!(matches!(feed.watch(|| true), Err(Crowded(100))));
+            (0..100).map(|_| Box::pin(feed.watch(Seat::Operators, || true).unwrap())).collect();
+        assert!(matches!(feed.watch(Seat::Operators, || true), Err(Crowded(100))));
         for stream in &mut streams {
             assert_eq!(next(stream).await, ": wait\n\n");
             assert!(next(stream).await.contains(r#""whole":true"#));
@@ -281,12 +335,69 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn viewers_leave_room_for_operators() {
+        let (feed, _, _stopping) = counting(16);
+        let viewers: Vec<_> =
+            (0..14).map(|_| Box::pin(feed.watch(Seat::Common, || true).unwrap())).collect();
+        assert!(matches!(feed.watch(Seat::Common, || true), Err(Crowded(14))));
+        let operators: Vec<_> =
+            (0..2).map(|_| Box::pin(feed.watch(Seat::Operators, || true).unwrap())).collect();
+        assert!(matches!(feed.watch(Seat::Operators, || true), Err(Crowded(16))));
+        drop((viewers, operators));
+        assert_eq!(feed.viewers(), 0);
+    }
+
+    #[tokio::test]
+    async fn news_cut_the_pause_short_and_a_slow_database_is_left_alone() {
+        // What a look takes, and the pause after it without news and with news: never shorter, and the shortest of a few not much longer.
+        let slow = Duration::from_millis(600);
+        for (takes, quiet, with_news) in
+            [(Duration::from_millis(40), SLOW, SOON), (slow, slow, slow)]
+        {
+            let (stopping, times) = (CancellationToken::new(), Arc::new(Mutex::new(Vec::new())));
+            let feed = Feed::new(1, stopping.clone());
+            let seen = times.clone();
+            tokio::spawn(feed.clone().run(move || {
+                let seen = seen.clone();
+                async move {
+                    let begun = Instant::now();
+                    tokio::time::sleep(takes).await;
+                    seen.lock().unwrap().push((begun, Instant::now()));
+                    (board(1), 1)
+                }
+            }));
+            let _viewer = Box::pin(feed.watch(Seat::Common, || true).unwrap());
+            let shortest = async |news: bool| {
+                times.lock().unwrap().clear();
+                while times.lock().unwrap().len() < 4 {
+                    if news {
+                        feed.news(News::Moved);
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let times = times.lock().unwrap();
+                times.windows(2).map(|two| two[1].0 - two[0].1).min().unwrap()
+            };
+            let near = |pause: Duration, wanted: Duration| {
+                (wanted - Duration::from_millis(2)..wanted + Duration::from_millis(150))
+                    .contains(&pause)
+            };
+            let found = shortest(false).await;
+            assert!(near(found, quiet), "{takes:?} without news: {found:?}");
+            let found = shortest(true).await;
+            assert!(near(found, with_news), "{takes:?} with news: {found:?}");
+            stopping.cancel();
+        }
+    }
+
+    #[tokio::test]
     async fn who_is_too_slow_gets_the_whole_and_who_may_not_look_any_more_nothing() {
         let (feed, looks, stopping) = counting(10);
         let may = Arc::new(AtomicBool::new(true));
         let asked = may.clone();
-        let mut slow = Box::pin(feed.watch(move || asked.load(Ordering::SeqCst)).unwrap());
-        let mut other = Box::pin(feed.watch(|| true).unwrap());
+        let mut slow =
+            Box::pin(feed.watch(Seat::Common, move || asked.load(Ordering::SeqCst)).unwrap());
+        let mut other = Box::pin(feed.watch(Seat::Common, || true).unwrap());
         next(&mut slow).await;
         assert!(next(&mut slow).await.contains(r#""whole":true"#));
         assert!(next(&mut slow).await.contains(r#""whole":false"#));

@@ -3,7 +3,10 @@
 use super::{error::Answer, service::Service};
 use crate::{
     access::gate::Caller,
-    dashboard::page::{File, POLICY},
+    dashboard::{
+        feed::Seat,
+        page::{File, POLICY},
+    },
 };
 use axum::{
     Extension, Json,
@@ -50,7 +53,8 @@ pub(super) async fn events(
     Extension(caller): Extension<Caller>,
 ) -> Answer<Response> {
     let gate = service.gate().clone();
-    let events = service.feed().watch(move || gate.still_admits(&caller))?;
+    let seat = if caller.operates() { Seat::Operators } else { Seat::Common };
+    let events = service.feed().watch(seat, move || gate.still_admits(&caller))?;
     // Some proxies hold an answer back until it is complete, unless they are told.
     let unbuffered = HeaderName::from_static("x-accel-buffering");
     let headers = [(header::CONTENT_TYPE, EVENTS), (unbuffered, "no")];

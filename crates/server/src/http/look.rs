@@ -101,6 +101,9 @@ impl Looker {
     }
 
     async fn slow(&self) -> Result<Board, StoreError> {
+        if self.service.feed().take_decided() {
+            self.before(|before| before.read = None);
+        }
         let known = self.before(|before| {
             let fresh = before.read.is_some_and(|read| read.elapsed() < NOW_AND_THEN);
             fresh.then(|| before.slow.clone())

@@ -10,7 +10,11 @@ use super::{
     schema::Takes,
     service::Service,
 };
-use crate::{access::gate::Access, observe::metrics::Metrics};
+use crate::{
+    access::{gate::Access, tokens::Role},
+    dashboard::feed::News,
+    observe::metrics::Metrics,
+};
 use axum::{
     Router,
     body::Body,
@@ -65,8 +69,21 @@ async fn guard(
     let mut request = request.map(|body| Body::new(Paced::new(body, limiter.limits())));
     request.extensions_mut().insert(caller);
     request.extensions_mut().insert(who);
+    let news = news(access, budget).filter(|_| !request.method().is_safe());
     let answer = next.run(request).await;
+    if let Some(news) = news.filter(|_| answer.status().is_success()) {
+        service.feed().news(news);
+    }
     Ok(answer.map(|body| Body::new(With::new(body, open))))
+}
+
+/// What a request for a change tells viewers, if it succeeds. Heartbeats and uploads are many, and change little.
+fn news(access: Access, budget: Budget) -> Option<News> {
+    match (access, budget) {
+        (_, Budget::Heartbeat | Budget::Upload | Budget::Stream) => None,
+        (Access::Only([Role::Operator]), _) => Some(News::Decided),
+        _ => Some(News::Moved),
+    }
 }
 
 /// The paths of all endpoints: the only ones that become labels.

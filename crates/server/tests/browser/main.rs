@@ -478,3 +478,32 @@ async fn it_can_be_used_on_a_phone_in_the_dark_and_without_a_mouse() {
     fleet.stop().await;
     server.stop().await;
 }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_says_why_it_gets_no_stream_and_one_that_nobody_sees_takes_none() {
+    let browser = browser!();
+    let dir = tempfile::tempdir().unwrap();
+    let limits = server::config::Limits { streams_per_caller: 1, ..Default::default() };
+    let server = serve(Config { limits, ..config(dir.path()) }, &Chain::new(1)).await;
+    let other = http().get(format!("{}/v1/events", server.url())).send().await.unwrap();
+    browser.goto(&server.url()).await;
+    browser.until("document.getElementById('link').textContent.includes('1 dashboards are open already (streams_per_caller)')").await;
+    drop(other);
+    browser.until("document.getElementById('link').dataset.state === 'live'").await;
+    // From the start in a tab behind another.
+    browser
+        .before_pages("Object.defineProperty(document, 'hidden', { get: () => !window.seen })")
+        .await;
+    browser.goto(&server.url()).await;
+    browser.until("document.getElementById('link').textContent === 'resting while hidden'").await;
+    until("there is a stream to be had", async || {
+        let free = http().get(format!("{}/v1/events", server.url())).send().await.unwrap();
+        free.status().is_success()
+    })
+    .await;
+    browser
+        .script("window.seen = true; document.dispatchEvent(new Event('visibilitychange'))")
+        .await;
+    browser.until("document.getElementById('link').dataset.state === 'live'").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    server.stop().await;
+}
