@@ -154,14 +154,31 @@ impl Capability {
     }
 }
 
-/// As much of a client's text about itself as is kept: the first 64 characters, without those that [disturb](disturbs) others.
+/// As much of a client's text about itself as is kept: the first 64 characters, without those that [disturb](disturbs) others. Nothing,
+/// if none of them can be seen.
 pub fn bounded(text: &str) -> String {
-    text.chars().filter(|c| !disturbs(*c)).take(MOST_CHARACTERS).collect()
+    let kept: String = text.chars().filter(|c| !disturbs(*c)).take(MOST_CHARACTERS).collect();
+    // A pattern of Braille without a dot is no white space, and is as empty.
+    let unseen = kept.chars().all(|c| c.is_whitespace() || c == '\u{2800}');
+    if unseen { String::new() } else { kept }
 }
 
-/// Whether a character disturbs what is shown beside it: a control character, or one that ends a line or turns the direction of writing.
+/// An error text without what [disturbs] others; its lines and tabs stay.
+pub fn readable(text: &str) -> String {
+    text.chars().filter(|c| matches!(c, '\n' | '\t') || !disturbs(*c)).collect()
+}
+
+/// Whether a character disturbs what is shown beside it, or makes two texts look alike that are not: a control or format character, one
+/// that ends a line or turns the direction of writing, or one that is not seen at all (Unicode's `Default_Ignorable_Code_Point`).
 pub fn disturbs(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let format = matches!(c,
+        '\u{600}'..='\u{605}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}'
+        | '\u{110cd}' | '\u{13430}'..='\u{1343f}');
+    let unseen = matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}');
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || format || unseen
 }
 
 /// What a client makes that does not say.

@@ -72,7 +72,7 @@ pub fn cancel(job: &JobId) -> String {
     format!("/v1/jobs/{job}/cancel")
 }
 
-/// `POST` nothing: takes a job from the client that has it.
+/// `POST` nothing: takes a job from the client that has it; with `?client=`, only if that is this one.
 pub fn release(job: &JobId) -> String {
     format!("/v1/jobs/{job}/release")
 }

@@ -196,3 +196,47 @@ fn every_failure_class_is_named_as_it_is_written() {
         assert_eq!(serde_json::to_value(class).unwrap(), class.name());
     }
 }
+
+#[test]
+fn a_text_of_a_client_has_no_character_that_is_not_seen() {
+    use protocol::messages::{bounded, readable};
+    // Format characters, those that nothing is drawn for, and directions of writing; a name of these alone is none.
+    let unseen = [
+        '\0',
+        '\u{1b}',
+        '\u{ad}',
+        '\u{34f}',
+        '\u{61c}',
+        '\u{115f}',
+        '\u{180e}',
+        '\u{200b}',
+        '\u{200d}',
+        '\u{200f}',
+        '\u{202e}',
+        '\u{2060}',
+        '\u{2066}',
+        '\u{3164}',
+        '\u{fe0f}',
+        '\u{feff}',
+        '\u{ffa0}',
+        '\u{fffa}',
+        '\u{e0041}',
+        '\u{e01ef}',
+    ];
+    for c in unseen {
+        assert_eq!(bounded(&format!("prover{c}-1")), "prover-1", "{c:?}");
+        assert_eq!(readable(&format!("line 1{c}\n\tline 2")), "line 1\n\tline 2", "{c:?}");
+    }
+    for name in ["", " ", "\u{a0}\u{2003}\u{3000}", "\u{2800}", &unseen.iter().collect::<String>()]
+    {
+        assert_eq!(bounded(name), "", "{name:?}");
+    }
+    for name in [
+        "rack 7, GPU 2 \u{fc}",
+        "\u{30de}\u{30b7}\u{30f3}",
+        "\u{645}\u{639}\u{627}\u{644}\u{62c}",
+        "\u{1f980}",
+    ] {
+        assert_eq!(bounded(name), name);
+    }
+}

@@ -30,12 +30,17 @@ impl Jobs {
         Ok(self.0.store.cancel(job, by, self.now().await?).await?)
     }
 
-    /// Takes a job from the client that has it, which is told to stop and is not to blame.
+    /// Takes a job from the client that has it, which is told to stop and is not to blame. If a client is `meant`, from no other.
     ///
     /// # Errors
-    /// [`JobError::Store`] if no client has it.
-    pub async fn release(&self, job: JobId, by: &Actor) -> Result<(), JobError> {
-        let lease = self.0.store.release(job, by, self.now().await?).await?;
+    /// [`JobError::Store`] if no client has it, or another.
+    pub async fn release(
+        &self,
+        job: JobId,
+        meant: Option<ClientId>,
+        by: &Actor,
+    ) -> Result<(), JobError> {
+        let lease = self.0.store.release(job, meant, by, self.now().await?).await?;
         tracing::info!(%job, %by, "an operator took a job from its client");
         self.forget(lease);
         self.0.line.news();

@@ -104,7 +104,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         post("/v1/jobs/{job}/cancel", DECIDES, handlers::cancel)
             .does("Gives a job up; its client is told to stop"),
         post("/v1/jobs/{job}/release", DECIDES, handlers::release)
-            .does("Takes a job from the client that has it, without blame; the client is told to stop"),
+            .does("Takes a job from the client that has it, without blame; the client is told to stop. With `client`, only if that one has it"),
         post("/v1/jobs/{job}/priority", DECIDES, handlers::prioritise)
             .does("Serves a job before others, or after them")
             .takes(json!(Priority)),

@@ -102,12 +102,20 @@ pub(super) async fn cancel(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[derive(Deserialize)]
+pub(super) struct Meant {
+    client: Option<String>,
+}
+
 pub(super) async fn release(
     State(service): State<Service>,
     Path(job): Path<String>,
     By(by): By,
+    query: Result<Query<Meant>, QueryRejection>,
 ) -> Answer<StatusCode> {
-    service.jobs().release(id(&job)?, &by).await?;
+    let Query(Meant { client }) = query.map_err(|error| malformed(&error))?;
+    let meant = client.map(|client| id(&client)).transpose()?;
+    service.jobs().release(id(&job)?, meant, &by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -127,6 +127,9 @@ fn parameters(path: &str, schemas: &mut SchemaGenerator) -> Vec<Value> {
         query("state", schema!(JobState)(schemas).into());
         query("troubled", json!({ "type": "boolean" }));
     }
+    if path == "/v1/jobs/{job}/release" {
+        query("client", schema!(ClientId)(schemas).into());
+    }
     if path == "/v1/jobs" || path == "/v1/proofs" {
         query("kind", json!({ "enum": ["aggregate", "groth16"] }));
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{dispatch::peers::NodeHealth, jobs::batch::NewBatch, observe::traces};
 use bytes::Bytes;
-use protocol::{BlockRange, IntakeStatus};
+use protocol::{BlockRange, IntakeStatus, messages::readable};
 use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
 
@@ -217,13 +217,13 @@ impl<S: BatchSource> Intake<S> {
     }
 
     fn tell(&self, step: &Result<Step, IntakeError>, verdict: Verdict, trouble: &mut Trouble) {
+        // Part of it may be a node's own words.
+        let text = |error: &IntakeError| readable(&error.to_string());
         let status = match step {
             Ok(Step::Enqueued | Step::AtHead) => IntakeStatus::Following,
             Ok(Step::Full) => IntakeStatus::Full,
-            Err(error) if verdict == Verdict::Halted => {
-                IntakeStatus::Halted { error: error.to_string() }
-            }
-            Err(error) => IntakeStatus::Retrying { error: error.to_string() },
+            Err(error) if verdict == Verdict::Halted => IntakeStatus::Halted { error: text(error) },
+            Err(error) => IntakeStatus::Retrying { error: text(error) },
         };
         self.progress.send_if_modified(|progress| {
             let news = progress.status != status;

@@ -248,6 +248,12 @@ pub enum Refused {
     /// The job's blocks are on the chain.
     #[error("the job's blocks are on the chain already")]
     NotSuperseded,
+    /// An operator has cancelled it before.
+    #[error("the job was cancelled already")]
+    Cancelled,
+    /// Another client has it than the one that was meant.
+    #[error("another client has it now than the one that was named")]
+    OtherClient,
     /// Only a dead job can be requeued.
     #[error("only a job that was given up can be requeued")]
     NotDead,

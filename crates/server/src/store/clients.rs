@@ -146,7 +146,8 @@ impl JobStore {
             "INSERT INTO clients (id, first_seen, last_seen, name, capabilities) VALUES ($1, $2, $2, $3, $4)
              ON CONFLICT (id) DO UPDATE SET name = $3, capabilities = $4",
         );
-        let note = note.bind(Col(client)).bind(Col(now)).bind(bounded(name)).bind(kept);
+        let name = Some(bounded(name)).filter(|name| !name.is_empty());
+        let note = note.bind(Col(client)).bind(Col(now)).bind(name).bind(kept);
         self.ok(note.execute(&mut *tx).await)?;
         self.ok(tx.commit().await)
     }

@@ -14,7 +14,7 @@ use crate::{
         state::{Event, Refused, State, due},
     },
 };
-use protocol::{ChangeJobs, ChangedJobs, JobId, JobsDeed, LeaseId};
+use protocol::{ChangeJobs, ChangedJobs, ClientId, JobId, JobsDeed, LeaseId};
 use sqlx::AssertSqlSafe;
 
 /// So many jobs are changed in answer to one request.
@@ -50,16 +50,25 @@ impl JobStore {
     }
 
     /// Takes a job from the client that has it, which is not to blame: the job is ready for others. The client is told to stop;
-    /// a proof of it that comes all the same is used.
+    /// a proof of it that comes all the same is used. If a client is `meant`, it is taken from no other.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if no client has it.
-    pub async fn release(&self, job: JobId, by: &Actor, now: Timestamp) -> Result<LeaseId> {
+    /// [`StoreError::Refused`] if no client has it, or another.
+    pub async fn release(
+        &self,
+        job: JobId,
+        meant: Option<ClientId>,
+        by: &Actor,
+        now: Timestamp,
+    ) -> Result<LeaseId> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
         let State::Leased(held) = row.job.state.clone() else {
             return Err(StoreError::Refused { job, refused: Refused::NotLeased });
         };
+        if meant.is_some_and(|meant| meant != held.client) {
+            return Err(StoreError::Refused { job, refused: Refused::OtherClient });
+        }
         self.end_without_blame(&mut tx, row, held.id, now).await?;
         let detail = Some(format!("from client {}", held.client));
         self.record_deed(&mut tx, by, "release", format!("job {job}"), detail, now).await?;

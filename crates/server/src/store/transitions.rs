@@ -9,7 +9,7 @@ use crate::{
     database::{Notification, Tx, columns::Col},
     jobs::state::{Event, Job, Outcome, Refused, State, next},
 };
-use protocol::{ArtifactRef, ClientId, DeadCause, JobId, JobState};
+use protocol::{ArtifactRef, ClientId, DeadCause, JobId, JobState, messages::readable};
 
 impl JobStore {
     pub(super) async fn find(&self, tx: &mut Tx, job: JobId) -> Result<JobRow> {
@@ -124,9 +124,10 @@ impl JobStore {
         Ok(Ok(after))
     }
 
+    /// Error texts are the clients'. They are shown on terminals too, so what [disturbs](protocol::messages::disturbs) there is left out.
     pub(super) async fn set_last_error(&self, tx: &mut Tx, seq: i64, error: &str) -> Result<()> {
         let update = sqlx::query("UPDATE jobs SET last_error = $1 WHERE seq = $2")
-            .bind(error.to_owned())
+            .bind(readable(error))
             .bind(seq);
         self.ok(update.execute(&mut **tx).await).map(drop)
     }

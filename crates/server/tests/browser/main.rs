@@ -478,6 +478,72 @@ async fn it_can_be_used_on_a_phone_in_the_dark_and_without_a_mouse() {
     fleet.stop().await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_is_named_by_more_than_what_it_calls_itself() {
+    let browser = browser!();
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(1)).await;
+    until("the job is ready", async || in_state(&server, JobState::Ready).await == 1).await;
+    let id = |n: u8| format!("{n:02x}").repeat(16);
+    let first = scene::visit(&server, 1, "prover-1", None).await.expect("there is a job");
+    let marks = format!("Z{}", "\u{301}".repeat(63));
+    for (n, name) in [
+        (2, "prover-1"),
+        (3, "prover-1\u{200d}\u{e0041}"),
+        (4, "\u{200b}\u{3164}\u{2060}\u{feff}"),
+        (5, marks.as_str()),
+        (6, "W".repeat(64).as_str()),
+    ] {
+        assert!(scene::visit(&server, n, name, None).await.is_none());
+    }
+    browser.goto(&server.url()).await;
+    browser.until("document.querySelectorAll('#clients li').length === 6").await;
+    let cards = browser
+        .script("return [...document.querySelectorAll('#clients h3')].map(it => it.querySelector('.name').textContent + ' ' + it.querySelector('.id').textContent)")
+        .await;
+    let cards: Vec<_> = cards.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    for wanted in ["prover-1 01010101", "prover-1 02020202", "prover-1 03030303", " 04040404"] {
+        assert!(cards.contains(&wanted), "{wanted}: {cards:?}");
+    }
+    // What is drawn beyond a card's own lines is cut, and no name takes the room of a button.
+    let drawn = browser
+        .script("return [...document.querySelectorAll('#clients h3, #clients li > p')].every(it => getComputedStyle(it).contain.includes('paint'))")
+        .await;
+    assert_eq!(drawn, true);
+    let lines = browser
+        .script("return [...document.querySelectorAll('#jobs tbody button')].every(it => it.getBoundingClientRect().height < 50)")
+        .await;
+    assert_eq!(lines, true);
+
+    // Who is asked about taking a job back is told from whom, and takes it from no other.
+    browser.click("#jobs tbody button").await;
+    browser.until("document.querySelector('#attempts tbody tr')").await;
+    browser.press("#job-actions", "Take back").await;
+    let asked = browser.script("return document.getElementById('confirm').textContent").await;
+    let asked = asked.as_str().unwrap();
+    assert!(asked.contains("prover-1\u{2069} (01010101)?") && asked.contains(&id(1)), "{asked}");
+    let url = format!("{}{}", server.url(), protocol::paths::release(&first.job));
+    http().post(url).send().await.unwrap().error_for_status().unwrap();
+    until("another has it", async || scene::visit(&server, 2, "prover-1", None).await.is_some())
+        .await;
+    browser.click("#confirm-yes").await;
+    browser
+        .until(
+            "document.getElementById('toasts').textContent.includes('another client has it now')",
+        )
+        .await;
+    let job = server.status().await.unwrap().jobs[0].clone();
+    assert_eq!(job.client.map(|it| it.to_string()), Some(id(2)));
+    browser.until("document.getElementById('job-facts').textContent.includes('02020202')").await;
+    browser.press("#job-actions", "Take back").await;
+    browser.click("#confirm-yes").await;
+    until("it is taken back", async || in_state(&server, JobState::Ready).await == 1).await;
+    browser.until("document.getElementById('toasts').textContent.includes('taken back from \u{2068}prover-1\u{2069} (02020202)')").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_says_why_it_gets_no_stream_and_one_that_nobody_sees_takes_none() {
     let browser = browser!();

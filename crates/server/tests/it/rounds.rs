@@ -261,18 +261,21 @@ async fn an_operator_takes_a_job_from_its_client() {
         Client::start(client_config(dir.path(), "a", &server.url()), echo(60_000)).await.unwrap();
     until("it proves", async || matches!(slow.status().phase, Phase::Proving(_))).await;
     let fast = Client::start(client_config(dir.path(), "b", &server.url()), echo(0)).await.unwrap();
-    let job = server.status().await.unwrap().jobs[0].job;
-    let release = async || {
-        let url = format!("{}{}", server.url(), protocol::paths::release(&job));
+    let job = server.status().await.unwrap().jobs[0].clone();
+    let (job, holder) = (job.job, job.client.expect("a client has it"));
+    let release = async |meant: &str| {
+        let url = format!("{}{}{meant}", server.url(), protocol::paths::release(&job));
         http().post(url).send().await.unwrap().status().as_u16()
     };
-    assert_eq!(release().await, 204);
+    assert_eq!(release(&format!("?client={}", "9".repeat(32))).await, 409, "another has it");
+    assert_eq!(release("?client=nobody").await, 400);
+    assert_eq!(release(&format!("?client={holder}")).await, 204);
     until("another client proves it", async || proved(&server).await == 1).await;
     until("the first is told to stop", async || matches!(slow.status().phase, Phase::Idle(_)))
         .await;
     let status = server.status().await.unwrap();
     assert_eq!((status.jobs[0].failures, status.jobs[0].lost), (0, 0), "nobody is to blame");
-    assert_eq!(release().await, 409, "no client has it");
+    assert_eq!(release("").await, 409, "no client has it");
     slow.stop().await;
     fast.stop().await;
     server.stop().await;

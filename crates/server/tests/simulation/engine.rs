@@ -725,7 +725,7 @@ impl Engine {
             _ => Err(Refused::NotLeased),
         };
         if let Some(real) = &self.real {
-            let found = real.store.release(job, &by(), now).await.map(drop).map_err(refused);
+            let found = real.store.release(job, None, &by(), now).await.map(drop).map_err(refused);
             assert_eq!(found, model);
         }
         model

@@ -1,5 +1,6 @@
 'use strict';
-// The dashboard. Clients choose their names and error texts: whatever comes from the server is set as text, never as markup.
+// The dashboard. Clients choose their names and error texts: whatever comes from the server is set as text, never as markup. Several may
+// have the same name: it never stands without the id.
 
 (() => {
   const $ = id => document.getElementById(id);
@@ -232,8 +233,8 @@
 
   function clientActions(client) {
     if (!operates()) return [];
-    const name = client.name || short(client.client);
-    const deed = (text, deed, question, style) => button(text, () => decide(question, `${deed} ${name}`, 'POST', `/v1/clients/${encodeURIComponent(client.client)}/${deed}`), { label: `${text} client ${name}`, style });
+    const name = clientName(client.client), id = `Its id is ${client.client}.`;
+    const deed = (text, deed, question, style) => button(text, () => decide({ ...question, text: `${question.text} ${id}` }, `${deed} ${name}`, 'POST', `/v1/clients/${encodeURIComponent(client.client)}/${deed}`), { label: `${text} client ${name}`, style });
     const release = deed('Release', 'release', { title: `Release ${name}?`, text: 'It gets jobs again, and what it did wrong is forgotten.', yes: 'Release' });
     if (client.quarantined) return [release];
     const quarantine = deed('Quarantine', 'quarantine', { title: `Quarantine ${name}?`, text: 'Its job is taken away, and it gets none until somebody releases it.', yes: 'Quarantine', danger: true }, 'danger');
@@ -250,7 +251,8 @@
       made.push(button('Requeue', () => decide({ title: `Requeue ${named}?`, text: 'The job gets fresh budgets and is offered to clients again.', yes: 'Requeue' }, `${named} requeued`, 'POST', path('requeue'))));
     }
     if (job.state === 'leased') {
-      made.push(button('Take back', () => decide({ title: `Take ${named} from its client?`, text: 'The client is told to stop, without blame. Another may take the job.', yes: 'Take back' }, `${named} taken back`, 'POST', path('release'))));
+      const { client } = job, name = clientName(client);
+      made.push(button('Take back', () => decide({ title: `Take ${named} from ${name}?`, text: `The client is told to stop, without blame. Another may take the job. Its id is ${client}.`, yes: 'Take back' }, `${named} taken back from ${name}`, 'POST', `${path('release')}?client=${encodeURIComponent(client)}`)));
     }
     if (['ready', 'leased', 'verifying'].includes(job.state)) {
       made.push(button('Priority', () => decide({ title: `Priority of ${named}`, text: 'Above zero it is served before others, below zero after them. A step is ten minutes.', yes: 'Set', value: job.priority || 0 }, `priority of ${named}`, 'POST', path('priority'), priority => ({ priority }))));
@@ -453,21 +455,22 @@
     $('clients-none').hidden = all.length > 0;
     $('clients-none').textContent = 'No client has come yet. “l2-prover client --server URL” starts one.';
     list($('clients'), all, it => it.client.client, ({ client }) => {
-      const name = element('span'), badge = element('span', 'badge'), doing = element('p'), bar = element('progress'), on = element('p', 'soft'), record = element('p', 'soft'), actions = element('div', 'controls');
-      const made = element('li', '', element('h3', '', name, badge), doing, bar, on, record, actions);
+      const name = element('span', 'name'), id = element('code', 'id'), badge = element('span', 'badge'), doing = element('p'), bar = element('progress'), on = element('p', 'soft'), record = element('p', 'soft'), actions = element('div', 'controls');
+      const made = element('li', '', element('h3', '', name, id, badge), doing, bar, on, record, actions);
       let shown = '';
       made.refresh = ({ client, job }) => {
         const stands = standing(client, job);
-        setText(name, client.name || short(client.client));
-        name.title = client.client;
+        setText(name, client.name || '');
+        setText(id, short(client.client));
+        id.title = client.client;
         setText(badge, stands);
         badge.className = `badge ${stands}`;
         const step = job && progressText(job.progress);
         setText(doing, job ? `${blocks(range(job))}${job.part ? ', a part' : ''}${step ? `: ${step}` : ''}, for ${duration(now() - job.leased_at)}` : client.rests_until > now() ? `rests for ${duration(client.rests_until - now())}` : `heard ${duration(now() - client.last_seen)} ago`);
         bar.hidden = !job;
         if (job) {
-          const { done, total } = job.progress || {};
-          bar.setAttribute('aria-label', `Progress of ${client.name || short(client.client)}`);
+          const { done, total } = progress || {};
+          bar.setAttribute('aria-label', `Progress of ${clientName(client.client)}`);
           if (total > 1) [bar.max, bar.value] = [total, done];
           else bar.removeAttribute('value');
         }
@@ -612,7 +615,7 @@
   function drawJob(history) {
     const job = openJob;
     $('job-title').textContent = `${blocks(range(job))[0].toUpperCase()}${blocks(range(job)).slice(1)}: ${STATES[job.state] || job.state}`;
-    const wanted = `${job.job} ${job.state} ${job.priority} ${operates()}`;
+    const wanted = `${job.job} ${job.state} ${job.priority} ${operates()} ${job.client && clientName(job.client)}`;
     if ($('job-actions').dataset.shown !== wanted) {
       $('job-actions').dataset.shown = wanted;
       $('job-actions').replaceChildren(...jobActions(job));
@@ -639,7 +642,8 @@
     for (const lease of history.leases) {
       const marks = history.proofs.filter(proof => proof.client === lease.client && proof.received_at >= lease.granted_at && proof.received_at <= (lease.ended_at || at))
         .map(proof => ({ at: proof.received_at, style: 'verifying' }));
-      rows.push({ name: clientName(lease.client).slice(0, 13), style: ended(lease.outcome), start: lease.granted_at, end: lease.ended_at || at, marks });
+      const called = section('clients').get(lease.client);
+      rows.push({ name: ((called && called.name) || short(lease.client)).slice(0, 13), style: ended(lease.outcome), start: lease.granted_at, end: lease.ended_at || at, marks });
     }
     plots.timeline($('job-plot'), {
       rows: rows.slice(0, 40), from: job.created_at, to: Math.max(end, ...rows.map(row => row.end)),
