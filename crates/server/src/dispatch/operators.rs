@@ -25,7 +25,7 @@ impl Jobs {
     /// Gives a job up; its client is told to stop.
     ///
     /// # Errors
-    /// [`JobError::Store`] if it is proved.
+    /// [`JobError::Store`] if it is proved or cancelled.
     pub async fn cancel(&self, job: JobId, by: &Actor) -> Result<(), JobError> {
         Ok(self.0.store.cancel(job, by, self.now().await?).await?)
     }
@@ -50,7 +50,7 @@ impl Jobs {
     /// Serves a job earlier or later than its age says.
     ///
     /// # Errors
-    /// [`JobError::Malformed`] if the priority is not from -100 to 100.
+    /// [`JobError::Malformed`] if the priority is not from -100 to 100; [`JobError::Store`] if the job is proved.
     pub async fn prioritise(&self, job: JobId, priority: i32, by: &Actor) -> Result<(), JobError> {
         if !(-100..=100).contains(&priority) {
             return Err(JobError::Malformed(format!(

@@ -20,7 +20,7 @@
 //!   ^                |  expire / fail     | rejected
 //!   +----------------+--------------------+
 //! leased --budget spent, second party lost--> dead --requeue--> ready
-//! any but proved --cancel--> dead
+//! any but proved and cancelled --cancel--> dead
 //! any --supersede--> superseded --revive--> ready, proved or dead, as it was
 //! ```
 
@@ -364,6 +364,7 @@ pub fn next(job: &Job, event: &Event, now: Timestamp, rules: &Rules) -> Result<J
         (_, Event::Requeue) => Err(Refused::NotDead),
 
         (Proved, Event::Cancel) => Err(Refused::Proved),
+        (Dead(DeadCause::Cancelled), Event::Cancel) => Err(Refused::Cancelled),
         (_, Event::Cancel) => to(Dead(DeadCause::Cancelled)),
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     jobs::{
         batch::Targets,
         outcome::LeaseOutcome,
-        state::{Event, Refused, State, due},
+        state::{Event, Outcome, Refused, State, due},
     },
 };
 use protocol::{ChangeJobs, ChangedJobs, ClientId, JobId, JobsDeed, LeaseId};
@@ -36,7 +36,7 @@ impl JobStore {
     /// Gives a job up. Its client is told to stop; a proof of it that comes all the same is used.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if it is proved.
+    /// [`StoreError::Refused`] if it is proved or cancelled.
     pub async fn cancel(&self, job: JobId, by: &Actor, now: Timestamp) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
@@ -79,7 +79,7 @@ impl JobStore {
     /// Changes when a job is [`due`].
     ///
     /// # Errors
-    /// [`StoreError::NoSuchJob`].
+    /// [`StoreError::Refused`] if it is proved: nobody waits for it.
     pub async fn prioritise(
         &self,
         job: JobId,
@@ -89,6 +89,9 @@ impl JobStore {
     ) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.find(&mut tx, job).await?;
+        if row.job.state.outcome() == Outcome::Proved {
+            return Err(StoreError::Refused { job, refused: Refused::Proved });
+        }
         let update =
             sqlx::query("UPDATE jobs SET priority = $1, due = $2 WHERE seq = $3 OR parent = $4")
                 .bind(Col(priority))

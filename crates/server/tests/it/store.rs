@@ -634,6 +634,11 @@ async fn a_cancelled_job_stops_its_client_and_a_proof_of_it_is_used_all_the_same
     assert!(matches!(told, StoreError::Refused { refused: Refused::Dead, .. }), "{told}");
     assert!(lease(&store, 1, at(2)).await.is_none());
     assert_eq!(store.job(leased.job).await.unwrap().cause, Some(DeadCause::Cancelled));
+    // Whoever cancels it once more is told that somebody has, and it is not recorded again.
+    let deeds = store.audit(None, 10).await.unwrap().items.len();
+    let again = store.cancel(leased.job, &by(), at(2)).await.unwrap_err();
+    assert!(matches!(again, StoreError::Refused { refused: Refused::Cancelled, .. }), "{again}");
+    assert_eq!(store.audit(None, 10).await.unwrap().items.len(), deeds);
 
     let late = submit(&leased, b"late");
     assert!(matches!(
@@ -646,6 +651,9 @@ async fn a_cancelled_job_stops_its_client_and_a_proof_of_it_is_used_all_the_same
     );
     let refused = store.cancel(leased.job, &by(), at(4)).await.unwrap_err();
     assert!(matches!(refused, StoreError::Refused { refused: Refused::Proved, .. }), "{refused}");
+    let refused = store.prioritise(leased.job, 7, &by(), at(4)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused { refused: Refused::Proved, .. }), "{refused}");
+    assert_eq!(store.job(leased.job).await.unwrap().priority, 0);
 }
 
 async fn an_urgent_job_is_served_first(place: &Place) {

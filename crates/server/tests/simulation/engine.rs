@@ -733,8 +733,14 @@ impl Engine {
 
     pub(crate) async fn prioritise(&mut self, job: JobId, priority: i32, now: Timestamp) {
         let row = self.find(job);
-        self.rows[row].due = due(self.rows[row].created_at, priority);
-        compare!(self, Ok::<_, Refused>(()), prioritise(job, priority, &by(), now));
+        let model = match self.rows[row].job.state.outcome() {
+            Outcome::Proved => Err(Refused::Proved),
+            _ => Ok(()),
+        };
+        if model.is_ok() {
+            self.rows[row].due = due(self.rows[row].created_at, priority);
+        }
+        compare!(self, model, prioritise(job, priority, &by(), now));
     }
 
     pub(crate) async fn decide(&mut self, client: ClientId, deed: StandingEvent, now: Timestamp) {

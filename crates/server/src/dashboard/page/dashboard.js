@@ -163,13 +163,10 @@
 
   async function act(what, method, path, body) {
     try {
-      const answer = await ask(method, path, { body });
-      const text = await answer.text();
+      await (await ask(method, path, { body })).text();
       toast(`Done: ${what}.`);
-      return text ? JSON.parse(text) : null;
     } catch (error) {
-      toast(`Not done: ${what}. ${error.message}`);
-      return null;
+      toast(error.status ? `Not done: ${what}. ${error.message}` : `No answer: ${what}. It may or may not have been done: ${error.message || error}`);
     }
   }
 
