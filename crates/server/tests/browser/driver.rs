@@ -102,6 +102,25 @@ impl Browser {
         self.command("/goog/cdp/execute", json!({ "cmd": command, "params": params })).await
     }
 
+    /// Opens another tab, to which everything goes from now on. Returns what leads back.
+    pub(crate) async fn tab(&self) -> String {
+        let get = self.http.get(format!("{}/window", self.session));
+        let before: Value = get.send().await.unwrap().json().await.unwrap();
+        let new = self.command("/window/new", json!({ "type": "tab" })).await;
+        self.switch(new["handle"].as_str().expect("a tab")).await;
+        before["value"].as_str().expect("a tab").to_owned()
+    }
+
+    /// Goes to a tab.
+    pub(crate) async fn switch(&self, tab: &str) {
+        self.command("/window", json!({ "handle": tab })).await;
+    }
+
+    /// Runs a script in each page before its own.
+    pub(crate) async fn before_pages(&self, script: &str) {
+        self.chromium("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
+    }
+
     pub(crate) async fn goto(&self, url: &str) {
         self.command("/url", json!({ "url": url })).await;
     }

@@ -12,7 +12,7 @@ mod scene;
 use common::{Chain, config, http, serve, token, until};
 use driver::{Browser, is_here};
 use protocol::JobState;
-use scene::{Fleet, fill, hostile};
+use scene::{Fleet, Way, Wire, fill, hostile};
 use server::{
     Config, Running, Server,
     config::Auth,
@@ -540,6 +540,117 @@ async fn a_client_is_named_by_more_than_what_it_calls_itself() {
     browser.click("#confirm-yes").await;
     until("it is taken back", async || in_state(&server, JobState::Ready).await == 1).await;
     browser.until("document.getElementById('toasts').textContent.includes('taken back from \u{2068}prover-1\u{2069} (02020202)')").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_is_filtered_shows_what_is_true_now() {
+    let browser = browser!();
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(3);
+    let server = serve(Config { ready_jobs: 1_000, ..config(dir.path()) }, &chain).await;
+    until("the jobs are ready", async || in_state(&server, JobState::Ready).await == 3).await;
+    browser.goto(&server.url()).await;
+    let rows = "document.querySelectorAll('#jobs tbody tr').length";
+    browser.until(&format!("{rows} === 3")).await;
+    let filter = "const state = document.getElementById('state'); state.value = 'ready'; state.dispatchEvent(new Event('change'))";
+    browser.script(filter).await;
+    browser.until("document.getElementById('as-of').textContent.startsWith('as of ')").await;
+    browser.until(&format!("{rows} === 3")).await;
+    // One that is leased is no longer among them, and one that comes is.
+    scene::visit(&server, 7, "gamma", None).await.expect("there is a job");
+    browser.until(&format!("{rows} === 2")).await;
+    chain.head.store(4, Ordering::SeqCst);
+    browser.until(&format!("{rows} === 3")).await;
+    browser.script(&filter.replace("'ready'", "''")).await;
+    browser
+        .until(&format!("{rows} === 4 && document.getElementById('as-of').textContent === ''"))
+        .await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_slow_or_broken_network_the_page_says_what_it_does_not_know() {
+    let browser = browser!();
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(3)).await;
+    until("the jobs are ready", async || in_state(&server, JobState::Ready).await == 3).await;
+    let wire = Wire::to(&server).await;
+    browser.goto(&wire.url).await;
+    browser.until("document.querySelectorAll('#jobs tbody tr').length === 3").await;
+
+    // One job is opened while another is still being read.
+    wire.is(Way::Takes(Duration::from_millis(700)));
+    browser.click("#jobs tbody tr:first-child button").await;
+    browser.click("#job-close").await;
+    browser.click("#jobs tbody tr:last-child button").await;
+    browser.until("document.getElementById('job-title').textContent.startsWith('Block 1:') && document.querySelector('#attempts tbody tr')").await;
+    browser.click("#job-close").await;
+    browser.until("!document.getElementById('job').open").await;
+
+    // The server did it; that it did was lost.
+    browser.press("#controls", "Pause intake").await;
+    wire.is(Way::Cuts);
+    browser.click("#confirm-yes").await;
+    browser
+        .until("document.getElementById('toasts').textContent.includes('It may or may not have been done')")
+        .await;
+    assert!(server.status().await.unwrap().paused_since.is_some());
+    wire.is(Way::Takes(Duration::ZERO));
+    browser.until("document.getElementById('link').dataset.state === 'live'").await;
+    browser.until("document.getElementById('controls').textContent.includes('Resume')").await;
+
+    // Nothing comes any more, and nothing says so.
+    let begun = Instant::now();
+    wire.is(Way::Stalls);
+    browser.until("document.getElementById('link').dataset.state === 'lost'").await;
+    measured("the page doubts", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(browser.complaints().await, [""; 0]);
+    drop(browser);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_signs_out_does_so_in_every_tab_and_leaves_nothing() {
+    let browser = browser!();
+    let dir = tempfile::tempdir().unwrap();
+    let config = closed(dir.path());
+    let (_, operator) = token(&config, Role::Operator).await;
+    let (_, viewer) = token(&config, Role::Viewer).await;
+    let server = serve(config, &Chain::new(2)).await;
+    until("the jobs are ready", async || in_state(&server, JobState::Ready).await == 2).await;
+    sign_in(&browser, &server, &operator).await;
+    browser.script("const state = document.getElementById('state'); state.value = 'ready'; state.dispatchEvent(new Event('change'))").await;
+    browser.until("document.getElementById('as-of').textContent !== ''").await;
+    browser.click("#jobs tbody button").await;
+    browser.until("document.querySelector('#attempts tbody tr')").await;
+
+    // Another tab is signed in too, since it is the same browser.
+    let first = browser.tab().await;
+    browser.goto(&server.url()).await;
+    browser.until("document.getElementById('link').dataset.state === 'live'").await;
+    browser.click("#sign-out").await;
+    browser
+        .until("document.getElementById('sign-in-problem').textContent === 'You have signed out.'")
+        .await;
+    browser.switch(&first).await;
+    browser.until("!document.getElementById('sign-in').hidden").await;
+    let left = browser
+        .script("return [JSON.stringify(localStorage), document.getElementById('main').hidden, document.querySelector('dialog[open]'), document.getElementById('job-title').textContent, document.querySelectorAll('#controls button, #job-actions button, tbody tr, #clients li').length]")
+        .await;
+    assert_eq!(left, serde_json::json!(["{}", true, null, "", 0]));
+    // Who comes next begins anew.
+    browser.until("document.activeElement.id === 'token'").await;
+    browser.write("#token", &viewer).await;
+    browser.keys(&['\u{e007}']).await;
+    browser.until("document.querySelectorAll('#jobs tbody tr').length === 2").await;
+    let filter = browser
+        .script("return document.getElementById('state').value + document.getElementById('as-of').textContent")
+        .await;
+    assert_eq!(filter, "");
     assert_eq!(browser.complaints().await, [""; 0]);
     server.stop().await;
 }

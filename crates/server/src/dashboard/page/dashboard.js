@@ -483,10 +483,13 @@
 
   // ---- Jobs
 
-  const listed = { state: '', block: '', jobs: null, next: null };
+  // A list that is not the newest, live: what is asked for, what came of it and when. It is asked for again as long as it is looked at.
+  const listed = { path: null, jobs: null, next: null, at: 0, read: 0, counts: '', asked: 0, asking: false };
 
   function took(job) {
-    if (job.state === 'leased' || job.state === 'verifying') return `${duration(now() - job.leased_at)} so far`;
+    // Of a job that is not told live nothing later is known.
+    const at = section('jobs').has(job.job) || listed.jobs === null ? now() : listed.at;
+    if (job.state === 'leased' || job.state === 'verifying') return `${duration(at - job.leased_at)} so far`;
     if (job.state === 'proved' && job.leased_at && job.finished_at >= job.leased_at) return duration(job.finished_at - job.leased_at);
     return job.state === 'ready' ? `waits ${duration(at - job.created_at)}` : '';
   }
@@ -519,6 +522,8 @@
       : listed.jobs.map(job => section('jobs').get(job.job) || job);
     list($('jobs').tBodies[0], shown, job => job.job, jobRow);
     $('older').hidden = live || listed.next === null;
+    setText($('as-of'), live ? '' : `as of ${clock(listed.at)}`);
+    if (!live) refreshJobs();
     $('jobs-none').hidden = shown.length > 0;
     $('jobs-none').textContent = live ? 'There is no job yet.' : 'There is no such job.';
     const dead = (server('counts') || {}).dead || 0, wanted = operates() && dead ? String(dead) : '';
@@ -528,42 +533,64 @@
     }
   }
 
-  async function loadJobs(path) {
+  // A page, the first or the one after what is shown. One that nobody asked for fails without a word: the list says of when it is.
+  async function loadJobs(limit, { before = null, quiet = false } = {}) {
+    const asked = ++listed.asked, counts = JSON.stringify(server('counts'));
+    listed.asking = true;
     try {
-      const answer = await ask('GET', path);
-      const link = /<([^>]*)>; rel="next"/.exec(answer.headers.get('link') || '');
+      const answer = await ask('GET', `${listed.path}&limit=${limit}${before === null ? '' : `&before=${before}`}`);
+      const link = /[?&]before=(\d+)[^>]*>; rel="next"/.exec(answer.headers.get('link') || '');
       // The newest is the last.
       const page = (await answer.json()).reverse();
-      listed.jobs = path.includes('before=') ? (listed.jobs || []).concat(page) : page;
+      if (asked !== listed.asked) return;
+      listed.jobs = before === null ? page : listed.jobs.concat(page);
       listed.next = link ? link[1] : null;
+      if (before === null) [listed.at, listed.counts] = [now(), counts];
     } catch (error) {
-      toast(`The jobs could not be listed: ${error.message}`);
+      if (asked === listed.asked && !quiet) toast(`The jobs could not be listed: ${error.message}`);
     }
+    if (asked !== listed.asked) return;
+    [listed.asking, listed.read] = [false, Date.now()];
     draw();
   }
 
+  function refreshJobs() {
+    const age = Date.now() - listed.read, shown = listed.jobs.length;
+    if (listed.asking || !stream || shown > MOST_LISTED) return;
+    if (age > 5e3 || (age > 1e3 && listed.counts !== JSON.stringify(server('counts')))) loadJobs(Math.max(PAGE_JOBS, shown), { quiet: true });
+  }
+
   function filterJobs() {
-    listed.state = $('state').value;
-    listed.block = $('block').value.trim();
-    if (!listed.state && !listed.block) {
-      [listed.jobs, listed.next] = [null, null];
-      return draw();
-    }
-    const query = new URLSearchParams({ limit: PAGE_JOBS });
-    if (listed.state) query.set('state', listed.state);
-    if (listed.block) [query.set('first', listed.block), query.set('last', listed.block)];
-    loadJobs(`/v1/jobs?${query}`);
+    const state = $('state').value, block = $('block').value.trim(), query = new URLSearchParams();
+    if (state) query.set('state', state);
+    if (block) [query.set('first', block), query.set('last', block)];
+    [listed.path, listed.jobs, listed.next] = [`/v1/jobs?${query}`, null, null];
+    if (state || block) return loadJobs(PAGE_JOBS);
+    listed.asked += 1;
+    draw();
   }
 
   // ---- One job
 
-  let openJob = null, opener = null, jobText = '', loading = false;
+  // `loading` is the request for what is open, and `stale` that it has to be asked again after it.
+  let openJob = null, opener = null, jobText = '', loading = null, stale = false;
+
+  const textOf = job => JSON.stringify([job.state, job.client, job.leased_at, job.finished_at, job.failures, job.lost, job.priority]);
+
+  function forgetJob() {
+    if (loading) loading.abort();
+    openJob = loading = null;
+    stale = false;
+  }
 
   function showJob(job) {
+    forgetJob();
     openJob = job;
-    jobText = '';
+    jobText = textOf(job);
     opener = document.activeElement;
     $('attempts').tBodies[0].replaceChildren();
+    $('attempts').tBodies[0].known = undefined;
+    $('job-parts').replaceChildren();
     plots.empty($('job-plot'), 'Loading…');
     $('job').showModal();
     $('job-title').focus();
@@ -572,20 +599,28 @@
   }
 
   async function loadJob() {
-    if (!openJob || loading) return;
-    loading = true;
-    const id = openJob.job;
-    try {
-      const path = `/v1/jobs/${encodeURIComponent(id)}`;
-      const [job, history] = await Promise.all([ask('GET', path), ask('GET', `${path}/history`)].map(async answer => (await answer).json()));
-      if (openJob && openJob.job === id) {
-        openJob = { ...job, progress: openJob.progress };
-        drawJob(history);
-      }
-    } catch (error) {
-      toast(`The job could not be read: ${error.message}`);
+    if (!openJob) return;
+    if (loading) {
+      stale = true;
+      return;
     }
-    loading = false;
+    const mine = loading = new AbortController();
+    try {
+      const path = `/v1/jobs/${encodeURIComponent(openJob.job)}`, { signal } = mine;
+      const [job, history] = await Promise.all([ask('GET', path, { signal }), ask('GET', `${path}/history`, { signal })].map(async answer => (await answer).json()));
+      if (loading !== mine) return;
+      openJob = job;
+      drawJob(history);
+    } catch (error) {
+      if (loading !== mine) return;
+      toast(`The job could not be read: ${error.message}`);
+      // It is asked again with the next change of the job, or when it is opened again.
+      if (!$('attempts').tBodies[0].firstChild) plots.empty($('job-plot'), `Not read: ${error.message}`);
+    }
+    loading = null;
+    if (!stale) return;
+    stale = false;
+    loadJob();
   }
 
   function replay(job) {
@@ -666,9 +701,8 @@
     const job = section('jobs').get(openJob.job) || section('troubled').get(openJob.job);
     if (!job) return;
     openJob = { ...openJob, ...job };
-    const text = JSON.stringify([job.state, job.leased_at, job.finished_at, job.failures, job.lost, job.priority]);
-    if (text !== jobText) {
-      jobText = text;
+    if (textOf(job) !== jobText) {
+      jobText = textOf(job);
       loadJob();
     }
     drawJob(null);
@@ -904,10 +938,10 @@
     event.preventDefault();
     filterJobs();
   });
-  $('older').addEventListener('click', () => listed.next && loadJobs(listed.next));
+  $('older').addEventListener('click', () => listed.next && loadJobs(PAGE_JOBS, { before: listed.next }));
   $('job-close').addEventListener('click', () => $('job').close());
   $('job').addEventListener('close', () => {
-    openJob = null;
+    forgetJob();
     if (opener && opener.isConnected) opener.focus();
   });
   addEventListener('resize', () => {
