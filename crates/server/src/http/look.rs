@@ -17,6 +17,9 @@ const LISTED: u32 = 30;
 /// What changes slowly, or is dear to read, is read so often.
 const NOW_AND_THEN: Duration = Duration::from_secs(2);
 
+/// When a client was heard is shown to so many milliseconds: each change of it is told to all who look.
+const HEARD_TO: u64 = 10_000;
+
 /// Looks at a server for the dashboard. Clones share what was read before.
 #[derive(Clone, Debug)]
 pub(crate) struct Looker {
@@ -91,11 +94,19 @@ impl Looker {
             "clients_waiting": jobs.requests_waiting(),
         });
         board.put("server", "queue", &queue);
-        for job in &status.jobs {
-            board.put("jobs", job.job, job);
+        // What changes often is put beside what is long and does not.
+        for mut job in status.jobs {
+            if let Some(progress) = job.progress.take() {
+                board.put("progress", job.job, &progress);
+            }
+            board.put("jobs", job.job, &job);
         }
-        for client in &status.clients {
-            board.put("clients", client.client, client);
+        for mut client in status.clients {
+            let key = client.client;
+            board.put("hardware", key, &std::mem::take(&mut client.capabilities));
+            board.put("heard", key, &(client.last_seen / HEARD_TO * HEARD_TO));
+            client.last_seen = 0;
+            board.put("clients", key, &client);
         }
         Ok((board, status.now))
     }
@@ -122,6 +133,7 @@ impl Looker {
         for job in store.list(&troubled, LISTED).await?.items {
             board.put("troubled", job.job, &job);
         }
+        board.put("server", "clients_known", &store.clients_known().await?);
         for entry in store.audit(None, LISTED).await?.items {
             board.put("audit", entry.id, &entry);
         }

@@ -20,6 +20,9 @@ const HEARD_AT_ONCE: usize = 500;
 /// A client that was not heard for so long is silent: longer than any pause between two of its calls.
 pub const SILENT: Duration = Duration::from_secs(120);
 
+/// Clients are counted up to so many.
+const COUNTED: u32 = 10_000;
+
 /// So many capabilities of a client are kept. Clients have one.
 const MOST_CAPABILITIES: usize = 4;
 
@@ -72,6 +75,17 @@ impl JobStore {
             shown_client_columns!(),
         )));
         self.client_summaries(self.ok(rows.fetch_all(self.db.readers()).await)?, now)
+    }
+
+    /// How many clients have ever come, counted up to 10,000.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub async fn clients_known(&self) -> Result<u64> {
+        let count = sqlx::query(AssertSqlSafe(format!(
+            "SELECT count(*) AS known FROM (SELECT id FROM clients LIMIT {COUNTED}) AS counted"
+        )));
+        self.get(&self.ok(count.fetch_one(self.db.readers()).await)?, "known")
     }
 
     /// All clients, those that were heard latest first: at most `limit`, of those after the one that was heard at `before.0` and

@@ -408,6 +408,59 @@ async fn viewers_cannot_take_all_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_a_client_was_heard_is_not_told_with_all_that_is_known_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(config(dir.path()), &Chain::new(0)).await;
+    let client = protocol::ClientId::from_bytes([7; 16]);
+    let gpu = protocol::Gpu { name: "a GPU with a long name".into(), memory_bytes: 1 << 37 };
+    let capability = protocol::Capability {
+        gpus: vec![gpu; 16],
+        ..protocol::Capability::new(
+            protocol::ProofSystem::Exec,
+            alloy_primitives::B256::ZERO,
+            false,
+        )
+    };
+    let visit = async || {
+        let request = protocol::ProofData::Request(protocol::Request {
+            client,
+            capabilities: vec![capability.clone()],
+            wait_ms: 0,
+            origin: Some(protocol::Origin {
+                instance: protocol::InstanceId::from_bytes([7; 16]),
+                name: "fat".into(),
+                host: "host".into(),
+            }),
+        });
+        let post = http().post(format!("{}/v1/request", server.url())).json(&request);
+        assert_eq!(status(post).await, StatusCode::OK);
+    };
+    visit().await;
+    let mut events = Events::open(http().get(format!("{}/v1/events", server.url()))).await;
+    let key = client.to_string();
+    let whole = events.until(|event| !event["set"]["clients"][&key].is_null()).await;
+    assert_eq!(whole["set"]["hardware"][&key][0]["gpus"].as_array().unwrap().len(), 16);
+    let heard = whole["set"]["heard"][&key].as_u64().unwrap();
+    // Some ten seconds later it was heard later. Nothing else is said of it, and that seldom.
+    let begun = Instant::now();
+    loop {
+        visit().await;
+        let Ok(event) = tokio::time::timeout(Duration::from_millis(500), events.next()).await
+        else {
+            continue;
+        };
+        let set = &event.unwrap()["set"];
+        assert!(set["clients"].is_null() && set["hardware"].is_null(), "{set}");
+        if let Some(later) = set["heard"][&key].as_u64() {
+            assert!(later >= heard + 10_000, "{heard} {later}");
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "it was heard");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_dashboards_cost_little_memory() {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::new(20);

@@ -432,8 +432,8 @@
     return client.failed ? 'failing' : 'idle';
   }
 
-  function hardware({ capabilities = [] }) {
-    return capabilities.map(it => [
+  function hardware({ capabilities }) {
+    return (capabilities || []).map(it => [
       it.engine || it.system,
       it.memory_bytes ? bytes(it.memory_bytes) : null,
       ...(it.gpus || []).map(gpu => `${gpu.name} (${bytes(gpu.memory_bytes)})`),
@@ -445,10 +445,14 @@
   function clients() {
     const busy = new Map();
     for (const job of section('jobs').values()) if (job.client && (job.state === 'leased' || job.state === 'verifying')) busy.set(job.client, job);
-    const all = [...section('clients').values()].map(client => ({ client, job: busy.get(client.client) }));
+    const all = [...section('clients').values()].map(client => ({
+      client: { ...client, capabilities: section('hardware').get(client.client), last_seen: section('heard').get(client.client) },
+      job: busy.get(client.client),
+    }));
     const order = ({ client, job }) => client.quarantined ? 0 : job ? 1 : client.silent ? 3 : 2;
     all.sort((a, b) => order(a) - order(b) || (a.client.name || a.client.client).localeCompare(b.client.name || b.client.client) || a.client.client.localeCompare(b.client.client));
-    $('clients-count').textContent = all.length ? number(all.length) : '';
+    const known = server('clients_known') || 0;
+    $('clients-count').textContent = known > all.length ? `${number(all.length)} of ${number(known)}${known < 10000 ? '' : ' or more'}` : all.length ? number(all.length) : '';
     $('clients-none').hidden = all.length > 0;
     $('clients-none').textContent = 'No client has come yet. “l2-prover client --server URL” starts one.';
     list($('clients'), all, it => it.client.client, ({ client }) => {
@@ -462,7 +466,7 @@
         id.title = client.client;
         setText(badge, stands);
         badge.className = `badge ${stands}`;
-        const step = job && progressText(job.progress);
+        const progress = job && section('progress').get(job.job), step = progressText(progress);
         setText(doing, job ? `${blocks(range(job))}${job.part ? ', a part' : ''}${step ? `: ${step}` : ''}, for ${duration(now() - job.leased_at)}` : client.rests_until > now() ? `rests for ${duration(client.rests_until - now())}` : `heard ${duration(now() - client.last_seen)} ago`);
         bar.hidden = !job;
         if (job) {
@@ -656,7 +660,7 @@
       ['job', job.job], ['proof', `${job.system} ${job.kind}`], ['program', job.program_id], ['gas', number(job.gas_used)], ['transactions', number(job.transactions)],
       ['input', `${number(job.prover_inputs.len)} bytes, ${job.prover_inputs.sha256}`], ['enqueued', moment(job.created_at)],
       ['finished', job.finished_at ? moment(job.finished_at) : null], ['client', job.client ? `${clientName(job.client)} (${job.client})` : null],
-      ['progress', progressText(job.progress) || null], ['priority', job.priority ? String(job.priority) : null], ['given up because', job.cause || null],
+      ['progress', progressText(section('progress').get(job.job)) || null], ['priority', job.priority ? String(job.priority) : null], ['given up because', job.cause || null],
       ['accepted proof', job.proof ? `${number(job.proof.len)} bytes, ${job.proof.sha256}` : null], ['last error', job.last_error],
     ].filter(([, value]) => value !== null && value !== undefined);
     list($('job-facts'), facts.flatMap(([name, value]) => [{ id: `${name} name`, tag: 'dt', text: name }, { id: name, tag: 'dd', text: value }]), it => it.id, ({ tag }) => {
