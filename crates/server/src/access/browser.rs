@@ -47,7 +47,7 @@ pub(crate) fn check(headers: &HeaderMap, reached: Reached) -> Result<(), Foreign
     let host = headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
     if let Some(origin) = headers.get(ORIGIN) {
         let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-        // SOUNDNESS: a server that speaks TLS has no page without. One that does not may have pages of either kind: a proxy before it may
+        // A server that speaks TLS has no page without. One that does not may have pages of either kind: a proxy before it may
         // speak TLS, and no page of another server has this one's host and port. Other schemes are not the web's.
         let own = origin.is_some_and(|(scheme, authority)| {
             let scheme = scheme == "https" || (scheme == "http" && !reached.over_tls);

@@ -88,7 +88,7 @@ impl Caller {
     /// Who it is, for its browser.
     pub fn session(&self) -> Session {
         let name = self.token.as_ref().map(|token| token.name.clone());
-        // SOUNDNESS: the second half is told to whoever shows the token, and never for the cookie: all ports of this host get that.
+        // The second half is told to whoever shows the token, and never for the cookie: all ports of this host get that.
         Session { role: self.role().name().into(), name, csrf: None, expires_at: self.session }
     }
 }
@@ -237,7 +237,7 @@ impl Gate {
         if access == Access::Public {
             return (None, open);
         }
-        // SOUNDNESS: before anything that a browser adds by itself is looked at: a cookie, a certificate, that it is on this machine.
+        // Before anything that a browser adds by itself is looked at: a cookie, a certificate, that it is on this machine.
         if browser::is_of_another_origin(headers) {
             return (None, Err(Foreign::Origin.into()));
         }
@@ -319,7 +319,7 @@ impl Gate {
             let Some(token) = token.filter(|token| sessions.is_good(&shown, token, now)) else {
                 continue;
             };
-            // SOUNDNESS: programs on other ports of this host have the cookie too, but not what the page got that signed in.
+            // Programs on other ports of this host have the cookie too, but not what the page got that signed in.
             if sessions.has_csrf(&shown, headers) {
                 return Identified::Session(token.clone(), shown.expires());
             }
