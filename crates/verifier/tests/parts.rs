@@ -288,7 +288,7 @@ struct Real {
 }
 
 /// The root of the memory that the program of these fixtures begins with.
-const BEFORE: &str = "245e770886a7592ed9a4ff5e2017b914a2b24c373f6b1a5e69dbfd5f9914fb77";
+const BEFORE: &str = "d2b1ac2b958d766260f41371a1d22532f8e81777e6805c5139a7920f9e08f16d";
 
 impl Real {
     /// All segments of the run, whose assumption is resolved: there are no batches of keccak permutations.
