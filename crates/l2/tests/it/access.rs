@@ -301,6 +301,8 @@ fn settling_can_be_set_up_in_the_settings_file() {
     let (mut server, _) = Service::start(&[
         "server",
         "--dev-node",
+        "--node-port",
+        "0",
         "--prover",
         "exec",
         "--danger-accept-exec",
