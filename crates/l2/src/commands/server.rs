@@ -468,7 +468,11 @@ impl fmt::Display for Makes {
 impl fmt::Display for Started {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Prover Server at {}", self.server)?;
-        writeln!(f, "  dashboard  {}/ in your browser", self.server)?;
+        // Where it listens on all addresses, none of them is known that a browser reaches.
+        let page = ["0.0.0.0", "[::]"].iter().fold(self.server.clone(), |page, all| {
+            page.replace(&format!("//{all}:"), "//THIS-HOST:")
+        });
+        writeln!(f, "  dashboard  {page}/ in your browser")?;
         writeln!(f, "  node       {} (chain {})", self.node, self.chain_id)?;
         writeln!(f, "  config     {}", self.chain_config_digest)?;
         writeln!(f, "  data       {}", self.data_dir.display())?;

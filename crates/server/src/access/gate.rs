@@ -246,7 +246,8 @@ impl Gate {
         }
         let (token, session) = match self.identify(certificate, headers) {
             Identified::Nobody => return (None, Err(Denied::Unknown)),
-            Identified::Half(token) => return (Some(token.id), Err(Foreign::Csrf.into())),
+            // As a stranger's: whoever has the cookie alone must not use up what its owner may ask for.
+            Identified::Half => return (None, Err(Foreign::Csrf.into())),
             Identified::Token(token) => (token, None),
             Identified::Session(token, expires) => (token, Some(expires)),
         };
@@ -311,7 +312,7 @@ impl Gate {
             let token = of_secret().filter(valid).cloned();
             return token.map_or(Identified::Nobody, Identified::Token);
         }
-        let mut half = None;
+        let mut half = Identified::Nobody;
         for (sessions, shown) in
             self.0.sessions.iter().flat_map(|of| of.shown(headers).map(move |shown| (of, shown)))
         {
@@ -323,14 +324,10 @@ impl Gate {
             if sessions.has_csrf(&shown, headers) {
                 return Identified::Session(token.clone(), shown.expires());
             }
-            half.get_or_insert_with(|| token.clone());
+            half = Identified::Half;
         }
         let certificate = certificate.and_then(|it| known.certificates.get(&it)).filter(valid);
-        match (certificate, half) {
-            (Some(token), _) => Identified::Token(token.clone()),
-            (None, Some(token)) => Identified::Half(token),
-            (None, None) => Identified::Nobody,
-        }
+        certificate.map_or(half, |token| Identified::Token(token.clone()))
     }
 }
 
@@ -342,7 +339,7 @@ enum Identified {
     /// By a session, which ends then.
     Session(Arc<Token>, u64),
     /// By a session's cookie, without what goes with it.
-    Half(Arc<Token>),
+    Half,
 }
 
 /// Whether a browser reached this server, or a proxy before it, over TLS.

@@ -16,6 +16,7 @@ use server::{
     tokens::{Role, Tokens},
 };
 use std::{
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -207,6 +208,29 @@ async fn who_has_the_cookie_alone_can_do_nothing() {
         StatusCode::NO_CONTENT,
         "the page itself may"
     );
+    server.stop().await;
+}
+
+/// Nor use up what the session's owner may ask for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_too_often_with_the_cookie_alone_slows_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        requests_per_second: NonZeroU32::MIN,
+        requests_at_once: NonZeroU32::new(8).unwrap(),
+        ..Limits::default()
+    };
+    let config = Config { limits, ..closed(dir.path()) };
+    let (_, viewer) = token(&config, Role::Viewer).await;
+    let server = serve(config, &Chain::new(0)).await;
+    let browser = Browser::sign_in(&server, &viewer).await;
+    let mut answers = Vec::new();
+    for _ in 0..30 {
+        answers.push(status(browser.bare(Method::GET, "/v1/session")).await);
+    }
+    let refused = |with| answers.iter().filter(|answer| **answer == with).count();
+    assert!(refused(StatusCode::FORBIDDEN) > 0 && refused(StatusCode::TOO_MANY_REQUESTS) > 0);
+    assert_eq!(status(browser.send(Method::GET, "/v1/session")).await, StatusCode::OK);
     server.stop().await;
 }
 

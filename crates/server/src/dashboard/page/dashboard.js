@@ -135,6 +135,26 @@
     }
   }
 
+  function keep(csrf) {
+    try {
+      localStorage.setItem(HALF, csrf);
+    } catch {
+      throw new Error('This browser keeps nothing for this page: allow that, or use `l2-prover top`.');
+    }
+  }
+
+  // Why the page was left, for the one after it.
+  function parting(why) {
+    try {
+      if (why) return sessionStorage.setItem(WHY, why);
+      const last = sessionStorage.getItem(WHY);
+      sessionStorage.removeItem(WHY);
+      return last;
+    } catch {
+      return null;
+    }
+  }
+
   async function ask(method, path, { body, token, signal, patience = PATIENCE } = {}) {
     const headers = {}, sent = token ? null : half(), signals = [];
     if (token) headers.authorization = `Bearer ${token}`;
@@ -149,7 +169,9 @@
       throw new Error(error.name === 'TimeoutError' ? `the server has not answered for ${patience / 1e3} s` : 'the server cannot be reached');
     }
     if (answer.ok) return answer;
-    const error = new Error(`the answer was ${answer.status}`);
+    const cookies = 'the cookies of this host are too many for the server: delete those of other programs';
+    const error = new Error(answer.status === 431 ? cookies : `the answer was ${answer.status}`);
+    error.sent = sent;
     try {
       error.message = (await answer.json()).message || error.message;
       error.status = answer.status;
@@ -870,7 +892,7 @@
       session = await (await ask('GET', '/v1/session')).json();
     } catch (error) {
       if (error.status === 401) return;
-      if (error.status === 403) return signedOut(error.message, half());
+      if (error.status === 403) return signedOut(error.message, error.sent);
       return lost(error.status ? error.message : undefined);
     }
     signedIn();
@@ -894,13 +916,12 @@
       // What was private goes with the page.
       session = null;
       $('main').replaceChildren();
-      sessionStorage.setItem(WHY, why);
+      parting(why);
       return location.reload();
     }
     $('main').hidden = true;
     $('sign-in').hidden = false;
-    $('sign-in-problem').textContent = why || sessionStorage.getItem(WHY) || '';
-    sessionStorage.removeItem(WHY);
+    $('sign-in-problem').textContent = why || parting() || '';
     link('out', 'not signed in');
     $('token').focus();
   }
@@ -916,7 +937,7 @@
     }
     try {
       const { csrf, ...mine } = await (await ask('POST', '/v1/session', { token })).json();
-      if (csrf) localStorage.setItem(HALF, csrf);
+      if (csrf) keep(csrf);
       session = mine;
       signedIn();
       $('main').focus();

@@ -11,7 +11,7 @@ const HEAD: &str = "\
 Written by `UPDATE_EXPECT=1 cargo nextest run -E 'test(the_page_of_the_api)'`; programs read the same in [openapi.json](../openapi.json). Version 1:
 fields are added, never changed, and whoever reads a message ignores fields that it does not know.
 
-A server on a loopback address needs no token; elsewhere each caller shows one (`Authorization: Bearer l2p_…`), and its role decides what it may call
+A server on a loopback address needs no token unless `auth` is `required`; elsewhere each caller shows one (`Authorization: Bearer l2p_…`), and its role decides what it may call
 ([operate.md](../operate.md#letting-others-in)). Whatever is refused is answered with an [`ApiError`](#apierror), whose codes are in
 [codes.md](codes.md#answers-of-a-server).
 
