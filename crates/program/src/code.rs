@@ -179,8 +179,8 @@ impl Search {
     }
 }
 
-/// Whether an instruction starts at `at`, as far as that shows at a glance: no byte that may be a push reaches it. `false`
-/// says nothing.
+/// Whether it shows at a glance that an instruction starts at `at`: no byte that may be a push reaches it.
+#[expect(clippy::cast_possible_truncation, reason = "at most 32")]
 fn starts_clearly(code: &[u8], at: usize) -> bool {
     const EACH: u32 = 0x0101_0101;
     let (words, last) = code[..at].split_at(at - at % 4);
