@@ -10,7 +10,9 @@ mod server;
 mod settle;
 mod source;
 
-pub(crate) use self::server::{AccessArgs, AggregateArgs, Kept, Operated, ServerData, SplitArgs};
+pub(crate) use self::server::{
+    AccessArgs, AggregateArgs, Kept, Operated, ServerData, SplitArgs, USUAL_PORT, USUAL_SERVER,
+};
 pub(crate) use dev_node::NodeArgs;
 pub(crate) use prover::{EngineArgs, ExecutableArgs, KindArg, ProverArg, ZkvmArgs};
 pub(crate) use settle::{SettleArgs, WalletArgs, rpc};

@@ -9,6 +9,10 @@ use url::Url;
 
 use crate::settings;
 
+/// The port of a server on this machine, unless its settings say otherwise, and where that server is.
+pub(crate) const USUAL_PORT: u16 = 3900;
+pub(crate) const USUAL_SERVER: &str = "http://127.0.0.1:3900";
+
 /// What is shown to a server, and by what it is known. A token is not a flag: others can read a command line.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Access")]
@@ -44,7 +48,7 @@ pub(crate) struct Operated {
     #[arg(
         long,
         env = "L2_PROVER_SERVER",
-        default_value = "http://127.0.0.1:3900",
+        default_value = USUAL_SERVER,
         value_name = "URL"
     )]
     pub server: String,

@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AccessArgs, EngineArgs, Global, ProverArg, ZkvmArgs};
+use crate::args::{AccessArgs, EngineArgs, Global, ProverArg, USUAL_SERVER, ZkvmArgs};
 use crate::machine::{Card, Device};
 use crate::output::Output;
 use crate::provers::{self, Workplace};
@@ -33,7 +33,7 @@ pub(crate) struct Client {
     #[arg(
         long,
         env = "PROVER_CLIENT_PROVER_SERVER_ENDPOINT",
-        default_value = "http://127.0.0.1:3900",
+        default_value = USUAL_SERVER,
         value_delimiter = ',',
         value_name = "URL"
     )]
@@ -125,7 +125,7 @@ pub(crate) struct Resubmit {
     #[arg(
         long,
         env = "PROVER_CLIENT_PROVER_SERVER_ENDPOINT",
-        default_value = "http://127.0.0.1:3900",
+        default_value = USUAL_SERVER,
         value_delimiter = ',',
         value_name = "URL"
     )]

@@ -13,7 +13,8 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{
-    AggregateArgs, EngineArgs, Global, KindArg, NodeArgs, ProverArg, SplitArgs, ZkvmArgs,
+    AggregateArgs, EngineArgs, Global, KindArg, NodeArgs, ProverArg, SplitArgs, USUAL_PORT,
+    USUAL_SERVER, ZkvmArgs,
 };
 use crate::commands::node::{self, Defaults};
 use crate::commands::server::Data;
@@ -69,9 +70,6 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// How often clients report progress: people watch.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// The port of a server unless its settings say otherwise.
-const USUAL_PORT: u16 = 3900;
 
 /// The dev chain's first provable block.
 const FIRST_BLOCK: u64 = 1;
@@ -241,10 +239,6 @@ fn usual_port_if_free() -> u16 {
     }
 }
 
-fn usual_server() -> String {
-    format!("http://{}:{USUAL_PORT}", Ipv4Addr::LOCALHOST)
-}
-
 #[derive(Serialize)]
 struct Started {
     event: &'static str,
@@ -287,7 +281,7 @@ impl fmt::Display for Started {
             };
             writeln!(f, "nothing proven  {why}")?;
         }
-        let named = match *server == usual_server() {
+        let named = match server == USUAL_SERVER {
             true => String::new(),
             false => format!(" --server {server}"),
         };
@@ -329,8 +323,8 @@ mod tests {
         let started = Started {
             event: "started",
             node: "http://127.0.0.1:8545".to_owned(),
-            server: usual_server(),
-            dashboard: format!("{}/", usual_server()),
+            server: USUAL_SERVER.to_owned(),
+            dashboard: format!("{USUAL_SERVER}/"),
             chain_id: 1337,
             clients: 1,
             prover: protocol::ProofSystem::Exec,

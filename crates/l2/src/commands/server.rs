@@ -16,7 +16,7 @@ use witness::KnownKeys;
 
 use crate::args::{
     AggregateArgs, ExecutableArgs, Global, KindArg, NodeAccess, NodeArgs, ProverArg, SettleArgs,
-    SplitArgs, ZkvmArgs,
+    SplitArgs, USUAL_PORT, ZkvmArgs,
 };
 use crate::chain::ChainArg;
 use crate::commands::node::{self, Defaults};
@@ -54,7 +54,7 @@ pub(crate) struct Server {
     #[arg(long, env = "PROVER_SERVER_LISTEN_IP", default_value = "127.0.0.1", value_name = "IP")]
     pub listen_ip: IpAddr,
     /// Port Prover Clients connect to; 0 picks one
-    #[arg(long, env = "PROVER_SERVER_LISTEN_PORT", default_value_t = 3900, value_name = "PORT")]
+    #[arg(long, env = "PROVER_SERVER_LISTEN_PORT", default_value_t = USUAL_PORT, value_name = "PORT")]
     pub listen_port: u16,
     /// Who needs a token (see `l2-prover tokens`)
     #[arg(long, env = "PROVER_SERVER_AUTH", value_enum, default_value_t = AuthArg::Open)]

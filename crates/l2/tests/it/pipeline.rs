@@ -7,7 +7,7 @@ use std::process::Output;
 use protocol::{JobState, Status};
 use serde_json::{Value, json};
 
-use crate::common::{Service, json_lines, rpc, run, status_when, text};
+use crate::common::{Service, free_port, json_lines, rpc, run, status_when, text};
 
 /// Two clients prove so many blocks of a dev chain.
 fn dev(blocks: &str, block_time: &str, more: &[&str]) -> Output {
@@ -259,12 +259,4 @@ fn keep_acknowledged(acknowledged: &mut BTreeMap<u64, Value>, status: &Status) {
             "block {block} was proven again after its proof was acknowledged"
         );
     }
-}
-
-/// A port that was free a moment ago: the server must come back on the same one.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port()
 }

@@ -2,16 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::blocks::{Block, Mark};
-use crate::common::without_settings;
+use crate::common::{free_port, without_settings};
 use crate::deploy::root;
 
 /// How long a block is tried: a chain needs time for its first blocks.
@@ -138,18 +136,6 @@ impl Drop for Machine {
             // SIGTERM, which `timeout` passes on. It may have ended before.
             let _ = Command::new("kill").arg(child.id().to_string()).status();
             let _ = child.wait();
-        }
-    }
-}
-
-/// A free port, below those that the system gives to whoever asks for any.
-fn free_port() -> u16 {
-    static ASKED: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id() * 64 + ASKED.fetch_add(1, Ordering::Relaxed);
-        let port = u16::try_from(10_000 + number % 20_000).expect("it is below 30,000");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
         }
     }
 }
