@@ -15,21 +15,22 @@
 //! | SHA-256 | RISC Zero's circuit | RustCrypto `sha2` |
 //! | modexp | `risc0-crypto-evm` | `aurora-engine-modexp` |
 //! | BN254 addition, multiplication | `risc0-crypto-evm` | arkworks |
-//! | BN254 pairing | arkworks' formulas on our field, whose products are the circuit's | arkworks |
 //! | BLS12-381 G1 | `risc0-crypto` | blst |
-//! | BLS12-381 G2, pairing | arkworks' formulas on our field | blst |
-//! | BLS12-381 maps | arkworks | blst |
-//! | KZG | ours, on the two rows above | c-kzg |
+//! | BLS12-381 G2, pairings | ours, on RISC Zero's circuit: `pairing.rs` beside this file tests the formulas | blst, arkworks |
+//! | BLS12-381 maps | arkworks' formulas on a field whose products are the circuit's | blst |
+//! | KZG | ours, on the rows above | c-kzg |
 
 use alloy_consensus::{EthereumTxEnvelope, SignableTransaction, TxLegacy};
 use alloy_genesis::GenesisAccount;
 use alloy_primitives::{Address, U256, address};
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
+use ark_ff::{BigInteger as _, PrimeField as _};
 use client::prover::{PartFiles, PartWork};
 use client::{Cancel, Prover};
 use devnode::{Chain, accounts, genesis};
 use expect_test::expect_file;
+use num_bigint::BigUint;
 use p256::ecdsa::signature::hazmat::PrehashSigner;
 use prover_risc0::{Config, Risc0Prover};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -370,8 +371,12 @@ fn mulmod() {
 #[test]
 #[ignore = "proves for minutes"]
 fn a_real_proof_of_products() {
+    prove_the_middle(&products().0);
+}
+
+/// Proves a segment in the middle of a chain's first block.
+fn prove_the_middle(chain: &Chain) {
     const PO2: u32 = 16;
-    let (chain, _) = products();
     let (input, root) = chain.input(1..=1).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (input_file, plan_file) = (folder.path().join("input"), folder.path().join("plan"));
@@ -502,7 +507,7 @@ fn bls12_381_additions_and_maps() {
     for (name, precompile, fields) in
         [("BLS12-381 map to G1", 0x10, 1), ("BLS12-381 map to G2", 0x11, 2)]
     {
-        let mut inputs: Vec<Vec<u8>> = (0..10)
+        let mut inputs: Vec<Vec<u8>> = (0..50)
             .map(|_| {
                 (0..fields).flat_map(|_| [vec![0; 17], bytes(&mut rng, 47)].concat()).collect()
             })
@@ -514,12 +519,40 @@ fn bls12_381_additions_and_maps() {
     }
 }
 
+/// A coordinate of BLS12-381 as EIP-2537 encodes it.
+fn coordinate(number: ark_bls12_381::Fq) -> Vec<u8> {
+    [vec![0; 16], number.into_bigint().to_bytes_be()].concat()
+}
+
+/// Points of BLS12-381's curve that are not in the first group, of the order 3 among them, and of its twist that are not in
+/// the second.
+fn outside() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    use ark_bls12_381::{Fq, Fq2, G1Affine, G2Affine};
+    let ones = (0..).filter_map(|x| G1Affine::get_point_from_x_unchecked(Fq::from(x), x % 4 == 0));
+    let twos = (0..).filter_map(|x| {
+        let x2 = Fq2::new(x.into(), (x * x).into());
+        G2Affine::get_point_from_x_unchecked(x2, x % 4 == 0)
+    });
+    let bytes1 = |point: G1Affine| [point.x, point.y].map(coordinate).concat();
+    let bytes2 =
+        |point: G2Affine| [point.x.c0, point.x.c1, point.y.c0, point.y.c1].map(coordinate).concat();
+    (ones.map(bytes1).take(5).collect(), twos.map(bytes2).take(5).collect())
+}
+
 #[test]
 fn bls12_381_multiplications() {
     let mut rng = rng();
-    for (name, precompile, length, random, point) in [
-        ("BLS12-381 G1 multiplication", 0x0c, 128, 1_000, &g1 as &dyn Fn(&mut StdRng) -> Vec<u8>),
-        ("BLS12-381 G2 multiplication", 0x0e, 256, 3, &g2),
+    let (ones, twos) = outside();
+    for (name, precompile, length, random, point, outside) in [
+        (
+            "BLS12-381 G1 multiplication",
+            0x0c,
+            128,
+            1_000,
+            &g1 as &dyn Fn(&mut StdRng) -> Vec<u8>,
+            ones,
+        ),
+        ("BLS12-381 G2 multiplication", 0x0e, 256, 50, &g2, twos),
     ] {
         let mut inputs: Vec<Vec<u8>> =
             (0..random).map(|_| [point(&mut rng), bytes(&mut rng, 32)].concat()).collect();
@@ -530,35 +563,96 @@ fn bls12_381_multiplications() {
         let mut off = inputs[0].clone();
         off[length - 1] ^= 1;
         inputs.extend([off, vec![], vec![0; length]]);
+        inputs.extend(
+            outside.into_iter().map(|point| [point, word(U256::from(1)).to_vec()].concat()),
+        );
         check(name, &Calls::new(precompile, inputs), good);
     }
 }
 
-#[test]
-fn pairings() {
+/// The negative of a point with coordinates of `N` numbers of `L` bytes, after zeros to `size` bytes each.
+fn negative(point: &[u8], prime: &BigUint, size: usize) -> Vec<u8> {
+    let (x, y) = point.split_at(point.len() / 2);
+    let minus = y.chunks_exact(size).flat_map(|number| {
+        let number = BigUint::from_bytes_be(number);
+        let bytes = if number == BigUint::ZERO { number } else { prime - number }.to_bytes_be();
+        [vec![0; size - bytes.len()], bytes].concat()
+    });
+    [x.to_vec(), minus.collect()].concat()
+}
+
+/// Calls of both pairings, and how many succeed.
+fn pairing_calls() -> [(&'static str, Calls, usize); 2] {
     let mut rng = rng();
     // Infinity pairs with everything; the rest of the edge values are official tests, which run in the guest too.
     let mut inputs = vec![vec![], vec![0; 192], vec![0; 384]];
+    let prime = BigUint::from(ark_bn254::Fq::MODULUS);
     let generator = BN254_G2.map(|word| U256::from_str_radix(word, 16).unwrap());
     let generator: Vec<u8> = generator.into_iter().flat_map(word).collect();
-    for _ in 0..5 {
+    for _ in 0..10 {
         let (one, other) = (bn254_point(&mut rng), bn254_point(&mut rng));
         // A point and its negative cancel out; two other points do not, nor does one.
-        let y = U256::from_be_slice(&one[32..]);
-        let minus = [&one[..32], &word(bn254_prime() - y)].concat();
-        for second in [minus, other] {
+        for second in [negative(&one, &prime, 32), other] {
             inputs.push([one.as_slice(), &generator, &second, &generator].concat());
         }
+        let second = negative(&generator, &prime, 32);
+        inputs.push([one.as_slice(), &generator, &one, &second].concat());
     }
     inputs.push([bn254_point(&mut rng).as_slice(), &generator].concat());
+    inputs.push([vec![0; 64], generator.clone(), inputs[3].clone()].concat());
     let good = inputs.len();
     let mut off = inputs[3].clone();
     off[191] ^= 1;
     inputs.extend([off, vec![0xff; 192], vec![0; 191]]);
-    check("BN254 pairing", &Calls::new(8, inputs), good);
-    let one = [g1(&mut rng), g2(&mut rng)].concat();
-    let inputs = vec![vec![0; 384], one, vec![], vec![0xff; 384], vec![0; 383]];
-    check("BLS12-381 pairing", &Calls::new(0x0f, inputs), 2);
+    // On the twist, but not in the group.
+    let twos = (0..).filter_map(|x| {
+        let x = ark_bn254::Fq2::new(x.into(), (x + 1).into());
+        ark_bn254::G2Affine::get_point_from_x_unchecked(x, true)
+    });
+    for two in twos.take(5) {
+        let numbers = [two.x.c1, two.x.c0, two.y.c1, two.y.c0];
+        let two = numbers.map(|number| number.into_bigint().to_bytes_be()).concat();
+        inputs.push([bn254_point(&mut rng), two].concat());
+    }
+    let bn254 = ("BN254 pairing", Calls::new(8, inputs), good);
+
+    let prime = BigUint::from(ark_bls12_381::Fq::MODULUS);
+    let mut inputs = vec![vec![0; 384], [g1(&mut rng), g2(&mut rng)].concat()];
+    for _ in 0..5 {
+        let (one, two, other) = (g1(&mut rng), g2(&mut rng), g2(&mut rng));
+        let (minus_one, minus_two) = (negative(&one, &prime, 64), negative(&two, &prime, 64));
+        inputs.push([one.as_slice(), &two, &minus_one, &two].concat());
+        inputs.push([one.as_slice(), &two, &one, &minus_two].concat());
+        inputs.push([one.as_slice(), &two, &minus_one, &other].concat());
+        inputs.push([&vec![0; 128], two.as_slice(), &one, &vec![0; 256]].concat());
+    }
+    let good = inputs.len();
+    inputs.extend([vec![], vec![0xff; 384], vec![0; 383]]);
+    let (ones, twos) = outside();
+    inputs.extend(ones.into_iter().map(|one| [one, g2(&mut rng)].concat()));
+    inputs.extend(twos.into_iter().map(|two| [g1(&mut rng), two].concat()));
+    [bn254, ("BLS12-381 pairing", Calls::new(0x0f, inputs), good)]
+}
+
+#[test]
+fn pairings() {
+    for (name, calls, good) in pairing_calls() {
+        check(name, &calls, good);
+    }
+}
+
+/// That the circuit for products in a quadratic field is used as it can be proven, only a proof can show: of a segment in the
+/// middle, which is full of them.
+///
+/// ```text
+/// cargo nextest run --release -p l2 -p prover-risc0 --features l2/build_zkvm --run-ignored only -E 'test(a_real_proof_of_pairings)'
+/// ```
+#[test]
+#[ignore = "proves for minutes"]
+fn a_real_proof_of_pairings() {
+    for (_, calls, _) in pairing_calls() {
+        prove_the_middle(&calls.chain().0);
+    }
 }
 
 #[test]

@@ -6,9 +6,10 @@
 mod bls12_381;
 mod bn254;
 mod crypto;
-mod field;
 mod keccak;
+mod map;
 mod memory;
+mod pairing;
 mod secp256k1;
 mod senders;
 
