@@ -327,7 +327,8 @@ impl Server {
         let router = router::router(service.clone());
         let http =
             tokio::spawn(connection::serve(listener, router, tls, config.limits, stopping.clone()));
-        tracing::info!(%addr, "server started");
+        let needs_token = config.auth == config::Auth::Required;
+        tracing::info!(%addr, needs_token, "server started");
         Ok(Running { addr, secure, service, artifacts, stopping, parts, http, _lock: lock })
     }
 }

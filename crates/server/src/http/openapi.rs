@@ -150,7 +150,15 @@ fn parameters(path: &str, schemas: &mut SchemaGenerator) -> Vec<Value> {
 /// Descriptions come from the types' docs, whose links lead nowhere here.
 fn without_links(value: &mut Value) {
     match value {
-        Value::String(text) => *text = text.replace("[`", "`").replace("`]", "`"),
+        Value::String(text) => {
+            *text = text.replace("[`", "`").replace("`]", "`");
+            while let Some((before, (_, after))) = text
+                .split_once("`(crate::")
+                .and_then(|(before, rest)| Some((before, rest.split_once(')')?)))
+            {
+                *text = format!("{before}`{after}");
+            }
+        }
         Value::Array(values) => values.iter_mut().for_each(without_links),
         Value::Object(values) => values.values_mut().for_each(without_links),
         _ => {}
