@@ -48,6 +48,12 @@ pub struct Counts {
     pub code_bytes: u64,
     /// Bytes of the witness' trie nodes.
     pub node_bytes: u64,
+    /// Bytes of the trie nodes that changed and so were hashed anew.
+    pub new_node_bytes: u64,
+    /// Addresses and words that were hashed, once each: keys of tries, and what goes into bloom filters.
+    pub keys: u64,
+    /// Those of `keys` that were hashed for a bloom filter.
+    pub bloom_keys: u64,
     /// Instructions by opcode.
     pub opcodes: BTreeMap<u8, Uses>,
     /// Calls of precompiles by the last two bytes of their addresses.
@@ -65,6 +71,9 @@ impl Counts {
             ("codes", self.codes),
             ("code bytes", self.code_bytes),
             ("node bytes", self.node_bytes),
+            ("new node bytes", self.new_node_bytes),
+            ("keys", self.keys),
+            ("bloom keys", self.bloom_keys),
         ];
         let opcodes = self.opcodes.iter().map(|(opcode, uses)| {
             (OpCode::new(*opcode).map_or("unknown", OpCode::as_str).to_owned(), uses)
@@ -89,6 +98,21 @@ pub(crate) fn counting() -> bool {
 
 fn with_counts(work: impl FnOnce(&mut Counts)) {
     COUNTS.with_borrow_mut(|counts| counts.as_mut().map(work));
+}
+
+/// Counts a changed trie node of so many bytes.
+pub(crate) fn new_node(bytes: usize) {
+    with_counts(|counts| counts.new_node_bytes += bytes as u64);
+}
+
+/// Counts an address or a word that is hashed.
+pub(crate) fn key() {
+    with_counts(|counts| counts.keys += 1);
+}
+
+/// Counts keys as hashed for a bloom filter.
+pub(crate) fn bloom_keys(keys: usize) {
+    with_counts(|counts| counts.bloom_keys += keys as u64);
 }
 
 /// [`crate::run_detailed`], counted.

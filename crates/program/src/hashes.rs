@@ -7,6 +7,13 @@ use alloy_primitives::{
     map::{AddressMap, B256Map},
 };
 
+/// A key's hash, counted.
+fn hash(key: impl AsRef<[u8]>) -> B256 {
+    #[cfg(feature = "std")]
+    crate::counts::key();
+    keccak256(key)
+}
+
 /// An address by the order in which it was first asked for: an index where a map would be slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AccountId(u32);
@@ -37,7 +44,7 @@ impl Hashes {
         }
         let id = *self.ids.entry(address).or_insert_with(|| {
             let id = u32::try_from(self.addresses.len()).expect("2^32 hashes do not fit in memory");
-            self.addresses.push(keccak256(address));
+            self.addresses.push(hash(address));
             AccountId(id)
         });
         self.last = Some((address, id));
@@ -55,11 +62,13 @@ impl Hashes {
     }
 
     pub(crate) fn word(&mut self, word: B256) -> B256 {
-        *self.words.entry(word).or_insert_with(|| keccak256(word))
+        *self.words.entry(word).or_insert_with(|| hash(word))
     }
 
     /// The Yellow Paper's bloom filter over the address and topics of every log.
     pub(crate) fn bloom<'l>(&mut self, logs: impl IntoIterator<Item = &'l Log>) -> Bloom {
+        #[cfg(feature = "std")]
+        let before = self.addresses.len() + self.words.len();
         let mut bloom = Bloom::ZERO;
         for log in logs {
             bloom.m3_2048_hashed(&self.address(log.address));
@@ -67,6 +76,8 @@ impl Hashes {
                 bloom.m3_2048_hashed(&self.word(*topic));
             }
         }
+        #[cfg(feature = "std")]
+        crate::counts::bloom_keys(self.addresses.len() + self.words.len() - before);
         bloom
     }
 }

@@ -182,6 +182,8 @@ impl<'a> Node<'a> {
             let len = rlp.len() as u8;
             self.reference_len = len;
         } else {
+            #[cfg(feature = "std")]
+            crate::counts::new_node(rlp.len());
             self.reference = keccak256(rlp).0;
             self.reference_len = 32;
         }
