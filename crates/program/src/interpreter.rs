@@ -16,7 +16,7 @@ use revm::{
         CallInput, GasTable, Host, InstructionContext, InstructionResult, InstructionTable,
         Interpreter, InterpreterAction, STACK_LIMIT, SharedMemory, Stack,
         interpreter::{EthInterpreter, ExtBytecode},
-        interpreter_types::{Jumps as _, LoopControl as _},
+        interpreter_types::{Jumps as _, LoopControl as _, RuntimeFlag as _},
     },
 };
 
@@ -92,9 +92,8 @@ fn steps<H: Host>(
         }
         macro_rules! pay {
             ($cost:ident) => {
-                match gas.pay(cost::$cost) {
-                    Some(left) => gas = left,
-                    None => end!(OutOfGas),
+                if !gas.pay(cost::$cost) {
+                    end!(OutOfGas)
                 }
             };
         }
@@ -406,10 +405,16 @@ fn steps<H: Host>(
                     SWAP14 => swap!(14),
                     SWAP15 => swap!(15),
                     SWAP16 => swap!(16),
+                    // The last of all: with it each of 256 bytes has its place in the table, and none is compared before.
+                    SELFDESTRUCT if interpreter.runtime_flag.is_static() => {
+                        if !gas.pay(gas_table[usize::from(SELFDESTRUCT)]) {
+                            end!(OutOfGas)
+                        }
+                        end!(StateChangeDuringStaticCall)
+                    }
                     _ => {
-                        match gas.pay(gas_table[usize::from(opcode)]) {
-                            Some(left) => gas = left,
-                            None => end!(OutOfGas),
+                        if !gas.pay(gas_table[usize::from(opcode)]) {
+                            end!(OutOfGas)
                         }
                         break 'ours;
                     }
@@ -512,20 +517,25 @@ impl Fuel {
         self.rest + u64::from(self.left.cast_unsigned())
     }
 
-    /// What is left when this much is paid, if there is as much.
+    /// Pays this much, if there is as much; if not, nothing is left.
     #[inline(always)]
-    fn pay(self, cost: u16) -> Option<Self> {
-        // SOUNDNESS: gas never wraps.
-        match self.left.wrapping_sub(i32::from(cost)) {
-            left @ 0.. => Some(Self { left, ..self }),
-            _ => self.pay_from_rest(cost),
+    fn pay(&mut self, cost: u16) -> bool {
+        // SOUNDNESS: gas never wraps. What is left was not negative, so it is above -2^16.
+        let owed = Self { left: self.left.wrapping_sub(i32::from(cost)), ..*self };
+        *self = owed;
+        if owed.left >= 0 {
+            return true;
         }
+        let settled = owed.settle();
+        *self = settled.unwrap_or(Self { left: 0, rest: 0 });
+        settled.is_some()
     }
 
+    /// Pays from the rest what was counted below zero, if there is as much.
     #[cold]
     #[inline(never)]
-    fn pay_from_rest(self, cost: u16) -> Option<Self> {
-        self.total().checked_sub(u64::from(cost)).map(Self::of)
+    fn settle(self) -> Option<Self> {
+        self.rest.checked_sub(u64::from(self.left.unsigned_abs())).map(Self::of)
     }
 }
 
