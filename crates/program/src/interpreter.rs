@@ -3,7 +3,8 @@
 //! * What an instruction means, costs and refuses is what revm says, fork by fork; the tests compare both, opcode by opcode.
 //! * What the loop has at hand (stack, gas, memory, place in the code) is written back before revm's functions run, and read
 //!   again afterwards.
-//! * An instruction of ours that needs more memory than the frame has is left to revm's function, which pays for it.
+//! * An instruction of ours that needs more memory than the frame has pays for it and makes it, unless it lies so far away that it
+//!   is left to revm.
 //! * Nothing is read or written without a check beside it: words of the stack by [`Words`], bytes of the memory by
 //!   [`Window`], the code as a slice.
 
@@ -16,7 +17,7 @@ use revm::{
         CallInput, GasTable, Host, InstructionContext, InstructionResult, InstructionTable,
         Interpreter, InterpreterAction, STACK_LIMIT, SharedMemory, Stack,
         interpreter::{EthInterpreter, ExtBytecode},
-        interpreter_types::{Jumps as _, LoopControl as _, RuntimeFlag as _},
+        interpreter_types::{Jumps as _, LoopControl as _, MemoryTr as _, RuntimeFlag as _},
     },
 };
 
@@ -28,6 +29,9 @@ mod cost {
     pub(super) const MID: u16 = 8;
     pub(super) const HIGH: u16 = 10;
     pub(super) const JUMPDEST: u16 = 1;
+    /// Of a word of memory; and by what the square of all words is divided.
+    pub(super) const MEMORY: usize = 3;
+    pub(super) const MEMORY_DIVISOR: usize = 512;
 }
 
 /// The product of two numbers modulo a third one, which is not zero.
@@ -194,6 +198,25 @@ fn steps<H: Host>(
         // After the end of a code comes STOP, as the yellow paper has it.
         let opcode = rest.next().copied().unwrap_or(STOP);
         'ours: {
+            // The word of memory at an offset. What lies far away is left to revm.
+            macro_rules! bytes_at {
+                ($offset:expr) => {{
+                    let Some(offset) = index($offset) else { break 'ours };
+                    if !memory.has(offset) {
+                        match grow(interpreter, gas, offset) {
+                            Some(Ok(left)) => gas = left,
+                            Some(Err(end)) => break 'run end,
+                            None => break 'ours,
+                        }
+                        memory = Window::of(&mut interpreter.memory);
+                    }
+                    match memory.bytes(offset) {
+                        Some(bytes) => bytes,
+                        None => break 'ours,
+                    }
+                }};
+            }
+
             let holds = 'compared: {
                 match opcode {
                     STOP => end!(Stop),
@@ -287,18 +310,14 @@ fn steps<H: Host>(
                     MLOAD => {
                         pay!(VERY_LOW);
                         let top = top!();
-                        match index(top).and_then(|offset| memory.bytes(offset)) {
-                            Some(bytes) => *top = from_big_endian(bytes),
-                            None => break 'ours,
-                        }
+                        let bytes = bytes_at!(top);
+                        *top = from_big_endian(bytes);
                     }
                     MSTORE => {
                         pay!(VERY_LOW);
                         let Some([offset, word]) = stack.peek() else { end!(StackUnderflow) };
-                        match index(offset).and_then(|offset| memory.bytes(offset)) {
-                            Some(bytes) => write_big_endian(word, bytes),
-                            None => break 'ours,
-                        }
+                        let bytes = bytes_at!(offset);
+                        write_big_endian(word, bytes);
                         stack.pop();
                         stack.pop();
                     }
@@ -693,16 +712,50 @@ impl Window {
         Self { start: memory.as_mut_ptr(), len: memory.len() }
     }
 
+    /// Whether the frame has the 32 bytes at `offset`.
+    #[inline(always)]
+    fn has(&self, offset: usize) -> bool {
+        self.len >= 32 && offset <= self.len - 32
+    }
+
     /// The 32 bytes at `offset`, if the frame has them.
     #[inline(always)]
     fn bytes(&mut self, offset: usize) -> Option<&mut [u8; 32]> {
         // SOUNDNESS: no access beyond the frame's memory.
-        if self.len < 32 || offset > self.len - 32 {
+        if !self.has(offset) {
             return None;
         }
         // SAFETY: all 32 are below `len`, and nothing else has changed the memory since.
         Some(unsafe { &mut *self.start.add(offset).cast() })
     }
+}
+
+/// Pays for the memory up to the end of the word at `offset`, which the frame does not have yet, and makes it. `None` if the
+/// offset is so far away that it is left to revm.
+#[inline(never)]
+fn grow(
+    interpreter: &mut Interpreter<EthInterpreter>,
+    gas: Fuel,
+    offset: usize,
+) -> Option<Result<Fuel, InstructionResult>> {
+    /// So that nothing below is more than 32 bits.
+    const FAR: usize = 1 << 19;
+    if offset >= FAR {
+        return None;
+    }
+    let words = (offset + 32).div_ceil(32);
+    // ORDER: as in revm's `resize_memory`.
+    if interpreter.memory.limit_reached(words) {
+        return Some(Err(InstructionResult::MemoryLimitOOG));
+    }
+    // SOUNDNESS: what all memory of the frame costs, less what was paid for it before.
+    let all = cost::MEMORY * words + words * words / cost::MEMORY_DIVISOR;
+    let more = interpreter.gas.memory_mut().set_words_num(words, all as u64);
+    let Some(left) = more.and_then(|more| gas.total().checked_sub(more)) else {
+        return Some(Err(InstructionResult::MemoryOOG));
+    };
+    interpreter.memory.resize(32 * words);
+    Some(Ok(Fuel::of(left)))
 }
 
 /// A word as an offset or a count, if it has at most 32 bits. What has more is larger than anything here.

@@ -51,6 +51,8 @@ struct Start {
     input: CallInput,
     returned: Vec<u8>,
     gas: u64,
+    /// Bytes that all frames may have, with the 96 of the one below.
+    limit: u64,
     is_static: bool,
 }
 
@@ -64,6 +66,7 @@ impl Start {
             input: CallInput::Bytes((1..=70).collect()),
             returned: vec![9; 40],
             gas: 1_000_000,
+            limit: 1 << 20,
             is_static: false,
         }
     }
@@ -82,7 +85,7 @@ impl Start {
         memory.resize(96);
         memory.set(0, &core::array::from_fn::<u8, 96, _>(|at| 0x70 + at as u8));
         let mut memory = memory.new_child_context();
-        memory.set_memory_limit(1 << 20);
+        memory.set_memory_limit(self.limit);
         let mut made = Interpreter::new(memory, code, inputs, self.is_static, self.fork, self.gas);
         made.stack.data_mut().extend(&self.stack);
         if self.words > 0 {
@@ -323,6 +326,35 @@ fn memory_at_the_edges_of_words_and_pages() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn memory_grows_for_exactly_what_it_costs() {
+    for words in [0, 1, 2, 33] {
+        let end = words as u64 * 32;
+        let edges = [end, 1 << 12, 1 << 19, 1 << 32, u64::MAX - 33];
+        for offset in edges.iter().flat_map(|edge| edge.saturating_sub(34)..edge + 34) {
+            for opcode in [MLOAD, MSTORE] {
+                let stack = vec![U256::from(0x1234), U256::from(offset)];
+                let start = Start { words, stack, ..Start::new([opcode]) };
+                start.compare();
+                for gas in enough(&start).map_or(0..0, |needed| needed - 2..needed + 2) {
+                    Start { gas, ..start.clone() }.compare();
+                }
+                // Where memory is scarce, and gas is not.
+                let gas = (1 << 31) + 5_000;
+                let below = if offset < 1 << 20 { 96 + (offset + 32).div_ceil(32) * 32 } else { 96 };
+                for limit in below - 33..below + 2 {
+                    Start { gas, limit, ..start.clone() }.compare();
+                }
+            }
+        }
+    }
+    // Twice by a word, as most memory grows.
+    for gas in 0..40 {
+        let code = [PUSH0, PUSH0, MSTORE, PUSH1, 1, PUSH1, 33, MSTORE, PUSH1, 64, MLOAD];
+        Start { gas, ..Start::new(code) }.compare();
     }
 }
 
