@@ -902,10 +902,10 @@ fn is_less_signed(a: &U256, b: &U256) -> bool {
 /// `word` times 2^`shift`; `shift` is less than 256.
 #[inline(never)]
 fn shift_left(word: &mut U256, shift: usize) {
-    let mut all = [0; 17];
-    all[9..].copy_from_slice(&halves(word));
-    let (halves, bits) = (8 - shift / 32, shift % 32);
-    let from: &[u32; 9] = all[halves..].first_chunk().expect("at most eight before nine");
+    let mut all = [0; 16];
+    all[8..].copy_from_slice(&halves(word));
+    let (halves, bits) = (7 - shift / 32, shift % 32);
+    let from: &[u32; 9] = all[halves..].first_chunk().expect("at most seven before nine");
     *word = match bits {
         0 => from_halves(core::array::from_fn(|i| from[i + 1])),
         _ => from_halves(core::array::from_fn(|i| from[i + 1] << bits | from[i] >> (32 - bits))),
@@ -915,10 +915,11 @@ fn shift_left(word: &mut U256, shift: usize) {
 /// `word` over 2^`shift`; `shift` is less than 256.
 #[inline(never)]
 fn shift_right(word: &mut U256, shift: usize) {
-    let mut all = [0; 17];
+    // No more than eight zeros: for nine LLVM calls `memset`.
+    let mut all = [0; 16];
     all[..8].copy_from_slice(&halves(word));
     let (halves, bits) = (shift / 32, shift % 32);
-    let from: &[u32; 9] = all[halves..].first_chunk().expect("at most eight before nine");
+    let from: &[u32; 9] = all[halves..].first_chunk().expect("at most seven before nine");
     *word = match bits {
         0 => from_halves(core::array::from_fn(|i| from[i])),
         _ => from_halves(core::array::from_fn(|i| from[i] >> bits | from[i + 1] << (32 - bits))),
