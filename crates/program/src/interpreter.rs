@@ -378,14 +378,16 @@ fn steps<H: Host>(
                         }
                         _ => push_bytes!(2),
                     },
+                    PUSH3 => push_bytes!(3),
                     PUSH4 => push_bytes!(4),
+                    PUSH8 => push_bytes!(8),
+                    PUSH16 => push_bytes!(16),
                     PUSH20 => push_bytes!(20),
                     PUSH32 => push_bytes!(32),
                     // One by one, as all below: rustc makes a comparison of a range, and a table of the others.
-                    PUSH3 | PUSH5 | PUSH6 | PUSH7 | PUSH8 | PUSH9 | PUSH10 | PUSH11 | PUSH12
-                    | PUSH13 | PUSH14 | PUSH15 | PUSH16 | PUSH17 | PUSH18 | PUSH19 | PUSH21
-                    | PUSH22 | PUSH23 | PUSH24 | PUSH25 | PUSH26 | PUSH27 | PUSH28 | PUSH29
-                    | PUSH30 | PUSH31 => {
+                    PUSH5 | PUSH6 | PUSH7 | PUSH9 | PUSH10 | PUSH11 | PUSH12 | PUSH13 | PUSH14
+                    | PUSH15 | PUSH17 | PUSH18 | PUSH19 | PUSH21 | PUSH22 | PUSH23 | PUSH24
+                    | PUSH25 | PUSH26 | PUSH27 | PUSH28 | PUSH29 | PUSH30 | PUSH31 => {
                         pay!(VERY_LOW);
                         let len = usize::from(opcode - PUSH0);
                         let bytes = rest.as_slice();
@@ -926,16 +928,37 @@ fn shift_right(word: &mut U256, shift: usize) {
     };
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "a half is what is asked for")]
 #[inline(never)]
 fn multiply(a: &U256, b: &mut U256) {
-    *b = a.wrapping_mul(*b);
+    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (*a.as_limbs(), *b.as_limbs());
+    // Most numbers are amounts. Such a product is less than 2^256, and no sum of its parts more than 2^128.
+    if a2 | a3 | b2 | b3 != 0 {
+        *b = a.wrapping_mul(*b);
+        return;
+    }
+    let product = |a, b| u128::from(a) * u128::from(b);
+    let parts = |all: u128| [all as u64, (all >> 64) as u64].map(u128::from);
+    let ([low, carry], [low_1, high_1], [low_2, high_2]) =
+        (parts(product(a0, b0)), parts(product(a0, b1)), parts(product(a1, b0)));
+    let [middle, carry] = parts(carry + low_1 + low_2);
+    let [third, fourth] = parts(product(a1, b1).wrapping_add(high_1 + high_2 + carry));
+    *b = U256::from_limbs([low, middle, third, fourth].map(|limb| limb as u64));
 }
 
 #[inline(never)]
 fn divide(a: &U256, b: &mut U256) {
-    if !is_zero(b) {
-        *b = a.wrapping_div(*b);
+    if is_zero(b) {
+        return;
     }
+    // Most often an old way to shift.
+    let low = b.as_limbs().iter().position(|limb| *limb != 0).unwrap_or_default();
+    let limb = b.as_limbs()[low];
+    if b.as_limbs()[low + 1..].iter().all(|limb| *limb == 0) && limb & (limb - 1) == 0 {
+        *b = *a;
+        return shift_right(b, 64 * low + limb.trailing_zeros() as usize);
+    }
+    *b = a.wrapping_div(*b);
 }
 
 #[cfg(test)]
