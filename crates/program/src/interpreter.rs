@@ -196,7 +196,7 @@ fn steps<H: Host>(
         }
 
         // After the end of a code comes STOP, as the yellow paper has it.
-        let opcode = rest.next().copied().unwrap_or(STOP);
+        let Some(&opcode) = rest.next() else { break 'run after_code() };
         'ours: {
             // The word of memory at an offset. What lies far away is left to revm.
             macro_rules! bytes_at {
@@ -476,6 +476,13 @@ fn steps<H: Host>(
     // What else a frame leaves that has ended here, nobody looks at.
     interpreter.gas.set_remaining(gas.total());
     end
+}
+
+/// How a frame ends behind the end of its code. A function, so that LLVM knows that it is rare.
+#[cold]
+#[inline(never)]
+const fn after_code() -> InstructionResult {
+    InstructionResult::Stop
 }
 
 /// The jump destinations of a frame's code.
