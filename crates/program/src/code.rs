@@ -137,12 +137,35 @@ impl Search {
         match starts_instruction(code, at, &mut { SUSPECTS }) {
             Some(true) => self.found[at / 8] |= 1 << (at % 8),
             Some(false) => {}
-            None => match self.certain_before(code, at) {
-                Some(start) => _ = self.read(code, start, at),
-                // From where everything is known, so that no byte of a code is read here more than once.
-                None => self.searched = self.read(code, self.searched, at),
-            },
+            None => {
+                let known = self.found_before(at).unwrap_or_default().max(self.searched);
+                let start = match at - known <= NEAR {
+                    true => Some(known),
+                    false => self.certain_before(code, at),
+                };
+                match start {
+                    Some(start) if start > self.searched => _ = self.read(code, start, at),
+                    // From where everything is known, so that no byte of a code is read here more than once.
+                    _ => self.searched = self.read(code, self.searched, at),
+                }
+            }
         }
+    }
+
+    /// The nearest destination before `at` that is known, if one is close. No byte from there to `at` was read before by a search
+    /// for a destination that is one, or `at` would be known as well.
+    fn found_before(&self, at: usize) -> Option<usize> {
+        let mut byte = at / 8;
+        let mut found = self.found[byte] & !(u8::MAX << (at % 8));
+        let last = at.saturating_sub(NEAR) / 8;
+        while found == 0 {
+            if byte == last {
+                return None;
+            }
+            byte -= 1;
+            found = self.found[byte];
+        }
+        Some(8 * byte + found.ilog2() as usize)
     }
 
     /// Somewhere close before `at` where an instruction starts for certain.

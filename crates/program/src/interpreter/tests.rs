@@ -333,7 +333,7 @@ fn memory_at_the_edges_of_words_and_pages() {
 fn memory_grows_for_exactly_what_it_costs() {
     for words in [0, 1, 2, 33] {
         let end = words as u64 * 32;
-        let edges = [end, 1 << 12, 1 << 19, 1 << 32, u64::MAX - 33];
+        let edges = [end, 1 << 12, 1 << 19, 1 << 32, u64::MAX - 34];
         for offset in edges.iter().flat_map(|edge| edge.saturating_sub(34)..edge + 34) {
             for opcode in [MLOAD, MSTORE] {
                 let stack = vec![U256::from(0x1234), U256::from(offset)];
