@@ -530,7 +530,7 @@ impl<'a> JumpsOf<'a> {
 /// Gas that is left: 31 bits to count with, and what goes beyond them.
 #[derive(Clone, Copy)]
 struct Fuel {
-    /// Never negative.
+    /// Never negative, but while something is paid.
     left: i32,
     rest: u64,
 }
@@ -724,13 +724,13 @@ impl Window {
     /// Whether the frame has the 32 bytes at `offset`.
     #[inline(always)]
     fn has(&self, offset: usize) -> bool {
+        // SOUNDNESS: no access beyond the frame's memory.
         self.len >= 32 && offset <= self.len - 32
     }
 
     /// The 32 bytes at `offset`, if the frame has them.
     #[inline(always)]
     fn bytes(&mut self, offset: usize) -> Option<&mut [u8; 32]> {
-        // SOUNDNESS: no access beyond the frame's memory.
         if !self.has(offset) {
             return None;
         }

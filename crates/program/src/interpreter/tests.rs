@@ -223,7 +223,9 @@ fn every_opcode_on_every_height_of_the_stack() {
             for height in (0..=18).chain([1022, 1023, 1024]) {
                 let stack = (0..height).map(|at| values[(7 * at + 1) % values.len()]).collect();
                 let code = [&[opcode][..], &[0x5b; 33], &[STOP]].concat();
-                Start { fork, stack, words: 2, ..Start::new(code) }.compare();
+                let start = Start { fork, stack, words: 2, ..Start::new(code) };
+                start.compare();
+                Start { is_static: true, ..start }.compare();
             }
         }
     }
@@ -249,6 +251,18 @@ fn every_opcode_with_just_enough_gas() {
                         Start { gas, ..start.clone() }.compare();
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_static_call_may_not_do_costs_its_gas_first() {
+    for opcode in [SSTORE, TSTORE, LOG0, LOG2, CREATE, CREATE2, CALL, SELFDESTRUCT] {
+        for gas in [0, 1, 99, 100, 101, 374, 375, 376, 4999, 5000, 5001, 31_999, 32_000, 32_001] {
+            for height in [0, 1, 7] {
+                let stack = vec![U256::ONE; height];
+                Start { is_static: true, stack, gas, ..Start::new([opcode]) }.compare();
             }
         }
     }
@@ -344,7 +358,8 @@ fn memory_grows_for_exactly_what_it_costs() {
                 }
                 // Where memory is scarce, and gas is not.
                 let gas = (1 << 31) + 5_000;
-                let below = if offset < 1 << 20 { 96 + (offset + 32).div_ceil(32) * 32 } else { 96 };
+                let below =
+                    if offset < 1 << 20 { 96 + (offset + 32).div_ceil(32) * 32 } else { 96 };
                 for limit in below - 33..below + 2 {
                     Start { gas, limit, ..start.clone() }.compare();
                 }
