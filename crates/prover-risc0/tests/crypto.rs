@@ -25,6 +25,7 @@ use alloy_genesis::GenesisAccount;
 use alloy_primitives::{Address, U256, address};
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
+use ark_ec::AffineRepr as _;
 use ark_ff::{BigInteger as _, PrimeField as _};
 use client::prover::{PartFiles, PartWork};
 use client::{Cancel, Prover};
@@ -513,11 +514,31 @@ fn bls12_381_additions_and_maps() {
             })
             .collect();
         inputs.push(vec![0; 64 * fields]);
+        if fields == 1 {
+            for element in MAPPED_TO_INFINITY {
+                let element: ark_bls12_381::Fq =
+                    BigUint::parse_bytes(element.as_bytes(), 16).unwrap().into();
+                inputs.extend([element, -element].map(coordinate));
+            }
+        }
         let good = inputs.len();
         inputs.extend([vec![0xff; 64 * fields], vec![0; 64 * fields - 1]]);
         check(name, &Calls::new(precompile, inputs), good);
     }
 }
+
+/// Field elements that EIP-2537 maps to the kernel of the isogeny to the first group's curve, and so to infinity. Their
+/// negatives are all others.
+const MAPPED_TO_INFINITY: [&str; 8] = [
+    "1377c0192d99508a317127abf17c64205c7aad448380027efb47ae73ea231dbd6ecd3f2841b63d309c35bb8fd13e48f0",
+    "0a2605e5991fcf3e63728a7a1468d79bacaa5f23f3816aadcd38efdd330c6d4f5bbf450f92156e0e23e16e3252bcd042",
+    "0854a3cb180882d5b1efc1c3cc5b3fb33b27cb739f1389986ca46e1c5cb5010d8a06fd781c63074868f316d95b8f8405",
+    "0a3bf00221e169b850c5268c3d1edd576732060760bc0c00ed0311dee8588b18130822d3027f8d142802d784ea194fca",
+    "146850b3bdc2495ed73bb803dfaa951a88abff0acb5c7aeac52b48f3c808e87ce3885b98ce916e17caef21a6cbc6b598",
+    "0ec1d2551f80abe70136a7f42e52133ebddf9b619a88147ae422a98e57581f2b0961dc019c74599f12a1b5513649a2e8",
+    "0a92437e90bc473049ab549b4c4a145feb4fb5cd39f7ee85c11fa62a8f5317220b398be420ca5d8364d460f6ee1efd29",
+    "10683009c00edc5676a3d43b8b5ae8a68e75a32954f6a502e6acc1c11ed49bcaa7c843871e887ce9839920c2ff0f732f",
+];
 
 /// A coordinate of BLS12-381 as EIP-2537 encodes it.
 fn coordinate(number: ark_bls12_381::Fq) -> Vec<u8> {
@@ -680,7 +701,43 @@ fn kzg() {
         input
     });
     let mut inputs = vec![honest.clone()];
+    let call = |z: &[u8], y: &[u8], commitment: &[u8], proof: &[u8]| {
+        let mut hash: [u8; 32] = sha2::Sha256::digest(commitment).into();
+        hash[0] = 1;
+        [hash.as_slice(), z, y, commitment, proof].concat()
+    };
+    // The polynomials 0 and 1: infinity and the generator, and as a proof infinity.
+    let infinity = [vec![0xc0], vec![0; 47]].concat();
+    let generator = ark_bls12_381::G1Affine::generator();
+    let mut one = generator.x.into_bigint().to_bytes_be();
+    // The generator's y is the smaller root.
+    one[0] |= 0x80;
+    let [zero_word, one_word] = [U256::ZERO, U256::from(1)].map(word);
+    let order = U256::from_be_slice(&ark_bls12_381::Fr::MODULUS.to_bytes_be());
+    for z in [U256::ZERO, U256::from(1), order - U256::from(1)].map(word) {
+        inputs.push(call(&z, &zero_word, &infinity, &infinity));
+        inputs.push(call(&z, &one_word, &one, &infinity));
+    }
+    let good = inputs.len();
     inputs.extend(wrong);
+    for z in [order, U256::MAX].map(word) {
+        inputs.push(call(&z, &zero_word, &infinity, &infinity));
+        inputs.push(call(&zero_word, &z, &infinity, &infinity));
+    }
+    inputs.push(call(&z, &one_word, &infinity, &infinity));
+    inputs.push(call(&z, &zero_word, &infinity, &one));
+    // Every choice of the three flags, over coordinates of points and of none, of the group and not.
+    let outside = |x: u64| word(U256::from(x)).into_iter().rev().chain([0; 16]).rev().collect();
+    for bytes in [infinity.clone(), one.clone(), outside(0), outside(1), outside(4)] {
+        for flags in 0..8 {
+            let mut point: Vec<u8> = bytes.clone();
+            point[0] = point[0] & 0x1f | flags << 5;
+            if point != infinity && point != one {
+                inputs.push(call(&z, &one_word, &point, &infinity));
+                inputs.push(call(&z, &one_word, &infinity, &point));
+            }
+        }
+    }
     inputs.extend([vec![], honest[..191].to_vec(), vec![0xff; 192]]);
-    check("KZG point evaluation", &Calls::new(0x0a, inputs), 1);
+    check("KZG point evaluation", &Calls::new(0x0a, inputs), good);
 }

@@ -1,7 +1,7 @@
 //! The guest's pairings and second groups, with arkworks' fields in place of the circuit, against arkworks' curves.
 
 #[path = "../../../guests/risc0/src/pairing.rs"]
-#[allow(dead_code, reason = "the guest uses all of it")]
+#[expect(unreachable_pub, reason = "a module of the guest")]
 mod pairing;
 
 use ark_ec::pairing::Pairing;
