@@ -645,7 +645,7 @@ fn pairing_calls() -> [(&'static str, Calls, usize); 2] {
         inputs.push([one.as_slice(), &two, &minus_one, &two].concat());
         inputs.push([one.as_slice(), &two, &one, &minus_two].concat());
         inputs.push([one.as_slice(), &two, &minus_one, &other].concat());
-        inputs.push([&vec![0; 128], two.as_slice(), &one, &vec![0; 256]].concat());
+        inputs.push([&[0; 128], two.as_slice(), &one, &[0; 256]].concat());
     }
     let good = inputs.len();
     inputs.extend([vec![], vec![0xff; 384], vec![0; 383]]);

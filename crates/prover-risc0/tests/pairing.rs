@@ -1,5 +1,7 @@
 //! The guest's pairings and second groups, with arkworks' fields in place of the circuit, against arkworks' curves.
 
+#![expect(clippy::cast_possible_truncation, reason = "numbers are taken apart into words")]
+
 #[path = "../../../guests/risc0/src/pairing.rs"]
 #[expect(unreachable_pub, reason = "a module of the guest")]
 mod pairing;
@@ -91,7 +93,15 @@ macro_rules! curve {
             }
 
             #[test]
-            fn constants() {
+            fn the_prime_s_square_is_its_square() {
+                let prime = pairing::words::<_, $words>(&$ark::Fq::MODULUS);
+                let square: [u32; 2 * $words] = pairing::square(&prime);
+                assert_eq!(BigUint::from_slice(&square), BigUint::from_slice(&prime).pow(2));
+                assert_eq!(BigUint::from_slice(&prime), BigUint::from($ark::Fq::MODULUS));
+            }
+
+            #[test]
+            fn what_is_on_the_twist_is_told_from_what_is_not() {
                 for point in [Affine2::generator(), twisted(1)] {
                     let ours = super::$module::point(point).expect("not infinity");
                     assert!(ours.is_on_curve());

@@ -45,7 +45,8 @@ pub fn estimate(counts: &Counts) -> Estimate {
 fn cycles(name: &str) -> f64 {
     let known = RISC0.cycles.get(name).copied();
     // Most opcodes cost about the same. For precompiles, gas is a better measure than the number of calls.
-    let is_opcode = !name.contains(' ');
+    let is_opcode =
+        name.starts_with(|first: char| first.is_ascii_uppercase()) && !name.contains(' ');
     known.or(is_opcode.then_some(RISC0.cycles["instruction"])).unwrap_or_default()
 }
 
@@ -65,10 +66,14 @@ mod tests {
         assert!(cycles("MUL") > cycles("ADD"));
         assert_eq!(cycles("CALL gas"), 0.0);
         assert_eq!(cycles("precompile 0x1"), 0.0);
+        assert_eq!(cycles("codes"), 0.0);
+        // Of a log with four topics, gas says how much data there is.
+        assert!(cycles("LOG4") + 1_875.0 * cycles("LOG4 gas") > 1_000.0);
         assert!(cycles("precompile 0x1 gas") > 1.0);
         assert!(cycles("node bytes") > 1.0);
         // A permutation absorbs 136 bytes.
         assert!((0.005..0.02).contains(&permutations("code bytes")));
         assert_eq!(permutations("ADD"), 0.0);
+        assert_eq!(permutations("keys"), 1.0);
     }
 }
