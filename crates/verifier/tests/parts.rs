@@ -288,7 +288,7 @@ struct Real {
 }
 
 /// The root of the memory that the program of these fixtures begins with.
-const BEFORE: &str = "d2b1ac2b958d766260f41371a1d22532f8e81777e6805c5139a7920f9e08f16d";
+const BEFORE: &str = "b40ebf3b8ffd163cbfbc0127975380217791a4387feba7026833bf73ea6f881d";
 
 impl Real {
     /// All segments of the run, whose assumption is resolved: there are no batches of keccak permutations.
@@ -417,33 +417,32 @@ fn a_flipped_byte_of_a_real_part_is_refused() {
     }
 }
 
-/// Parts of a dev block's run of two segments, made by the test `a_real_proof_in_parts` of `prover-risc0`, of the program that was pinned
-/// before.
+/// Parts of a dev block's run of three segments, made by the test `a_real_proof_in_parts` of `prover-risc0`.
 #[test]
 fn real_parts_hold_for_their_own_range_and_no_other() {
     let folder = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let folder = std::path::Path::new(&folder).join("tests/fixtures");
     let file = |name: &str| std::fs::read(folder.join(name)).expect("it is checked in");
     let plan = Plan::decode(&file("part.plan")).unwrap();
-    assert_eq!((plan.segments(), plan.batches()), (2, 1));
-    let program_id = "0aed5b68e82d22348da01fb1c94ed44837043d266233045acf39a4ee28b061c2";
+    assert_eq!((plan.segments(), plan.batches()), (3, 1));
+    let program_id = "adb53e2fa3c1b2ce49229b2581b6836688d1977e355a172bfb217fc8aa7ef872";
     let program_id: [u8; 32] = hex::decode(program_id).unwrap().try_into().unwrap();
     let check = |plan: &Plan, claim: &Claim, proof: &[u8]| {
         verify_part(System::Risc0, program_id, plan, claim, proof, &Policy::default())
     };
     let mut other = plan.clone();
-    other.states[1][0] ^= 1;
+    other.states[2][0] ^= 1;
     let mut hashed = plan.clone();
     hashed.keccak[0][0] ^= 1;
     for (name, its, elsewhere) in [
-        ("part-first.proof", Claim::Segments(0..1), &other),
-        ("part-last.proof", Claim::Segments(1..2), &other),
+        ("part-first.proof", Claim::Segments(0..2), &other),
+        ("part-last.proof", Claim::Segments(2..3), &other),
         ("part-keccak.proof", Claim::Keccak(0..1), &hashed),
     ] {
         let proof = file(name);
         check(&plan, &its, &proof).unwrap();
         assert!(check(elsewhere, &its, &proof).is_err(), "{name} is of another run");
-        for claim in claims(2).into_iter().filter(|claim| *claim != its) {
+        for claim in claims(3).into_iter().filter(|claim| *claim != its) {
             assert!(check(&plan, &claim, &proof).is_err(), "{name} proves {claim}");
             // Neither if the envelope says so.
             let mut posing = proof.clone();
