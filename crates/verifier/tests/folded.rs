@@ -1,7 +1,9 @@
 //! A real folded proof of the three real proofs beside it: it holds, each byte of it is bound, and it holds no earlier than when those
-//! proofs have resolved its conditions. All four are of the programs that were pinned before.
+//! proofs have resolved its conditions.
 
-use verifier::{Kind, Policy, RISC0_PROGRAM_ID, System, VerifyError, verify, verify_pinned};
+use verifier::{
+    Kind, Policy, RISC0_AGGREGATE_ID, RISC0_PROGRAM_ID, System, VerifyError, verify, verify_pinned,
+};
 
 fn proof(name: &str) -> Vec<u8> {
     let file = format!("{}/tests/fixtures/{name}.proof", env!("CARGO_MANIFEST_DIR"));
@@ -48,13 +50,13 @@ fn it_is_of_its_own_program() {
     let refused = verified(aggregate, &proof("dev-block-2"));
     assert!(matches!(refused, Err(VerifyError::WrongProgram { .. })), "{refused:?}");
     // Whoever takes what is pinned is told which it is, and takes nothing else.
-    let (found, _) = verify_pinned(System::Risc0, &proof("dev-block"), &Policy::default()).unwrap();
-    assert_eq!(found, RISC0_PROGRAM_ID);
-    for (name, found) in [("folded", aggregate), ("dev-block-2", program)] {
-        let refused = verify_pinned(System::Risc0, &proof(name), &Policy::default());
-        let expected = RISC0_PROGRAM_ID;
-        assert_eq!(refused, Err(VerifyError::WrongProgram { expected, found }));
+    let pinned = |name| verify_pinned(System::Risc0, &proof(name), &Policy::default());
+    for (name, program) in [("dev-block", RISC0_PROGRAM_ID), ("folded", RISC0_AGGREGATE_ID)] {
+        assert_eq!(pinned(name).unwrap().0, program);
     }
+    let found = proof("mainnet-22615247")[6..38].try_into().expect("32 bytes");
+    let refused = pinned("mainnet-22615247");
+    assert_eq!(refused, Err(VerifyError::WrongProgram { expected: RISC0_PROGRAM_ID, found }));
     // Passed off as the other one.
     let mut posing = proof("dev-block-2");
     posing[6..38].copy_from_slice(&aggregate);

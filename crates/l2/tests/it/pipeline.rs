@@ -137,23 +137,33 @@ fn proofs_are_folded_in_order_and_in_no_other() {
     );
 }
 
-/// A real one. The programs that it is of were pinned before: it is refused unless they are named.
+fn real_proof(name: &str) -> String {
+    format!("{}/../verifier/tests/fixtures/{name}.proof", env!("CARGO_MANIFEST_DIR"))
+}
+
 #[test]
 fn a_real_folded_proof_is_verified() {
-    let program = "0xee870a5bc15698c8c719cec0238fe977b06a97440eab34f0ef267bce9b1a72fb";
-    let proof = concat!(env!("CARGO_MANIFEST_DIR"), "/../verifier/tests/fixtures/folded.proof");
-    let refused = run(&["verify", proof, "--chain", "dev"]);
-    assert!(!refused.status.success());
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(said.contains(program), "{said}");
-    let verified = run(&["verify", proof, "--chain", "dev", "--program-id", program, "--json"]);
+    let verified = run(&["verify", &real_proof("folded"), "--chain", "dev", "--json"]);
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
     let verified = &json_lines(&verified.stdout)[0];
-    assert_eq!(verified["program_id"], json!(program));
     assert_eq!(
         (&verified["statement"]["first_number"], &verified["statement"]["last_number"]),
         (&json!(1), &json!(3))
     );
+}
+
+#[test]
+fn a_real_proof_of_a_program_that_was_pinned_before_is_refused_unless_that_is_named() {
+    let program = "0x0aed5b68e82d22348da01fb1c94ed44837043d266233045acf39a4ee28b061c2";
+    let proof = real_proof("mainnet-22615247");
+    let refused = run(&["verify", &proof, "--chain", "mainnet"]);
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains(program), "{said}");
+    let verified =
+        run(&["verify", &proof, "--chain", "mainnet", "--program-id", program, "--json"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    assert_eq!(json_lines(&verified.stdout)[0]["program_id"], json!(program));
 }
 
 #[test]
