@@ -591,7 +591,7 @@ fn bls12_381_multiplications() {
     }
 }
 
-/// The negative of a point with coordinates of `N` numbers of `L` bytes, after zeros to `size` bytes each.
+/// The negative of a point whose coordinates are numbers of `size` bytes each.
 fn negative(point: &[u8], prime: &BigUint, size: usize) -> Vec<u8> {
     let (x, y) = point.split_at(point.len() / 2);
     let minus = y.chunks_exact(size).flat_map(|number| {
@@ -607,7 +607,7 @@ fn pairing_calls() -> [(&'static str, Calls, usize); 2] {
     let mut rng = rng();
     // Infinity pairs with everything; the rest of the edge values are official tests, which run in the guest too.
     let mut inputs = vec![vec![], vec![0; 192], vec![0; 384]];
-    let prime = BigUint::from(ark_bn254::Fq::MODULUS);
+    let prime = BigUint::from_bytes_be(&word(bn254_prime()));
     let generator = BN254_G2.map(|word| U256::from_str_radix(word, 16).unwrap());
     let generator: Vec<u8> = generator.into_iter().flat_map(word).collect();
     for _ in 0..10 {
@@ -686,14 +686,15 @@ fn kzg() {
     }
     let blob = c_kzg::Blob::new(blob);
     let commitment = settings.blob_to_kzg_commitment(&blob).unwrap().to_bytes();
-    let mut hash: [u8; 32] = sha2::Sha256::digest(commitment.as_slice()).into();
-    hash[0] = 1;
+    let call = |z: &[u8], y: &[u8], commitment: &[u8], proof: &[u8]| {
+        let mut hash: [u8; 32] = sha2::Sha256::digest(commitment).into();
+        hash[0] = 1;
+        [hash.as_slice(), z, y, commitment, proof].concat()
+    };
     let z = [vec![0], bytes(&mut rng, 31)].concat();
     let point = c_kzg::Bytes32::from_bytes(&z).unwrap();
     let (proof, y) = settings.compute_kzg_proof(&blob, &point).unwrap();
-    let honest: Vec<u8> =
-        [hash.as_slice(), &z, y.as_slice(), commitment.as_slice(), proof.to_bytes().as_slice()]
-            .concat();
+    let honest = call(&z, y.as_slice(), commitment.as_slice(), proof.to_bytes().as_slice());
     // A changed hash, point, value, commitment and proof.
     let wrong = [1, 63, 95, 143, 191].map(|at| {
         let mut input = honest.clone();
@@ -701,15 +702,11 @@ fn kzg() {
         input
     });
     let mut inputs = vec![honest.clone()];
-    let call = |z: &[u8], y: &[u8], commitment: &[u8], proof: &[u8]| {
-        let mut hash: [u8; 32] = sha2::Sha256::digest(commitment).into();
-        hash[0] = 1;
-        [hash.as_slice(), z, y, commitment, proof].concat()
-    };
     // The polynomials 0 and 1: infinity and the generator, and as a proof infinity.
     let infinity = [vec![0xc0], vec![0; 47]].concat();
-    let generator = ark_bls12_381::G1Affine::generator();
-    let mut one = generator.x.into_bigint().to_bytes_be();
+    // Without the zeros that EIP-2537 puts before it.
+    let x_of = |x| coordinate(x)[16..].to_vec();
+    let mut one = x_of(ark_bls12_381::G1Affine::generator().x);
     // The generator's y is the smaller root.
     one[0] |= 0x80;
     let [zero_word, one_word] = [U256::ZERO, U256::from(1)].map(word);
@@ -727,10 +724,10 @@ fn kzg() {
     inputs.push(call(&z, &one_word, &infinity, &infinity));
     inputs.push(call(&z, &zero_word, &infinity, &one));
     // Every choice of the three flags, over coordinates of points and of none, of the group and not.
-    let outside = |x: u64| word(U256::from(x)).into_iter().rev().chain([0; 16]).rev().collect();
-    for bytes in [infinity.clone(), one.clone(), outside(0), outside(1), outside(4)] {
+    let others = [0, 1, 4].map(|x| x_of(x.into()));
+    for bytes in [infinity.clone(), one.clone()].into_iter().chain(others) {
         for flags in 0..8 {
-            let mut point: Vec<u8> = bytes.clone();
+            let mut point = bytes.clone();
             point[0] = point[0] & 0x1f | flags << 5;
             if point != infinity && point != one {
                 inputs.push(call(&z, &one_word, &point, &infinity));

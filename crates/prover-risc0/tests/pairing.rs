@@ -31,8 +31,7 @@ macro_rules! curve {
             }
 
             fn words(number: $ark::Fq) -> [u32; $words] {
-                let limbs = number.into_bigint().0;
-                core::array::from_fn(|i| (limbs[i / 2] >> (32 * (i % 2))) as u32)
+                pairing::words(&number.into_bigint())
             }
 
             fn element(a: &Words<$words>) -> $ark::Fq2 {
